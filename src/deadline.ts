@@ -1,0 +1,30 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Kept back from what attempts may use up, so that there is time to find out what became of a call. */
+export const SETTLE_RESERVE_MS = 3000
+
+/** A moment by which something must be over, on the monotonic clock: a jump of the wall clock moves nothing. */
+export interface Deadline {
+  /** Milliseconds left; negative once it has passed. */
+  remainingMs(): number
+  /** The moment that lies so many milliseconds before this one. */
+  earlier(byMs: number): Deadline
+}
+
+export const deadlineIn = (ms: number): Deadline => deadlineAt(performance.now() + ms)
+
+const deadlineAt = (at: number): Deadline => ({
+  remainingMs: () => at - performance.now(),
+  earlier: (byMs) => deadlineAt(at - byMs),
+})
+
+/** Settles with the promise, or with the stand-in once the deadline has passed. The promise itself goes on. */
+export const by = async <T, U>(deadline: Deadline, promise: Promise<T>, standIn: U): Promise<T | U> => {
+  const timer = new AbortController()
+  const timeout = delay(Math.max(0, deadline.remainingMs()), standIn, { signal: timer.signal }).catch(() => standIn)
+  try {
+    return await Promise.race([promise, timeout])
+  } finally {
+    timer.abort()
+  }
+}

@@ -1,0 +1,67 @@
+/** Every failure a caller can be told about. http/problem.ts maps each to a status and a text. */
+export type ErrorCode =
+  | 'audit-unavailable'
+  | 'bad-request'
+  | 'content-too-large'
+  | 'credentials-ambiguous'
+  | 'expectation-failed'
+  | 'forbidden'
+  | 'headers-too-large'
+  | 'internal'
+  | 'method-not-allowed'
+  | 'misdirected'
+  | 'not-found'
+  | 'outcome-unknown'
+  | 'query-invalid'
+  | 'request-timeout'
+  | 'shutting-down'
+  | 'task-no-invalid'
+  | 'task-not-cancellable'
+  | 'task-not-found'
+  | 'too-many-requests'
+  | 'unauthenticated'
+  | 'upstream-bad-response'
+  | 'upstream-credentials-rejected'
+  | 'upstream-forbidden'
+  | 'upstream-misconfigured'
+  | 'upstream-throttled'
+  | 'upstream-unavailable'
+
+/** Languages that problems are written in and that upstream answers in. */
+export type Lang = 'en' | 'zh'
+
+/** What a problem can say beyond its code. Nothing here may be secret: all of it reaches the caller. */
+export interface ErrorFacts {
+  /** Name of the faulty input, and the rule it broke. */
+  readonly field?: string
+  readonly rule?: Readonly<Record<Lang, string>>
+  readonly upstreamCode?: string | null
+  /** Upstream's RequestId. */
+  readonly requestId?: string | null
+  readonly outcome?: 'not-cancelled' | 'unknown'
+  readonly cancellationId?: string
+  readonly retryAfterMs?: number | null
+  /** Methods that the route knows, for `Allow`. */
+  readonly allow?: string
+}
+
+/** The one error that crosses module borders. Its message is its code: texts for people are made at the edge. */
+export class GatewayError extends Error {
+  readonly code: ErrorCode
+  readonly facts: ErrorFacts
+
+  constructor(code: ErrorCode, facts: ErrorFacts = {}) {
+    super(code)
+    this.name = 'GatewayError'
+    this.code = code
+    this.facts = facts
+  }
+}
+
+/** The start can't go on. Names every faulty setting with the rule it breaks, never with its value. */
+export class ConfigError extends Error {
+  constructor(faults: readonly string[]) {
+    super(`Faulty settings:\n${faults.map((fault) => `  ${fault}`).join('\n')}`)
+    this.name = 'ConfigError'
+  }
+}
