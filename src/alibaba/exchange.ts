@@ -1,0 +1,135 @@
+import { type ClientRequest, Agent as HttpAgent } from 'node:http'
+import { Agent as HttpsAgent } from 'node:https'
+import type { Socket } from 'node:net'
+import got from 'got'
+import type { UpstreamAnswer } from './failures.ts'
+import type { SignedRequest } from './signing.ts'
+
+export type Exchanged =
+  | { readonly kind: 'answer'; readonly answer: UpstreamAnswer; readonly date: Date | null }
+  /** The answer is longer than anything upstream would say. */
+  | { readonly kind: 'too-large' }
+  /** No answer. `sent`: a byte of the request was handed to a connected (TLS: secured) socket. */
+  | { readonly kind: 'lost'; readonly sent: boolean; readonly reason: string }
+
+export interface ExchangeOptions {
+  readonly origin: URL
+  /** Certificate authorities to trust instead of the system's. */
+  readonly ca?: string | undefined
+  /** How long a connection may stay unused. */
+  readonly idleMs?: number
+  readonly maxAnswerBytes?: number
+}
+
+export interface Budget {
+  readonly timeoutMs: number
+  /** Gives the exchange up as long as nothing was sent; later it has no effect. */
+  readonly signal: AbortSignal
+}
+
+export interface Exchange {
+  /** One request and its answer. Never rejects: got's errors carry the whole request, so none leaves this module. */
+  send(request: SignedRequest, budget: Budget): Promise<Exchanged>
+  close(): void
+}
+
+// Upstream's own idle time is not published; a connection unused for this long is not tried again.
+const IDLE_MS = 4000
+const CONNECT_MS = 3000
+const MAX_ANSWER_BYTES = 4 * 1024 * 1024
+
+/** One exchange over got, without its retry (it re-sends the old nonce) and without redirects. */
+export const createExchange = (options: ExchangeOptions): Exchange => {
+  const { origin, ca, idleMs = IDLE_MS, maxAnswerBytes = MAX_ANSWER_BYTES } = options
+  const pool = { keepAlive: true, timeout: idleMs, scheduling: 'lifo' } as const
+  const http = new HttpAgent(pool)
+  const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
+
+  const client = got.extend({
+    agent: { http, https },
+    decompress: false,
+    followRedirect: false,
+    retry: { limit: 0 },
+    throwHttpErrors: false,
+    headers: { 'user-agent': 'domain-task-gateway' },
+  })
+
+  const send = (request: SignedRequest, { timeoutMs, signal }: Budget): Promise<Exchanged> =>
+    new Promise((resolve) => {
+      const connectMs = Math.min(CONNECT_MS, timeoutMs)
+      const stream = client.stream(new URL(request.path, origin), {
+        method: request.method,
+        headers: request.headers,
+        body: request.body,
+        timeout: { lookup: connectMs, connect: connectMs, secureConnect: connectMs, request: timeoutMs },
+      })
+      let sent = false
+      const end = (exchanged: Exchanged): void => {
+        signal.removeEventListener('abort', abort)
+        resolve(exchanged)
+      }
+      const lose = (reason: string): void => {
+        end({ kind: 'lost', sent, reason })
+        stream.destroy()
+      }
+      const abort = (): void => {
+        if (!sent) lose('aborted')
+      }
+
+      if (signal.aborted) abort()
+      signal.addEventListener('abort', abort)
+      stream.on('error', (error: Error & { code?: string }) => lose(error.code ?? error.name))
+      stream.on('request', (outgoing: ClientRequest) => {
+        whenSent(outgoing, () => {
+          sent = true
+        })
+      })
+      const chunks: Buffer[] = []
+      let bytes = 0
+      stream.on('data', (chunk: Buffer) => {
+        bytes += chunk.length
+        chunks.push(chunk)
+        if (bytes <= maxAnswerBytes) return
+        end({ kind: 'too-large' })
+        stream.destroy()
+      })
+      stream.on('end', () => {
+        const { statusCode = 0, headers = {} } = stream.response ?? {}
+        const answer = {
+          status: statusCode,
+          retryAfterMs: milliseconds(headers['x-acs-retry-after']),
+          body: Buffer.concat(chunks).toString('utf8'),
+        }
+        end({ kind: 'answer', answer, date: dateOf(headers.date) })
+      })
+      stream.on('close', () => lose('closed'))
+    })
+
+  return {
+    send,
+    close: () => {
+      http.destroy()
+      https.destroy()
+    },
+  }
+}
+
+/** Calls back at the moment from which on the request may be on its way: Node writes once the socket is connected and secured. */
+const whenSent = (request: ClientRequest, mark: () => void): void => {
+  const watch = (socket: Socket): void => {
+    const secured = 'encrypted' in socket ? 'secureConnect' : 'connect'
+    const open = !socket.connecting && !('secureConnecting' in socket && socket.secureConnecting === true)
+    if (open) mark()
+    else socket.prependOnceListener(secured, mark)
+  }
+  if (request.socket) watch(request.socket)
+  else request.once('socket', watch)
+}
+
+const milliseconds = (header: string | string[] | undefined): number | null =>
+  typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) : null
+
+const dateOf = (header: string | undefined): Date | null => {
+  const at = Date.parse(header ?? '')
+  return Number.isNaN(at) ? null : new Date(at)
+}

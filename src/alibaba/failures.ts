@@ -1,0 +1,125 @@
+import type { ErrorCode } from '../errors.ts'
+
+/** What a failed call means for us. Only `throttled` and `clock` say that nothing was executed and that asking again can help. */
+export type FailureClass =
+  | 'ambiguous'
+  | 'bad-response'
+  | 'clock'
+  | 'duplicate'
+  | 'forbidden'
+  | 'keys'
+  | 'misconfigured'
+  | 'our-bug'
+  | 'task-not-cancellable'
+  | 'task-not-found'
+  | 'throttled'
+
+interface Meaning {
+  readonly code: ErrorCode
+  /** The call may have taken effect although it failed. */
+  readonly ambiguous: boolean
+}
+
+export const MEANINGS = {
+  ambiguous: { code: 'outcome-unknown', ambiguous: true },
+  'bad-response': { code: 'upstream-bad-response', ambiguous: true },
+  clock: { code: 'upstream-misconfigured', ambiguous: false },
+  // These bytes arrived twice, through a middlebox: the first arrival may have been carried out.
+  duplicate: { code: 'outcome-unknown', ambiguous: true },
+  forbidden: { code: 'upstream-forbidden', ambiguous: false },
+  keys: { code: 'upstream-credentials-rejected', ambiguous: false },
+  misconfigured: { code: 'upstream-misconfigured', ambiguous: false },
+  'our-bug': { code: 'internal', ambiguous: false },
+  'task-not-cancellable': { code: 'task-not-cancellable', ambiguous: false },
+  'task-not-found': { code: 'task-not-found', ambiguous: false },
+  throttled: { code: 'upstream-throttled', ambiguous: false },
+} as const satisfies Record<FailureClass, Meaning>
+
+/** Codes that the vendor documents or that were seen in public, most exact first: the first match decides. */
+const CODES: readonly (readonly [RegExp, FailureClass])[] = [
+  [/^(MissingAccessKeyId|SignatureDoesNotMatch|IncompleteSignature)$/, 'keys'],
+  [/^(InvalidAccessKeyId|InvalidSecurityToken)(\.|$)/, 'keys'],
+  [/^(InvalidTimeStamp(\..+)?|IllegalTimestamp)$/, 'clock'],
+  [/^SignatureNonceUsed$/, 'duplicate'],
+  [/^(Throttling(\..+)?|Rejected\.Throttling)$/, 'throttled'],
+  [/^(Forbidden|NoPermission$)/, 'forbidden'],
+  [/^Invalid(Action|Api|Product)\.NotFound$/, 'misconfigured'],
+  [/^(InvalidProtocol\.NeedSsl|UnsupportedHTTPMethod|NoSuchVersion)$/, 'misconfigured'],
+  [/^InternalError$/, 'ambiguous'],
+  [/^Missing/, 'our-bug'],
+  [/^InvalidParameter/, 'task-not-cancellable'],
+]
+
+/** (assumption) No codes are published for tasks: what names something missing is taken to mean the task. */
+const NAMES_NOTHING = /NotExist|NotFound/
+
+/** Success as the vendor's samples spell it, in any of the places where a code can stand. */
+const SUCCESS_CODES: readonly string[] = ['200', 'OK', 'Success', 'success']
+
+export interface UpstreamAnswer {
+  readonly status: number
+  /** `x-acs-retry-after`, milliseconds. */
+  readonly retryAfterMs: number | null
+  readonly body: string
+}
+
+export type Reading =
+  | { readonly ok: true; readonly requestId: string; readonly body: Readonly<Record<string, unknown>> }
+  | {
+      readonly ok: false
+      readonly failure: FailureClass
+      readonly upstreamCode: string | null
+      readonly requestId: string | null
+    }
+
+/** What an answer says: success, or a failure by its `Code`, with the HTTP status as the fallback. */
+export const readAnswer = (answer: UpstreamAnswer): Reading => {
+  const body = parseObject(answer.body)
+  const requestId = body === null ? null : requestIdOf(body)
+  const upstreamCode = body === null ? null : failureCodeOf(body)
+  const success = answer.status >= 200 && answer.status < 300 && upstreamCode === null
+  if (success && body !== null && requestId !== null) return { ok: true, requestId, body }
+  return { ok: false, failure: classify(answer, upstreamCode), upstreamCode: printable(upstreamCode), requestId }
+}
+
+const classify = ({ status, retryAfterMs }: UpstreamAnswer, code: string | null): FailureClass => {
+  const failed = code !== null || status >= 400
+  if (failed && retryAfterMs !== null) return 'throttled'
+  const known = CODES.find(([pattern]) => code !== null && pattern.test(code))
+  if (known !== undefined) return known[1]
+  if (status >= 500) return 'ambiguous'
+  if (status === 429) return 'throttled'
+  if (code === null) return 'bad-response'
+  if (status < 400) return 'ambiguous'
+  return NAMES_NOTHING.test(code) ? 'task-not-found' : 'task-not-cancellable'
+}
+
+const parseObject = (text: string): Readonly<Record<string, unknown>> | null => {
+  try {
+    const value: unknown = JSON.parse(text)
+    return isObject(value) ? value : null
+  } catch {
+    return null
+  }
+}
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Both documented bodies: the fields stand at the top or under `data`, in either case. */
+const fieldsOf = (body: Readonly<Record<string, unknown>>, names: readonly string[]): readonly unknown[] =>
+  [body, body.data].flatMap((place) => (isObject(place) ? names.map((name) => place[name]) : []))
+
+const failureCodeOf = (body: Readonly<Record<string, unknown>>): string | null => {
+  const codes = fieldsOf(body, ['Code', 'code']).filter((code) => typeof code === 'string' || typeof code === 'number')
+  return codes.map(String).find((code) => !SUCCESS_CODES.includes(code)) ?? null
+}
+
+const requestIdOf = (body: Readonly<Record<string, unknown>>): string | null => {
+  const id = fieldsOf(body, ['RequestId', 'requestId']).find((value) => typeof value === 'string')
+  return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : null
+}
+
+/** A code is passed on only where it looks like one: what upstream says must not carry anything else out. */
+const printable = (code: string | null): string | null =>
+  code !== null && /^[A-Za-z][A-Za-z0-9._-]{0,99}$/.test(code) ? code : null

@@ -1,0 +1,46 @@
+/** The AccessKey pair, or the STS triple. Plain text on purpose: made where a request is signed, and kept nowhere. */
+export interface PlainKeys {
+  readonly accessKeyId: string
+  readonly accessKeySecret: string
+  readonly securityToken?: string | undefined
+}
+
+/** One operation of the Domain API and its own parameters. */
+export interface ApiCall {
+  readonly action: string
+  readonly params: Readonly<Record<string, string>>
+  /** Value of the `Host` header that the request will carry. */
+  readonly host: string
+}
+
+/** What must differ in every attempt: upstream refuses a nonce that it has seen, and a time too far from its own. */
+export interface Stamp {
+  readonly nonce: string
+  readonly at: Date
+}
+
+/** A request ready to be sent; bytes that differ from it no longer match the signature. */
+export interface SignedRequest {
+  readonly method: 'POST'
+  readonly path: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string
+}
+
+export type Sign = (call: ApiCall, keys: PlainKeys, stamp: Stamp) => SignedRequest
+
+export const API_VERSION = '2018-01-29'
+
+/** RFC 3986 encoding of UTF-8: only `A–Z a–z 0–9 - _ . ~` stay. `encodeURIComponent` leaves five more alone. */
+export const percentEncode = (text: string): string =>
+  encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+
+/** `k=v` pairs sorted by parameter name (not by joined pair: `A` comes before `A1`), each side percent-encoded. */
+export const canonicalQuery = (params: Readonly<Record<string, string>>): string =>
+  Object.entries(params)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, value]) => `${percentEncode(name)}=${percentEncode(value)}`)
+    .join('&')
+
+/** ISO 8601 UTC without milliseconds, the only form that both signature versions take. */
+export const timestamp = (at: Date): string => at.toISOString().replace(/\.\d{3}Z$/, 'Z')
