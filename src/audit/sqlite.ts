@@ -1,0 +1,120 @@
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { z } from 'zod'
+import { ConfigError } from '../errors.ts'
+import type { FoldFilter } from './sqlite-fold.ts'
+import type { WorkerMessage, WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
+import { type AuditRecord, type AuditStore, OUTCOMES } from './trail.ts'
+
+export interface SqliteStore extends AuditStore {
+  /** How many intents a crashed process had left pending; they are `unknown` now. */
+  readonly recovered: number
+}
+
+const REASONS = {
+  locked: 'is in use by another gateway: each needs a file of its own',
+  unusable: 'must name a file that can be created and written there',
+} as const
+
+/**
+ * Opens the record on one SQLite file, in a thread of its own, and recovers what a crash left pending.
+ * @throws ConfigError where another process holds the file, or it can't be used
+ */
+export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
+  // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
+  const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
+  const worker = new Worker(url, { workerData: { path, nowMs: Date.now() } satisfies WorkerOptions })
+  const waiting = new Map<number, PromiseWithResolvers<unknown>>()
+  let lastId = 0
+
+  const request = (request: WorkerRequest): Promise<unknown> => {
+    lastId += 1
+    const answer = Promise.withResolvers<unknown>()
+    waiting.set(lastId, answer)
+    worker.postMessage({ id: lastId, request } satisfies WorkerMessage)
+    return answer.promise
+  }
+
+  const settle = (reply: WorkerReply): void => {
+    if (reply.kind !== 'done' && reply.kind !== 'failed') return
+    const answer = waiting.get(reply.id)
+    waiting.delete(reply.id)
+    if (reply.kind === 'done') answer?.resolve(reply.value)
+    else answer?.reject(new Error('the audit store could not do it'))
+  }
+
+  const read = async (filter: FoldFilter) => z.array(rowSchema).parse(await request({ op: 'read', filter }))
+
+  const first = await firstReply(worker)
+  if (first.kind === 'refused') throw new ConfigError([`AUDIT_URL ${REASONS[first.reason]}`])
+  worker.on('message', settle)
+
+  return {
+    recovered: first.kind === 'ready' ? first.recovered : 0,
+    append: async (intents, outcomes) => {
+      await request({ op: 'append', intents, outcomes })
+    },
+    find: async (id) => {
+      const [row] = await read({ id, limit: 1, before: null })
+      return row === undefined ? null : toRecord(row)
+    },
+    list: async (filter) => {
+      // One more than asked tells whether there is a next page.
+      const rows = await read({ ...filter, limit: filter.limit + 1 })
+      const page = rows.slice(0, filter.limit)
+      return { records: page.map(toRecord), next: rows.length > page.length ? (page.at(-1)?.seq ?? null) : null }
+    },
+    probe: async () => {
+      await request({ op: 'probe' })
+    },
+    close: async () => {
+      await request({ op: 'close' })
+      await worker.terminate()
+    },
+  }
+}
+
+const firstReply = (worker: Worker): Promise<WorkerReply> =>
+  new Promise((resolve, reject) => {
+    worker.once('message', resolve)
+    worker.once('error', reject)
+  })
+
+const rowSchema = z.object({
+  seq: z.number(),
+  id: z.string(),
+  task_no: z.string(),
+  via: z.string(),
+  issuer: z.string().nullable(),
+  caller: z.string(),
+  client_ip: z.string().nullable(),
+  peer_ip: z.string().nullable(),
+  user_agent: z.string().nullable(),
+  requested_at: z.number(),
+  gateway_request_id: z.string(),
+  outcome: z.enum(OUTCOMES).nullable(),
+  attempts: z.number().nullable(),
+  request_id: z.string().nullable(),
+  upstream_code: z.string().nullable(),
+  finished_at: z.number().nullable(),
+  settled_by: z.literal('query').nullable(),
+})
+
+const toRecord = (row: z.output<typeof rowSchema>): AuditRecord => ({
+  id: row.id,
+  taskNo: row.task_no,
+  via: row.via,
+  issuer: row.issuer,
+  caller: row.caller,
+  clientIp: row.client_ip,
+  peerIp: row.peer_ip,
+  userAgent: row.user_agent,
+  requestedAtMs: row.requested_at,
+  gatewayRequestId: row.gateway_request_id,
+  outcome: row.outcome ?? 'pending',
+  attempts: row.attempts,
+  requestId: row.request_id,
+  upstreamCode: row.upstream_code,
+  finishedAtMs: row.finished_at,
+  settledBy: row.settled_by,
+})

@@ -1,0 +1,185 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { by, type Deadline } from '../deadline.ts'
+import { GatewayError } from '../errors.ts'
+import type { Log } from '../telemetry/log.ts'
+
+/**
+ * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.
+ * `rejected`: by upstream, for a reason of the task's. `failed`: never took effect. `unknown`: nobody can tell.
+ */
+export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'] as const
+
+export type Outcome = (typeof OUTCOMES)[number]
+
+/** Who asked for what, written before anything is sent. Times are milliseconds since the epoch. */
+export interface Intent {
+  readonly id: string
+  readonly taskNo: string
+  readonly via: string
+  readonly issuer: string | null
+  readonly caller: string
+  readonly clientIp: string | null
+  readonly peerIp: string | null
+  readonly userAgent: string | null
+  readonly requestedAtMs: number
+  readonly gatewayRequestId: string
+  /** The process that answers for it, and until when: nobody else may touch it before. */
+  readonly instanceId: string
+  readonly deadlineAtMs: number
+}
+
+/** What was found out about an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
+export interface OutcomeEvent {
+  readonly cancellationId: string
+  readonly outcome: Outcome
+  readonly attempts: number | null
+  readonly requestId: string | null
+  readonly upstreamCode: string | null
+  readonly finishedAtMs: number
+  readonly settledBy: 'query' | null
+}
+
+/** The fold of an intent and its outcomes. */
+export interface AuditRecord extends Omit<Intent, 'instanceId' | 'deadlineAtMs'> {
+  readonly outcome: Outcome | 'pending'
+  readonly attempts: number | null
+  readonly requestId: string | null
+  readonly upstreamCode: string | null
+  readonly finishedAtMs: number | null
+  readonly settledBy: 'query' | null
+}
+
+export interface AuditFilter {
+  readonly taskNo?: string | undefined
+  readonly caller?: string | undefined
+  readonly outcome?: Outcome | 'pending' | undefined
+  readonly fromMs?: number | undefined
+  readonly toMs?: number | undefined
+  readonly limit: number
+  /** Continues after the record at this position; null starts with the newest. */
+  readonly before: number | null
+}
+
+export interface AuditPage {
+  readonly records: readonly AuditRecord[]
+  /** Position to continue from, or null at the end. */
+  readonly next: number | null
+}
+
+/** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
+export interface AuditStore {
+  /** One commit: all of it or nothing. */
+  append(intents: readonly Intent[], outcomes: readonly OutcomeEvent[]): Promise<void>
+  find(id: string): Promise<AuditRecord | null>
+  list(filter: AuditFilter): Promise<AuditPage>
+  /** Writes something that is not an event, to learn whether writing works. */
+  probe(): Promise<void>
+  close(): Promise<void>
+}
+
+/** The record of cancellations: intent before, outcome after, nothing missing. */
+export interface Trail {
+  /**
+   * Resolves once the intent is durable.
+   * @throws audit-unavailable where it can't be written by the deadline; then nothing may be sent
+   */
+  begin(intent: Intent, deadline: Deadline): Promise<void>
+  /** Writes down a refusal. One that can't be written is reported as an alarm, since refusing stays right. */
+  refuse(intent: Intent, deadline: Deadline): Promise<void>
+  /** Writes the outcome. Resolves once it is durable or the deadline has passed; tries on in the background. */
+  finish(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
+  find(id: string): Promise<AuditRecord | null>
+  list(filter: AuditFilter): Promise<AuditPage>
+  isWritable(): Promise<boolean>
+  /** Gives outcomes that are still unwritten until the deadline, then closes the store. */
+  close(deadline: Deadline): Promise<void>
+}
+
+export interface TrailOptions {
+  readonly store: AuditStore
+  readonly log: Log
+  readonly now?: () => number
+}
+
+const RETRY_MIN_MS = 100
+const RETRY_MAX_MS = 5000
+
+export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail => {
+  const unwritten = new Set<Promise<void>>()
+  const closing = new AbortController()
+
+  const writeOutcome = async (outcome: OutcomeEvent): Promise<void> => {
+    for (let waitMs = RETRY_MIN_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
+      try {
+        return await store.append([], [outcome])
+      } catch {
+        const { cancellationId } = outcome
+        log.error('the outcome of a cancellation could not be written, trying again', { cancellationId, waitMs })
+        await delay(waitMs, undefined, { signal: closing.signal })
+      }
+    }
+  }
+
+  const finish = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
+    const written = writeOutcome(outcome)
+      .catch(() =>
+        log.error('the outcome of a cancellation was never written', { cancellationId: outcome.cancellationId }),
+      )
+      .finally(() => unwritten.delete(written))
+    unwritten.add(written)
+    await by(deadline, written, undefined)
+  }
+
+  const withdraw = (intent: Intent, deadline: Deadline): Promise<void> =>
+    finish(failedBeforeSending(intent, now()), deadline)
+
+  return {
+    begin: async (intent, deadline) => {
+      const write = store.append([intent], []).then(
+        () => 'durable' as const,
+        () => 'failed' as const,
+      )
+      const state = await by(deadline, write, 'late' as const)
+      if (state === 'durable') return
+      // A write that comes through after all must not stay pending: nothing is sent for it.
+      if (state === 'late') void write.then((end) => (end === 'durable' ? withdraw(intent, deadline) : undefined))
+      log.error('the intent of a cancellation could not be written', { cancellationId: intent.id })
+      throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
+    },
+
+    refuse: async (intent, deadline) => {
+      const refusal: OutcomeEvent = { ...failedBeforeSending(intent, now()), outcome: 'refused' }
+      const write = store.append([intent], [refusal]).catch(() => {
+        log.error('a refusal could not be written', { cancellationId: intent.id })
+      })
+      await by(deadline, write, undefined)
+    },
+
+    finish,
+    find: (id) => store.find(id),
+    list: (filter) => store.list(filter),
+
+    isWritable: () =>
+      store.probe().then(
+        () => true,
+        () => false,
+      ),
+
+    close: async (deadline) => {
+      await by(deadline, Promise.all(unwritten), undefined)
+      closing.abort()
+      await Promise.all(unwritten)
+      await store.close()
+    },
+  }
+}
+
+const failedBeforeSending = (intent: Intent, finishedAtMs: number): OutcomeEvent => ({
+  cancellationId: intent.id,
+  outcome: 'failed',
+  attempts: 0,
+  requestId: null,
+  upstreamCode: null,
+  finishedAtMs,
+  settledBy: null,
+})
