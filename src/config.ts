@@ -1,0 +1,294 @@
+import { BlockList, isIP } from 'node:net'
+import { z } from 'zod'
+import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
+import { SETTLE_RESERVE_MS } from './deadline.ts'
+import { ConfigError } from './errors.ts'
+import { isLoopback } from './loopback.ts'
+import { Secret } from './secret.ts'
+
+/** Everything the gateway can be told, checked. All durations are milliseconds. */
+export interface Config {
+  readonly host: string | undefined
+  readonly port: number
+  readonly publicUrl: string | undefined
+  readonly keys: {
+    readonly accessKeyId: Secret
+    readonly accessKeySecret: Secret
+    readonly securityToken: Secret | undefined
+  }
+  readonly upstream: {
+    readonly url: URL
+    readonly signature: 'rpc-v1' | 'acs3'
+    readonly timeoutMs: number
+    readonly maxAttempts: number
+  }
+  readonly requestTimeoutMs: number
+  readonly apiKeys: { readonly entries: readonly ApiKeyEntry[]; readonly file: string | undefined }
+  readonly allowAnonymous: boolean
+  readonly trustProxy: BlockList
+  readonly rateLimit: {
+    readonly max: number
+    readonly readMax: number
+    readonly unknownMax: number
+    readonly windowMs: number
+  }
+  readonly auditPath: string
+  readonly shutdown: { readonly graceMs: number; readonly delayMs: number }
+  readonly logLevel: string
+}
+
+export type Env = Readonly<Record<string, string | undefined>>
+
+const DRAIN_MARGIN_MS = 5000
+const MAX_TIMER_MS = 2 ** 31 - 1
+
+interface Setting<T> {
+  readonly schema: z.ZodType<T>
+  readonly fallback: T
+}
+
+interface Values {
+  PORT: number
+  HOST: string | undefined
+  PUBLIC_URL: string | undefined
+  CREDENTIALS: 'env'
+  UPSTREAM_URL: URL
+  UPSTREAM_ALLOW_HTTP: boolean
+  UPSTREAM_SIGNATURE: 'rpc-v1' | 'acs3'
+  UPSTREAM_TIMEOUT_MS: number
+  UPSTREAM_MAX_ATTEMPTS: number
+  REQUEST_TIMEOUT_MS: number
+  ALLOW_ANONYMOUS: boolean
+  TRUST_PROXY: BlockList
+  RATE_LIMIT_MAX: number
+  RATE_LIMIT_READ_MAX: number
+  RATE_LIMIT_UNKNOWN_MAX: number
+  RATE_LIMIT_WINDOW_MS: number
+  AUDIT_URL: string
+  SHUTDOWN_GRACE_MS: number
+  SHUTDOWN_DELAY_MS: number
+  LOG_LEVEL: string
+}
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+const integer = (min: number, max: number): z.ZodType<number> => {
+  const rule = { error: `must be a whole number from ${min} to ${max}` }
+  return z
+    .string()
+    .regex(/^\d{1,15}$/, rule)
+    .transform(Number)
+    .pipe(z.number().min(min, rule).max(max, rule))
+}
+
+const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).transform((text) => text === 'true')
+
+const choice = <const T extends readonly string[]>(values: T): z.ZodType<T[number]> =>
+  z.enum(values, { error: `must be one of ${values.join(', ')}` })
+
+const origin = (rule: string): z.ZodType<URL> =>
+  z.string().transform((text, context) => {
+    const url = URL.parse(text)
+    const bare = url !== null && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/`
+    if (bare) return url
+    context.addIssue({ code: 'custom', message: rule })
+    return z.NEVER
+  })
+
+const sqlitePath = z
+  .string()
+  .regex(/^sqlite:./, { error: 'must be sqlite:<path of a file>' })
+  .transform((text) => text.slice('sqlite:'.length))
+
+const SUBNETS_RULE = 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped'
+
+const subnets = z.string().transform((text, context) => {
+  const list = new BlockList()
+  const parts = text.split(',').map((part) => part.trim())
+  if (parts.every((part) => addSubnet(list, part))) return list
+  context.addIssue({ code: 'custom', message: SUBNETS_RULE })
+  return z.NEVER
+})
+
+const addSubnet = (list: BlockList, text: string): boolean => {
+  const [address = '', bits, ...more] = text.split('/')
+  const family = isIP(address)
+  const widest = family === 4 ? 32 : 128
+  const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : Number.NaN
+  const mapped = /^::ffff:/i.test(address)
+  if (family === 0 || mapped || more.length > 0 || !(prefix >= 1 && prefix <= widest)) return false
+  list.addSubnet(address, prefix, family === 4 ? 'ipv4' : 'ipv6')
+  return true
+}
+
+/** Every plain setting: how its text is read, and what holds where it is not given. */
+const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
+  PORT: { schema: integer(0, 65535), fallback: 3000 },
+  HOST: { schema: z.string().min(1), fallback: undefined },
+  PUBLIC_URL: {
+    schema: origin('must be an http(s) origin without a path, such as https://gateway.example.com').transform(
+      (url) => url.origin,
+    ),
+    fallback: undefined,
+  },
+  CREDENTIALS: { schema: choice(['env']), fallback: 'env' },
+  UPSTREAM_URL: {
+    schema: origin('must be an origin without a path, such as https://domain.aliyuncs.com'),
+    fallback: new URL('https://domain.aliyuncs.com'),
+  },
+  UPSTREAM_ALLOW_HTTP: { schema: flag, fallback: false },
+  UPSTREAM_SIGNATURE: { schema: choice(['rpc-v1', 'acs3']), fallback: 'rpc-v1' },
+  UPSTREAM_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 5000 },
+  UPSTREAM_MAX_ATTEMPTS: { schema: integer(1, 10), fallback: 3 },
+  REQUEST_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 15_000 },
+  ALLOW_ANONYMOUS: { schema: flag, fallback: false },
+  TRUST_PROXY: { schema: subnets, fallback: new BlockList() },
+  RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
+  RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
+  RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },
+  RATE_LIMIT_WINDOW_MS: { schema: integer(1000, MAX_TIMER_MS), fallback: 60_000 },
+  AUDIT_URL: { schema: sqlitePath, fallback: './data/audit.db' },
+  SHUTDOWN_GRACE_MS: { schema: integer(0, 3_600_000), fallback: 20_000 },
+  SHUTDOWN_DELAY_MS: { schema: integer(0, 3_600_000), fallback: 0 },
+  LOG_LEVEL: { schema: choice(LOG_LEVELS), fallback: 'info' },
+}
+
+/** Settings that hold something secret, so that each can come as `NAME_FILE`, a path, instead. */
+const SECRETS = [
+  'ALIBABA_CLOUD_ACCESS_KEY_ID',
+  'ALIBABA_CLOUD_ACCESS_KEY_SECRET',
+  'ALIBABA_CLOUD_SECURITY_TOKEN',
+  'API_KEYS',
+] as const
+
+/** Every variable that the gateway reads, for the checks that hold the documents true. */
+export const SETTING_NAMES: readonly string[] = [
+  ...Object.keys(SETTINGS),
+  ...SECRETS.flatMap((name) => [name, `${name}_FILE`]),
+]
+
+// Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
+const UNSUPPORTED =
+  /^(JWT_\w+|OIDC_\w+|GRANTS_FILE|SESSION_SECRET|CORS_ORIGINS|REDIS_URL|AUDIT_ADMIN_URL|UPSTREAM_MAX_(CONCURRENCY|RPS))$/
+
+/**
+ * Reads the settings. An empty variable counts as not given.
+ * @param readFile returns a file's text or throws; called for `NAME_FILE` variables only
+ * @throws ConfigError naming every fault at once
+ */
+export const parseConfig = (env: Env, readFile: (path: string) => string): Config => {
+  const faults = new Map<string, string>()
+  const given = (name: string): string | undefined => env[name] || undefined
+  const fault = (name: string, rule: string): void => {
+    if (!faults.has(name)) faults.set(name, rule)
+  }
+
+  const read = <K extends keyof Values>(name: K): Values[K] => {
+    const { schema, fallback }: Setting<Values[K]> = SETTINGS[name]
+    const text = given(name)
+    if (text === undefined) return fallback
+    const parsed = schema.safeParse(text)
+    if (parsed.success) return parsed.data
+    fault(name, parsed.error.issues[0]?.message ?? 'is not valid')
+    return fallback
+  }
+
+  const readSecret = (name: (typeof SECRETS)[number]): string | undefined => {
+    const path = given(`${name}_FILE`)
+    if (path === undefined) return given(name)
+    if (given(name) !== undefined) fault(name, `must not be set together with ${name}_FILE`)
+    try {
+      const text = readFile(path).trim()
+      if (text === '') fault(`${name}_FILE`, 'must name a file that is not empty')
+      return text
+    } catch {
+      fault(`${name}_FILE`, 'must name a file that can be read')
+      return undefined
+    }
+  }
+
+  const requireSecret = (name: (typeof SECRETS)[number]): Secret => {
+    const text = readSecret(name)
+    if (text === undefined && !faults.has(`${name}_FILE`)) fault(name, `must be set (or ${name}_FILE)`)
+    return new Secret(text ?? '')
+  }
+
+  const readApiKeys = (): readonly ApiKeyEntry[] => {
+    const text = readSecret('API_KEYS')
+    if (text === undefined || faults.has('API_KEYS_FILE')) return []
+    const parsed = parseApiKeys(text)
+    if (parsed.ok) return parsed.entries
+    fault(given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE', parsed.rule)
+    return []
+  }
+
+  const values = {
+    host: read('HOST'),
+    upstreamUrl: read('UPSTREAM_URL'),
+    upstreamTimeoutMs: read('UPSTREAM_TIMEOUT_MS'),
+    requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
+    graceMs: read('SHUTDOWN_GRACE_MS'),
+    allowAnonymous: read('ALLOW_ANONYMOUS'),
+  }
+  const securityToken = readSecret('ALIBABA_CLOUD_SECURITY_TOKEN')
+  const config: Config = {
+    host: values.host,
+    port: read('PORT'),
+    publicUrl: read('PUBLIC_URL'),
+    keys: {
+      accessKeyId: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_ID'),
+      accessKeySecret: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_SECRET'),
+      securityToken: securityToken === undefined ? undefined : new Secret(securityToken),
+    },
+    upstream: {
+      url: values.upstreamUrl,
+      signature: read('UPSTREAM_SIGNATURE'),
+      timeoutMs: values.upstreamTimeoutMs,
+      maxAttempts: read('UPSTREAM_MAX_ATTEMPTS'),
+    },
+    requestTimeoutMs: values.requestTimeoutMs,
+    apiKeys: { entries: readApiKeys(), file: given('API_KEYS_FILE') },
+    allowAnonymous: values.allowAnonymous,
+    trustProxy: read('TRUST_PROXY'),
+    rateLimit: {
+      max: read('RATE_LIMIT_MAX'),
+      readMax: read('RATE_LIMIT_READ_MAX'),
+      unknownMax: read('RATE_LIMIT_UNKNOWN_MAX'),
+      windowMs: read('RATE_LIMIT_WINDOW_MS'),
+    },
+    auditPath: read('AUDIT_URL'),
+    shutdown: { graceMs: values.graceMs, delayMs: read('SHUTDOWN_DELAY_MS') },
+    logLevel: read('LOG_LEVEL'),
+  }
+
+  // A fallback stands in for a faulty value up to here, so a rule over two settings is checked where both are sound.
+  const sound = (...names: string[]): boolean => !names.some((name) => faults.has(name))
+  const allowHttp = read('UPSTREAM_ALLOW_HTTP')
+  if (sound('UPSTREAM_URL', 'UPSTREAM_ALLOW_HTTP') && !isSafeUpstream(values.upstreamUrl, allowHttp)) {
+    fault('UPSTREAM_URL', 'must be https: (http: for a loopback host, or with UPSTREAM_ALLOW_HTTP=true)')
+  }
+  if (
+    sound('REQUEST_TIMEOUT_MS', 'UPSTREAM_TIMEOUT_MS') &&
+    values.requestTimeoutMs < values.upstreamTimeoutMs + SETTLE_RESERVE_MS
+  ) {
+    fault('REQUEST_TIMEOUT_MS', `must be at least UPSTREAM_TIMEOUT_MS + ${SETTLE_RESERVE_MS}`)
+  }
+  if (sound('SHUTDOWN_GRACE_MS', 'REQUEST_TIMEOUT_MS') && values.graceMs < values.requestTimeoutMs + DRAIN_MARGIN_MS) {
+    fault('SHUTDOWN_GRACE_MS', `must be at least REQUEST_TIMEOUT_MS + ${DRAIN_MARGIN_MS}`)
+  }
+  if (values.allowAnonymous && sound('HOST') && !isLoopback(values.host ?? '')) {
+    fault('ALLOW_ANONYMOUS', 'needs a loopback HOST, such as 127.0.0.1')
+  }
+  if (config.apiKeys.entries.length === 0 && sound('API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS')) {
+    if (!values.allowAnonymous) fault('API_KEYS', 'or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true')
+  }
+  for (const name of Object.keys(env)) {
+    if (given(name) !== undefined && UNSUPPORTED.test(name)) fault(name, 'is not supported by this version')
+  }
+
+  if (faults.size > 0) throw new ConfigError([...faults].map(([name, rule]) => `${name} ${rule}`))
+  return config
+}
+
+const isSafeUpstream = (url: URL, allowHttp: boolean): boolean =>
+  url.protocol === 'https:' || allowHttp || isLoopback(url.hostname)
