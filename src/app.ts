@@ -1,0 +1,59 @@
+import express, { type Express } from 'express'
+import type { Trail } from './audit/trail.ts'
+import type { ApiKeys } from './callers/api-keys.ts'
+import { identify, requireCaller, requireScope } from './http/authenticate.ts'
+import { createCancellationRoutes } from './http/cancellation-routes.ts'
+import { assignContext, type ContextOptions } from './http/context.ts'
+import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
+import { createReadyz, type Lifecycle, livez } from './http/health.ts'
+import { me } from './http/me.ts'
+import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
+import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
+import { checkTaskNo } from './http/task-no.ts'
+import { createTaskRoutes } from './http/task-routes.ts'
+import type { Cancellations } from './tasks/cancel.ts'
+
+export interface AppParts extends ContextOptions {
+  readonly apiKeys: ApiKeys
+  readonly allowAnonymous: boolean
+  readonly rateLimit: RateLimitOptions
+  readonly publicUrl: string | undefined
+  readonly lifecycle: Lifecycle
+  readonly trail: Trail
+  readonly cancellations: Cancellations
+}
+
+/** The way of a request. The order of these lines is the security policy. */
+export const createApp = (parts: AppParts): Express => {
+  const limits = createRateLimits(parts.rateLimit)
+  const known = [identify(parts), limits.unknown, requireCaller]
+  const { requireCancelScope, cancelTask } = createTaskRoutes(parts.cancellations, parts.publicUrl)
+  const { listCancellations, findCancellation } = createCancellationRoutes(parts.trail)
+
+  const app = express()
+  app.disable('x-powered-by').disable('etag').enable('strict routing').enable('case sensitive routing')
+  app.set('query parser', 'simple')
+
+  app.use(assignContext(parts), securityHeaders(), refuseWhenDraining(parts.lifecycle))
+  app.use(checkHost(parts.allowAnonymous), limitBody())
+
+  app
+    .route('/tasks/:taskNo')
+    .delete(checkTaskNo, known, limits.cancels, requireCancelScope, cancelTask)
+    .all(allowOnly('DELETE'))
+  app
+    .route('/cancellations')
+    .get(known, limits.reads, requireScope('audit:read'), listCancellations)
+    .all(allowOnly('GET, HEAD'))
+  app
+    .route('/cancellations/:id')
+    .get(known, limits.reads, requireScope('audit:read', 'tasks:cancel'), findCancellation)
+    .all(allowOnly('GET, HEAD'))
+  app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
+  app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
+  app.route('/readyz').get(createReadyz(parts.lifecycle, parts.trail.isWritable)).all(allowOnly('GET, HEAD'))
+
+  app.use(notFound)
+  app.use(handleProblems(parts))
+  return app
+}

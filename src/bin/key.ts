@@ -1,0 +1,53 @@
+import { randomBytes } from 'node:crypto'
+import { parseArgs } from 'node:util'
+import { sha256 } from '../callers/api-keys.ts'
+import { SCOPES, type Scope } from '../callers/caller.ts'
+
+const USAGE = `Usage: npm run key -- NAME [--scopes ${SCOPES.join(',')}] [--expires-at 2027-01-31T00:00:00Z]
+Makes an API key for the caller NAME (by default with the scopes tasks:cancel,tasks:read).`
+
+const DEFAULT_SCOPES = 'tasks:cancel,tasks:read'
+
+const isScope = (text: string): text is Scope => SCOPES.some((scope) => scope === text)
+
+const fail = (reason: string): never => {
+  process.stderr.write(`${reason}\n${USAGE}\n`)
+  process.exit(2)
+}
+
+const readArguments = () => {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: { scopes: { type: 'string', default: DEFAULT_SCOPES }, 'expires-at': { type: 'string' } },
+    })
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : 'The arguments are not understood.')
+  }
+}
+
+const { positionals, values } = readArguments()
+const [name = '', ...more] = positionals
+if (name.trim() === '' || name.length > 128 || more.length > 0) fail('Give exactly one NAME of at most 128 characters.')
+
+const scopes = values.scopes.split(',').map((scope) => scope.trim())
+if (!scopes.every(isScope)) fail(`Scopes are ${SCOPES.join(', ')}.`)
+
+const expiresAt = values['expires-at']
+const expires = new Date(expiresAt ?? Number.NaN)
+if (expiresAt !== undefined && Number.isNaN(expires.getTime())) fail('--expires-at is not a date.')
+
+// The prefix lets secret scanners recognise a key that went astray.
+const key = `dtg_${randomBytes(32).toString('base64url')}`
+const entry = {
+  name,
+  sha256: sha256(key).toString('hex'),
+  scopes,
+  ...(expiresAt !== undefined && { expiresAt: expires.toISOString() }),
+}
+process.stdout.write(`Key, shown this once, for the caller:
+  ${key}
+
+Entry for the array in API_KEYS_FILE, for the gateway:
+  ${JSON.stringify(entry)}
+`)

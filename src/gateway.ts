@@ -1,0 +1,85 @@
+import { randomUUID } from 'node:crypto'
+import type { RequestListener } from 'node:http'
+import { createUpstream } from './alibaba/client.ts'
+import type { PlainKeys } from './alibaba/signing.ts'
+import { createApp } from './app.ts'
+import { openSqliteStore } from './audit/sqlite.ts'
+import { type AuditStore, createTrail } from './audit/trail.ts'
+import { createApiKeys } from './callers/api-keys.ts'
+import { watchApiKeysFile } from './callers/api-keys-file.ts'
+import type { Config } from './config.ts'
+import { type Deadline, deadlineIn } from './deadline.ts'
+import type { Lifecycle } from './http/health.ts'
+import { type Listener, listen } from './http/listener.ts'
+import { createCancellations } from './tasks/cancel.ts'
+import { createLog, type Log } from './telemetry/log.ts'
+
+export interface Gateway {
+  readonly app: RequestListener
+  /** Opens the port. @throws ConfigError where it can't be opened */
+  listen(): Promise<Listener>
+  /** After the last request: writes what is still unwritten, as far as the deadline allows, and lets everything go. */
+  close(deadline?: Deadline): Promise<void>
+}
+
+/** What tests and the demo put in another's place. */
+export interface Overrides {
+  readonly log?: Log
+  /** Certificate authorities for the upstream. */
+  readonly upstreamCa?: string
+  readonly openStore?: (path: string) => Promise<AuditStore & { readonly recovered: number }>
+  readonly apiKeysEveryMs?: number
+}
+
+/** Builds every part by hand. @throws ConfigError where the record can't be used */
+export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
+  const log = overrides.log ?? createLog(config.logLevel)
+  const instanceId = randomUUID()
+  const lifecycle: Lifecycle = { phase: 'serving' }
+
+  const store = await (overrides.openStore ?? openSqliteStore)(config.auditPath)
+  if (store.recovered > 0) {
+    log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
+  }
+  const trail = createTrail({ store, log })
+  const upstream = createUpstream({
+    ...config.upstream,
+    keys: () => revealKeys(config.keys),
+    ca: overrides.upstreamCa,
+    log,
+  })
+  const cancellations = createCancellations({ upstream, trail, log, instanceId })
+  const apiKeys = createApiKeys(config.apiKeys.entries)
+  const watch =
+    config.apiKeys.file === undefined
+      ? undefined
+      : watchApiKeysFile({
+          path: config.apiKeys.file,
+          apiKeys,
+          log,
+          ...(overrides.apiKeysEveryMs !== undefined && { everyMs: overrides.apiKeysEveryMs }),
+        })
+  if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
+
+  const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, log })
+
+  return {
+    app,
+    listen: async () => {
+      const listener = await listen(app, { ...config, lifecycle, log })
+      log.info('listening', { address: listener.url, instanceId })
+      return listener
+    },
+    close: async (deadline = deadlineIn(0)) => {
+      watch?.close()
+      await trail.close(deadline)
+      upstream.close()
+    },
+  }
+}
+
+const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: Config['keys']): PlainKeys => ({
+  accessKeyId: accessKeyId.reveal(),
+  accessKeySecret: accessKeySecret.reveal(),
+  securityToken: securityToken?.reveal(),
+})

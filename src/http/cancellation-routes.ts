@@ -1,0 +1,94 @@
+import type { RequestHandler } from 'express'
+import { z } from 'zod'
+import { type AuditRecord, OUTCOMES, type Trail } from '../audit/trail.ts'
+import type { Caller } from '../callers/caller.ts'
+import { GatewayError } from '../errors.ts'
+import { callerIn } from './authenticate.ts'
+import { parseQuery, rule } from './query.ts'
+
+export interface CancellationRoutes {
+  readonly listCancellations: RequestHandler
+  readonly findCancellation: RequestHandler
+}
+
+const LIMIT_MAX = 200
+const LIMIT_DEFAULT = 50
+
+const text = z.string(rule('text')).min(1, rule('text')).max(128, rule('text')).optional()
+
+const moment = z
+  .union([z.iso.date(), z.iso.datetime({ offset: true })], rule('date'))
+  .transform((date) => Date.parse(date))
+  .optional()
+
+const cursor = z
+  .string(rule('cursor'))
+  .transform((encoded) => Buffer.from(encoded, 'base64url').toString('latin1'))
+  .pipe(z.string().regex(/^\d{1,15}$/, rule('cursor')))
+  .transform(Number)
+  .optional()
+
+const limit = z
+  .string(rule('limit'))
+  .regex(/^\d{1,3}$/, rule('limit'))
+  .transform(Number)
+  .pipe(z.number().min(1, rule('limit')).max(LIMIT_MAX, rule('limit')))
+  .default(LIMIT_DEFAULT)
+
+// Strict, since a mistyped filter would show everything and look like an answer.
+const listQuery = z.strictObject({
+  taskNo: text,
+  caller: text,
+  outcome: z.enum([...OUTCOMES, 'pending'], rule('outcome')).optional(),
+  from: moment,
+  to: moment,
+  limit,
+  cursor,
+  lang: z.enum(['en', 'zh'], rule('lang')).optional(),
+})
+
+export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
+  listCancellations: async function listCancellations(req, res) {
+    const query = parseQuery(listQuery, req.query)
+    const { records, next } = await trail.list({
+      ...query,
+      fromMs: query.from,
+      toMs: query.to,
+      before: query.cursor ?? null,
+    })
+    res.json({ items: records.map(toItem), nextCursor: next === null ? null : encodeCursor(next) })
+  },
+
+  findCancellation: async function findCancellation(req, res) {
+    const record = await trail.find(String(req.params.id))
+    // Another's record looks the same as none, so that ids can't be probed.
+    if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
+    res.json(toItem(record))
+  },
+})
+
+const maySee = (caller: Caller, record: AuditRecord): boolean =>
+  caller.scopes.includes('audit:read') ||
+  (record.via === caller.via && record.issuer === caller.issuer && record.caller === caller.name)
+
+const encodeCursor = (position: number): string => Buffer.from(String(position), 'latin1').toString('base64url')
+
+const isoTime = (ms: number): string => new Date(ms).toISOString()
+
+const toItem = (record: AuditRecord) => ({
+  id: record.id,
+  taskNo: record.taskNo,
+  caller: record.caller,
+  via: record.via,
+  clientIp: record.clientIp,
+  peerIp: record.peerIp,
+  userAgent: record.userAgent,
+  requestedAt: isoTime(record.requestedAtMs),
+  outcome: record.outcome,
+  attempts: record.attempts,
+  requestId: record.requestId,
+  upstreamCode: record.upstreamCode,
+  finishedAt: record.finishedAtMs === null ? null : isoTime(record.finishedAtMs),
+  gatewayRequestId: record.gatewayRequestId,
+  settledBy: record.settledBy,
+})

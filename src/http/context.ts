@@ -1,0 +1,94 @@
+import { randomUUID } from 'node:crypto'
+import type { BlockList } from 'node:net'
+import type { Request, RequestHandler, Response } from 'express'
+import type { Caller } from '../callers/caller.ts'
+import { type Deadline, deadlineIn } from '../deadline.ts'
+import type { ErrorCode, Lang } from '../errors.ts'
+import type { Log } from '../telemetry/log.ts'
+import { clientAddress } from './client-ip.ts'
+
+/** What is known of a request from its first moment on; the open fields are filled on its way. */
+export interface Context {
+  readonly requestId: string
+  readonly correlationId: string | null
+  readonly clientIp: string | null
+  readonly peerIp: string | null
+  readonly lang: Lang
+  /** On the monotonic clock. */
+  readonly startedAtMs: number
+  readonly deadline: Deadline
+  /** Aborts when the caller goes away before the answer is complete. */
+  readonly signal: AbortSignal
+  readonly isCancel: boolean
+  caller: Caller | null
+  code: ErrorCode | null
+}
+
+declare global {
+  namespace Express {
+    interface Request {
+      context: Context
+    }
+  }
+}
+
+export interface ContextOptions {
+  readonly trustProxy: BlockList
+  readonly requestTimeoutMs: number
+  readonly log: Log
+}
+
+const SAFE_ID = /^[A-Za-z0-9._-]{1,64}$/
+
+/** First of all: gives the request its id, deadline, address and language, and logs one line at its end. */
+export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOptions): RequestHandler =>
+  function contextAssigner(req, res, next) {
+    const gone = new AbortController()
+    req.context = {
+      requestId: randomUUID(),
+      correlationId: correlationIdOf(req),
+      ...clientAddress(req.socket.remoteAddress, req.headersDistinct['x-forwarded-for'] ?? [], trustProxy),
+      lang: languageOf(req),
+      startedAtMs: performance.now(),
+      deadline: deadlineIn(requestTimeoutMs),
+      signal: gone.signal,
+      isCancel: req.method === 'DELETE' && /^\/tasks(\/|$)/.test(req.path),
+      caller: null,
+      code: null,
+    }
+    res.set({ 'X-Request-Id': req.context.requestId, Vary: 'Accept-Language, Origin', 'Cache-Control': 'no-store' })
+    res.once('close', () => {
+      if (!res.writableFinished) gone.abort()
+      logRequest(log, req, res)
+    })
+    next()
+  }
+
+/** `?lang=` wins over the header; what is neither language is English. */
+const languageOf = (req: Request): Lang => {
+  const { lang } = req.query
+  if (lang === 'zh' || lang === 'en') return lang
+  return req.acceptsLanguages('en', 'zh') === 'zh' ? 'zh' : 'en'
+}
+
+const correlationIdOf = (req: Request): string | null => {
+  const id = req.get('x-request-id')
+  return id !== undefined && SAFE_ID.test(id) ? id : null
+}
+
+/** The route's pattern, never the path: a path can hold anything. */
+const logRequest = (log: Log, req: Request, res: Response): void => {
+  const { requestId, correlationId, clientIp, caller, code, startedAtMs } = req.context
+  log.info('request', {
+    requestId,
+    correlationId,
+    method: req.method,
+    route: typeof req.route?.path === 'string' ? req.route.path : null,
+    status: res.writableFinished ? res.statusCode : null,
+    code,
+    caller: caller?.name,
+    via: caller?.via,
+    clientIp,
+    durationMs: Math.round(performance.now() - startedAtMs),
+  })
+}

@@ -1,0 +1,36 @@
+import type { RequestHandler } from 'express'
+import { GatewayError } from '../errors.ts'
+
+/** Where the process stands: `leaving` still serves, but wants no new connections; `draining` takes nothing new. */
+export type Phase = 'serving' | 'leaving' | 'draining'
+
+export interface Lifecycle {
+  phase: Phase
+}
+
+export const livez: RequestHandler = function livez(_req, res) {
+  res.json({ status: 'ok' })
+}
+
+/** Ready: not on the way out, and the record can be written. An ill upstream does not make a replica unready. */
+export const createReadyz = (lifecycle: Lifecycle, isAuditWritable: () => Promise<boolean>): RequestHandler => {
+  const check = shareFor(READY_CACHE_MS, isAuditWritable)
+  return async function readyz(_req, res) {
+    if (lifecycle.phase !== 'serving') throw new GatewayError('shutting-down')
+    if (!(await check())) throw new GatewayError('audit-unavailable')
+    res.json({ status: 'ready' })
+  }
+}
+
+/** Anyone may ask, and each check writes to disk: so one check serves all who ask within its time. */
+const shareFor = <T>(ms: number, ask: () => Promise<T>): (() => Promise<T>) => {
+  let shared: { readonly answer: Promise<T>; readonly until: number } | undefined
+  return () => {
+    if (shared === undefined || performance.now() >= shared.until) {
+      shared = { answer: ask(), until: performance.now() + ms }
+    }
+    return shared.answer
+  }
+}
+
+const READY_CACHE_MS = 1000

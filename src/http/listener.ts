@@ -1,0 +1,126 @@
+import { randomUUID } from 'node:crypto'
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import { isIPv6 } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { setTimeout as delay } from 'node:timers/promises'
+import { ConfigError, type ErrorCode, GatewayError } from '../errors.ts'
+import type { Log } from '../telemetry/log.ts'
+import type { Lifecycle } from './health.ts'
+import { PROBLEMS, problemBody } from './problem.ts'
+
+export interface ListenerOptions {
+  readonly host: string | undefined
+  readonly port: number
+  readonly publicUrl: string | undefined
+  readonly lifecycle: Lifecycle
+  readonly log: Log
+}
+
+export interface Listener {
+  /** Where it can be reached, such as `http://127.0.0.1:3000`. */
+  readonly url: string
+  /**
+   * Not ready at once; serves for `delayMs` more while load balancers take note; then takes nothing new and resolves
+   * when the last answer is out.
+   */
+  drain(delayMs: number): Promise<void>
+}
+
+// Longer than load balancers keep a connection idle (the longest known is 600 s): else they would send into a closing one.
+const KEEP_ALIVE_MS = 620_000
+const HEADERS_MS = 65_000
+const REQUEST_MS = 75_000
+const MAX_HEADER_BYTES = 16 * 1024
+
+const createHttpServer = (app: RequestListener): Server =>
+  createServer(
+    {
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEADERS_MS,
+      requestTimeout: REQUEST_MS,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      // A missing Host is refused by the app, as a problem.
+      requireHostHeader: false,
+    },
+    app,
+  )
+
+/** @throws ConfigError where the port can't be opened */
+export const listen = async (app: RequestListener, options: ListenerOptions): Promise<Listener> => {
+  const { host, port, lifecycle } = options
+  const server = createHttpServer(app)
+  const open = new Set<ServerResponse>()
+  server.prependListener('request', (_req, res: ServerResponse) => {
+    open.add(res)
+    res.once('close', () => open.delete(res))
+  })
+  refuseBeforeRouting(server, options)
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: Error & { code?: string }) => reject(new ConfigError([refusedPort(error.code)])))
+    server.listen({ port, host }, resolve)
+  })
+
+  return {
+    url: urlOf(server),
+    drain: async (delayMs) => {
+      lifecycle.phase = 'leaving'
+      await delay(delayMs)
+      lifecycle.phase = 'draining'
+      // What is being answered now began before the phase: its connection must not be kept either.
+      for (const res of open) if (!res.headersSent) res.setHeader('Connection', 'close')
+      await new Promise<void>((resolve) => server.close(() => resolve()))
+    },
+  }
+}
+
+const refusedPort = (code = ''): string => {
+  if (code === 'EADDRINUSE') return 'PORT is in use by another process'
+  if (code === 'EACCES') return 'PORT may not be opened by this user'
+  return `HOST or PORT can't be opened (${code})`
+}
+
+const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
+  HPE_HEADER_OVERFLOW: 'headers-too-large',
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: 'content-too-large',
+  ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
+}
+
+/** What Node's parser turns away never reaches the app; it is answered as a problem all the same, and its content never logged. */
+const refuseBeforeRouting = (server: Server, { publicUrl, log }: ListenerOptions): void => {
+  const compose = (code: ErrorCode): string => {
+    const requestId = randomUUID()
+    const body = JSON.stringify(
+      problemBody(new GatewayError(code), { requestId, lang: 'en', isCancel: false, publicUrl }),
+    )
+    log.info('request', { requestId, status: PROBLEMS[code].status, code })
+    return rawAnswer(code, requestId, body)
+  }
+  server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
+    if (!socket.writable || error.code === 'ECONNRESET') return socket.destroy()
+    return socket.end(compose(PARSER_CODES[error.code ?? ''] ?? 'bad-request'), () => socket.destroy())
+  })
+  server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
+    res.socket?.end(compose('expectation-failed'))
+  })
+}
+
+const rawAnswer = (code: ErrorCode, requestId: string, body: string): string =>
+  [
+    `HTTP/1.1 ${PROBLEMS[code].status} ${PROBLEMS[code].en.title}`,
+    'Content-Type: application/problem+json; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Cache-Control: no-store',
+    'Vary: Accept-Language, Origin',
+    `X-Request-Id: ${requestId}`,
+    'X-Content-Type-Options: nosniff',
+    'Connection: close',
+    '',
+    body,
+  ].join('\r\n')
+
+const urlOf = (server: Server): string => {
+  const address = server.address()
+  if (address === null || typeof address === 'string') return ''
+  const host = ['::', '0.0.0.0'].includes(address.address) ? 'localhost' : address.address
+  return `http://${isIPv6(host) ? `[${host}]` : host}:${address.port}`
+}

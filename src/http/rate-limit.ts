@@ -1,0 +1,51 @@
+import type { Request, RequestHandler } from 'express'
+import { ipKeyGenerator, rateLimit } from 'express-rate-limit'
+import { callerKey } from '../callers/caller.ts'
+import { GatewayError } from '../errors.ts'
+import { callerIn } from './authenticate.ts'
+
+export interface RateLimitOptions {
+  readonly max: number
+  readonly readMax: number
+  readonly unknownMax: number
+  readonly windowMs: number
+}
+
+export interface RateLimits {
+  /** Failed authentication, by address. Known callers pass without being counted. */
+  readonly unknown: RequestHandler
+  readonly cancels: RequestHandler
+  readonly reads: RequestHandler
+}
+
+// One customer of an access provider usually holds a /56, and can change addresses inside it at will.
+const IPV6_PREFIX = 56
+
+export const createRateLimits = ({ max, readMax, unknownMax, windowMs }: RateLimitOptions): RateLimits => {
+  const limiter = (identifier: string, limit: number, keyGenerator: (req: Request) => string) =>
+    ({
+      identifier,
+      limit,
+      windowMs,
+      keyGenerator,
+      standardHeaders: 'draft-8',
+      legacyHeaders: false,
+      // Its checks are for apps that leave addresses to Express; ours come from the request's context.
+      validate: false,
+      handler: () => {
+        throw new GatewayError('too-many-requests')
+      },
+    }) as const
+  return {
+    unknown: rateLimit({
+      ...limiter('unknown', unknownMax, addressOf),
+      skip: (req) => req.context.caller !== null,
+    }),
+    cancels: rateLimit(limiter('cancels', max, byCaller)),
+    reads: rateLimit(limiter('reads', readMax, byCaller)),
+  }
+}
+
+const byCaller = (req: Request): string => callerKey(callerIn(req))
+
+const addressOf = (req: Request): string => ipKeyGenerator(req.context.clientIp ?? '', IPV6_PREFIX)

@@ -1,0 +1,194 @@
+import { randomUUID } from 'node:crypto'
+import type { CallLimits, Upstream, UpstreamFailure, UpstreamResult } from '../alibaba/client.ts'
+import type { Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
+import type { Caller } from '../callers/caller.ts'
+import { type Deadline, SETTLE_RESERVE_MS } from '../deadline.ts'
+import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
+import { describeError, type Log } from '../telemetry/log.ts'
+
+/** One `DELETE /tasks/:taskNo`: who asks, from where, and how long they wait. */
+export interface CancelRequest {
+  readonly taskNo: string
+  readonly caller: Caller
+  /** Both null where the connection is gone. */
+  readonly clientIp: string | null
+  readonly peerIp: string | null
+  readonly userAgent: string | null
+  readonly lang: Lang
+  readonly gatewayRequestId: string
+  readonly deadline: Deadline
+  /** Aborts when the caller goes away. */
+  readonly signal: AbortSignal
+}
+
+export interface Cancelled {
+  readonly cancellationId: string
+  readonly requestId: string
+  readonly cancelStatus: 'accepted'
+}
+
+export interface Cancellations {
+  /**
+   * Cancels a task: intent on record, one signed call (shared with the caller's equal requests under way), outcome on record.
+   * @throws GatewayError with `outcome` (of this request) and `cancellationId`
+   */
+  cancel(request: CancelRequest): Promise<Cancelled>
+  /** Puts on record that the caller was refused, and returns the id of that record. */
+  refuse(request: CancelRequest): Promise<string>
+}
+
+export interface CancellationOptions {
+  readonly upstream: Upstream
+  readonly trail: Trail
+  readonly log: Log
+  /** Names this process in the record. */
+  readonly instanceId: string
+  readonly now?: () => number
+}
+
+/** A call upstream that is under way, and how many callers still wait for it. */
+interface Flight {
+  readonly result: Promise<UpstreamResult>
+  readonly abandon: () => void
+  waiting: number
+}
+
+const USER_AGENT_MAX = 256
+
+const BUG: UpstreamFailure = {
+  ok: false,
+  code: 'internal',
+  ambiguous: true,
+  upstreamCode: null,
+  requestId: null,
+  retryAfterMs: null,
+  attempts: 1,
+}
+
+export const createCancellations = (options: CancellationOptions): Cancellations => {
+  const { upstream, trail, log, instanceId, now = Date.now } = options
+  const flights = new Map<string, Flight>()
+
+  const intentOf = (request: CancelRequest): Intent => ({
+    id: randomUUID(),
+    taskNo: request.taskNo,
+    via: request.caller.via,
+    issuer: request.caller.issuer,
+    caller: request.caller.name,
+    clientIp: request.clientIp,
+    peerIp: request.peerIp,
+    userAgent: request.userAgent?.slice(0, USER_AGENT_MAX) ?? null,
+    requestedAtMs: now(),
+    gatewayRequestId: request.gatewayRequestId,
+    instanceId,
+    deadlineAtMs: Math.ceil(now() + request.deadline.remainingMs()),
+  })
+
+  // A bug of ours in mid-call proves nothing about the task: only `unknown` is sure to be true.
+  const surprise = (error: unknown): UpstreamResult => {
+    log.error('a call upstream ended in a bug', describeError(error))
+    return BUG
+  }
+
+  const takeOff = (key: string, request: CancelRequest, clientIp: string): Flight => {
+    const abandoned = new AbortController()
+    const limits: CallLimits = { deadline: request.deadline, signal: abandoned.signal }
+    const params = { TaskNo: request.taskNo, UserClientIp: clientIp, Lang: request.lang }
+    const land = (): void => {
+      if (flights.get(key) === flight) flights.delete(key)
+    }
+    const flight: Flight = {
+      result: upstream.call('CancelTask', params, limits).catch(surprise).finally(land),
+      // Nobody may join what is being given up.
+      abandon: () => {
+        land()
+        abandoned.abort()
+      },
+      waiting: 0,
+    }
+    flights.set(key, flight)
+    return flight
+  }
+
+  /** Waits in a flight. Whoever goes away leaves it, and the last to leave gives up what was not sent yet. */
+  const ride = async (flight: Flight, signal: AbortSignal): Promise<UpstreamResult> => {
+    const leave = (): void => {
+      flight.waiting -= 1
+      if (flight.waiting === 0) flight.abandon()
+    }
+    flight.waiting += 1
+    if (signal.aborted) leave()
+    signal.addEventListener('abort', leave, { once: true })
+    return await flight.result.finally(() => signal.removeEventListener('abort', leave))
+  }
+
+  const cancel: Cancellations['cancel'] = async (request) => {
+    const { clientIp } = request
+    if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
+    const intent = intentOf(request)
+    await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
+    const key = flightKey(request)
+    const result = await ride(flights.get(key) ?? takeOff(key, request, clientIp), request.signal)
+    const outcome = outcomeOf(intent, result, now())
+    log.info('cancellation', summary(intent, outcome))
+    await trail.finish(outcome, request.deadline)
+    if (!result.ok) throw failureOf(intent.id, result)
+    return { cancellationId: intent.id, requestId: result.requestId, cancelStatus: 'accepted' }
+  }
+
+  const refuse: Cancellations['refuse'] = async (request) => {
+    const intent = intentOf(request)
+    log.info('cancellation', { ...identity(intent), outcome: 'refused' })
+    await trail.refuse(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
+    return intent.id
+  }
+
+  return { cancel, refuse }
+}
+
+/** Requests share a call only where upstream could not tell them apart: same caller, address, language and task. */
+const flightKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
+  JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
+
+const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellable']
+
+const verdict = (result: UpstreamResult): Outcome => {
+  if (result.ok) return 'accepted'
+  if (result.ambiguous) return 'unknown'
+  return REJECTIONS.includes(result.code) ? 'rejected' : 'failed'
+}
+
+const outcomeOf = (intent: Intent, result: UpstreamResult, finishedAtMs: number): OutcomeEvent => ({
+  cancellationId: intent.id,
+  outcome: verdict(result),
+  attempts: result.attempts,
+  requestId: result.requestId,
+  upstreamCode: result.ok ? null : result.upstreamCode,
+  finishedAtMs,
+  settledBy: null,
+})
+
+const failureOf = (cancellationId: string, result: UpstreamFailure): GatewayError =>
+  new GatewayError(result.code, {
+    cancellationId,
+    outcome: result.ambiguous ? 'unknown' : 'not-cancelled',
+    upstreamCode: result.upstreamCode,
+    requestId: result.requestId,
+    retryAfterMs: result.retryAfterMs,
+  })
+
+const identity = (intent: Intent) => ({
+  cancellationId: intent.id,
+  taskNo: intent.taskNo,
+  requestId: intent.gatewayRequestId,
+  caller: intent.caller,
+  via: intent.via,
+  clientIp: intent.clientIp,
+})
+
+const summary = (intent: Intent, outcome: OutcomeEvent) => ({
+  ...identity(intent),
+  outcome: outcome.outcome,
+  upstreamCode: outcome.upstreamCode,
+  upstreamRequestId: outcome.requestId,
+})
