@@ -161,6 +161,8 @@ const SECRETS = [
   'API_KEYS',
 ] as const
 
+type SecretName = (typeof SECRETS)[number]
+
 /** Every variable that the gateway reads, for the checks that hold the documents true. */
 export const SETTING_NAMES: readonly string[] = [
   ...Object.keys(SETTINGS),
@@ -171,84 +173,87 @@ export const SETTING_NAMES: readonly string[] = [
 const UNSUPPORTED =
   /^(JWT_\w+|OIDC_\w+|GRANTS_FILE|SESSION_SECRET|CORS_ORIGINS|REDIS_URL|AUDIT_ADMIN_URL|UPSTREAM_MAX_(CONCURRENCY|RPS))$/
 
-/**
- * Reads the settings. An empty variable counts as not given.
- * @param readFile returns a file's text or throws; called for `NAME_FILE` variables only
- * @throws ConfigError naming every fault at once
- */
-export const parseConfig = (env: Env, readFile: (path: string) => string): Config => {
+/** What is read so far: values of sound settings, stand-ins for the others, and a rule for each fault. */
+interface Reader {
+  read<K extends keyof Values>(name: K): Values[K]
+  readSecret(name: SecretName): string | undefined
+  given(name: string): string | undefined
+  fault(name: string, rule: string): void
+  sound(...names: readonly string[]): boolean
+  readonly faults: ReadonlyMap<string, string>
+}
+
+const createReader = (env: Env, readFile: (path: string) => string): Reader => {
   const faults = new Map<string, string>()
   const given = (name: string): string | undefined => env[name] || undefined
   const fault = (name: string, rule: string): void => {
     if (!faults.has(name)) faults.set(name, rule)
   }
 
-  const read = <K extends keyof Values>(name: K): Values[K] => {
-    const { schema, fallback }: Setting<Values[K]> = SETTINGS[name]
-    const text = given(name)
-    if (text === undefined) return fallback
-    const parsed = schema.safeParse(text)
-    if (parsed.success) return parsed.data
-    fault(name, parsed.error.issues[0]?.message ?? 'is not valid')
-    return fallback
+  return {
+    faults,
+    given,
+    fault,
+    sound: (...names) => !names.some((name) => faults.has(name)),
+    read: (name) => {
+      const { schema, fallback }: Setting<Values[typeof name]> = SETTINGS[name]
+      const text = given(name)
+      if (text === undefined) return fallback
+      const parsed = schema.safeParse(text)
+      if (parsed.success) return parsed.data
+      fault(name, parsed.error.issues[0]?.message ?? 'is not valid')
+      return fallback
+    },
+    readSecret: (name) => {
+      const path = given(`${name}_FILE`)
+      if (path === undefined) return given(name)
+      if (given(name) !== undefined) fault(name, `must not be set together with ${name}_FILE`)
+      try {
+        const text = readFile(path).trim()
+        if (text === '') fault(`${name}_FILE`, 'must name a file that is not empty')
+        return text
+      } catch {
+        fault(`${name}_FILE`, 'must name a file that can be read')
+        return undefined
+      }
+    },
   }
+}
 
-  const readSecret = (name: (typeof SECRETS)[number]): string | undefined => {
-    const path = given(`${name}_FILE`)
-    if (path === undefined) return given(name)
-    if (given(name) !== undefined) fault(name, `must not be set together with ${name}_FILE`)
-    try {
-      const text = readFile(path).trim()
-      if (text === '') fault(`${name}_FILE`, 'must name a file that is not empty')
-      return text
-    } catch {
-      fault(`${name}_FILE`, 'must name a file that can be read')
-      return undefined
-    }
+/**
+ * Reads the settings. An empty variable counts as not given.
+ * @param readFile returns a file's text or throws; called for `NAME_FILE` variables only
+ * @throws ConfigError naming every fault at once
+ */
+export const parseConfig = (env: Env, readFile: (path: string) => string): Config => {
+  const reader = createReader(env, readFile)
+  const config = readConfig(reader)
+  checkTogether(reader, config)
+  for (const name of Object.keys(env)) {
+    if (reader.given(name) !== undefined && UNSUPPORTED.test(name))
+      reader.fault(name, 'is not supported by this version')
   }
+  if (reader.faults.size > 0) throw new ConfigError([...reader.faults].map(([name, rule]) => `${name} ${rule}`))
+  return config
+}
 
-  const requireSecret = (name: (typeof SECRETS)[number]): Secret => {
-    const text = readSecret(name)
-    if (text === undefined && !faults.has(`${name}_FILE`)) fault(name, `must be set (or ${name}_FILE)`)
-    return new Secret(text ?? '')
-  }
-
-  const readApiKeys = (): readonly ApiKeyEntry[] => {
-    const text = readSecret('API_KEYS')
-    if (text === undefined || faults.has('API_KEYS_FILE')) return []
-    const parsed = parseApiKeys(text)
-    if (parsed.ok) return parsed.entries
-    fault(given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE', parsed.rule)
-    return []
-  }
-
-  const values = {
+const readConfig = (reader: Reader): Config => {
+  const { read } = reader
+  read('CREDENTIALS')
+  return {
     host: read('HOST'),
-    upstreamUrl: read('UPSTREAM_URL'),
-    upstreamTimeoutMs: read('UPSTREAM_TIMEOUT_MS'),
-    requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
-    graceMs: read('SHUTDOWN_GRACE_MS'),
-    allowAnonymous: read('ALLOW_ANONYMOUS'),
-  }
-  const securityToken = readSecret('ALIBABA_CLOUD_SECURITY_TOKEN')
-  const config: Config = {
-    host: values.host,
     port: read('PORT'),
     publicUrl: read('PUBLIC_URL'),
-    keys: {
-      accessKeyId: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_ID'),
-      accessKeySecret: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_SECRET'),
-      securityToken: securityToken === undefined ? undefined : new Secret(securityToken),
-    },
+    keys: readKeys(reader),
     upstream: {
-      url: values.upstreamUrl,
+      url: read('UPSTREAM_URL'),
       signature: read('UPSTREAM_SIGNATURE'),
-      timeoutMs: values.upstreamTimeoutMs,
+      timeoutMs: read('UPSTREAM_TIMEOUT_MS'),
       maxAttempts: read('UPSTREAM_MAX_ATTEMPTS'),
     },
-    requestTimeoutMs: values.requestTimeoutMs,
-    apiKeys: { entries: readApiKeys(), file: given('API_KEYS_FILE') },
-    allowAnonymous: values.allowAnonymous,
+    requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
+    apiKeys: { entries: readApiKeys(reader), file: reader.given('API_KEYS_FILE') },
+    allowAnonymous: read('ALLOW_ANONYMOUS'),
     trustProxy: read('TRUST_PROXY'),
     rateLimit: {
       max: read('RATE_LIMIT_MAX'),
@@ -257,37 +262,65 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
       windowMs: read('RATE_LIMIT_WINDOW_MS'),
     },
     auditPath: read('AUDIT_URL'),
-    shutdown: { graceMs: values.graceMs, delayMs: read('SHUTDOWN_DELAY_MS') },
+    shutdown: { graceMs: read('SHUTDOWN_GRACE_MS'), delayMs: read('SHUTDOWN_DELAY_MS') },
     logLevel: read('LOG_LEVEL'),
   }
+}
 
-  // A fallback stands in for a faulty value up to here, so a rule over two settings is checked where both are sound.
-  const sound = (...names: string[]): boolean => !names.some((name) => faults.has(name))
-  const allowHttp = read('UPSTREAM_ALLOW_HTTP')
-  if (sound('UPSTREAM_URL', 'UPSTREAM_ALLOW_HTTP') && !isSafeUpstream(values.upstreamUrl, allowHttp)) {
-    fault('UPSTREAM_URL', 'must be https: (http: for a loopback host, or with UPSTREAM_ALLOW_HTTP=true)')
+const readKeys = (reader: Reader): Config['keys'] => {
+  const require = (name: SecretName): Secret => {
+    const text = reader.readSecret(name)
+    if (text === undefined && reader.sound(`${name}_FILE`)) reader.fault(name, `must be set (or ${name}_FILE)`)
+    return new Secret(text ?? '')
   }
-  if (
-    sound('REQUEST_TIMEOUT_MS', 'UPSTREAM_TIMEOUT_MS') &&
-    values.requestTimeoutMs < values.upstreamTimeoutMs + SETTLE_RESERVE_MS
-  ) {
-    fault('REQUEST_TIMEOUT_MS', `must be at least UPSTREAM_TIMEOUT_MS + ${SETTLE_RESERVE_MS}`)
+  const securityToken = reader.readSecret('ALIBABA_CLOUD_SECURITY_TOKEN')
+  return {
+    accessKeyId: require('ALIBABA_CLOUD_ACCESS_KEY_ID'),
+    accessKeySecret: require('ALIBABA_CLOUD_ACCESS_KEY_SECRET'),
+    securityToken: securityToken === undefined ? undefined : new Secret(securityToken),
   }
-  if (sound('SHUTDOWN_GRACE_MS', 'REQUEST_TIMEOUT_MS') && values.graceMs < values.requestTimeoutMs + DRAIN_MARGIN_MS) {
-    fault('SHUTDOWN_GRACE_MS', `must be at least REQUEST_TIMEOUT_MS + ${DRAIN_MARGIN_MS}`)
-  }
-  if (values.allowAnonymous && sound('HOST') && !isLoopback(values.host ?? '')) {
-    fault('ALLOW_ANONYMOUS', 'needs a loopback HOST, such as 127.0.0.1')
-  }
-  if (config.apiKeys.entries.length === 0 && sound('API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS')) {
-    if (!values.allowAnonymous) fault('API_KEYS', 'or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true')
-  }
-  for (const name of Object.keys(env)) {
-    if (given(name) !== undefined && UNSUPPORTED.test(name)) fault(name, 'is not supported by this version')
-  }
+}
 
-  if (faults.size > 0) throw new ConfigError([...faults].map(([name, rule]) => `${name} ${rule}`))
-  return config
+const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
+  const text = reader.readSecret('API_KEYS')
+  if (text === undefined || !reader.sound('API_KEYS_FILE')) return []
+  const parsed = parseApiKeys(text)
+  if (parsed.ok) return parsed.entries
+  reader.fault(reader.given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE', parsed.rule)
+  return []
+}
+
+/** Rules over several settings, each checked where all of its settings are sound: a stand-in proves nothing. */
+const checkTogether = ({ read, fault, sound }: Reader, config: Config): void => {
+  const { upstream, requestTimeoutMs, shutdown, allowAnonymous } = config
+  const rules: readonly (readonly [readonly string[], boolean, string])[] = [
+    [
+      ['UPSTREAM_URL', 'UPSTREAM_ALLOW_HTTP'],
+      isSafeUpstream(upstream.url, read('UPSTREAM_ALLOW_HTTP')),
+      'must be https: (http: for a loopback host, or with UPSTREAM_ALLOW_HTTP=true)',
+    ],
+    [
+      ['REQUEST_TIMEOUT_MS', 'UPSTREAM_TIMEOUT_MS'],
+      requestTimeoutMs >= upstream.timeoutMs + SETTLE_RESERVE_MS,
+      `must be at least UPSTREAM_TIMEOUT_MS + ${SETTLE_RESERVE_MS}`,
+    ],
+    [
+      ['SHUTDOWN_GRACE_MS', 'REQUEST_TIMEOUT_MS'],
+      shutdown.graceMs >= requestTimeoutMs + DRAIN_MARGIN_MS,
+      `must be at least REQUEST_TIMEOUT_MS + ${DRAIN_MARGIN_MS}`,
+    ],
+    [
+      ['ALLOW_ANONYMOUS', 'HOST'],
+      !allowAnonymous || isLoopback(config.host ?? ''),
+      'needs a loopback HOST, such as 127.0.0.1',
+    ],
+    [
+      ['API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS'],
+      allowAnonymous || config.apiKeys.entries.length > 0,
+      'or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true',
+    ],
+  ]
+  for (const [names, holds, rule] of rules) if (!holds && sound(...names)) fault(names[0] ?? '', rule)
 }
 
 const isSafeUpstream = (url: URL, allowHttp: boolean): boolean =>

@@ -1,0 +1,104 @@
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { sha256 } from '../callers/api-keys.ts'
+import { parseConfig } from '../config.ts'
+import { createGateway } from '../gateway.ts'
+import { createSandbox, type Sandbox } from '../sandbox/server.ts'
+
+// The whole way on one machine: a stand-in for the upstream, the gateway, and a caller that holds no AccessKey.
+
+const DEFAULT_PORT = 3000
+const TASKS = 5
+const KEYS = { accessKeyId: 'demo-key-id', accessKeySecret: randomBytes(16).toString('hex') }
+const API_KEY = `dtg_${randomBytes(32).toString('base64url')}`
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`)
+
+const isFree = async (port: number): Promise<boolean> => {
+  const probe = createServer().listen(port)
+  const free = await once(probe, 'listening').then(
+    () => true,
+    () => false,
+  )
+  probe.close()
+  return free
+}
+
+const settings = async (upstreamUrl: string, folder: string) => ({
+  HOST: '127.0.0.1',
+  PORT: process.env.PORT ?? ((await isFree(DEFAULT_PORT)) ? String(DEFAULT_PORT) : '0'),
+  UPSTREAM_URL: upstreamUrl,
+  ALIBABA_CLOUD_ACCESS_KEY_ID: KEYS.accessKeyId,
+  ALIBABA_CLOUD_ACCESS_KEY_SECRET: KEYS.accessKeySecret,
+  API_KEYS: JSON.stringify([
+    { name: 'demo', sha256: sha256(API_KEY).toString('hex'), scopes: ['tasks:cancel', 'tasks:read', 'audit:read'] },
+  ]),
+  AUDIT_URL: `sqlite:${join(folder, 'audit.db')}`,
+  LOG_LEVEL: 'error',
+})
+
+/** Prints each change of the task until it is cancelled, as the upstream holds it. */
+const watch = async (sandbox: Sandbox, taskNo: string): Promise<void> => {
+  for (let shown = ''; ; await delay(50)) {
+    const task = sandbox.task(taskNo)
+    const state = `task ${task?.taskStatus}, cancellation ${task?.cancelStatus}`
+    if (state !== shown) say(`    ${state}`)
+    shown = state
+    if (task === undefined || task.cancelStatus === 'COMPLETE') return
+  }
+}
+
+const request = async (method: string, url: string): Promise<unknown> => {
+  const res = await fetch(url, { method, headers: { 'x-api-key': API_KEY } })
+  say(`  ${res.status} ${res.statusText}`)
+  return res.json()
+}
+
+const show = (value: unknown): void => say(JSON.stringify(value, null, 2).replace(/^/gm, '    '))
+
+const run = async (): Promise<void> => {
+  const folder = await mkdtemp(join(tmpdir(), 'gateway-demo-'))
+  const sandbox = await createSandbox({ ...KEYS, waitingMs: 0, executingMs: 60 * 60_000, cancellingMs: 1500 })
+  const taskNos = Array.from({ length: TASKS }, (_, index) =>
+    sandbox.addTask({ domains: [`example-${index + 1}.com`] }),
+  )
+  const [first = '', ...others] = taskNos
+  const gateway = await createGateway(parseConfig(await settings(sandbox.url, folder), () => ''))
+  const listener = await gateway.listen()
+
+  say(`Upstream   ${sandbox.url}   a sandbox that stands in for domain.aliyuncs.com and checks every signature`)
+  say(`Gateway    ${listener.url}   holds the AccessKey; the caller below only has an API key`)
+  say(`\nThe caller cancels a task:\n  DELETE /tasks/${first}`)
+  show(await request('DELETE', `${listener.url}/tasks/${first}`))
+  const { Action, TaskNo, UserClientIp, Lang } = sandbox.calls.at(-1)?.params ?? {}
+  say('\nWhat the upstream received, signed:')
+  show({ Action, TaskNo, UserClientIp, Lang })
+  say('\nHow it goes on there, asynchronously:')
+  await watch(sandbox, first)
+  say('\nWhat the record says:\n  GET /cancellations')
+  show(await request('GET', `${listener.url}/cancellations`))
+  say(`
+Now you (Ctrl+C ends the demo):
+
+  curl -i -X DELETE ${listener.url}/tasks/${others[0]} -H 'X-API-Key: ${API_KEY}'
+
+More tasks to cancel: ${others.slice(1).join(' ')}`)
+
+  const stop = async (): Promise<void> => {
+    await listener.drain(0)
+    await gateway.close()
+    await sandbox.close()
+    await rm(folder, { recursive: true, force: true })
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop())
+}
+
+run().catch((error: unknown) => {
+  process.stderr.write(`The demo did not start. ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(1)
+})
