@@ -1,0 +1,100 @@
+import * as acs3 from '../alibaba/acs3.ts'
+import * as rpcV1 from '../alibaba/rpc-v1.ts'
+import { canonicalQuery } from '../alibaba/signing.ts'
+import type { Params, SandboxRequest } from './request.ts'
+
+/** What a request says about itself, whichever way it is signed. Empty text stands for what it leaves out. */
+export interface Claim {
+  readonly signatureVersion: 'rpc-v1' | 'acs3'
+  readonly method: string
+  readonly path: string
+  readonly action: string
+  readonly version: string
+  /** Everything in query and form but `Signature`. */
+  readonly params: Params
+  readonly accessKeyId: string
+  readonly securityToken: string
+  readonly timestamp: string
+  readonly nonce: string
+  readonly signature: string
+  /** Does the signature cover all that it must? */
+  readonly isComplete: boolean
+  readonly stringToSign: string
+  sign(secret: string): string
+}
+
+/** Headers without which a signature says nothing about who asks for what, and when. */
+const MUST_BE_SIGNED = [
+  'host',
+  'x-acs-action',
+  'x-acs-content-sha256',
+  'x-acs-date',
+  'x-acs-signature-nonce',
+  'x-acs-version',
+] as const
+
+/** The claim in the `Authorization` header where there is an ACS3 one, in the parameters otherwise. */
+export const readClaim = (request: SandboxRequest): Claim =>
+  request.headers.authorization?.startsWith('ACS3-HMAC-SHA256') ? readAcs3(request) : readRpcV1(request)
+
+const readRpcV1 = ({ method, path, query, form }: SandboxRequest): Claim => {
+  const { Signature = '', ...params }: Params = { ...query, ...form }
+  const stringToSign = rpcV1.stringToSign(method, params)
+  return {
+    signatureVersion: 'rpc-v1',
+    method,
+    path,
+    params,
+    action: params.Action ?? '',
+    version: params.Version ?? '',
+    accessKeyId: params.AccessKeyId ?? '',
+    securityToken: params.SecurityToken ?? '',
+    timestamp: params.Timestamp ?? '',
+    nonce: params.SignatureNonce ?? '',
+    signature: Signature,
+    isComplete: Signature !== '',
+    stringToSign,
+    sign: (secret) => rpcV1.signature(secret, stringToSign),
+  }
+}
+
+const readAcs3 = (request: SandboxRequest): Claim => {
+  const { method, path, query, form, headers } = request
+  const authorization = parseAuthorization(headers.authorization ?? '')
+  const signedNames = (authorization.SignedHeaders ?? '').split(';')
+  const stringToSign = acs3.stringToSign(
+    acs3.canonicalRequest(method, canonicalQuery(query), signedHeaders(request, signedNames)),
+  )
+  return {
+    signatureVersion: 'acs3',
+    method,
+    path,
+    params: { ...query, ...form },
+    action: headers['x-acs-action'] ?? '',
+    version: headers['x-acs-version'] ?? '',
+    accessKeyId: authorization.Credential ?? '',
+    securityToken: headers['x-acs-security-token'] ?? '',
+    timestamp: headers['x-acs-date'] ?? '',
+    nonce: headers['x-acs-signature-nonce'] ?? '',
+    signature: authorization.Signature ?? '',
+    isComplete: MUST_BE_SIGNED.every((name) => signedNames.includes(name)),
+    stringToSign,
+    sign: (secret) => acs3.signature(secret, stringToSign),
+  }
+}
+
+/** The hash is taken from the body that came, not from the header, so that a foreign body fails like a foreign header. */
+const signedHeaders = ({ headers, body }: SandboxRequest, names: readonly string[]): Params => {
+  const present: Params = { ...headers, 'x-acs-content-sha256': acs3.sha256Hex(body) }
+  return Object.fromEntries(names.map((name) => [name, present[name] ?? '']))
+}
+
+/** `ALGORITHM Credential=…,SignedHeaders=…,Signature=…` by name. */
+const parseAuthorization = (header: string): Params =>
+  Object.fromEntries(
+    header
+      .slice(header.indexOf(' ') + 1)
+      .split(',')
+      .map((part) => part.trim().split('='))
+      .map(([name = '', ...value]) => [name, value.join('=')]),
+  )

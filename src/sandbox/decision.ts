@@ -1,0 +1,50 @@
+import type { PlainKeys } from '../alibaba/signing.ts'
+import { ACTION_NAMES, type ActionResult, runAction } from './actions.ts'
+import type { SandboxCall } from './calls.ts'
+import type { Claim } from './claim.ts'
+import { carriesOut, type Fault, type Faults, isRightAnswer } from './faults.ts'
+import type { TaskStore } from './tasks.ts'
+import { createNonces, verify } from './verification.ts'
+
+/** A verified or refused request, decided on, before anything is sent. */
+export interface Decision {
+  readonly claim: Claim
+  readonly fault: Fault | undefined
+  readonly result: ActionResult
+}
+
+interface DecisionParts {
+  readonly keys: PlainKeys
+  readonly tasks: TaskStore
+  readonly faults: Faults
+  /** Milliseconds since the epoch: what tasks live by. */
+  now(): number
+  /** The same, as the sandbox's own clock shows it: what signatures are judged by. */
+  clock(): number
+}
+
+/** Verifies, takes the fault that waits for the action, and carries the action out where the fault allows it. */
+export const createDecide = ({ keys, tasks, faults, now, clock }: DecisionParts) => {
+  const nonces = createNonces()
+
+  return (claim: Claim): Decision => {
+    const refusal = verify(claim, { keys, nowMs: clock(), nonces, actions: ACTION_NAMES })
+    if (refusal !== null) return { claim, fault: undefined, result: { failure: refusal, fields: {}, effect: false } }
+    const fault = faults.take(claim.action)
+    const carryOut = fault === undefined || carriesOut(fault)
+    const result = runAction(claim.action, { params: claim.params, tasks, nowMs: now(), carryOut })
+    return { claim, fault, result }
+  }
+}
+
+export const callOf = (decision: Decision): SandboxCall => {
+  const { action, params, signatureVersion, nonce } = decision.claim
+  return { action, params, signatureVersion, nonce, effect: decision.result.effect, code: codeOf(decision) }
+}
+
+/** The failure code that the caller is told, if it is told any. */
+const codeOf = ({ fault, result }: Decision): string | null => {
+  if (fault !== undefined && typeof fault.reply === 'object') return fault.reply.code
+  if (fault !== undefined && !isRightAnswer(fault.reply)) return null
+  return result.failure?.code ?? null
+}
