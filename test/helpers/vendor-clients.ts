@@ -1,0 +1,105 @@
+import openapi from '@alicloud/openapi-core'
+import RpcClient from '@alicloud/pop-core'
+import type { PlainKeys } from '../../src/alibaba/signing.ts'
+
+// The vendor's own clients, as oracles. Both are CommonJS with loose types; the narrowing of them stays in this file.
+
+type Params = Readonly<Record<string, string>>
+
+export interface VendorCall {
+  readonly url: string
+  readonly keys: PlainKeys
+  readonly action: string
+  readonly params: Params
+  readonly method: 'GET' | 'POST'
+  /** Of the API; the one that the gateway uses where absent. */
+  readonly version?: string
+  /** Only for `callOpenApi`: parameters in a form body instead of the query. */
+  readonly asForm?: boolean
+}
+
+export type VendorAnswer = Readonly<Record<string, unknown>>
+
+const VERSION = '2018-01-29'
+
+/** A call by `@alicloud/pop-core`, which signs in the way of rpc-v1. Rejects with an error that carries `code`. */
+export const callPopCore = ({
+  url,
+  keys,
+  action,
+  params,
+  method,
+  version = VERSION,
+}: VendorCall): Promise<VendorAnswer> => {
+  const { accessKeyId, accessKeySecret, securityToken } = keys
+  const client = new RpcClient({
+    endpoint: url,
+    apiVersion: version,
+    accessKeyId,
+    accessKeySecret,
+    ...(securityToken === undefined ? {} : { securityToken }),
+  })
+  return client.request<VendorAnswer>(action, { ...params }, { method, formatParams: false })
+}
+
+/** A call by `@alicloud/openapi-core`, which signs in the way of acs3. Rejects with an error that carries `code`. */
+export const callOpenApi = async ({
+  url,
+  keys,
+  action,
+  params,
+  method,
+  version = VERSION,
+  asForm = false,
+}: VendorCall): Promise<VendorAnswer> => {
+  const client = openApiClient(url, keys)
+  const request = new openapi.$OpenApiUtil.OpenApiRequest(asForm ? { body: params } : { query: params })
+  const operation = new openapi.$OpenApiUtil.Params({ ...OPERATION, version, action, method })
+  const answer = await client.doRequest(operation, request, noRuntimeOptions())
+  return answer.body
+}
+
+/** The older way to sign of the same client, with parameters in query and form at once. */
+export const callOpenApiRpc = async ({ url, keys, action, params, method }: VendorCall): Promise<VendorAnswer> => {
+  const client = openApiClient(url, keys)
+  const request = new openapi.$OpenApiUtil.OpenApiRequest({ query: { Lang: 'en' }, body: params })
+  const answer = await client.doRPCRequest(action, VERSION, 'HTTP', method, 'AK', 'json', request, noRuntimeOptions())
+  return answer.body
+}
+
+/** The `Authorization` header that `@alicloud/openapi-core` gives a request to `/`. */
+export const openApiAuthorization = (
+  request: { readonly method: string; readonly query: Params; readonly headers: Params },
+  payloadHash: string,
+  { accessKeyId, accessKeySecret }: PlainKeys,
+): string =>
+  openapi.OpenApiUtil.getAuthorization(
+    { ...request, pathname: '/' } as unknown as Parameters<typeof openapi.OpenApiUtil.getAuthorization>[0],
+    'ACS3-HMAC-SHA256',
+    payloadHash,
+    accessKeyId,
+    accessKeySecret,
+  )
+
+const OPERATION = {
+  protocol: 'HTTP',
+  pathname: '/',
+  authType: 'AK',
+  style: 'RPC',
+  reqBodyType: 'formData',
+  bodyType: 'json',
+} as const
+
+const openApiClient = (url: string, { accessKeyId, accessKeySecret, securityToken }: PlainKeys) =>
+  new openapi.default(
+    new openapi.$OpenApiUtil.Config({
+      accessKeyId,
+      accessKeySecret,
+      endpoint: new URL(url).host,
+      protocol: 'HTTP',
+      ...(securityToken === undefined ? {} : { securityToken, type: 'sts' }),
+    }),
+  )
+
+/** The class of the options belongs to a package that we do not depend on; the client only reads fields of it. */
+const noRuntimeOptions = () => ({}) as Parameters<InstanceType<typeof openapi.default>['doRequest']>[2]
