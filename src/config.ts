@@ -268,15 +268,15 @@ const readConfig = (reader: Reader): Config => {
 }
 
 const readKeys = (reader: Reader): Config['keys'] => {
-  const require = (name: SecretName): Secret => {
+  const requireSecret = (name: SecretName): Secret => {
     const text = reader.readSecret(name)
     if (text === undefined && reader.sound(`${name}_FILE`)) reader.fault(name, `must be set (or ${name}_FILE)`)
     return new Secret(text ?? '')
   }
   const securityToken = reader.readSecret('ALIBABA_CLOUD_SECURITY_TOKEN')
   return {
-    accessKeyId: require('ALIBABA_CLOUD_ACCESS_KEY_ID'),
-    accessKeySecret: require('ALIBABA_CLOUD_ACCESS_KEY_SECRET'),
+    accessKeyId: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_ID'),
+    accessKeySecret: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_SECRET'),
     securityToken: securityToken === undefined ? undefined : new Secret(securityToken),
   }
 }

@@ -8,7 +8,7 @@ import { type AuditStore, createTrail } from './audit/trail.ts'
 import { createApiKeys } from './callers/api-keys.ts'
 import { watchApiKeysFile } from './callers/api-keys-file.ts'
 import type { Config } from './config.ts'
-import { type Deadline, deadlineIn } from './deadline.ts'
+import { by, type Deadline, deadlineIn } from './deadline.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
 import { createCancellations } from './tasks/cancel.ts'
@@ -18,7 +18,7 @@ export interface Gateway {
   readonly app: RequestListener
   /** Opens the port. @throws ConfigError where it can't be opened */
   listen(): Promise<Listener>
-  /** After the last request: writes what is still unwritten, as far as the deadline allows, and lets everything go. */
+  /** After the last answer: finishes and records what is still under way, within the deadline, and lets everything go. */
   close(deadline?: Deadline): Promise<void>
 }
 
@@ -70,13 +70,16 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       log.info('listening', { address: listener.url, instanceId })
       return listener
     },
-    close: async (deadline = deadlineIn(0)) => {
+    close: async (deadline = deadlineIn(CLOSE_MS)) => {
       watch?.close()
+      await by(deadline, cancellations.idle(), undefined)
       await trail.close(deadline)
       upstream.close()
     },
   }
 }
+
+const CLOSE_MS = 5000
 
 const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: Config['keys']): PlainKeys => ({
   accessKeyId: accessKeyId.reveal(),

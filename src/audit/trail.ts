@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { by, type Deadline } from '../deadline.ts'
+import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 
@@ -86,9 +86,14 @@ export interface Trail {
   begin(intent: Intent, deadline: Deadline): Promise<void>
   /** Writes down a refusal. One that can't be written is reported as an alarm, since refusing stays right. */
   refuse(intent: Intent, deadline: Deadline): Promise<void>
-  /** Writes the outcome. Resolves once it is durable or the deadline has passed; tries on in the background. */
+  /**
+   * Writes the outcome. Resolves once it is durable, or after a second at most, since the answer need not wait for it;
+   * then tries on in the background.
+   */
   finish(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
+  /** @throws audit-unavailable where the store does not answer in time */
   find(id: string): Promise<AuditRecord | null>
+  /** @throws audit-unavailable where the store does not answer in time */
   list(filter: AuditFilter): Promise<AuditPage>
   isWritable(): Promise<boolean>
   /** Gives outcomes that are still unwritten until the deadline, then closes the store. */
@@ -101,6 +106,9 @@ export interface TrailOptions {
   readonly now?: () => number
 }
 
+const OUTCOME_WAIT_MS = 1000
+const READ_MS = 5000
+const PROBE_MS = 2000
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
@@ -127,7 +135,7 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
       )
       .finally(() => unwritten.delete(written))
     unwritten.add(written)
-    await by(deadline, written, undefined)
+    await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
 
   const withdraw = (intent: Intent, deadline: Deadline): Promise<void> =>
@@ -156,14 +164,9 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     },
 
     finish,
-    find: (id) => store.find(id),
-    list: (filter) => store.list(filter),
-
-    isWritable: () =>
-      store.probe().then(
-        () => true,
-        () => false,
-      ),
+    find: (id) => readInTime(store.find(id)),
+    list: (filter) => readInTime(store.list(filter)),
+    isWritable: () => by(deadlineIn(PROBE_MS), succeeds(store.probe()), false),
 
     close: async (deadline) => {
       await by(deadline, Promise.all(unwritten), undefined)
@@ -173,6 +176,22 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     },
   }
 }
+
+const readInTime = async <T>(reading: Promise<T>): Promise<T> => {
+  const answer = await by(
+    deadlineIn(READ_MS),
+    reading.then((value) => ({ value })).catch(() => null),
+    null,
+  )
+  if (answer === null) throw new GatewayError('audit-unavailable')
+  return answer.value
+}
+
+const succeeds = (done: Promise<void>): Promise<boolean> =>
+  done.then(
+    () => true,
+    () => false,
+  )
 
 const failedBeforeSending = (intent: Intent, finishedAtMs: number): OutcomeEvent => ({
   cancellationId: intent.id,

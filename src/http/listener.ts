@@ -1,5 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http'
 import { isIPv6 } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -54,7 +61,7 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     open.add(res)
     res.once('close', () => open.delete(res))
   })
-  refuseBeforeRouting(server, options)
+  refuseBeforeRouting(server, open, options)
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: Error & { code?: string }) => reject(new ConfigError([refusedPort(error.code)])))
     server.listen({ port, host }, resolve)
@@ -86,37 +93,44 @@ const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
 }
 
 /** What Node's parser turns away never reaches the app; it is answered as a problem all the same, and its content never logged. */
-const refuseBeforeRouting = (server: Server, { publicUrl, log }: ListenerOptions): void => {
-  const compose = (code: ErrorCode): string => {
-    const requestId = randomUUID()
-    const body = JSON.stringify(
-      problemBody(new GatewayError(code), { requestId, lang: 'en', isCancel: false, publicUrl }),
-    )
-    log.info('request', { requestId, status: PROBLEMS[code].status, code })
-    return rawAnswer(code, requestId, body)
-  }
+const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, options: ListenerOptions): void => {
   server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
-    if (!socket.writable || error.code === 'ECONNRESET') return socket.destroy()
-    return socket.end(compose(PARSER_CODES[error.code ?? ''] ?? 'bad-request'), () => socket.destroy())
+    const underWay = [...open].find((res) => res.socket === socket)
+    if (underWay !== undefined) {
+      // Rubbish behind a request that is being answered: a refusal now would be read as that answer.
+      if (!underWay.headersSent) underWay.setHeader('Connection', 'close')
+      underWay.once('close', () => socket.destroy())
+      return
+    }
+    if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+    const { status, headers, body } = refusal(PARSER_CODES[error.code ?? ''] ?? 'bad-request', options)
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+    socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'), () => socket.destroy())
   })
   server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
-    res.socket?.end(compose('expectation-failed'))
+    const { status, headers, body } = refusal('expectation-failed', options)
+    res.writeHead(status, headers).end(body)
   })
 }
 
-const rawAnswer = (code: ErrorCode, requestId: string, body: string): string =>
-  [
-    `HTTP/1.1 ${PROBLEMS[code].status} ${PROBLEMS[code].en.title}`,
-    'Content-Type: application/problem+json; charset=utf-8',
-    `Content-Length: ${Buffer.byteLength(body)}`,
-    'Cache-Control: no-store',
-    'Vary: Accept-Language, Origin',
-    `X-Request-Id: ${requestId}`,
-    'X-Content-Type-Options: nosniff',
-    'Connection: close',
-    '',
-    body,
-  ].join('\r\n')
+/** A problem for whoever is turned away before there is a request, and the log line that goes with it. */
+const refusal = (code: ErrorCode, { publicUrl, log }: ListenerOptions) => {
+  const requestId = randomUUID()
+  const { status } = PROBLEMS[code]
+  const site = { requestId, lang: 'en', isCancel: false, publicUrl } as const
+  const body = JSON.stringify(problemBody(new GatewayError(code), site))
+  log.info('request', { requestId, status, code })
+  const headers = {
+    'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Length': String(Buffer.byteLength(body)),
+    'Cache-Control': 'no-store',
+    Vary: 'Accept-Language, Origin',
+    'X-Request-Id': requestId,
+    'X-Content-Type-Options': 'nosniff',
+    Connection: 'close',
+  }
+  return { status, headers, body }
+}
 
 const urlOf = (server: Server): string => {
   const address = server.address()

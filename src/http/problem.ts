@@ -24,9 +24,9 @@ export const PROBLEMS = {
     ...later,
     en: {
       title: 'The record is not available',
-      detail: 'The request could not be recorded, so nothing was sent. Try again later.',
+      detail: 'The record can be neither written nor read now, so nothing was sent. Try again later.',
     },
-    zh: { title: '审计记录不可用', detail: '无法记录该请求，因此未发送任何内容。请稍后重试。' },
+    zh: { title: '审计记录不可用', detail: '审计记录目前无法读写，因此未发送任何内容。请稍后重试。' },
   },
   'bad-request': {
     status: 400,

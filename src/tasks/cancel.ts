@@ -35,6 +35,8 @@ export interface Cancellations {
   cancel(request: CancelRequest): Promise<Cancelled>
   /** Puts on record that the caller was refused, and returns the id of that record. */
   refuse(request: CancelRequest): Promise<string>
+  /** Resolves when the cancellations under way have an outcome, those whose callers went away included. */
+  idle(): Promise<void>
 }
 
 export interface CancellationOptions {
@@ -68,6 +70,7 @@ const BUG: UpstreamFailure = {
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, trail, log, instanceId, now = Date.now } = options
   const flights = new Map<string, Flight>()
+  const underWay = new Set<Promise<Cancelled>>()
 
   const intentOf = (request: CancelRequest): Intent => ({
     id: randomUUID(),
@@ -99,18 +102,17 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     }
     const flight: Flight = {
       result: upstream.call('CancelTask', params, limits).catch(surprise).finally(land),
-      // Nobody may join what is being given up.
-      abandon: () => {
-        land()
-        abandoned.abort()
-      },
+      abandon: () => abandoned.abort(),
       waiting: 0,
     }
     flights.set(key, flight)
     return flight
   }
 
-  /** Waits in a flight. Whoever goes away leaves it, and the last to leave gives up what was not sent yet. */
+  /**
+   * Waits in a flight. Whoever goes away leaves it, and the last to leave gives up what was not sent yet: that lands
+   * before any other event, so nobody joins it any more. What was sent flies on, and can be joined.
+   */
   const ride = async (flight: Flight, signal: AbortSignal): Promise<UpstreamResult> => {
     const leave = (): void => {
       flight.waiting -= 1
@@ -122,7 +124,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return await flight.result.finally(() => signal.removeEventListener('abort', leave))
   }
 
-  const cancel: Cancellations['cancel'] = async (request) => {
+  const run: Cancellations['cancel'] = async (request) => {
     const { clientIp } = request
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
@@ -136,6 +138,12 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return { cancellationId: intent.id, requestId: result.requestId, cancelStatus: 'accepted' }
   }
 
+  const cancel: Cancellations['cancel'] = (request) => {
+    const running = run(request).finally(() => underWay.delete(running))
+    underWay.add(running)
+    return running
+  }
+
   const refuse: Cancellations['refuse'] = async (request) => {
     const intent = intentOf(request)
     log.info('cancellation', { ...identity(intent), outcome: 'refused' })
@@ -143,7 +151,13 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return intent.id
   }
 
-  return { cancel, refuse }
+  return {
+    cancel,
+    refuse,
+    idle: async () => {
+      await Promise.allSettled(underWay)
+    },
+  }
 }
 
 /** Requests share a call only where upstream could not tell them apart: same caller, address, language and task. */
