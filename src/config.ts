@@ -1,10 +1,10 @@
-import { BlockList, isIP } from 'node:net'
 import { z } from 'zod'
 import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
 import { SETTLE_RESERVE_MS } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { isLoopback } from './loopback.ts'
 import { Secret } from './secret.ts'
+import { parseSubnets, type Subnets } from './subnets.ts'
 
 /** Everything the gateway can be told, checked. All durations are milliseconds. */
 export interface Config {
@@ -25,7 +25,7 @@ export interface Config {
   readonly requestTimeoutMs: number
   readonly apiKeys: { readonly entries: readonly ApiKeyEntry[]; readonly file: string | undefined }
   readonly allowAnonymous: boolean
-  readonly trustProxy: BlockList
+  readonly trustProxy: Subnets
   readonly rateLimit: {
     readonly max: number
     readonly readMax: number
@@ -59,7 +59,7 @@ interface Values {
   UPSTREAM_MAX_ATTEMPTS: number
   REQUEST_TIMEOUT_MS: number
   ALLOW_ANONYMOUS: boolean
-  TRUST_PROXY: BlockList
+  TRUST_PROXY: Subnets
   RATE_LIMIT_MAX: number
   RATE_LIMIT_READ_MAX: number
   RATE_LIMIT_UNKNOWN_MAX: number
@@ -97,29 +97,17 @@ const origin = (rule: string): z.ZodType<URL> =>
 
 const sqlitePath = z
   .string()
-  .regex(/^sqlite:./, { error: 'must be sqlite:<path of a file>' })
+  .regex(/^sqlite:(?!:memory:|file:)./, { error: 'must be sqlite:<path of a file>' })
   .transform((text) => text.slice('sqlite:'.length))
 
 const SUBNETS_RULE = 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped'
 
 const subnets = z.string().transform((text, context) => {
-  const list = new BlockList()
-  const parts = text.split(',').map((part) => part.trim())
-  if (parts.every((part) => addSubnet(list, part))) return list
+  const parsed = parseSubnets(text)
+  if (parsed !== null) return parsed
   context.addIssue({ code: 'custom', message: SUBNETS_RULE })
   return z.NEVER
 })
-
-const addSubnet = (list: BlockList, text: string): boolean => {
-  const [address = '', bits, ...more] = text.split('/')
-  const family = isIP(address)
-  const widest = family === 4 ? 32 : 128
-  const prefix = bits === undefined ? widest : /^\d{1,3}$/.test(bits) ? Number(bits) : Number.NaN
-  const mapped = /^::ffff:/i.test(address)
-  if (family === 0 || mapped || more.length > 0 || !(prefix >= 1 && prefix <= widest)) return false
-  list.addSubnet(address, prefix, family === 4 ? 'ipv4' : 'ipv6')
-  return true
-}
 
 /** Every plain setting: how its text is read, and what holds where it is not given. */
 const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
@@ -142,7 +130,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   UPSTREAM_MAX_ATTEMPTS: { schema: integer(1, 10), fallback: 3 },
   REQUEST_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 15_000 },
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
-  TRUST_PROXY: { schema: subnets, fallback: new BlockList() },
+  TRUST_PROXY: { schema: subnets, fallback: { has: () => false } },
   RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
   RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
   RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },
@@ -170,8 +158,12 @@ export const SETTING_NAMES: readonly string[] = [
 ]
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
-const UNSUPPORTED =
-  /^(JWT_\w+|OIDC_\w+|GRANTS_FILE|SESSION_SECRET|CORS_ORIGINS|REDIS_URL|AUDIT_ADMIN_URL|UPSTREAM_MAX_(CONCURRENCY|RPS))$/
+const UNSUPPORTED = [
+  /^(JWT|OIDC|SESSION)_\w+$/,
+  /^(GRANTS_FILE|(SCOPE|DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT|CORS_ORIGINS)$/,
+  /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
+  /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
+] as const
 
 /** What is read so far: values of sound settings, stand-ins for the others, and a rule for each fault. */
 interface Reader {
@@ -230,8 +222,8 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
   const config = readConfig(reader)
   checkTogether(reader, config)
   for (const name of Object.keys(env)) {
-    if (reader.given(name) !== undefined && UNSUPPORTED.test(name))
-      reader.fault(name, 'is not supported by this version')
+    const unsupported = UNSUPPORTED.some((names) => names.test(name))
+    if (unsupported && reader.given(name) !== undefined) reader.fault(name, 'is not supported by this version')
   }
   if (reader.faults.size > 0) throw new ConfigError([...reader.faults].map(([name, rule]) => `${name} ${rule}`))
   return config
@@ -285,8 +277,10 @@ const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
   const text = reader.readSecret('API_KEYS')
   if (text === undefined || !reader.sound('API_KEYS_FILE')) return []
   const parsed = parseApiKeys(text)
-  if (parsed.ok) return parsed.entries
-  reader.fault(reader.given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE', parsed.rule)
+  if (parsed.ok && parsed.entries.length > 0) return parsed.entries
+  // While running a file may become empty, which revokes the last key; a start with nobody to serve is a mistake.
+  const rule = parsed.ok ? 'must have at least one entry' : parsed.rule
+  reader.fault(reader.given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE', rule)
   return []
 }
 

@@ -1,4 +1,5 @@
-import { type BlockList, isIP, SocketAddress } from 'node:net'
+import { isIP, SocketAddress } from 'node:net'
+import type { Subnets } from '../subnets.ts'
 
 /** The caller's address as we believe it, and the address that the connection comes from. */
 export interface Addresses {
@@ -34,19 +35,16 @@ const stripDecoration = (text: string): string => {
 export const clientAddress = (
   peer: string | undefined,
   forwardedFor: readonly string[],
-  trusted: BlockList,
+  trusted: Subnets,
 ): Addresses => {
   const peerIp = normalizeAddress(peer ?? '')
   let clientIp = peerIp
   const hops = forwardedFor.join(',').split(',').reverse()
   for (const hop of hops) {
-    if (clientIp === null || !isTrusted(clientIp, trusted)) break
+    if (clientIp === null || !trusted.has(clientIp)) break
     const address = normalizeAddress(hop)
     if (address === null) break
     clientIp = address
   }
   return { clientIp, peerIp }
 }
-
-const isTrusted = (address: string, trusted: BlockList): boolean =>
-  trusted.check(address, isIP(address) === 4 ? 'ipv4' : 'ipv6')

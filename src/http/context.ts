@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import type { BlockList } from 'node:net'
 import type { Request, RequestHandler, Response } from 'express'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn } from '../deadline.ts'
 import type { ErrorCode, Lang } from '../errors.ts'
+import type { Subnets } from '../subnets.ts'
 import type { Log } from '../telemetry/log.ts'
 import { clientAddress } from './client-ip.ts'
 
@@ -16,7 +16,7 @@ export interface Context {
   readonly lang: Lang
   /** On the monotonic clock. */
   readonly startedAtMs: number
-  readonly deadline: Deadline
+  deadline: Deadline
   /** Aborts when the caller goes away before the answer is complete. */
   readonly signal: AbortSignal
   readonly isCancel: boolean
@@ -33,7 +33,7 @@ declare global {
 }
 
 export interface ContextOptions {
-  readonly trustProxy: BlockList
+  readonly trustProxy: Subnets
   readonly requestTimeoutMs: number
   readonly log: Log
 }
@@ -61,6 +61,13 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOpti
       if (!res.writableFinished) gone.abort()
       logRequest(log, req, res)
     })
+    next()
+  }
+
+/** A caller that is slow to send a body uses up its own time, not that of the upstream and the record. */
+export const startDeadline = ({ requestTimeoutMs }: ContextOptions): RequestHandler =>
+  function deadlineStarter(req, _res, next) {
+    req.context.deadline = deadlineIn(requestTimeoutMs)
     next()
   }
 

@@ -1,0 +1,431 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { sha256 } from '../src/callers/api-keys.ts'
+import { type Config, type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
+import { ConfigError } from '../src/errors.ts'
+
+const KEYS = { ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'secret' } as const
+const HASH = sha256('key').toString('hex')
+const ENTRY = { name: 'shop', sha256: HASH, scopes: ['tasks:cancel'] } as const
+const API_KEYS = JSON.stringify([ENTRY])
+const SOUND: Env = { ...KEYS, API_KEYS }
+/** With these, no rule over two settings gets in the way of a single one. */
+const WIDE: Env = { UPSTREAM_TIMEOUT_MS: '10', REQUEST_TIMEOUT_MS: '600000', SHUTDOWN_GRACE_MS: '3600000' }
+
+type ReadFile = (path: string) => string
+
+const noFile: ReadFile = () => {
+  throw new Error('ENOENT canary')
+}
+
+const parse = (env: Env = {}, readFile = noFile): Config => parseConfig({ ...SOUND, ...env }, readFile)
+
+/** The faulty settings with their rules, one a line; none where the settings are sound. */
+const faultsOf = (env: Env = {}, readFile = noFile): readonly string[] => {
+  try {
+    parse(env, readFile)
+    return []
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error))
+    const [title, ...lines] = error.message.split('\n')
+    assert.equal(title, 'Faulty settings:')
+    return lines.map((line) => line.trim())
+  }
+}
+
+const INTEGERS = {
+  PORT: [0, 65_535],
+  UPSTREAM_TIMEOUT_MS: [10, 600_000],
+  UPSTREAM_MAX_ATTEMPTS: [1, 10],
+  REQUEST_TIMEOUT_MS: [10, 600_000],
+  RATE_LIMIT_MAX: [1, 1_000_000],
+  RATE_LIMIT_READ_MAX: [1, 1_000_000],
+  RATE_LIMIT_UNKNOWN_MAX: [1, 1_000_000],
+  RATE_LIMIT_WINDOW_MS: [1000, 2_147_483_647],
+  SHUTDOWN_GRACE_MS: [0, 3_600_000],
+  SHUTDOWN_DELAY_MS: [0, 3_600_000],
+} as const
+
+const RULES: Readonly<Record<string, string>> = {
+  PUBLIC_URL: 'must be an http(s) origin without a path, such as https://gateway.example.com',
+  CREDENTIALS: 'must be one of env',
+  UPSTREAM_URL: 'must be an origin without a path, such as https://domain.aliyuncs.com',
+  UPSTREAM_ALLOW_HTTP: 'must be true or false',
+  UPSTREAM_SIGNATURE: 'must be one of rpc-v1, acs3',
+  ALLOW_ANONYMOUS: 'must be true or false',
+  TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
+  AUDIT_URL: 'must be sqlite:<path of a file>',
+  LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
+  ...Object.fromEntries(
+    Object.entries(INTEGERS).map(([name, [min, max]]) => [name, `must be a whole number from ${min} to ${max}`]),
+  ),
+}
+
+const CROSS_RULES = {
+  HTTPS: 'UPSTREAM_URL must be https: (http: for a loopback host, or with UPSTREAM_ALLOW_HTTP=true)',
+  REQUEST: 'REQUEST_TIMEOUT_MS must be at least UPSTREAM_TIMEOUT_MS + 3000',
+  GRACE: 'SHUTDOWN_GRACE_MS must be at least REQUEST_TIMEOUT_MS + 5000',
+  LOOPBACK: 'ALLOW_ANONYMOUS needs a loopback HOST, such as 127.0.0.1',
+  CALLERS: 'API_KEYS or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true',
+} as const
+
+test('what is not given has the default that the documents promise', () => {
+  const { keys, trustProxy, apiKeys, ...rest } = parse()
+  assert.deepEqual(rest, {
+    host: undefined,
+    port: 3000,
+    publicUrl: undefined,
+    upstream: { url: new URL('https://domain.aliyuncs.com'), signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3 },
+    requestTimeoutMs: 15_000,
+    allowAnonymous: false,
+    rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
+    auditPath: './data/audit.db',
+    shutdown: { graceMs: 20_000, delayMs: 0 },
+    logLevel: 'info',
+  })
+  assert.deepEqual([keys.securityToken, trustProxy.has('127.0.0.1'), apiKeys.file], [undefined, false, undefined])
+})
+
+test('an empty variable counts as not given', () => {
+  const empty = Object.fromEntries(SETTING_NAMES.map((name) => [name, '']))
+  assert.deepEqual(parse({ ...empty, ...SOUND }), parse())
+  assert.deepEqual(faultsOf({ ...empty, ...SOUND, API_KEYS: '' }), [CROSS_RULES.CALLERS])
+})
+
+for (const [name, expected, pick] of [
+  ['HOST', '0.0.0.0', (config) => config.host],
+  ['PORT', 0, (config) => config.port],
+  ['PORT', 65_535, (config) => config.port],
+  ['UPSTREAM_TIMEOUT_MS', 12, (config) => config.upstream.timeoutMs],
+  ['UPSTREAM_MAX_ATTEMPTS', 10, (config) => config.upstream.maxAttempts],
+  ['UPSTREAM_SIGNATURE', 'acs3', (config) => config.upstream.signature],
+  ['UPSTREAM_SIGNATURE', 'rpc-v1', (config) => config.upstream.signature],
+  ['REQUEST_TIMEOUT_MS', 600_000, (config) => config.requestTimeoutMs],
+  ['RATE_LIMIT_MAX', 1, (config) => config.rateLimit.max],
+  ['RATE_LIMIT_READ_MAX', 2, (config) => config.rateLimit.readMax],
+  ['RATE_LIMIT_UNKNOWN_MAX', 3, (config) => config.rateLimit.unknownMax],
+  ['RATE_LIMIT_WINDOW_MS', 1000, (config) => config.rateLimit.windowMs],
+  ['SHUTDOWN_GRACE_MS', 3_599_999, (config) => config.shutdown.graceMs],
+  ['SHUTDOWN_DELAY_MS', 4, (config) => config.shutdown.delayMs],
+  ['LOG_LEVEL', 'silent', (config) => config.logLevel],
+  ['PUBLIC_URL', 'https://gateway.example.com:8443', (config) => config.publicUrl],
+] as const satisfies readonly (readonly [string, string | number, (config: Config) => unknown])[]) {
+  test(`${name}=${expected} is what the gateway is told`, () => {
+    assert.deepEqual(pick(parse({ ...WIDE, [name]: String(expected) })), expected)
+  })
+}
+
+test('a public origin is told in its canonical form', () => {
+  assert.equal(parse({ PUBLIC_URL: 'HTTPS://Gateway.Example.com:443/' }).publicUrl, 'https://gateway.example.com')
+})
+
+test('the keys of Alibaba Cloud are secrets from the start', () => {
+  const { keys } = parse({ ALIBABA_CLOUD_SECURITY_TOKEN: 'token' })
+  assert.deepEqual(
+    [keys.accessKeyId, keys.accessKeySecret, keys.securityToken].map((key) => key?.reveal()),
+    ['id', 'secret', 'token'],
+  )
+  assert.doesNotMatch(JSON.stringify(keys), /"(id|token)"|"secret"/)
+})
+
+test('the record may stand at any path', () => {
+  assert.equal(parse({ AUDIT_URL: 'sqlite:/var/lib/a b.db' }).auditPath, '/var/lib/a b.db')
+})
+
+for (const [name, [min, max]] of Object.entries(INTEGERS)) {
+  const rule = `${name} must be a whole number from ${min} to ${max}`
+  test(`${name} is a whole number from ${min} to ${max}`, () => {
+    const faulty = [min - 1, max + 1, `${min}.5`, `+${max}`, ` ${max}`, `${max} `, '1e1', '0x10', '1_0', '١٠', 'NaN']
+    for (const text of faulty) assert.ok(faultsOf({ ...WIDE, [name]: String(text) }).includes(rule), String(text))
+    for (const text of [min, max]) assert.ok(!faultsOf({ ...WIDE, [name]: String(text) }).includes(rule), String(text))
+  })
+}
+
+const FAULTY: Readonly<Record<string, readonly string[]>> = {
+  PUBLIC_URL: [
+    'gateway.example.com',
+    'https://a.example/x',
+    'https://a.example/?',
+    'https://u:p@a.example',
+    'ftp://a.b',
+  ],
+  CREDENTIALS: ['chain', 'ENV', ' env'],
+  UPSTREAM_URL: ['x', 'https://a.example/x', 'https://a.example?x', 'https://u@a.example', 'file:///x', 'https://'],
+  UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE', 'true '],
+  UPSTREAM_SIGNATURE: ['acs', 'RPC-V1'],
+  ALLOW_ANONYMOUS: ['yes', '1', 'True'],
+  AUDIT_URL: ['sqlite:', 'postgres://u:p@a.example/x', './data/audit.db', 'SQLITE:x'],
+  LOG_LEVEL: ['verbose', 'INFO', '30'],
+  TRUST_PROXY: [
+    ...['x', 'proxy.example', '10.0.0.1,', ',', '10.0.0.1 10.0.0.2', '10.0.0.0/', '10.0.0.0/x', '10.0.0.0/33', '10/8'],
+    ...['0.0.0.0/0', '::/0', '0.0.0.0/00', '10.0.0.0/-1', '10.0.0.0/8/8', '::/129', '::1/1.5', '[::1]', '10.0.0.1:80'],
+    ...['::ffff:10.0.0.1', '::FFFF:a00:1', '::ffff:0:0/96', '10.0.0.1,0.0.0.0/0', '010.0.0.1', '*', 'loopback'],
+  ],
+}
+
+for (const [name, texts] of Object.entries(FAULTY)) {
+  for (const text of texts) {
+    test(`${name}=${text} stops the start`, () => {
+      assert.deepEqual(faultsOf({ [name]: text }), [`${name} ${RULES[name]}`])
+    })
+  }
+}
+
+for (const [text, trusted, foreign] of [
+  ['10.0.0.1', '10.0.0.1', '10.0.0.2'],
+  ['10.0.0.0/8', '10.255.0.1', '11.0.0.1'],
+  [' 192.0.2.1 ,  10.0.0.0/31', '10.0.0.1', '10.0.0.2'],
+  ['0.0.0.0/1', '127.0.0.1', '128.0.0.1'],
+  ['fd00::/8', 'fd12::1', 'fe80::1'],
+  ['FD00:0::0001', 'fd00::1', 'fd00::2'],
+  ['::1', '::1', '127.0.0.1'],
+] as const) {
+  test(`TRUST_PROXY=${text} means ${trusted}, not ${foreign}`, () => {
+    const { trustProxy } = parse({ TRUST_PROXY: text })
+    assert.deepEqual([trustProxy.has(trusted), trustProxy.has(foreign)], [true, false])
+  })
+}
+
+// Node's BlockList compares IPv4 addresses with IPv6 subnets by their mapped form, where each of these holds them all.
+for (const text of ['0:0:0:0:0:ffff:0:0/96', '::0:ffff:0:0/96', '0::ffff:10.0.0.1', 'fe80::1%eth0']) {
+  test(`TRUST_PROXY=${text} is refused, however it is spelled`, () => {
+    assert.deepEqual(faultsOf({ TRUST_PROXY: text }), [`TRUST_PROXY ${RULES.TRUST_PROXY}`])
+  })
+}
+
+for (const text of ['::/1', '::/64', '::/80']) {
+  test(`TRUST_PROXY=${text} trusts no IPv4 address`, () => {
+    const { trustProxy } = parse({ TRUST_PROXY: text })
+    assert.deepEqual([trustProxy.has('::1'), trustProxy.has('10.0.0.1')], [true, false])
+  })
+}
+
+for (const [url, more, sound] of [
+  ['https://a.example', {}, true],
+  ['http://127.0.0.1:8080', {}, true],
+  ['http://localhost:8080', {}, true],
+  ['http://[::1]:8080', {}, true],
+  ['http://a.example', {}, false],
+  ['http://a.example', { UPSTREAM_ALLOW_HTTP: 'false' }, false],
+  ['http://a.example', { UPSTREAM_ALLOW_HTTP: 'true' }, true],
+  ['http://127.0.0.1.a.example', {}, false],
+  ['http://localhost.a.example', {}, false],
+  ['http://10.0.0.1', {}, false],
+  ['http://0.0.0.0', {}, false],
+] as const) {
+  test(`the upstream ${url} with ${JSON.stringify(more)} is ${sound ? 'accepted' : 'refused'}`, () => {
+    assert.deepEqual(faultsOf({ UPSTREAM_URL: url, ...more }), sound ? [] : [CROSS_RULES.HTTPS])
+  })
+}
+
+for (const [name, env, faults] of [
+  ['a request lasts one attempt and 3 s', { UPSTREAM_TIMEOUT_MS: '12000' }, []],
+  ['a request lasts less', { UPSTREAM_TIMEOUT_MS: '12001' }, [CROSS_RULES.REQUEST]],
+  ['a request lasts less', { REQUEST_TIMEOUT_MS: '7999' }, [CROSS_RULES.REQUEST]],
+  ['the grace period lasts one request and 5 s', { REQUEST_TIMEOUT_MS: '8000', SHUTDOWN_GRACE_MS: '13000' }, []],
+  ['the grace period lasts less', { REQUEST_TIMEOUT_MS: '15001' }, [CROSS_RULES.GRACE]],
+  ['the grace period lasts less', { SHUTDOWN_GRACE_MS: '19999' }, [CROSS_RULES.GRACE]],
+  ['a time is faulty itself', { REQUEST_TIMEOUT_MS: '9' }, [`REQUEST_TIMEOUT_MS ${RULES.REQUEST_TIMEOUT_MS}`]],
+  ['a delay is added', { SHUTDOWN_DELAY_MS: '3600000' }, []],
+] as const) {
+  test(`${name} (${JSON.stringify(env)}): ${faults.length === 0 ? 'accepted' : 'refused'}`, () => {
+    assert.deepEqual(faultsOf(env), faults)
+  })
+}
+
+for (const host of [
+  '127.0.0.1',
+  '127.1.2.3',
+  'localhost',
+  'LOCALHOST',
+  '::1',
+  undefined,
+  '0.0.0.0',
+  '::',
+  'a.example',
+]) {
+  const sound = host !== undefined && /^(127|local|::1)/i.test(host)
+  test(`anonymous callers at the host ${host ?? 'of all interfaces'} are ${sound ? 'accepted' : 'refused'}`, () => {
+    const env = { API_KEYS: '', ALLOW_ANONYMOUS: 'true', HOST: host }
+    assert.deepEqual(faultsOf(env), sound ? [] : [CROSS_RULES.LOOPBACK])
+  })
+}
+
+test('anonymous callers need a loopback host even where there are keys too', () => {
+  assert.deepEqual(faultsOf({ ALLOW_ANONYMOUS: 'true', HOST: '0.0.0.0' }), [CROSS_RULES.LOOPBACK])
+  assert.equal(parse({ ALLOW_ANONYMOUS: 'true', HOST: '127.0.0.1' }).allowAnonymous, true)
+})
+
+for (const anonymous of [undefined, 'false']) {
+  test(`with no way to know callers and ALLOW_ANONYMOUS=${anonymous} the start stops`, () => {
+    assert.deepEqual(faultsOf({ API_KEYS: undefined, ALLOW_ANONYMOUS: anonymous }), [CROSS_RULES.CALLERS])
+  })
+}
+
+const UNSUPPORTED = [
+  ...['JWT_ISSUER', 'JWT_AUDIENCE', 'JWT_JWKS_URL', 'JWT_ALGORITHMS', 'OIDC_ISSUER', 'OIDC_CLIENT_ID', 'GRANTS_FILE'],
+  ...[
+    'OIDC_CLIENT_SECRET',
+    'OIDC_CLIENT_SECRET_FILE',
+    'SESSION_SECRET',
+    'CORS_ORIGINS',
+    'REDIS_URL',
+    'AUDIT_ADMIN_URL',
+  ],
+  ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS'],
+] as const
+
+for (const name of UNSUPPORTED) {
+  test(`${name} promises what this version does not keep, so the start stops`, () => {
+    assert.deepEqual(faultsOf({ [name]: 'x' }), [`${name} is not supported by this version`])
+    assert.deepEqual(faultsOf({ [name]: '' }), [])
+  })
+}
+
+for (const name of ['SESSION_SECRET_FILE', 'REDIS_URL_FILE', 'AUDIT_ADMIN_URL_FILE', 'AUDIT_URL_FILE']) {
+  test(`${name} is not passed over in silence`, () => {
+    assert.deepEqual(faultsOf({ [name]: '/x' }), [`${name} is not supported by this version`])
+  })
+}
+
+test('variables that are none of ours are left alone', () => {
+  assert.deepEqual(faultsOf({ PATH: '/bin', HOME: '/', npm_config_x: 'x', XJWT_ISSUER: 'x', MY_REDIS_URL: 'x' }), [])
+})
+
+const SECRETS = [...Object.keys(KEYS), 'ALIBABA_CLOUD_SECURITY_TOKEN', 'API_KEYS'] as const
+
+for (const name of SECRETS) {
+  const file = `${name}_FILE`
+  const without = { [name]: undefined, [file]: '/run/x' }
+
+  test(`${file} names the file that holds ${name}, line end not included`, () => {
+    const text = name === 'API_KEYS' ? API_KEYS : 'from-file'
+    const paths: string[] = []
+    const config = parse(without, (path) => `${paths.push(path) && text}\r\n`)
+    const { accessKeyId, accessKeySecret, securityToken } = config.keys
+    const revealed = [accessKeyId, accessKeySecret, securityToken].map((key) => key?.reveal())
+    assert.equal(revealed.includes('from-file'), name !== 'API_KEYS')
+    assert.deepEqual([paths, config.apiKeys.entries[0]?.caller.name], [['/run/x'], 'shop'])
+  })
+
+  test(`${file} that can't be read, or holds nothing, stops the start`, () => {
+    assert.deepEqual(faultsOf(without), [`${file} must name a file that can be read`])
+    assert.deepEqual(
+      faultsOf(without, () => ' \n'),
+      [`${file} must name a file that is not empty`],
+    )
+  })
+
+  test(`${name} and ${file} together stop the start`, () => {
+    const text = name === 'API_KEYS' ? API_KEYS : 'x'
+    const both = { [name]: text, [file]: '/run/x' }
+    assert.deepEqual(
+      faultsOf(both, () => text),
+      [`${name} must not be set together with ${file}`],
+    )
+  })
+}
+
+for (const name of Object.keys(KEYS)) {
+  test(`without ${name} nothing can be signed, so the start stops`, () => {
+    assert.deepEqual(faultsOf({ [name]: undefined }), [`${name} must be set (or ${name}_FILE)`])
+  })
+}
+
+test('the path of the file of keys is told, so that it can be read again', () => {
+  const { apiKeys } = parse({ API_KEYS: '', API_KEYS_FILE: '/run/keys' }, () => API_KEYS)
+  assert.deepEqual([apiKeys.file, apiKeys.entries[0]?.caller.name], ['/run/keys', 'shop'])
+})
+
+for (const [name, entries, rule] of [
+  ['no array', {}, 'must be a JSON array of {"name","sha256","scopes"}'],
+  ['an empty array', [], 'must have at least one entry'],
+  ['a key listed twice', [ENTRY, ENTRY], 'must not list a key twice'],
+  [
+    'domains',
+    [{ ...ENTRY, domains: ['*.a.example'] }],
+    'entry 1, domains: restrictions are not enforced by this version',
+  ],
+  ['no domains', [{ ...ENTRY, domains: [] }], 'entry 1, domains: restrictions are not enforced by this version'],
+  ['task types', [{ ...ENTRY, taskTypes: [] }], 'entry 1, taskTypes: restrictions are not enforced by this version'],
+] as const) {
+  test(`API_KEYS with ${name} stop the start, whether inline or in a file`, () => {
+    const text = JSON.stringify(entries)
+    assert.deepEqual(faultsOf({ API_KEYS: text }), [`API_KEYS ${rule}`])
+    assert.deepEqual(
+      faultsOf({ API_KEYS: '', API_KEYS_FILE: '/run/x' }, () => text),
+      [`API_KEYS_FILE ${rule}`],
+    )
+  })
+}
+
+test('an entry with a field that is not known stops the start', () => {
+  const [fault, ...more] = faultsOf({ API_KEYS: JSON.stringify([{ ...ENTRY, Domains: ['a.example'] }]) })
+  assert.match(fault ?? '', /^API_KEYS entry 1: /)
+  assert.deepEqual(more, [])
+})
+
+test('faulty keys never fall back to anonymous callers', () => {
+  assert.equal(faultsOf({ API_KEYS: '[]', ALLOW_ANONYMOUS: 'true', HOST: '127.0.0.1' }).length, 1)
+})
+
+test('all faults are told at once, each by its name and rule', () => {
+  const env = Object.fromEntries([...Object.keys(RULES), 'API_KEYS', 'REDIS_URL'].map((name) => [name, '{']))
+  const missing = Object.fromEntries(Object.keys(KEYS).map((name) => [name, undefined]))
+  const expected = [
+    ...Object.entries(RULES).map(([name, rule]) => `${name} ${rule}`),
+    ...Object.keys(KEYS).map((name) => `${name} must be set (or ${name}_FILE)`),
+    'API_KEYS must be a JSON array of {"name","sha256","scopes"}',
+    'REDIS_URL is not supported by this version',
+  ]
+  assert.deepEqual([...faultsOf({ ...env, ...missing })].sort(), expected.sort())
+})
+
+/** Every line that a fault can be told in. A line that is one of these can't hold a value, however short. */
+const KNOWN_LINES: readonly string[] = [
+  ...Object.entries(RULES).map(([name, rule]) => `${name} ${rule}`),
+  ...Object.values(CROSS_RULES),
+  ...UNSUPPORTED.map((name) => `${name} is not supported by this version`),
+  ...SECRETS.flatMap((name) => [
+    `${name} must be set (or ${name}_FILE)`,
+    `${name} must not be set together with ${name}_FILE`,
+    `${name}_FILE must name a file that can be read`,
+    `${name}_FILE must name a file that is not empty`,
+    `${name} must be a JSON array of {"name","sha256","scopes"}`,
+    `${name}_FILE must be a JSON array of {"name","sha256","scopes"}`,
+  ]),
+]
+const ENTRY_LINE =
+  /^API_KEYS(_FILE)? (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:-]+|restrictions [\w ]+|Too small: [\w ]+>=1 items))$/
+
+const assertNoValue = (env: Env, readFile: ReadFile): void => {
+  for (const line of faultsOf(env, readFile)) assert.ok(KNOWN_LINES.includes(line) || ENTRY_LINE.test(line), line)
+}
+
+test('whatever all settings hold, no value is shown', () => {
+  const garbage = fc.oneof(fc.string({ maxLength: 3 }), fc.string({ unit: 'binary' }), fc.webUrl(), fc.ipV6())
+  const text = fc.oneof(garbage, fc.constantFrom('0', '1', 'true', 'e', 'a', 'must', '[1]', '[]', '\n', ' ', '/'))
+  const names = [...SETTING_NAMES, ...UNSUPPORTED]
+  const envs = fc.record(Object.fromEntries(names.map((name) => [name, fc.option(text, { nil: undefined })])))
+  const property = fc.property(envs, text, (env, held) => assertNoValue(env, () => held))
+  fc.assert(property, { numRuns: 500 })
+})
+
+test('whatever entries of keys hold, no value is shown', () => {
+  const value = fc.jsonValue({ maxDepth: 1 }).map((json) => (typeof json === 'string' ? `canary${json}` : json))
+  const fields = { name: value, sha256: value, scopes: value, expiresAt: value, domains: value }
+  const property = fc.property(fc.array(fc.record(fields, { requiredKeys: [] })), (entries) => {
+    const [fault = '', ...more] = faultsOf({ API_KEYS: JSON.stringify(entries) })
+    assert.doesNotMatch(fault, /canary/)
+    assertNoValue({ API_KEYS: JSON.stringify(entries) }, noFile)
+    assert.deepEqual(more, [])
+  })
+  fc.assert(property, { numRuns: 300 })
+})
+
+test('every setting that is named can be given', () => {
+  const faulty = (name: string) => faultsOf({ ...Object.fromEntries(SECRETS.map((it) => [it, ''])), [name]: '\u0000' })
+  const unread = SETTING_NAMES.filter((name) => !faulty(name).some((line) => line.startsWith(`${name} `)))
+  assert.deepEqual(unread, ['HOST', ...SECRETS.filter((name) => name !== 'API_KEYS')])
+})
