@@ -1,11 +1,12 @@
-import { closeSync, existsSync, mkdirSync, openSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
 import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
 import { type FoldFilter, foldQuery } from './sqlite-fold.ts'
 import type { Intent, OutcomeEvent } from './trail.ts'
 
-// The thread that owns the database: a slow disk stops this thread, never the one that serves requests.
+// The threads that touch the database: a slow disk stops these, never the one that serves requests. The writer owns the
+// file; a reader of its own keeps a long look at the record from holding up a cancellation.
 
 export type WorkerRequest =
   | { readonly op: 'append'; readonly intents: readonly Intent[]; readonly outcomes: readonly OutcomeEvent[] }
@@ -18,7 +19,7 @@ export interface WorkerMessage {
   readonly request: WorkerRequest
 }
 
-/** `ready` is the first message; `recovered` counts what a crash had left pending. */
+/** The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. */
 export type WorkerReply =
   | { readonly kind: 'ready'; readonly recovered: number }
   | { readonly kind: 'refused'; readonly reason: 'locked' | 'unusable' }
@@ -26,6 +27,7 @@ export type WorkerReply =
   | { readonly kind: 'failed'; readonly id: number }
 
 export interface WorkerOptions {
+  readonly role: 'writer' | 'reader'
   readonly path: string
   readonly nowMs: number
 }
@@ -84,23 +86,50 @@ const INSERT_OUTCOME = `
   VALUES (:cancellationId, :outcome, :attempts, :requestId, :upstreamCode, :finishedAtMs, :settledBy)
 `
 
-/** Opened and recovered, or the reason why not. */
-const open = ({ path, nowMs }: WorkerOptions) => {
-  if (!existsSync(dirname(path))) mkdirSync(dirname(path))
+const BUSY_MS = 1000
+
+/** Serves one batch of requests. */
+type Handle = (messages: readonly WorkerMessage[]) => void
+
+interface Store {
+  readonly recovered: number
+  readonly handle: Handle
+  close(): void
+}
+
+/** The file by the one name that all paths to it lead to, so that two names can't have two locks. */
+const createFile = (path: string): string => {
+  const absolute = resolve(path)
+  if (!existsSync(dirname(absolute))) mkdirSync(dirname(absolute))
   // The record holds addresses and names: for this user's eyes. SQLite gives its side files the same mode.
-  closeSync(openSync(path, 'a', 0o600))
-  const lock = new DatabaseSync(`${path}-lock`)
+  closeSync(openSync(absolute, 'a', 0o600))
+  return realpathSync(absolute)
+}
+
+const openWriter = (port: MessagePort, options: WorkerOptions): Store => {
+  const path = createFile(options.path)
+  const lock = new DatabaseSync(createFile(`${path}-lock`))
   // Node has no flock, and an exclusive WAL would shut readers out; this lock dies with its process.
   lock.exec('BEGIN EXCLUSIVE')
-  const db = new DatabaseSync(path)
+  const db = new DatabaseSync(path, { timeout: BUSY_MS })
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
   db.exec(SCHEMA)
   // Holding the lock proves that whoever wrote these is dead, whatever their deadlines say.
-  const recovered = Number(db.prepare(RECOVER).run(nowMs).changes)
-  return { lock, db, recovered }
+  const recovered = Number(db.prepare(RECOVER).run(options.nowMs).changes)
+  const close = (): void => {
+    db.close()
+    lock.close()
+  }
+  return { recovered, handle: createWrite(port, db), close }
 }
 
-const serve = (port: MessagePort, { lock, db }: ReturnType<typeof open>): void => {
+const openReader = (port: MessagePort, { path }: WorkerOptions): Store => {
+  const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
+  return { recovered: 0, handle: createRead(port, db), close: () => db.close() }
+}
+
+/** Whatever arrived while the last commit was under way shares the next one. Where one spoils it, each goes alone. */
+const createWrite = (port: MessagePort, db: DatabaseSync): Handle => {
   const insertIntent = db.prepare(INSERT_INTENT)
   const insertOutcome = db.prepare(INSERT_OUTCOME)
   const insertProbe = db.prepare('INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)')
@@ -113,7 +142,7 @@ const serve = (port: MessagePort, { lock, db }: ReturnType<typeof open>): void =
     for (const outcome of request.outcomes) insertOutcome.run(row(outcome))
   }
 
-  const writeAll = (batch: readonly WorkerMessage[]): boolean => {
+  const commit = (batch: readonly WorkerMessage[]): boolean => {
     try {
       db.exec('BEGIN IMMEDIATE')
       for (const { request } of batch) write(request)
@@ -125,40 +154,45 @@ const serve = (port: MessagePort, { lock, db }: ReturnType<typeof open>): void =
     }
   }
 
-  const read = (request: WorkerRequest): unknown => {
-    if (request.op !== 'read') return undefined
-    const { sql, values } = foldQuery(request.filter)
-    return db.prepare(sql).all(...values)
+  return (messages) => {
+    const shared = commit(messages)
+    for (const message of messages) {
+      if (shared || (messages.length > 1 && commit([message]))) done(port, message, undefined)
+      else failed(port, message)
+    }
   }
+}
 
-  const answer = (message: WorkerMessage): void => {
+const createRead = (port: MessagePort, db: DatabaseSync): Handle => {
+  const read = (message: WorkerMessage): void => {
+    if (message.request.op !== 'read') return
     try {
-      port.postMessage({ kind: 'done', id: message.id, value: read(message.request) } satisfies WorkerReply)
+      const { sql, values } = foldQuery(message.request.filter)
+      done(port, message, db.prepare(sql).all(...values))
     } catch {
-      port.postMessage({ kind: 'failed', id: message.id } satisfies WorkerReply)
+      failed(port, message)
     }
   }
+  return (messages) => messages.forEach(read)
+}
 
-  const close = (message: WorkerMessage): void => {
-    db.close()
-    lock.close()
-    port.postMessage({ kind: 'done', id: message.id, value: undefined } satisfies WorkerReply)
-    port.close()
-  }
+const done = (port: MessagePort, { id }: WorkerMessage, value: unknown): void =>
+  port.postMessage({ kind: 'done', id, value } satisfies WorkerReply)
 
-  const handle = (messages: readonly WorkerMessage[]): void => {
-    const writes = messages.filter(({ request }) => request.op === 'append' || request.op === 'probe')
-    // Whatever arrived while the last commit was under way shares the next one. Where one spoils it, each goes alone.
-    const shared = writes.length > 0 && writeAll(writes)
-    for (const message of writes) {
-      if (shared || (writes.length > 1 && writeAll([message]))) answer(message)
-      else port.postMessage({ kind: 'failed', id: message.id } satisfies WorkerReply)
+const failed = (port: MessagePort, { id }: WorkerMessage): void =>
+  port.postMessage({ kind: 'failed', id } satisfies WorkerReply)
+
+const serve = (port: MessagePort, store: Store): void => {
+  port.on('message', (first: WorkerMessage) => {
+    const messages = [first, ...waiting(port)]
+    const work = messages.filter(({ request }) => request.op !== 'close')
+    if (work.length > 0) store.handle(work)
+    for (const message of messages.filter(({ request }) => request.op === 'close')) {
+      store.close()
+      done(port, message, undefined)
+      port.close()
     }
-    for (const message of messages) if (message.request.op === 'read') answer(message)
-    for (const message of messages) if (message.request.op === 'close') close(message)
-  }
-
-  port.on('message', (first: WorkerMessage) => handle([first, ...waiting(port)]))
+  })
 }
 
 const waiting = (port: MessagePort): WorkerMessage[] => {
@@ -174,7 +208,7 @@ const SQLITE_BUSY = 5
 
 const start = (port: MessagePort, options: WorkerOptions): void => {
   try {
-    const store = open(options)
+    const store = options.role === 'writer' ? openWriter(port, options) : openReader(port, options)
     port.postMessage({ kind: 'ready', recovered: store.recovered } satisfies WorkerReply)
     serve(port, store)
   } catch (error) {

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { z } from 'zod'
@@ -21,38 +22,21 @@ const REASONS = {
  * @throws ConfigError where another process holds the file, or it can't be used
  */
 export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
-  // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
-  const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
-  const worker = new Worker(url, { workerData: { path, nowMs: Date.now() } satisfies WorkerOptions })
-  const waiting = new Map<number, PromiseWithResolvers<unknown>>()
-  let lastId = 0
+  const writer = await startThread('writer', path)
+  let reader: Promise<Thread> | undefined
 
-  const request = (request: WorkerRequest): Promise<unknown> => {
-    lastId += 1
-    const answer = Promise.withResolvers<unknown>()
-    waiting.set(lastId, answer)
-    worker.postMessage({ id: lastId, request } satisfies WorkerMessage)
-    return answer.promise
+  const read = async (filter: FoldFilter) => {
+    reader ??= startThread('reader', path).catch((error) => {
+      reader = undefined
+      throw error
+    })
+    return z.array(rowSchema).parse(await (await reader).ask({ op: 'read', filter }))
   }
-
-  const settle = (reply: WorkerReply): void => {
-    if (reply.kind !== 'done' && reply.kind !== 'failed') return
-    const answer = waiting.get(reply.id)
-    waiting.delete(reply.id)
-    if (reply.kind === 'done') answer?.resolve(reply.value)
-    else answer?.reject(new Error('the audit store could not do it'))
-  }
-
-  const read = async (filter: FoldFilter) => z.array(rowSchema).parse(await request({ op: 'read', filter }))
-
-  const first = await firstReply(worker)
-  if (first.kind === 'refused') throw new ConfigError([`AUDIT_URL ${REASONS[first.reason]}`])
-  worker.on('message', settle)
 
   return {
-    recovered: first.kind === 'ready' ? first.recovered : 0,
+    recovered: writer.recovered,
     append: async (intents, outcomes) => {
-      await request({ op: 'append', intents, outcomes })
+      await writer.ask({ op: 'append', intents, outcomes })
     },
     find: async (id) => {
       const [row] = await read({ id, limit: 1, before: null })
@@ -65,20 +49,65 @@ export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
       return { records: page.map(toRecord), next: rows.length > page.length ? (page.at(-1)?.seq ?? null) : null }
     },
     probe: async () => {
-      await request({ op: 'probe' })
+      await writer.ask({ op: 'probe' })
     },
     close: async () => {
-      await request({ op: 'close' })
-      await worker.terminate()
+      await (await reader)?.close()
+      await writer.close()
     },
   }
 }
 
-const firstReply = (worker: Worker): Promise<WorkerReply> =>
-  new Promise((resolve, reject) => {
-    worker.once('message', resolve)
-    worker.once('error', reject)
+interface Thread {
+  readonly recovered: number
+  /** Rejects where the thread could not do it. */
+  ask(request: WorkerRequest): Promise<unknown>
+  close(): Promise<void>
+}
+
+const startThread = async (role: WorkerOptions['role'], path: string): Promise<Thread> => {
+  // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
+  const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
+  const worker = new Worker(url, { workerData: { role, path, nowMs: Date.now() } satisfies WorkerOptions })
+  const [first]: WorkerReply[] = await once(worker, 'message')
+  if (first?.kind !== 'ready') {
+    await worker.terminate()
+    throw new ConfigError([`AUDIT_URL ${REASONS[first?.kind === 'refused' ? first.reason : 'unusable']}`])
+  }
+  const asked = new Map<number, PromiseWithResolvers<unknown>>()
+  let lastId = 0
+  let closing = false
+
+  worker.on('message', (reply: WorkerReply) => {
+    if (reply.kind !== 'done' && reply.kind !== 'failed') return
+    const answer = asked.get(reply.id)
+    asked.delete(reply.id)
+    if (reply.kind === 'done') answer?.resolve(reply.value)
+    else answer?.reject(new Error('the audit store could not do it'))
   })
+  // Without its record the process can do nothing right: it ends, as it does when the thread throws, and starts anew.
+  worker.on('exit', () => {
+    if (!closing) throw new Error('the audit thread ended')
+  })
+
+  const ask = (request: WorkerRequest): Promise<unknown> => {
+    lastId += 1
+    const answer = Promise.withResolvers<unknown>()
+    asked.set(lastId, answer)
+    worker.postMessage({ id: lastId, request } satisfies WorkerMessage)
+    return answer.promise
+  }
+
+  return {
+    recovered: first.recovered,
+    ask,
+    close: async () => {
+      closing = true
+      await ask({ op: 'close' })
+      await worker.terminate()
+    },
+  }
+}
 
 const rowSchema = z.object({
   seq: z.number(),

@@ -109,6 +109,7 @@ export interface TrailOptions {
 const OUTCOME_WAIT_MS = 1000
 const READ_MS = 5000
 const PROBE_MS = 2000
+const CLOSE_MS = 1000
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
@@ -128,13 +129,20 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     }
   }
 
+  /** Closing waits for what is tracked. */
+  const track = (writing: Promise<void>): Promise<void> => {
+    const tracked = writing.finally(() => unwritten.delete(tracked))
+    unwritten.add(tracked)
+    return tracked
+  }
+
   const finish = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
-    const written = writeOutcome(outcome)
-      .catch(() =>
-        log.error('the outcome of a cancellation was never written', { cancellationId: outcome.cancellationId }),
-      )
-      .finally(() => unwritten.delete(written))
-    unwritten.add(written)
+    const { cancellationId } = outcome
+    const written = track(
+      writeOutcome(outcome).catch(() =>
+        log.error('the outcome of a cancellation was never written', { cancellationId }),
+      ),
+    )
     await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
 
@@ -150,17 +158,21 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
       const state = await by(deadline, write, 'late' as const)
       if (state === 'durable') return
       // A write that comes through after all must not stay pending: nothing is sent for it.
-      if (state === 'late') void write.then((end) => (end === 'durable' ? withdraw(intent, deadline) : undefined))
+      if (state === 'late')
+        void track(write.then((end) => (end === 'durable' ? withdraw(intent, deadline) : undefined)))
       log.error('the intent of a cancellation could not be written', { cancellationId: intent.id })
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },
 
     refuse: async (intent, deadline) => {
       const refusal: OutcomeEvent = { ...failedBeforeSending(intent, now()), outcome: 'refused' }
-      const write = store.append([intent], [refusal]).catch(() => {
-        log.error('a refusal could not be written', { cancellationId: intent.id })
-      })
-      await by(deadline, write, undefined)
+      const write = track(
+        store.append([intent], [refusal]).catch(() => {
+          log.error('a refusal could not be written', { cancellationId: intent.id })
+        }),
+      )
+      const state = await by(deadline, write, 'late' as const)
+      if (state === 'late') log.error('a refusal is slow to be written', { cancellationId: intent.id })
     },
 
     finish,
@@ -171,8 +183,8 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     close: async (deadline) => {
       await by(deadline, Promise.all(unwritten), undefined)
       closing.abort()
-      await Promise.all(unwritten)
-      await store.close()
+      await by(deadlineIn(CLOSE_MS), Promise.all(unwritten), undefined)
+      await by(deadlineIn(CLOSE_MS), store.close(), undefined)
     },
   }
 }

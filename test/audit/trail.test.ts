@@ -1,0 +1,209 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import {
+  type AuditRecord,
+  type AuditStore,
+  createTrail,
+  type Intent,
+  type OutcomeEvent,
+} from '../../src/audit/trail.ts'
+import { deadlineIn } from '../../src/deadline.ts'
+import { GatewayError } from '../../src/errors.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { eventually } from '../helpers/gateway.ts'
+
+const FULL = () => Promise.reject(new Error('canary of the disk'))
+const NEVER = () => new Promise<never>(() => {})
+const LONG = () => deadlineIn(60_000)
+
+/** A trail on a store in memory, whose next writes can be scripted: each takes the first of `faults`. */
+const start = (store: Partial<AuditStore> = {}) => {
+  const intents: Intent[] = []
+  const outcomes: OutcomeEvent[] = []
+  const faults: (() => Promise<void>)[] = []
+  const lines: string[] = []
+  let closed = false
+  const memory: AuditStore = {
+    append: async (...[newIntents, newOutcomes]) => {
+      await faults.shift()?.()
+      intents.push(...newIntents)
+      outcomes.push(...newOutcomes)
+    },
+    find: async () => null,
+    list: async () => ({ records: [], next: null }),
+    probe: async () => undefined,
+    close: async () => {
+      closed = true
+    },
+    ...store,
+  }
+  const trail = createTrail({ store: memory, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const written = (intent: Intent) =>
+    outcomes.filter(({ cancellationId }) => cancellationId === intent.id).map(({ outcome }) => outcome)
+  return { trail, intents, outcomes, faults, lines, written, isClosed: () => closed }
+}
+
+const isUnavailable = (error: unknown): boolean =>
+  error instanceof GatewayError && error.code === 'audit-unavailable' && error.facts.outcome === 'not-cancelled'
+
+test('an intent is durable when beginning resolves', async () => {
+  const { trail, intents } = start()
+  const intent = intentOf()
+  await trail.begin(intent, LONG())
+  assert.deepEqual(intents, [intent])
+})
+
+test('an intent that cannot be written stops the cancellation, and is an alarm that quotes no error', async () => {
+  const { trail, faults, lines, outcomes } = start()
+  faults.push(FULL)
+  const intent = intentOf()
+  await assert.rejects(trail.begin(intent, LONG()), isUnavailable)
+  assert.equal(outcomes.length, 0)
+  assert.match(lines.join(), new RegExp(`"level":"error".*"cancellationId":"${intent.id}"`))
+  assert.doesNotMatch(lines.join(), /canary/)
+})
+
+test('an intent that becomes durable too late stops the cancellation, and ends as failed', async () => {
+  const { trail, faults, intents, outcomes } = start()
+  const disk = Promise.withResolvers<void>()
+  faults.push(() => disk.promise)
+  const intent = intentOf()
+  await assert.rejects(trail.begin(intent, deadlineIn(10)), isUnavailable)
+  assert.equal(intents.length, 0)
+
+  disk.resolve()
+  const outcome = await eventually(() => outcomes[0])
+
+  assert.deepEqual([outcome.cancellationId, outcome.outcome, outcome.attempts], [intent.id, 'failed', 0])
+})
+
+test('an intent whose late write fails leaves no outcome behind', async () => {
+  const { trail, faults, intents, outcomes } = start()
+  const disk = Promise.withResolvers<void>()
+  faults.push(() => disk.promise)
+  await assert.rejects(trail.begin(intentOf(), deadlineIn(10)), isUnavailable)
+  disk.reject(new Error('full'))
+  await trail.close(LONG())
+  assert.deepEqual([intents, outcomes], [[], []])
+})
+
+test('finishing resolves once the outcome is durable', async () => {
+  const { trail, outcomes } = start()
+  const outcome = outcomeOf(intentOf())
+  await trail.finish(outcome, LONG())
+  assert.deepEqual(outcomes, [outcome])
+})
+
+test('an outcome that cannot be written is tried again until it can, each failure an alarm', async () => {
+  const { trail, faults, lines, written } = start()
+  faults.push(FULL, FULL)
+  const intent = intentOf()
+  await trail.finish(outcomeOf(intent), LONG())
+  assert.deepEqual(written(intent), ['accepted'])
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line)).map(({ level, waitMs }) => [level, waitMs]),
+    [
+      ['error', 100],
+      ['error', 200],
+    ],
+  )
+})
+
+test('finishing waits no longer than its deadline, and the writing goes on', async () => {
+  const { trail, faults, outcomes, written } = start()
+  faults.push(FULL)
+  const intent = intentOf()
+  await trail.finish(outcomeOf(intent), deadlineIn(0))
+  assert.deepEqual(written(intent), [])
+  await eventually(() => outcomes[0])
+  assert.deepEqual(written(intent), ['accepted'])
+})
+
+test('finishing waits no longer than a second, since the answer need not', async () => {
+  const { trail, faults } = start()
+  faults.push(NEVER)
+  const startedAt = performance.now()
+  await trail.finish(outcomeOf(intentOf()), LONG())
+  const waitedMs = performance.now() - startedAt
+  assert.ok(waitedMs > 900 && waitedMs < 10_000, `${waitedMs} ms`)
+})
+
+test('a refusal is written with its intent, in one append', async () => {
+  let appended: Parameters<AuditStore['append']> | undefined
+  const { trail } = start({
+    append: async (...events) => {
+      appended = events
+    },
+  })
+  const intent = intentOf()
+  await trail.refuse(intent, LONG())
+  const [intents, [refusal, ...more] = []] = appended ?? []
+  assert.deepEqual(intents, [intent])
+  assert.deepEqual([refusal?.cancellationId, refusal?.outcome, more.length], [intent.id, 'refused', 0])
+})
+
+test('a refusal that cannot be written is an alarm and nothing else', async () => {
+  const { trail, faults, lines } = start()
+  faults.push(FULL)
+  const intent = intentOf()
+  await trail.refuse(intent, LONG())
+  assert.match(lines.join(), new RegExp(`"level":"error".*"cancellationId":"${intent.id}"`))
+})
+
+test('a refusal is not waited for beyond its deadline', async () => {
+  const { trail, faults } = start()
+  faults.push(NEVER)
+  await trail.refuse(intentOf(), deadlineIn(10))
+})
+
+test('closing waits for outcomes that are still being tried, then closes the store', async () => {
+  const { trail, faults, written, isClosed } = start()
+  faults.push(FULL, FULL)
+  const intent = intentOf()
+  await trail.finish(outcomeOf(intent), deadlineIn(0))
+  await trail.close(LONG())
+  assert.deepEqual(written(intent), ['accepted'])
+  assert.equal(isClosed(), true)
+})
+
+test('closing gives up at its deadline what still cannot be written, with an alarm that names it', async () => {
+  const { trail, lines, isClosed } = start({ append: FULL })
+  const intent = intentOf()
+  await trail.finish(outcomeOf(intent), deadlineIn(0))
+  await trail.close(deadlineIn(10))
+  assert.match(lines.at(-1) ?? '', new RegExp(`"level":"error".*"cancellationId":"${intent.id}".*never written`))
+  assert.equal(isClosed(), true)
+})
+
+test('closing ends soon after its deadline although the store never answers', { timeout: 10_000 }, async () => {
+  const { trail, isClosed } = start({ append: NEVER })
+  await trail.finish(outcomeOf(intentOf()), deadlineIn(0))
+  await trail.close(deadlineIn(10))
+  assert.equal(isClosed(), true)
+})
+
+test('the record is writable as long as probing it works', async () => {
+  assert.equal(await start().trail.isWritable(), true)
+  assert.equal(await start({ probe: FULL }).trail.isWritable(), false)
+})
+
+test('a store that does not answer a probe is not writable', async () => {
+  assert.equal(await start({ probe: NEVER }).trail.isWritable(), false)
+})
+
+test('records are read from the store', async () => {
+  const { instanceId: _, deadlineAtMs: __, ...kept } = intentOf()
+  const { cancellationId: ___, ...outcome } = outcomeOf(intentOf())
+  const record: AuditRecord = { ...kept, ...outcome }
+  const page = { records: [record], next: 7 }
+  const { trail } = start({ find: async () => record, list: async () => page })
+  assert.equal(await trail.find(record.id), record)
+  assert.equal(await trail.list({ limit: 1, before: null }), page)
+})
+
+test('a store that cannot be read is reported as such, not as a bug', async () => {
+  const { trail } = start({ find: FULL, list: FULL })
+  await assert.rejects(trail.find('c-1'), { code: 'audit-unavailable' })
+  await assert.rejects(trail.list({ limit: 1, before: null }), { code: 'audit-unavailable' })
+})

@@ -1,0 +1,29 @@
+import { randomUUID } from 'node:crypto'
+import type { Intent, OutcomeEvent } from '../../src/audit/trail.ts'
+
+export const intentOf = (fields: Partial<Intent> = {}): Intent => ({
+  id: randomUUID(),
+  taskNo: 't-1',
+  via: 'api-key',
+  issuer: null,
+  caller: 'operator',
+  clientIp: '203.0.113.7',
+  peerIp: '127.0.0.1',
+  userAgent: 'test',
+  requestedAtMs: 1000,
+  gatewayRequestId: randomUUID(),
+  instanceId: 'i-1',
+  deadlineAtMs: 16_000,
+  ...fields,
+})
+
+export const outcomeOf = (intent: Intent, fields: Partial<OutcomeEvent> = {}): OutcomeEvent => ({
+  cancellationId: intent.id,
+  outcome: 'accepted',
+  attempts: 1,
+  requestId: 'r-1',
+  upstreamCode: null,
+  finishedAtMs: 2000,
+  settledBy: null,
+  ...fields,
+})
