@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure, UpstreamResult } from '../alibaba/client.ts'
 import type { Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
-import { type Deadline, SETTLE_RESERVE_MS } from '../deadline.ts'
+import { by, type Deadline, SETTLE_RESERVE_MS } from '../deadline.ts'
 import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 
@@ -52,20 +52,23 @@ export interface CancellationOptions {
 interface Flight {
   readonly result: Promise<UpstreamResult>
   readonly abandon: () => void
+  readonly take: () => void
   waiting: number
 }
 
 const USER_AGENT_MAX = 256
 
-const BUG: UpstreamFailure = {
+const OUT_OF_TIME: UpstreamFailure = {
   ok: false,
-  code: 'internal',
+  code: 'outcome-unknown',
   ambiguous: true,
   upstreamCode: null,
   requestId: null,
   retryAfterMs: null,
   attempts: 1,
 }
+
+const BUG: UpstreamFailure = { ...OUT_OF_TIME, code: 'internal' }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, trail, log, instanceId, now = Date.now } = options
@@ -94,8 +97,13 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   }
 
   const takeOff = (key: string, request: CancelRequest, clientIp: string): Flight => {
-    const abandoned = new AbortController()
-    const limits: CallLimits = { deadline: request.deadline, signal: abandoned.signal }
+    let abandoned = new AbortController()
+    const limits: CallLimits = {
+      deadline: request.deadline,
+      get signal() {
+        return abandoned.signal
+      },
+    }
     const params = { TaskNo: request.taskNo, UserClientIp: clientIp, Lang: request.lang }
     const land = (): void => {
       if (flights.get(key) === flight) flights.delete(key)
@@ -103,6 +111,10 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const flight: Flight = {
       result: upstream.call('CancelTask', params, limits).catch(surprise).finally(land),
       abandon: () => abandoned.abort(),
+      // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
+      take: () => {
+        if (abandoned.signal.aborted) abandoned = new AbortController()
+      },
       waiting: 0,
     }
     flights.set(key, flight)
@@ -111,7 +123,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 
   /**
    * Waits in a flight. Whoever goes away leaves it, and the last to leave gives up what was not sent yet: that lands
-   * before any other event, so nobody joins it any more. What was sent flies on, and can be joined.
+   * before any other event, so nobody joins it any more.
    */
   const ride = async (flight: Flight, signal: AbortSignal): Promise<UpstreamResult> => {
     const leave = (): void => {
@@ -119,9 +131,16 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       if (flight.waiting === 0) flight.abandon()
     }
     flight.waiting += 1
+    flight.take()
     if (signal.aborted) leave()
     signal.addEventListener('abort', leave, { once: true })
     return await flight.result.finally(() => signal.removeEventListener('abort', leave))
+  }
+
+  const conclude = async (intent: Intent, result: UpstreamResult, deadline: Deadline): Promise<void> => {
+    const outcome = outcomeOf(intent, result, now())
+    await trail.finish(outcome, deadline)
+    log.info('cancellation', summary(intent, outcome))
   }
 
   const run: Cancellations['cancel'] = async (request) => {
@@ -130,10 +149,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const intent = intentOf(request)
     await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
     const key = flightKey(request)
-    const result = await ride(flights.get(key) ?? takeOff(key, request, clientIp), request.signal)
-    const outcome = outcomeOf(intent, result, now())
-    log.info('cancellation', summary(intent, outcome))
-    await trail.finish(outcome, request.deadline)
+    const landing = ride(flights.get(key) ?? takeOff(key, request, clientIp), request.signal)
+    // Whose flight began later than this request may still be waiting for it when this request's time is up.
+    const result = await by(request.deadline, landing, OUT_OF_TIME)
+    if (result === OUT_OF_TIME) void landing.then((late) => conclude(intent, late, request.deadline))
+    await conclude(intent, result, request.deadline)
     if (!result.ok) throw failureOf(intent.id, result)
     return { cancellationId: intent.id, requestId: result.requestId, cancelStatus: 'accepted' }
   }

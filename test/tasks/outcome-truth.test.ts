@@ -1,0 +1,415 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:net'
+import { describe, type TestContext, test } from 'node:test'
+import type { Env } from '../../src/config.ts'
+import type { Fault, FaultReply, Sandbox, SandboxOptions } from '../../src/sandbox/server.ts'
+import { closedPort, listenOn, type Meddling, seenBy, startMiddlebox, startWatched } from '../helpers/between.ts'
+import { createCertificate } from '../helpers/certificate.ts'
+import { asOperator } from '../helpers/gateway.ts'
+
+// Four witnesses of each failure: what the caller was told, what the record says, what the upstream did, and how often
+// it was asked. The expectations differ so much that no build that always tells the same can pass.
+
+interface Truth {
+  readonly status: number
+  readonly code?: string
+  readonly outcome?: 'not-cancelled' | 'unknown'
+  readonly record: 'accepted' | 'rejected' | 'failed' | 'unknown'
+  readonly attempts: number
+  readonly upstreamCode: string | null
+  readonly hasRequestId: boolean
+  readonly cancelled: boolean
+  readonly calls: number
+}
+
+interface Row {
+  readonly name: string
+  readonly truth: Truth
+  /** What the upstream's answers meet, in order; later ones are right. */
+  readonly faults?: readonly Fault[]
+  readonly task?: 'open' | 'finished' | 'unknown'
+  readonly between?: (t: TestContext, upstream: Sandbox) => Promise<string>
+  readonly env?: Env
+  readonly sandbox?: Partial<SandboxOptions>
+  readonly clockOffsetMs?: number
+  readonly retryAfter?: RegExp
+}
+
+const TWO_HOURS_MS = 7_200_000
+const ONE_ATTEMPT: Env = { UPSTREAM_MAX_ATTEMPTS: '1' }
+const IMPATIENT: Env = { UPSTREAM_TIMEOUT_MS: '500' }
+
+const accepted = (attempts = 1): Truth => ({
+  status: 202,
+  record: 'accepted',
+  attempts,
+  upstreamCode: null,
+  hasRequestId: true,
+  cancelled: true,
+  calls: attempts,
+})
+
+const unknown = (cancelled: boolean, more: Partial<Truth> = {}): Truth => ({
+  status: 504,
+  code: 'outcome-unknown',
+  outcome: 'unknown',
+  record: 'unknown',
+  attempts: 1,
+  upstreamCode: null,
+  hasRequestId: false,
+  cancelled,
+  calls: 1,
+  ...more,
+})
+
+const unreadable = (cancelled: boolean, more: Partial<Truth> = {}): Truth =>
+  unknown(cancelled, { status: 502, code: 'upstream-bad-response', ...more })
+
+const refusedWith = (
+  upstreamCode: string,
+  more: Pick<Truth, 'status' | 'code' | 'record'> & Partial<Truth>,
+): Truth => ({
+  outcome: 'not-cancelled',
+  attempts: 1,
+  upstreamCode,
+  hasRequestId: true,
+  cancelled: false,
+  calls: 1,
+  ...more,
+})
+
+const UNREACHED: Truth = {
+  status: 503,
+  code: 'upstream-unavailable',
+  outcome: 'not-cancelled',
+  record: 'failed',
+  attempts: 3,
+  upstreamCode: null,
+  hasRequestId: false,
+  cancelled: false,
+  calls: 0,
+}
+
+const reply = (status: number, code: string, headers?: Record<string, string>): FaultReply =>
+  headers === undefined ? { status, code } : { status, code, headers }
+
+const done = (effect: boolean): string => (effect ? 'after the task was cancelled' : 'and the task stays')
+
+/** Answers that prove nothing, each with and without an effect. */
+const AMBIGUOUS_ANSWERS: readonly (readonly [number, string])[] = [
+  [500, 'InternalError'],
+  [503, 'ServiceUnavailable'],
+  [502, 'BadGateway'],
+  [504, 'TaskNotExist.Perhaps'],
+  [200, 'NeverHeardOf'],
+  [200, 'Forbidding'],
+  [400, 'SignatureNonceUsed'],
+]
+
+const unreadableOrLost = (effect: boolean): readonly Row[] => [
+  { name: `no answer ${done(effect)}`, faults: [{ reply: 'stall', effect }], env: IMPATIENT, truth: unknown(effect) },
+  { name: `a reset ${done(effect)}`, faults: [{ reply: 'reset', effect }], truth: unknown(effect) },
+  { name: `half an answer ${done(effect)}`, faults: [{ reply: 'truncate', effect }], truth: unknown(effect) },
+  { name: `a page with 200 ${done(effect)}`, faults: [{ reply: 'not-json', effect }], truth: unreadable(effect) },
+  { name: `an endless answer ${done(effect)}`, faults: [{ reply: 'huge', effect }], truth: unreadable(effect) },
+  { name: `a redirect ${done(effect)}`, faults: [{ reply: 'redirect', effect }], truth: unreadable(effect) },
+  { name: `no RequestId ${done(effect)}`, faults: [{ reply: 'no-request-id', effect }], truth: unreadable(effect) },
+  ...AMBIGUOUS_ANSWERS.map(([status, code]) => ({
+    name: `${code} with ${status} ${done(effect)}`,
+    faults: [{ reply: reply(status, code), effect }],
+    truth: unknown(effect, { upstreamCode: code, hasRequestId: true }),
+  })),
+]
+
+const answering =
+  (meddling: Meddling): NonNullable<Row['between']> =>
+  (t, upstream) =>
+    startMiddlebox(t, upstream.url, meddling)
+
+const PAGE = '<html><body>Bad Gateway</body></html>'
+
+const throughMiddlebox = (effect: boolean): readonly Row[] => {
+  const passes = effect ? 1 : 0
+  const calls = passes
+  const behind = (status: number, body: string) => answering({ passes, answer: { status, body } })
+  return [
+    { name: `a page with 502 ${done(effect)}`, between: behind(502, PAGE), truth: unknown(effect, { calls }) },
+    { name: `a page with 503 ${done(effect)}`, between: behind(503, PAGE), truth: unknown(effect, { calls }) },
+    { name: `an empty 504 ${done(effect)}`, between: behind(504, ''), truth: unknown(effect, { calls }) },
+    { name: `a page with 404 ${done(effect)}`, between: behind(404, PAGE), truth: unreadable(effect, { calls }) },
+    { name: `a page with 403 ${done(effect)}`, between: behind(403, PAGE), truth: unreadable(effect, { calls }) },
+    { name: `an empty 200 ${done(effect)}`, between: behind(200, ''), truth: unreadable(effect, { calls }) },
+    {
+      name: `a JSON list ${done(effect)}`,
+      between: behind(200, '["RequestId"]'),
+      truth: unreadable(effect, { calls }),
+    },
+    {
+      name: `a RequestId with 302 ${done(effect)}`,
+      between: behind(302, '{"RequestId":"R-1"}'),
+      truth: unreadable(effect, { calls, hasRequestId: true }),
+    },
+  ]
+}
+
+const KEY_CODES: readonly (readonly [number, string])[] = [
+  [404, 'InvalidAccessKeyId.NotFound'],
+  [400, 'InvalidAccessKeyId.Inactive'],
+  [403, 'InvalidAccessKeyId'],
+  [400, 'MissingAccessKeyId'],
+  [400, 'SignatureDoesNotMatch'],
+  [403, 'SignatureDoesNotMatch'],
+  [400, 'IncompleteSignature'],
+  [400, 'InvalidSecurityToken.Expired'],
+  [403, 'InvalidSecurityToken.MismatchWithAccessKey'],
+]
+
+const FORBIDDEN_CODES: readonly (readonly [number, string])[] = [
+  [403, 'Forbidden.RAM'],
+  [400, 'Forbidden.RAM'],
+  [403, 'NoPermission'],
+  [403, 'Forbidden'],
+  [403, 'Forbidden.AccessKeyDisabled'],
+]
+
+const MISCONFIGURED_CODES: readonly (readonly [number, string])[] = [
+  [404, 'InvalidAction.NotFound'],
+  [404, 'InvalidApi.NotFound'],
+  [404, 'InvalidProduct.NotFound'],
+  [400, 'InvalidProtocol.NeedSsl'],
+  [400, 'UnsupportedHTTPMethod'],
+  [400, 'NoSuchVersion'],
+]
+
+const THROTTLING_CODES: readonly (readonly [number, string])[] = [
+  [400, 'Throttling'],
+  [400, 'Throttling.User'],
+  [429, 'Throttling.Api'],
+  [503, 'Throttling.Concurrency'],
+  [503, 'Rejected.Throttling'],
+]
+
+const TASK_CODES: readonly (readonly [number, string, string])[] = [
+  [400, 'TaskNotExist', 'task-not-found'],
+  [404, 'InvalidTask.NotFound', 'task-not-found'],
+  [400, 'TaskIsDone', 'task-not-cancellable'],
+  [409, 'OperationDenied', 'task-not-cancellable'],
+  [400, 'InvalidParameter', 'task-not-cancellable'],
+  [400, 'InvalidParameter.TaskNo', 'task-not-cancellable'],
+]
+
+const rowsOf = (
+  codes: readonly (readonly [number, string])[],
+  more: Pick<Truth, 'status' | 'code' | 'record'>,
+  env: Env = {},
+): readonly Row[] =>
+  codes.map(([status, code]) => ({
+    name: `${code} with ${status}`,
+    env,
+    faults: [{ reply: reply(status, code) }],
+    truth: refusedWith(code, more),
+  }))
+
+const KEYS_REJECTED = { status: 502, code: 'upstream-credentials-rejected', record: 'failed' } as const
+const MISCONFIGURED = { status: 502, code: 'upstream-misconfigured', record: 'failed' } as const
+const THROTTLED = { status: 503, code: 'upstream-throttled', record: 'failed' } as const
+
+const RAW_CODES: readonly Row[] = [
+  ...rowsOf(KEY_CODES, KEYS_REJECTED),
+  ...rowsOf(FORBIDDEN_CODES, { status: 502, code: 'upstream-forbidden', record: 'failed' }),
+  ...rowsOf(MISCONFIGURED_CODES, MISCONFIGURED),
+  ...rowsOf(THROTTLING_CODES, THROTTLED, ONE_ATTEMPT),
+  ...rowsOf(
+    [
+      [400, 'MissingTaskNo'],
+      [400, 'MissingParameter.TaskNo'],
+    ],
+    { status: 500, code: 'internal', record: 'failed' },
+  ),
+  ...TASK_CODES.flatMap(([status, code, problem]) =>
+    rowsOf([[status, code]], { status: problem === 'task-not-found' ? 404 : 409, code: problem, record: 'rejected' }),
+  ),
+]
+
+const throttledBy = (waitMs: number, status = 400, code = 'Throttling.User'): Fault => ({
+  reply: reply(status, code, { 'x-acs-retry-after': String(waitMs) }),
+})
+const throttled: Fault = { reply: reply(400, 'Throttling.User') }
+const timestampRefused: Fault = { reply: reply(400, 'InvalidTimeStamp.Expired') }
+
+const THROTTLING: readonly Row[] = [
+  { name: 'one throttling, then success', faults: [throttled], truth: accepted(2) },
+  { name: 'two throttlings, then success', faults: [throttled, throttled], truth: accepted(3) },
+  {
+    name: 'throttling until the attempts run out',
+    faults: [throttledBy(10), throttledBy(10), throttledBy(10)],
+    truth: refusedWith('Throttling.User', { ...THROTTLED, attempts: 3, calls: 3 }),
+    retryAfter: /^1$/,
+  },
+  {
+    name: 'throttling for longer than the request lasts',
+    faults: [throttledBy(60_000)],
+    truth: refusedWith('Throttling.User', THROTTLED),
+    retryAfter: /^6[01]$/,
+  },
+  {
+    name: 'x-acs-retry-after on ServiceUnavailable',
+    faults: [throttledBy(1, 503, 'ServiceUnavailable')],
+    truth: accepted(2),
+  },
+  { name: 'x-acs-retry-after on an unknown code', faults: [throttledBy(1, 400, 'Busy')], truth: accepted(2) },
+  {
+    name: 'throttling, then a reset after the task was cancelled',
+    faults: [throttled, { reply: 'reset', effect: true }],
+    truth: unknown(true, { attempts: 2, calls: 2 }),
+  },
+  {
+    name: 'throttling, then a refusal',
+    faults: [throttled, { reply: reply(400, 'TaskIsDone') }],
+    truth: refusedWith('TaskIsDone', {
+      status: 409,
+      code: 'task-not-cancellable',
+      record: 'rejected',
+      attempts: 2,
+      calls: 2,
+    }),
+  },
+  {
+    name: 'a page with 429',
+    between: answering({ passes: 0, answer: { status: 429, body: PAGE } }),
+    env: ONE_ATTEMPT,
+    truth: { ...UNREACHED, code: 'upstream-throttled', attempts: 1 },
+    retryAfter: /^1$/,
+  },
+]
+
+const CLOCK: readonly Row[] = [
+  { name: 'a clock two hours behind', clockOffsetMs: TWO_HOURS_MS, truth: accepted(2) },
+  { name: 'a clock two hours ahead', clockOffsetMs: -TWO_HOURS_MS, truth: accepted(2) },
+  { name: 'a timestamp refused once', faults: [{ reply: reply(400, 'IllegalTimestamp') }], truth: accepted(2) },
+  {
+    name: 'a timestamp refused twice',
+    faults: [timestampRefused, timestampRefused],
+    truth: refusedWith('InvalidTimeStamp.Expired', { ...MISCONFIGURED, attempts: 2, calls: 2 }),
+  },
+  {
+    name: 'a clock that is off, then throttling',
+    clockOffsetMs: TWO_HOURS_MS,
+    faults: [throttled],
+    truth: accepted(3),
+  },
+]
+
+const PLAIN: readonly Row[] = [
+  { name: 'success', truth: accepted() },
+  { name: 'success in the envelope', faults: [{ reply: 'envelope' }], truth: accepted() },
+  { name: 'success byte by byte', faults: [{ reply: 'slow' }], truth: accepted() },
+  {
+    name: 'a task that nobody knows',
+    task: 'unknown',
+    truth: refusedWith('TaskNotExist', { status: 404, code: 'task-not-found', record: 'rejected' }),
+  },
+  {
+    name: 'a task that nobody knows, in the envelope',
+    task: 'unknown',
+    faults: [{ reply: 'envelope' }],
+    truth: refusedWith('TaskNotExist', { status: 404, code: 'task-not-found', record: 'rejected' }),
+  },
+  {
+    name: 'a task that is finished',
+    task: 'finished',
+    truth: refusedWith('TaskStatusNotAllowed', { status: 409, code: 'task-not-cancellable', record: 'rejected' }),
+  },
+  {
+    name: 'a wrong secret',
+    env: { ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'another' },
+    truth: refusedWith('SignatureDoesNotMatch', KEYS_REJECTED),
+  },
+  {
+    name: 'an AccessKeyId that nobody knows',
+    env: { ALIBABA_CLOUD_ACCESS_KEY_ID: 'another' },
+    truth: refusedWith('InvalidAccessKeyId.NotFound', KEYS_REJECTED),
+  },
+  {
+    name: 'a request that a middlebox sends twice',
+    between: answering({ passes: 2 }),
+    truth: unknown(true, { upstreamCode: 'SignatureNonceUsed', hasRequestId: true, calls: 2 }),
+  },
+]
+
+const NEVER_SENT: readonly Row[] = [
+  {
+    name: 'a port that nobody listens on',
+    between: async () => `http://127.0.0.1:${await closedPort()}`,
+    truth: UNREACHED,
+  },
+  {
+    name: 'a port that nobody listens on, and one attempt',
+    between: async () => `http://127.0.0.1:${await closedPort()}`,
+    env: ONE_ATTEMPT,
+    truth: { ...UNREACHED, attempts: 1 },
+  },
+  {
+    name: 'a TLS handshake that is cut',
+    between: async (t) =>
+      `https://127.0.0.1:${await listenOn(
+        t,
+        createServer((socket) => socket.destroy()),
+      )}`,
+    truth: UNREACHED,
+  },
+  {
+    name: 'a TLS handshake that is never answered',
+    between: async (t) => `https://127.0.0.1:${await listenOn(t, createServer())}`,
+    env: { ...ONE_ATTEMPT, UPSTREAM_TIMEOUT_MS: '200' },
+    truth: { ...UNREACHED, attempts: 1 },
+  },
+  { name: 'a certificate that nobody vouches for', sandbox: { tls: createCertificate() }, truth: UNREACHED },
+  // A label of 64 letters is refused by the resolver itself, so no name server is asked.
+  { name: 'a name that does not exist', between: async () => `https://${'a'.repeat(64)}.invalid`, truth: UNREACHED },
+]
+
+const addTask = (upstream: Sandbox, task: Row['task']): string => {
+  if (task === 'unknown') return 'never-added'
+  return upstream.addTask(task === 'finished' ? { createdAt: Date.now() - TWO_HOURS_MS } : {})
+}
+
+const witness = async (t: TestContext, row: Row) => {
+  const { api, upstream, record } = await startWatched(t, row)
+  const taskNo = addTask(upstream, row.task)
+  for (const fault of row.faults ?? []) upstream.fault('CancelTask', fault)
+  upstream.setClockOffset(row.clockOffsetMs ?? 0)
+  const answer = await api.delete(`/tasks/${taskNo}`).set(asOperator)
+  return { answer, recorded: await record(taskNo), seen: seenBy(upstream, taskNo), violations: upstream.violations }
+}
+
+const SUITES = {
+  'the plain cases': PLAIN,
+  'answers that prove nothing': [true, false].flatMap(unreadableOrLost),
+  'answers of a middlebox': [true, false].flatMap(throughMiddlebox),
+  'codes of the vendor': RAW_CODES,
+  throttling: THROTTLING,
+  clocks: CLOCK,
+  'calls that were never sent': NEVER_SENT,
+}
+
+for (const [suite, rows] of Object.entries(SUITES)) {
+  describe(`the truth about ${suite}`, { concurrency: 4 }, () => {
+    for (const row of rows) {
+      test(row.name, async (t) => {
+        const { answer, recorded, seen, violations } = await witness(t, row)
+        const { code, outcome } = answer.body
+        const { attempts, upstreamCode, requestId } = recorded
+        const told = { status: answer.status, ...(code && { code }), ...(outcome && { outcome }) }
+        const found = { record: recorded.outcome, attempts, upstreamCode, hasRequestId: requestId !== null }
+        assert.deepEqual({ ...told, ...found, ...seen }, row.truth)
+        const { upstreamCode: toldCode = null, requestId: toldId = null, cancellationId } = answer.body
+        // Of a bug of ours the record knows more than the caller.
+        const tellable = answer.body.code === 'internal' ? null : upstreamCode
+        assert.deepEqual([toldCode, toldId, cancellationId], [tellable, requestId, recorded.id])
+        assert.match(answer.get('retry-after') ?? '', row.retryAfter ?? /^(1)?$/)
+        assert.equal(violations, 0, 'nothing is sent before the intent is on record')
+      })
+    }
+  })
+}

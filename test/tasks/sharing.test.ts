@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { Response } from 'supertest'
+import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
+import { createCertificate } from '../helpers/certificate.ts'
+import { asAuditor, asOperator, asReader, eventually, type Started } from '../helpers/gateway.ts'
+import { startCancel } from '../helpers/raw.ts'
+
+type Headers = Readonly<Record<string, string>>
+type Item = Readonly<Record<string, unknown>>
+
+interface Gated extends Started {
+  readonly gate: Gate
+  readonly taskNo: string
+  /** All records of the task, once there are so many for which the condition holds. */
+  records(count: number, holds?: (item: Item) => boolean): Promise<readonly Item[]>
+  /** Resolves when the gateway has seen that many callers go away. */
+  left(count: number): Promise<unknown>
+}
+
+/** The gateway with its upstream held back: over HTTP calls are sent and not answered, over TLS they can't even be sent. */
+const startGated = async (
+  t: TestContext,
+  { tls = false, env = {} }: { tls?: boolean; env?: WatchedOptions['env'] } = {},
+) => {
+  const certificate = createCertificate()
+  let gate: Gate | undefined
+  const started = await startWatched(t, {
+    env: { TRUST_PROXY: '127.0.0.1', ...env },
+    sandbox: tls ? { tls: certificate } : {},
+    overrides: { upstreamCa: certificate.cert },
+    between: async (_t, upstream) => {
+      gate = await startGate(t, upstream.url)
+      return `${tls ? 'https' : 'http'}://127.0.0.1:${gate.port}`
+    },
+  })
+  if (gate === undefined) throw new Error('no gate')
+  const taskNo = started.upstream.addTask()
+  const records: Gated['records'] = (count, holds = () => true) =>
+    eventually(async () => {
+      const { body } = await started.api.get('/cancellations').query({ taskNo }).set(asAuditor)
+      return body.items.filter(holds).length >= count ? body.items : undefined
+    })
+  const left: Gated['left'] = (count) =>
+    eventually(() => started.logLines.filter(isAbandonedCancel).length >= count || undefined)
+  return { ...started, gate, taskNo, records, left } satisfies Gated
+}
+
+const isAbandonedCancel = (line: string): boolean => {
+  const { msg, method, status } = JSON.parse(line)
+  return msg === 'request' && method === 'DELETE' && status === undefined
+}
+
+const cancel = ({ api, taskNo }: Gated, headers: Headers = asOperator): Promise<Response> =>
+  api
+    .delete(`/tasks/${taskNo}`)
+    .set(headers)
+    .then((answer) => answer)
+
+const startLeavable = ({ url, taskNo }: Gated) => startCancel(url, `/tasks/${taskNo}`, asOperator)
+
+const callsOf = ({ upstream }: Started) => upstream.calls.filter(({ action }) => action === 'CancelTask')
+
+const outcomesOf = (items: readonly Item[]): readonly unknown[] => items.map(({ outcome }) => outcome)
+
+test('equal requests at the same moment share one call, and each has a record of its own', async (t) => {
+  const gated = await startGated(t)
+  const asked = Array.from({ length: 5 }, () => cancel(gated))
+  await gated.records(5)
+  gated.gate.open()
+  const answers = await Promise.all(asked)
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    Array(5).fill(202),
+  )
+  assert.equal(callsOf(gated).length, 1)
+  assert.equal(new Set(answers.map(({ body }) => body.requestId)).size, 1)
+  const ids = answers.map(({ body }) => body.cancellationId).sort()
+  const records = await gated.records(5)
+  assert.deepEqual(records.map(({ id }) => id).sort(), ids)
+  assert.deepEqual(outcomesOf(records), Array(5).fill('accepted'))
+  assert.equal(new Set(records.map(({ gatewayRequestId }) => gatewayRequestId)).size, 5)
+})
+
+test('those who share a failure are all told of it', async (t) => {
+  const gated = await startGated(t)
+  gated.upstream.fault('CancelTask', { reply: 'reset', effect: true })
+  const asked = Array.from({ length: 3 }, () => cancel(gated))
+  await gated.records(3)
+  gated.gate.open()
+  const answers = await Promise.all(asked)
+  assert.deepEqual(
+    answers.map(({ body }) => body.code),
+    Array(3).fill('outcome-unknown'),
+  )
+  assert.deepEqual(outcomesOf(await gated.records(3)), Array(3).fill('unknown'))
+  assert.equal(callsOf(gated).length, 1)
+})
+
+test('another User-Agent is no other request, but its own record', async (t) => {
+  const gated = await startGated(t)
+  const asked = ['one', 'two'].map((agent) => cancel(gated, { ...asOperator, 'user-agent': agent }))
+  await gated.records(2)
+  gated.gate.open()
+  await Promise.all(asked)
+  assert.equal(callsOf(gated).length, 1)
+  assert.deepEqual((await gated.records(2)).map(({ userAgent }) => userAgent).sort(), ['one', 'two'])
+})
+
+/** What sets requests for the same task apart. */
+const DIFFERENT: readonly (readonly [string, Headers, Headers])[] = [
+  ['another caller', asOperator, asAuditor],
+  [
+    'another address',
+    { ...asOperator, 'x-forwarded-for': '203.0.113.1' },
+    { ...asOperator, 'x-forwarded-for': '203.0.113.2' },
+  ],
+  ['another language', { ...asOperator, 'accept-language': 'zh' }, { ...asOperator, 'accept-language': 'en' }],
+]
+
+for (const [what, first, second] of DIFFERENT) {
+  test(`${what} does not share the call`, async (t) => {
+    const gated = await startGated(t)
+    const asked = [cancel(gated, first), cancel(gated, second)]
+    await gated.records(2)
+    gated.gate.open()
+    const answers = await Promise.all(asked)
+    assert.deepEqual(answers.map(({ status }) => status).sort(), [202, 409])
+    assert.equal(callsOf(gated).length, 2)
+  })
+}
+
+test('each call carries address and language of whoever asked', async (t) => {
+  const gated = await startGated(t)
+  const from = (address: string, lang: string) =>
+    cancel(gated, { ...asOperator, 'x-forwarded-for': address, 'accept-language': lang })
+  const asked = [from('203.0.113.1', 'zh'), from('203.0.113.2', 'en'), from('203.0.113.2', 'en')]
+  await gated.records(3)
+  gated.gate.open()
+  await Promise.all(asked)
+  const seen = callsOf(gated).map(({ params }) => `${params.UserClientIp} ${params.Lang}`)
+  assert.deepEqual(seen.sort(), ['203.0.113.1 zh', '203.0.113.2 en'])
+})
+
+test('another task does not share the call', async (t) => {
+  const gated = await startGated(t)
+  const other = gated.upstream.addTask()
+  const asked = [cancel(gated), cancel({ ...gated, taskNo: other })]
+  await gated.records(1)
+  gated.gate.open()
+  assert.deepEqual(
+    (await Promise.all(asked)).map(({ status }) => status),
+    [202, 202],
+  )
+  assert.deepEqual(
+    callsOf(gated)
+      .map(({ params }) => params.TaskNo)
+      .sort(),
+    [gated.taskNo, other].sort(),
+  )
+})
+
+test('a key of the same name without the scope is refused and never joins', async (t) => {
+  const gated = await startGated(t)
+  const first = cancel(gated)
+  await gated.gate.arrived
+  const refused = await cancel(gated, asReader)
+  assert.deepEqual([refused.status, refused.body.code, refused.body.outcome], [403, 'forbidden', 'not-cancelled'])
+  gated.gate.open()
+  assert.equal((await first).status, 202)
+  const records = await gated.records(2)
+  assert.deepEqual(outcomesOf(records), ['refused', 'accepted'])
+  assert.deepEqual([records[0]?.id, records[0]?.attempts, callsOf(gated).length], [refused.body.cancellationId, 0, 1])
+})
+
+for (const tls of [true, false]) {
+  test(`the first to leave does not abort the others, with the call ${tls ? 'not sent yet' : 'sent'}`, async (t) => {
+    const gated = await startGated(t, { tls })
+    const first = startLeavable(gated)
+    await gated.records(1)
+    const second = cancel(gated)
+    await gated.records(2)
+    first.destroy()
+    await gated.left(1)
+    gated.gate.open()
+    assert.equal((await second).status, 202)
+    assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'accepted'])
+    assert.equal(callsOf(gated).length, 1)
+  })
+}
+
+const isFinished = ({ outcome }: Item): boolean => outcome !== 'pending'
+
+test('where all leave before anything was sent, nothing is, and their records say failed', async (t) => {
+  const gated = await startGated(t, { tls: true })
+  const asked = [startLeavable(gated), startLeavable(gated)]
+  await gated.records(2)
+  await gated.gate.connected
+  for (const one of asked) one.destroy()
+  const records = await gated.records(2, isFinished)
+  assert.deepEqual(outcomesOf(records), ['failed', 'failed'])
+  gated.gate.open()
+  await gated.upstream.socketsClosed()
+  assert.equal(callsOf(gated).length, 0)
+  assert.equal(gated.upstream.task(gated.taskNo)?.cancelStatus, 'INIT')
+})
+
+test('nobody joins a call that everybody has left', async (t) => {
+  const gated = await startGated(t, { tls: true })
+  const first = startLeavable(gated)
+  await gated.gate.connected
+  first.destroy()
+  await gated.left(1)
+  gated.gate.open()
+  assert.equal((await cancel(gated)).status, 202)
+  assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'failed'])
+  assert.equal(callsOf(gated).length, 1)
+})
+
+test('a caller who leaves after sending still gets the outcome on record', async (t) => {
+  const gated = await startGated(t)
+  const first = startLeavable(gated)
+  await gated.gate.arrived
+  first.destroy()
+  await gated.left(1)
+  gated.gate.open()
+  assert.deepEqual(outcomesOf(await gated.records(1, isFinished)), ['accepted'])
+  assert.equal(callsOf(gated)[0]?.effect, true)
+})
+
+for (const throttled of [false, true]) {
+  const how = throttled ? ', and it is tried again for them after throttling' : ''
+  test(`whoever comes after the first has left a call on its way joins it${how}`, async (t) => {
+    const gated = await startGated(t)
+    if (throttled) gated.upstream.fault('CancelTask', { reply: { status: 400, code: 'Throttling.User' } })
+    const first = startLeavable(gated)
+    await gated.gate.arrived
+    first.destroy()
+    await gated.left(1)
+    const second = cancel(gated)
+    await gated.records(2)
+    gated.gate.open()
+    assert.equal((await second).status, 202)
+    assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'accepted'])
+    assert.equal(callsOf(gated).length, throttled ? 2 : 1)
+  })
+}
+
+test('nothing is joined after the call has landed', async (t) => {
+  const gated = await startGated(t)
+  gated.gate.open()
+  const [first, second] = [await cancel(gated), await cancel(gated)]
+  assert.deepEqual([first.status, second.status, second.body.upstreamCode], [202, 409, 'TaskAlreadyCancelled'])
+  assert.equal(callsOf(gated).length, 2)
+})
+
+test('a request that comes while the call is out waits for that call', async (t) => {
+  const gated = await startGated(t)
+  const first = cancel(gated)
+  await gated.gate.arrived
+  const second = cancel(gated)
+  await gated.records(2)
+  gated.gate.open()
+  const answers = await Promise.all([first, second])
+  assert.deepEqual(
+    answers.map(({ body }) => body.requestId === answers[0]?.body.requestId),
+    [true, true],
+  )
+})
