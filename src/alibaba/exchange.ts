@@ -84,6 +84,8 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
           sent = true
         })
       })
+      // Node hands the socket of a 101 over to whoever listens, and forgets it: nobody here speaks another protocol.
+      stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
       const chunks: Buffer[] = []
       let bytes = 0
       stream.on('data', (chunk: Buffer) => {

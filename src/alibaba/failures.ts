@@ -45,7 +45,7 @@ const CODES: readonly (readonly [RegExp, FailureClass])[] = [
   [/^(Forbidden|NoPermission$)/, 'forbidden'],
   [/^Invalid(Action|Api|Product)\.NotFound$/, 'misconfigured'],
   [/^(InvalidProtocol\.NeedSsl|UnsupportedHTTPMethod|NoSuchVersion)$/, 'misconfigured'],
-  [/^InternalError$/, 'ambiguous'],
+  [/^(InternalError|ServiceUnavailable)(\.|$)/, 'ambiguous'],
   [/^Missing/, 'our-bug'],
   [/^InvalidParameter/, 'task-not-cancellable'],
 ]
@@ -112,7 +112,9 @@ const fieldsOf = (body: Readonly<Record<string, unknown>>, names: readonly strin
 
 const failureCodeOf = (body: Readonly<Record<string, unknown>>): string | null => {
   const codes = fieldsOf(body, ['Code', 'code']).filter((code) => typeof code === 'string' || typeof code === 'number')
-  return codes.map(String).find((code) => !SUCCESS_CODES.includes(code)) ?? null
+  const failures = codes.map(String).filter((code) => !SUCCESS_CODES.includes(code))
+  // An envelope can carry the HTTP status outside and the telling code inside.
+  return failures.find((code) => !/^\d+$/.test(code)) ?? failures[0] ?? null
 }
 
 const requestIdOf = (body: Readonly<Record<string, unknown>>): string | null => {

@@ -1,0 +1,265 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import fc from 'fast-check'
+import { backoffMs, createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
+import { type Deadline, deadlineIn } from '../../src/deadline.ts'
+import type { Fault, SandboxOptions } from '../../src/sandbox/server.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+import { closedPort } from '../helpers/between.ts'
+import { eventually } from '../helpers/gateway.ts'
+import { KEYS, startSandbox } from '../helpers/signed-call.ts'
+
+type Changes = Partial<Omit<UpstreamOptions, 'log'>> & { readonly sandbox?: Partial<SandboxOptions> }
+
+const RESERVE_MS = 3000
+
+/** The client as the gateway builds it, against a sandbox with one task; waits between attempts are cut to nothing. */
+const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes }: Changes = {}) => {
+  const sandbox = await startSandbox(t, sandboxOptions)
+  const lines: Record<string, unknown>[] = []
+  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const upstream = createUpstream({
+    url: new URL(sandbox.url),
+    signature: 'rpc-v1',
+    timeoutMs: 5000,
+    maxAttempts: 3,
+    keys: () => KEYS,
+    log,
+    random: () => 0,
+    ...changes,
+  })
+  t.after(upstream.close)
+  const taskNo = sandbox.addTask()
+  const script = (...faults: readonly Fault[]): void => {
+    for (const fault of faults) sandbox.fault('CancelTask', fault)
+  }
+  const call = (deadline: Deadline = deadlineIn(15_000), signal = new AbortController().signal) =>
+    upstream.call('CancelTask', { TaskNo: taskNo, UserClientIp: '203.0.113.7', Lang: 'zh' }, { deadline, signal })
+  return { sandbox, taskNo, upstream, lines, script, call }
+}
+
+const throttled: Fault = { reply: { status: 400, code: 'Throttling.User' } }
+const throttledFor = (ms: number): Fault => ({
+  reply: { status: 400, code: 'Throttling.User', headers: { 'x-acs-retry-after': String(ms) } },
+})
+const timestampRefused: Fault = { reply: { status: 400, code: 'InvalidTimeStamp.Expired' } }
+
+const summary = (result: UpstreamResult) => [result.ok ? 'ok' : result.code, result.attempts]
+
+for (const signature of ['rpc-v1', 'acs3'] as const) {
+  test(`a call signed by ${signature} arrives as it was meant`, async (t) => {
+    const { sandbox, taskNo, call } = await startClient(t, { signature })
+    const result = await call()
+    assert.deepEqual(summary(result), ['ok', 1])
+    const [seen] = sandbox.calls
+    assert.deepEqual([seen?.signatureVersion, seen?.effect], [signature, true])
+    const { TaskNo, UserClientIp, Lang } = seen?.params ?? {}
+    assert.deepEqual([TaskNo, UserClientIp, Lang], [taskNo, '203.0.113.7', 'zh'])
+  })
+
+  test(`${signature} signs whatever stands in a parameter`, async (t) => {
+    const { sandbox, upstream } = await startClient(t, { signature })
+    const UserClientIp = "2001:db8::1 ~!*'()&=+/?#%25 ü 任务 😀"
+    const limits = { deadline: deadlineIn(15_000), signal: new AbortController().signal }
+    const result = await upstream.call('CancelTask', { TaskNo: sandbox.addTask(), UserClientIp }, limits)
+    assert.equal(result.ok, true)
+    assert.equal(sandbox.calls[0]?.params.UserClientIp, UserClientIp)
+  })
+
+  test(`${signature} carries the STS token`, async (t) => {
+    const securityToken = 'sts/token+with=signs'
+    const keys = () => ({ ...KEYS, securityToken })
+    const { call } = await startClient(t, { signature, keys, sandbox: { securityToken } })
+    assert.equal((await call()).ok, true)
+  })
+
+  test(`each attempt by ${signature} has a nonce of its own`, async (t) => {
+    const { sandbox, script, call } = await startClient(t, { signature })
+    script(throttled, throttled)
+    assert.deepEqual(summary(await call()), ['ok', 3])
+    assert.equal(new Set(sandbox.calls.map(({ nonce }) => nonce)).size, 3)
+  })
+}
+
+test('each attempt is signed with the time that it is then', async (t) => {
+  let nowMs = Date.now()
+  const now = () => {
+    nowMs += 1000
+    return nowMs
+  }
+  const { sandbox, script, call } = await startClient(t, { now })
+  script(throttled, throttled)
+  await call()
+  assert.equal(new Set(sandbox.calls.map(({ params }) => params.Timestamp)).size, 3)
+})
+
+test('keys are asked for at each attempt, so that they can change in between', async (t) => {
+  const secrets = ['wrong at first', KEYS.accessKeySecret]
+  const keys = () => ({ ...KEYS, accessKeySecret: secrets.shift() ?? '' })
+  const { call } = await startClient(t, { keys })
+  assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
+  assert.deepEqual(summary(await call()), ['ok', 1])
+})
+
+test('a clock that is off is corrected once for all', async (t) => {
+  const { sandbox, lines, call } = await startClient(t)
+  sandbox.setClockOffset(7_200_000)
+  assert.deepEqual(summary(await call()), ['ok', 2])
+  assert.deepEqual(summary(await call()), ['task-not-cancellable', 1])
+  const alarms = lines.filter(
+    ({ level, clockSkewMs }) => level === 'error' && Math.abs(Number(clockSkewMs) - 7_200_000) < 2000,
+  )
+  assert.equal(alarms.length, 1)
+})
+
+test('a clock that is refused twice in one call is not corrected again', async (t) => {
+  const { sandbox, script, call } = await startClient(t, { maxAttempts: 5 })
+  script(timestampRefused, throttled, timestampRefused)
+  assert.deepEqual(summary(await call()), ['upstream-misconfigured', 3])
+  assert.equal(sandbox.calls.length, 3)
+})
+
+for (const maxAttempts of [1, 2, 5]) {
+  test(`throttling is met with ${maxAttempts} attempts where so many are allowed`, async (t) => {
+    const { sandbox, script, call } = await startClient(t, { maxAttempts })
+    script(...Array<Fault>(9).fill(throttled))
+    assert.deepEqual(summary(await call()), ['upstream-throttled', maxAttempts])
+    assert.equal(sandbox.calls.length, maxAttempts)
+  })
+}
+
+const ONE_SHOT: readonly Fault['reply'][] = [
+  'reset',
+  'truncate',
+  'not-json',
+  'redirect',
+  'no-request-id',
+  { status: 500, code: 'InternalError' },
+  { status: 503, code: 'ServiceUnavailable' },
+  { status: 400, code: 'SignatureNonceUsed' },
+  { status: 403, code: 'Forbidden.RAM' },
+  { status: 400, code: 'TaskNotExist' },
+]
+
+for (const reply of ONE_SHOT) {
+  test(`${typeof reply === 'string' ? reply : reply.code} is never met with a second attempt`, async (t) => {
+    const { sandbox, script, call } = await startClient(t)
+    script({ reply })
+    const result = await call()
+    assert.deepEqual([result.ok, result.attempts, sandbox.calls.length], [false, 1, 1])
+  })
+}
+
+test('what could not be reached is tried as often as allowed', async (t) => {
+  const { sandbox, lines, call } = await startClient(t, { url: new URL(`http://127.0.0.1:${await closedPort()}`) })
+  assert.deepEqual(summary(await call()), ['upstream-unavailable', 3])
+  assert.deepEqual(
+    lines.map(({ attempt, reason }) => [attempt, reason]),
+    [1, 2, 3].map((n) => [n, 'ECONNREFUSED']),
+  )
+  assert.equal(sandbox.calls.length, 0)
+})
+
+/** Time left when the call begins, and how many attempts may begin: none within the reserve. */
+const BUDGETS: readonly (readonly [number, string, number])[] = [
+  [0, 'upstream-unavailable', 0],
+  [-1, 'upstream-unavailable', 0],
+  [RESERVE_MS - 1, 'upstream-unavailable', 0],
+  [RESERVE_MS, 'upstream-unavailable', 0],
+  [RESERVE_MS + 2000, 'ok', 1],
+]
+
+for (const [leftMs, code, attempts] of BUDGETS) {
+  test(`with ${leftMs} ms left a call has ${attempts} attempts`, async (t) => {
+    const { sandbox, call } = await startClient(t)
+    assert.deepEqual(summary(await call(frozen(leftMs))), [code, attempts])
+    assert.equal(sandbox.calls.length, attempts)
+  })
+}
+
+/** A deadline that does not come nearer. */
+const frozen = (leftMs: number): Deadline => ({ remainingMs: () => leftMs, earlier: (byMs) => frozen(leftMs - byMs) })
+
+test('an attempt gets no more time than is left before the reserve', async (t) => {
+  const { script, call } = await startClient(t, { timeoutMs: 600_000 })
+  script({ reply: 'stall' })
+  assert.deepEqual(summary(await call(frozen(RESERVE_MS + 300))), ['outcome-unknown', 1])
+})
+
+test('nobody waits for an attempt that could only begin within the reserve', async (t) => {
+  const { sandbox, script, call } = await startClient(t)
+  script(throttledFor(2000))
+  const result = await call(frozen(RESERVE_MS + 2000))
+  assert.deepEqual(summary(result), ['upstream-throttled', 1])
+  assert.equal(!result.ok && result.retryAfterMs, 2000)
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('a wait is x-acs-retry-after and the jitter on top', async (t) => {
+  const { script, call } = await startClient(t, { random: () => 0.5, maxAttempts: 1 })
+  script(throttledFor(700))
+  const result = await call()
+  assert.equal(!result.ok && result.retryAfterMs, 800)
+})
+
+test('a call that nobody waits for is not begun', async (t) => {
+  const { sandbox, call } = await startClient(t)
+  assert.deepEqual(summary(await call(deadlineIn(15_000), AbortSignal.abort())), ['upstream-unavailable', 0])
+  assert.equal(sandbox.calls.length, 0)
+})
+
+test('a wait between attempts ends with the interest in it, and nothing more is sent', async (t) => {
+  const { sandbox, lines, script, call } = await startClient(t)
+  const gone = new AbortController()
+  script(throttledFor(60_000))
+  const result = call(deadlineIn(600_000), gone.signal)
+  await eventually(() => lines[0])
+  gone.abort()
+  assert.deepEqual(summary(await result), ['upstream-throttled', 1])
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('a connection that is not used for a while is given up', async (t) => {
+  const { sandbox, call } = await startClient(t, { idleMs: 20 })
+  await call()
+  await sandbox.socketsClosed()
+  assert.deepEqual(summary(await call()), ['task-not-cancellable', 1])
+})
+
+test('a success carries the body for others to read', async (t) => {
+  const { upstream, taskNo } = await startClient(t)
+  const limits = { deadline: deadlineIn(15_000), signal: new AbortController().signal }
+  const result = await upstream.call('QueryTaskList', { PageNum: '1', PageSize: '10' }, limits)
+  assert.ok(result.ok)
+  assert.match(JSON.stringify(result.body), new RegExp(`"TaskNo":"${taskNo}"`))
+})
+
+test('a failure is logged with listed facts only', async (t) => {
+  const { lines, call } = await startClient(t, { keys: () => ({ ...KEYS, accessKeySecret: 'wrong' }) })
+  await call()
+  const { time, upstreamRequestId, ...line } = lines[0] ?? {}
+  assert.match(`${time} ${upstreamRequestId}`, /^\S+Z [0-9A-F-]{36}$/)
+  assert.deepEqual(line, {
+    level: 'warn',
+    action: 'CancelTask',
+    attempt: 1,
+    code: 'upstream-credentials-rejected',
+    reason: 'answer',
+    status: 400,
+    upstreamCode: 'SignatureDoesNotMatch',
+    msg: 'an upstream call failed',
+  })
+})
+
+test('the wait before another attempt grows, is jittered, and ends at two seconds', () => {
+  assert.deepEqual(
+    [1, 2, 3, 4, 5, 6, 99].map((attempt) => backoffMs(attempt, () => 1)),
+    [200, 400, 800, 1600, 2000, 2000, 2000],
+  )
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 100 }), fc.double({ min: 0, max: 1, noNaN: true }), (attempt, share) => {
+      const waitMs = backoffMs(attempt, () => share)
+      assert.ok(waitMs >= 0 && waitMs <= 2000)
+    }),
+  )
+})

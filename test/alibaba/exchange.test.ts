@@ -1,0 +1,250 @@
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { createServer as createHttpServer, type ServerResponse } from 'node:http'
+import { createServer } from 'node:net'
+import { type TestContext, test } from 'node:test'
+import { signAcs3 } from '../../src/alibaba/acs3.ts'
+import { type Budget, createExchange, type Exchanged, type ExchangeOptions } from '../../src/alibaba/exchange.ts'
+import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
+import type { SignedRequest } from '../../src/alibaba/signing.ts'
+import type { Sandbox } from '../../src/sandbox/server.ts'
+import { closedPort, listenOn, startGate } from '../helpers/between.ts'
+import { createCertificate } from '../helpers/certificate.ts'
+import { KEYS, startSandbox } from '../helpers/signed-call.ts'
+
+const never = new AbortController().signal
+
+/** One exchange to that address; `send` signs anew each time. */
+const openExchange = (t: TestContext, origin: string, options: Omit<ExchangeOptions, 'origin'> = {}) => {
+  const url = new URL(origin)
+  const exchange = createExchange({ origin: url, ...options })
+  t.after(exchange.close)
+  const send = (taskNo: string, budget: Partial<Budget> = {}, sign = signRpcV1): Promise<Exchanged> =>
+    exchange.send(signed(url.host, taskNo, sign), { timeoutMs: 5000, signal: never, ...budget })
+  return { send, close: exchange.close }
+}
+
+const signed = (host: string, taskNo: string, sign = signRpcV1): SignedRequest =>
+  sign({ action: 'CancelTask', params: { TaskNo: taskNo }, host }, KEYS, { nonce: randomUUID(), at: new Date() })
+
+/** A server that answers each request in the given way. */
+const startServer = async (t: TestContext, answer: (res: ServerResponse) => void): Promise<string> =>
+  `http://127.0.0.1:${await listenOn(
+    t,
+    createHttpServer((req, res) => {
+      req.resume()
+      req.on('end', () => answer(res))
+    }),
+  )}`
+
+for (const sign of [signRpcV1, signAcs3]) {
+  test(`an answer to ${sign.name} comes back with status, body and date`, async (t) => {
+    const sandbox = await startSandbox(t)
+    const { send } = openExchange(t, sandbox.url)
+    const exchanged = await send(sandbox.addTask(), {}, sign)
+    assert.equal(exchanged.kind, 'answer')
+    assert.ok(exchanged.kind === 'answer' && exchanged.date !== null)
+    assert.match(exchanged.answer.body, /^\{"RequestId":"[0-9A-F-]{36}"\}$/)
+    assert.deepEqual([exchanged.answer.status, exchanged.answer.retryAfterMs], [200, null])
+  })
+}
+
+const LOSSES = [
+  ['stall', 'ETIMEDOUT'],
+  ['reset', 'ECONNRESET'],
+  ['truncate', 'ERR_HTTP_CONTENT_LENGTH_MISMATCH'],
+] as const
+
+for (const [reply, reason] of LOSSES) {
+  test(`a call that ends in a ${reply} is lost after it was sent`, async (t) => {
+    const sandbox = await startSandbox(t)
+    sandbox.fault('CancelTask', { reply })
+    const { send } = openExchange(t, sandbox.url)
+    const lost = await send(sandbox.addTask(), { timeoutMs: reply === 'stall' ? 300 : 5000 })
+    assert.deepEqual(lost, { kind: 'lost', sent: true, reason })
+  })
+}
+
+type Unreachable = readonly [string, (t: TestContext) => Promise<string>, RegExp]
+
+const UNREACHABLE: readonly Unreachable[] = [
+  ['a closed port', async () => `http://127.0.0.1:${await closedPort()}`, /^ECONNREFUSED$/],
+  ['a name that does not exist', async () => `https://${'a'.repeat(64)}.invalid`, /^(ENOTFOUND|EAI_\w+|EINVAL)$/],
+  ['a certificate that is not trusted', async (t) => (await startTls(t)).sandbox.url, /^DEPTH_ZERO_SELF_SIGNED_CERT$/],
+  [
+    'a TLS handshake that is cut',
+    async (t) =>
+      `https://127.0.0.1:${await listenOn(
+        t,
+        createServer((socket) => socket.destroy()),
+      )}`,
+    /^ECONNRESET$/,
+  ],
+  [
+    'a TLS handshake that is never answered',
+    async (t) => `https://127.0.0.1:${await listenOn(t, createServer())}`,
+    /^ETIMEDOUT$/,
+  ],
+]
+
+const startTls = async (t: TestContext): Promise<{ sandbox: Sandbox; ca: string }> => {
+  const tls = createCertificate()
+  return { sandbox: await startSandbox(t, { tls }), ca: tls.cert }
+}
+
+for (const [what, addressOf, reason] of UNREACHABLE) {
+  test(`${what} means that nothing was sent`, async (t) => {
+    const { send } = openExchange(t, await addressOf(t))
+    const lost = await send('t-1', { timeoutMs: 300 })
+    assert.ok(lost.kind === 'lost')
+    assert.equal(lost.sent, false)
+    assert.match(lost.reason, reason)
+  })
+}
+
+test('over TLS a call counts as sent from the end of the handshake on', async (t) => {
+  const { sandbox, ca } = await startTls(t)
+  sandbox.fault('CancelTask', { reply: 'reset' })
+  const lost = await openExchange(t, sandbox.url, { ca }).send(sandbox.addTask())
+  assert.deepEqual(lost, { kind: 'lost', sent: true, reason: 'ECONNRESET' })
+})
+
+test('one who goes away in mid-handshake sends nothing', async (t) => {
+  const { sandbox, ca } = await startTls(t)
+  const gate = await startGate(t, sandbox.url)
+  const gone = new AbortController()
+  const lost = openExchange(t, `https://127.0.0.1:${gate.port}`, { ca }).send('t-1', { signal: gone.signal })
+  await gate.connected
+  gone.abort()
+  assert.deepEqual(await lost, { kind: 'lost', sent: false, reason: 'aborted' })
+  gate.open()
+  await sandbox.socketsClosed()
+  assert.equal(sandbox.calls.length, 0)
+})
+
+test('one who is gone already sends nothing, not even on an open connection', async (t) => {
+  const sandbox = await startSandbox(t)
+  const { send, close } = openExchange(t, sandbox.url)
+  await send(sandbox.addTask())
+  const lost = await send(sandbox.addTask(), { signal: AbortSignal.abort() })
+  assert.deepEqual(lost, { kind: 'lost', sent: false, reason: 'aborted' })
+  close()
+  await sandbox.socketsClosed()
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('one who goes away after sending still learns the answer', async (t) => {
+  const sandbox = await startSandbox(t)
+  const gate = await startGate(t, sandbox.url)
+  const gone = new AbortController()
+  const { send } = openExchange(t, `http://127.0.0.1:${gate.port}`)
+  const exchanged = send(sandbox.addTask(), { signal: gone.signal })
+  await gate.arrived
+  gone.abort()
+  gate.open()
+  assert.equal((await exchanged).kind, 'answer')
+})
+
+test('the connection is used again', async (t) => {
+  const sandbox = await startSandbox(t)
+  const { send } = openExchange(t, sandbox.url)
+  for (const taskNo of [sandbox.addTask(), sandbox.addTask(), sandbox.addTask()]) await send(taskNo)
+  assert.deepEqual([sandbox.calls.length, sandbox.sockets], [3, 1])
+})
+
+test('a connection that is not used for a while is given up', async (t) => {
+  const sandbox = await startSandbox(t)
+  const { send } = openExchange(t, sandbox.url, { idleMs: 20 })
+  await send(sandbox.addTask())
+  await sandbox.socketsClosed()
+  assert.equal((await send(sandbox.addTask())).kind, 'answer')
+})
+
+test('a call that outlasts the idle time is not cut', async (t) => {
+  const sandbox = await startSandbox(t)
+  sandbox.fault('CancelTask', { reply: 'slow' })
+  const { send } = openExchange(t, sandbox.url, { idleMs: 1 })
+  assert.equal((await send(sandbox.addTask())).kind, 'answer')
+})
+
+test('a used connection that dies with the next call may have carried it', async (t) => {
+  const sandbox = await startSandbox(t)
+  const { send } = openExchange(t, sandbox.url)
+  await send(sandbox.addTask())
+  sandbox.fault('CancelTask', { reply: 'reset' })
+  assert.deepEqual(await send(sandbox.addTask()), { kind: 'lost', sent: true, reason: 'ECONNRESET' })
+  assert.equal(sandbox.calls.length, 2)
+})
+
+for (const [bytes, kind] of [
+  [1000, 'answer'],
+  [1001, 'too-large'],
+] as const) {
+  test(`an answer of ${bytes} bytes, where 1000 are let through, is ${kind}`, async (t) => {
+    const origin = await startServer(t, (res) => res.end('x'.repeat(bytes)))
+    const exchanged = await openExchange(t, origin, { maxAnswerBytes: 1000 }).send('t-1')
+    assert.equal(exchanged.kind, kind)
+  })
+}
+
+test('what is too large is not read to its end', async (t) => {
+  const sandbox = await startSandbox(t)
+  sandbox.fault('CancelTask', { reply: 'huge' })
+  const { send } = openExchange(t, sandbox.url)
+  assert.deepEqual(await send(sandbox.addTask()), { kind: 'too-large' })
+  await sandbox.socketsClosed()
+})
+
+test('a redirect is an answer, and nobody goes there', async (t) => {
+  const sandbox = await startSandbox(t)
+  sandbox.fault('CancelTask', { reply: 'redirect' })
+  const exchanged = await openExchange(t, sandbox.url).send(sandbox.addTask())
+  assert.ok(exchanged.kind === 'answer')
+  assert.deepEqual([exchanged.answer.status, sandbox.calls.length], [302, 1])
+})
+
+const RETRY_AFTER: readonly (readonly [string, number | null])[] = [
+  ['250', 250],
+  ['0', 0],
+  ['999999999', 999_999_999],
+  ['1000000000', null],
+  ['-1', null],
+  ['1.5', null],
+  ['soon', null],
+  ['1, 2', null],
+]
+
+for (const [header, retryAfterMs] of RETRY_AFTER) {
+  test(`x-acs-retry-after "${header}" is read as ${retryAfterMs}`, async (t) => {
+    const origin = await startServer(t, (res) => res.setHeader('x-acs-retry-after', header).end())
+    const exchanged = await openExchange(t, origin).send('t-1')
+    assert.ok(exchanged.kind === 'answer')
+    assert.equal(exchanged.answer.retryAfterMs, retryAfterMs)
+  })
+}
+
+test('a date that can not be read is none', async (t) => {
+  const origin = await startServer(t, (res) => res.setHeader('date', 'yesterday').end())
+  const exchanged = await openExchange(t, origin).send('t-1')
+  assert.equal(exchanged.kind === 'answer' && exchanged.date, null)
+})
+
+test('nothing that got says about a loss leaves', async (t) => {
+  const sandbox = await startSandbox(t)
+  const { send } = openExchange(t, sandbox.url)
+  for (const reply of ['stall', 'reset', 'truncate'] as const) {
+    sandbox.fault('CancelTask', { reply })
+    const lost = await send('t-1', { timeoutMs: 200 })
+    assert.deepEqual(Object.keys(lost), ['kind', 'sent', 'reason'])
+    assert.match(lost.kind === 'lost' ? lost.reason : '', /^[A-Z_]{3,40}$/)
+  }
+})
+
+test('an answer that never ends is over with the time', async (t) => {
+  const origin = await startServer(t, (res) => res.writeHead(200).write('{'))
+  assert.deepEqual(await openExchange(t, origin).send('t-1', { timeoutMs: 200 }), {
+    kind: 'lost',
+    sent: true,
+    reason: 'ETIMEDOUT',
+  })
+})

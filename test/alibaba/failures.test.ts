@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { type FailureClass, MEANINGS, readAnswer } from '../../src/alibaba/failures.ts'
+
+const answer = (status: number, body: unknown, retryAfterMs: number | null = null) =>
+  readAnswer({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
+
+const failureOf = (...given: Parameters<typeof answer>): FailureClass | null => {
+  const reading = answer(...given)
+  return reading.ok ? null : reading.failure
+}
+
+/** Section 2 of the upstream's facts: code, the statuses seen with it, class. */
+const CODES: readonly (readonly [string, readonly number[], FailureClass])[] = [
+  ['MissingParameter', [400], 'our-bug'],
+  ['MissingParameter.TaskNo', [400], 'our-bug'],
+  ['MissingTaskNo', [400], 'our-bug'],
+  ['InvalidParameter', [400], 'task-not-cancellable'],
+  ['InvalidParameter.TaskNo', [400], 'task-not-cancellable'],
+  ['InvalidParameter.NotFound', [400], 'task-not-cancellable'],
+  ['InvalidAccessKeyId', [400, 403, 404], 'keys'],
+  ['InvalidAccessKeyId.NotFound', [400, 403, 404], 'keys'],
+  ['InvalidAccessKeyId.Inactive', [400, 403, 404], 'keys'],
+  ['MissingAccessKeyId', [400, 403, 404], 'keys'],
+  ['SignatureDoesNotMatch', [400, 403, 404], 'keys'],
+  ['IncompleteSignature', [400, 403, 404], 'keys'],
+  ['InvalidSecurityToken.Expired', [400, 403, 404], 'keys'],
+  ['InvalidSecurityToken.MismatchWithAccessKey', [400, 403, 404], 'keys'],
+  ['InvalidTimeStamp.Expired', [400], 'clock'],
+  ['InvalidTimeStamp.Format', [400], 'clock'],
+  ['IllegalTimestamp', [400], 'clock'],
+  ['SignatureNonceUsed', [400], 'duplicate'],
+  ['Throttling', [400, 429, 503], 'throttled'],
+  ['Throttling.User', [400, 429, 503], 'throttled'],
+  ['Throttling.Api', [400, 429, 503], 'throttled'],
+  ['Throttling.Anything.Else', [400, 429, 503], 'throttled'],
+  ['Rejected.Throttling', [400, 429, 503], 'throttled'],
+  ['Forbidden.RAM', [400, 403], 'forbidden'],
+  ['NoPermission', [400, 403], 'forbidden'],
+  ['Forbidden', [400, 403], 'forbidden'],
+  ['Forbidden.NotFound', [400, 403], 'forbidden'],
+  ['InvalidAction.NotFound', [400, 404], 'misconfigured'],
+  ['InvalidApi.NotFound', [400, 404], 'misconfigured'],
+  ['InvalidProduct.NotFound', [400, 404], 'misconfigured'],
+  ['InvalidProtocol.NeedSsl', [400, 404], 'misconfigured'],
+  ['UnsupportedHTTPMethod', [400, 404], 'misconfigured'],
+  ['NoSuchVersion', [400, 404], 'misconfigured'],
+  ['InternalError', [400, 500], 'ambiguous'],
+  ['ServiceUnavailable', [503], 'ambiguous'],
+  ['NeverHeardOf', [200, 302, 500, 502, 503, 504], 'ambiguous'],
+  ['TaskNotExist', [400, 404], 'task-not-found'],
+  ['TaskNo.NotFound', [400, 404], 'task-not-found'],
+  ['NeverHeardOf', [400, 403, 404, 409, 422], 'task-not-cancellable'],
+]
+
+for (const [code, statuses, expected] of CODES) {
+  for (const status of statuses) {
+    test(`${code} with ${status} is ${expected}`, () => {
+      assert.equal(failureOf(status, { RequestId: 'R-1', Code: code }), expected)
+    })
+  }
+}
+
+/** Where and how a code can stand. */
+const PLACES: readonly (readonly [string, (code: string) => unknown])[] = [
+  ['Code', (code) => ({ RequestId: 'R-1', Code: code })],
+  ['code', (code) => ({ requestId: 'R-1', code })],
+  ['data.Code', (code) => ({ data: { RequestId: 'R-1', Code: code } })],
+  ['data.code', (code) => ({ data: { requestId: 'R-1', code } })],
+  ['data.Code, next to a code of success', (code) => ({ code: '200', data: { RequestId: 'R-1', Code: code } })],
+]
+
+test('a code inside an envelope says more than a status outside', () => {
+  const body = { code: '400', data: { RequestId: 'R-1', Code: 'InternalError' } }
+  assert.equal(failureOf(400, body), 'ambiguous')
+})
+
+for (const [place, bodyOf] of PLACES) {
+  test(`a failure is found in ${place}, whatever the status`, () => {
+    const seen = [200, 400, 403, 429, 503].map((status) => answer(status, bodyOf('Throttling.User')))
+    const found = { ok: false, failure: 'throttled', upstreamCode: 'Throttling.User', requestId: 'R-1' }
+    assert.deepEqual(seen, Array(5).fill(found))
+  })
+
+  for (const spelling of ['200', 'OK', 'Success', 'success']) {
+    test(`${spelling} in ${place} is success`, () => {
+      const reading = answer(200, bodyOf(spelling))
+      assert.deepEqual([reading.ok, reading.requestId], [true, 'R-1'])
+    })
+  }
+}
+
+test('a code may be a number', () => {
+  assert.equal(answer(200, { RequestId: 'R-1', code: 200 }).ok, true)
+  assert.equal(failureOf(200, { RequestId: 'R-1', code: 500 }), 'ambiguous')
+})
+
+const NEAR_SUCCESS = ['ok', 'SUCCESS', '200 ', '2000', '201', 'Successful', ''] as const
+
+for (const code of NEAR_SUCCESS) {
+  test(`"${code}" is no success`, () => assert.equal(failureOf(200, { RequestId: 'R-1', Code: code }), 'ambiguous'))
+}
+
+/** Both documented bodies of success, and what looks like one. */
+const BODIES: readonly (readonly [string, number, unknown, FailureClass | null])[] = [
+  ['a RequestId', 200, { RequestId: 'R-1' }, null],
+  ['a RequestId, with 204', 204, { RequestId: 'R-1' }, null],
+  ['an envelope', 200, { code: '200', data: { RequestId: 'R-1', Code: '200' }, message: 'success' }, null],
+  ['a RequestId, with 302', 302, { RequestId: 'R-1' }, 'bad-response'],
+  ['a RequestId, with 404', 404, { RequestId: 'R-1' }, 'bad-response'],
+  ['a RequestId, with 500', 500, { RequestId: 'R-1' }, 'ambiguous'],
+  ['a code of success, with 500', 500, { RequestId: 'R-1', Code: '200' }, 'ambiguous'],
+  ['no RequestId', 200, {}, 'bad-response'],
+  ['an empty RequestId', 200, { RequestId: '' }, 'bad-response'],
+  ['a RequestId that is no text', 200, { RequestId: 7 }, 'bad-response'],
+  ['nothing', 200, '', 'bad-response'],
+  ['half of JSON', 200, '{"RequestId":"R-1"', 'bad-response'],
+  ['a JSON list', 200, [{ RequestId: 'R-1' }], 'bad-response'],
+  ['null', 200, 'null', 'bad-response'],
+  ['a JSON text', 200, '"R-1"', 'bad-response'],
+  ['XML', 400, '<Error><Code>Throttling</Code></Error>', 'bad-response'],
+  ['a page with 403', 403, '<html>', 'bad-response'],
+  ['a page with 429', 429, '<html>', 'throttled'],
+  ['a page with 502', 502, '<html>', 'ambiguous'],
+]
+
+for (const [what, status, body, expected] of BODIES) {
+  test(`${what} is ${expected ?? 'success'}`, () => assert.equal(failureOf(status, body), expected))
+}
+
+test('x-acs-retry-after makes throttling of every failure, but not of success', () => {
+  assert.equal(failureOf(503, { Code: 'ServiceUnavailable' }, 10), 'throttled')
+  assert.equal(failureOf(400, { Code: 'NeverHeardOf' }, 0), 'throttled')
+  assert.equal(failureOf(503, '<html>', 10), 'throttled')
+  assert.equal(failureOf(200, { RequestId: 'R-1' }, 10), null)
+  assert.equal(failureOf(200, '<html>', 10), 'bad-response')
+})
+
+const UNFIT_IDS = ['R 1', 'R\r\n1', '<b>', 'a'.repeat(65), 'Signature=x', 'näh', '../..'] as const
+
+for (const id of UNFIT_IDS) {
+  test(`the RequestId ${JSON.stringify(id.slice(0, 20))} is not passed on`, () => {
+    assert.equal(answer(400, { RequestId: id, Code: 'TaskNotExist' }).requestId, null)
+    assert.equal(failureOf(200, { RequestId: id }), 'bad-response')
+  })
+}
+
+test('a code that does not look like one still counts, but is not passed on', () => {
+  const code = 'POST&%2F&AccessKeyId%3DLTAI'
+  assert.deepEqual(answer(400, { RequestId: 'R-1', Code: code }), {
+    ok: false,
+    failure: 'task-not-cancellable',
+    upstreamCode: null,
+    requestId: 'R-1',
+  })
+})
+
+test('only what says that nothing was executed is unambiguous', () => {
+  const ambiguous = Object.entries(MEANINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
+  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate'])
+})
+
+test('no answer whatever makes the reading throw, and success always carries a RequestId', () => {
+  const body = fc.oneof(
+    fc.string(),
+    fc.json(),
+    fc.record({ RequestId: fc.anything(), Code: fc.anything(), code: fc.anything(), data: fc.anything() }).map(toJson),
+  )
+  fc.assert(
+    fc.property(fc.integer({ min: 100, max: 599 }), fc.option(fc.nat()), body, (status, retryAfterMs, text) => {
+      const reading = readAnswer({ status, retryAfterMs, body: text })
+      if (reading.ok) assert.match(`${status} ${reading.requestId}`, /^2\d\d [A-Za-z0-9-]{1,64}$/)
+      else assert.ok(reading.failure in MEANINGS)
+    }),
+  )
+})
+
+const toJson = (value: unknown): string =>
+  JSON.stringify(value, (_key, member) => (typeof member === 'bigint' ? null : member))
