@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { parseArgs } from 'node:util'
-import { sha256 } from '../callers/api-keys.ts'
+import { parseApiKeys, sha256 } from '../callers/api-keys.ts'
 import { SCOPES, type Scope } from '../callers/caller.ts'
 
 const USAGE = `Usage: npm run key -- NAME [--scopes ${SCOPES.join(',')}] [--expires-at 2027-01-31T00:00:00Z]
@@ -45,6 +45,9 @@ const entry = {
   scopes,
   ...(expiresAt !== undefined && { expiresAt: expires.toISOString() }),
 }
+const checked = parseApiKeys(JSON.stringify([entry]))
+if (!checked.ok) fail(`The gateway would refuse it: ${checked.rule}.`)
+
 process.stdout.write(`Key, shown this once, for the caller:
   ${key}
 

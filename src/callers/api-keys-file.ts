@@ -18,21 +18,32 @@ const EVERY_MS = 2000
 export const watchApiKeysFile = ({ path, apiKeys, log, everyMs = EVERY_MS }: WatchOptions): { close(): void } => {
   let seen: string | null | undefined
 
-  const look = async (): Promise<void> => {
-    const text = await readFile(path, 'utf8').catch(() => null)
-    if (text === seen) return
-    const first = seen === undefined
-    seen = text
+  const take = (text: string | null, first: boolean): void => {
     const parsed = text === null ? { ok: false as const, rule: 'can not be read' } : parseApiKeys(text)
     if (!parsed.ok) {
       log.error('the file of API keys is faulty, the old keys stay', { setting: 'API_KEYS_FILE', reason: parsed.rule })
       return
     }
     apiKeys.replace(parsed.entries)
-    if (!first) log.info('new API keys are in force', { setting: 'API_KEYS_FILE' })
+    if (parsed.entries.length === 0) log.warn('no API key is in force any more', { setting: 'API_KEYS_FILE' })
+    else if (!first) log.info('new API keys are in force', { setting: 'API_KEYS_FILE' })
   }
 
-  const timer = setInterval(() => void look(), everyMs)
-  timer.unref()
-  return { close: () => clearInterval(timer) }
+  // The next look begins after the last has ended: an old reading must not overtake a newer one.
+  const look = async (): Promise<void> => {
+    const text = await readFile(path, 'utf8').catch(() => null)
+    if (closed) return
+    if (text !== seen) take(text, seen === undefined)
+    seen = text
+    timer = setTimeout(look, everyMs).unref()
+  }
+
+  let closed = false
+  let timer = setTimeout(look, everyMs).unref()
+  return {
+    close: () => {
+      closed = true
+      clearTimeout(timer)
+    },
+  }
 }

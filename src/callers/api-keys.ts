@@ -43,7 +43,7 @@ const entrySchema = z.strictObject({
 export const parseApiKeys = (text: string): ParsedApiKeys => {
   const json = parseJson(text)
   if (!Array.isArray(json)) return { ok: false, rule: 'must be a JSON array of {"name","sha256","scopes"}' }
-  const parsed = z.array(entrySchema).nonempty({ error: 'must have at least one entry' }).safeParse(json)
+  const parsed = z.array(entrySchema).safeParse(json)
   if (!parsed.success) return { ok: false, rule: describeIssue(parsed.error.issues[0]) }
   const entries = parsed.data.map(toEntry)
   const hashes = entries.flatMap((entry) => entry.hashes.map((digest) => digest.toString('hex')))
@@ -78,7 +78,8 @@ const toEntry = ({ name, scopes, sha256: hashes, expiresAt }: z.output<typeof en
 
 const parseJson = (text: string): unknown => {
   try {
-    return JSON.parse(text)
+    // A file can begin with a byte order mark, which counts as white space here.
+    return JSON.parse(text.trim())
   } catch {
     return undefined
   }
@@ -88,5 +89,7 @@ const describeIssue = (issue: z.core.$ZodIssue | undefined): string => {
   const [index, ...rest] = issue?.path ?? []
   const place =
     index === undefined ? '' : `entry ${Number(index) + 1}${rest.map((step) => `, ${String(step)}`).join('')}: `
-  return `${place}${issue?.message ?? 'is not valid'}`
+  // The library's own text for unknown fields quotes them, and a misplaced secret can be one.
+  const rule = issue?.code === 'unrecognized_keys' ? 'has a field that is not known' : issue?.message
+  return `${place}${rule ?? 'is not valid'}`
 }

@@ -1,0 +1,167 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { createApiKeys, type ParsedApiKeys, parseApiKeys, sha256 } from '../../src/callers/api-keys.ts'
+
+const hashOf = (key: string): string => sha256(key).toString('hex')
+const ENTRY = { name: 'shop', sha256: hashOf('key'), scopes: ['tasks:cancel'] } as const
+const parse = (...entries: readonly unknown[]): ParsedApiKeys => parseApiKeys(JSON.stringify(entries))
+const ruleOf = (parsed: ParsedApiKeys): string | null => (parsed.ok ? null : parsed.rule)
+
+const keysOf = (entries: readonly unknown[], now?: () => number) => {
+  const parsed = parse(...entries)
+  assert.ok(parsed.ok, ruleOf(parsed) ?? '')
+  return createApiKeys(parsed.entries, now)
+}
+
+test('a key finds the caller that it belongs to, with the scopes of its entry', () => {
+  const caller = { via: 'api-key', issuer: null, name: 'shop', scopes: ['tasks:cancel'] }
+  assert.deepEqual(keysOf([ENTRY]).find('key'), caller)
+})
+
+for (const key of ['', 'Key', 'key ', ENTRY.sha256, 'other']) {
+  test(`"${key.slice(0, 8)}" is nobody's key`, () => assert.equal(keysOf([ENTRY]).find(key), undefined))
+}
+
+test('no text but the key itself finds a caller', () => {
+  const apiKeys = keysOf([ENTRY])
+  const others = fc.string({ unit: 'binary' }).filter((text) => text !== 'key')
+  fc.assert(fc.property(others, (key) => assert.equal(apiKeys.find(key), undefined)))
+})
+
+test('a caller may have several keys, so that keys can overlap', () => {
+  const apiKeys = keysOf([{ ...ENTRY, sha256: [hashOf('old'), hashOf('new')] }])
+  assert.deepEqual(
+    [apiKeys.find('old')?.name, apiKeys.find('new')?.name, apiKeys.find('key')],
+    ['shop', 'shop', undefined],
+  )
+})
+
+test('a hash may be written in upper case', () => {
+  assert.equal(keysOf([{ ...ENTRY, sha256: ENTRY.sha256.toUpperCase() }]).find('key')?.name, 'shop')
+})
+
+test('two keys of one name keep their own scopes', () => {
+  const apiKeys = keysOf([ENTRY, { ...ENTRY, sha256: hashOf('reader'), scopes: ['tasks:read'] }])
+  assert.deepEqual([apiKeys.find('key')?.scopes, apiKeys.find('reader')?.scopes], [['tasks:cancel'], ['tasks:read']])
+})
+
+test('a name is cut at its ends', () => {
+  assert.equal(keysOf([{ ...ENTRY, name: ' shop\n' }]).find('key')?.name, 'shop')
+})
+
+test('an entry without scopes is a caller who may do nothing', () => {
+  assert.deepEqual(keysOf([{ ...ENTRY, scopes: [] }]).find('key')?.scopes, [])
+})
+
+for (const [at, found] of [
+  ['2026-12-31T22:59:59.999Z', true],
+  ['2026-12-31T23:00:00.000Z', false],
+  ['2027-06-01T00:00:00.000Z', false],
+] as const) {
+  test(`a key that expires at 2027-01-01T00:00+01:00 ${found ? 'counts' : 'no longer counts'} at ${at}`, () => {
+    const apiKeys = keysOf([{ ...ENTRY, expiresAt: '2027-01-01T00:00:00+01:00' }], () => Date.parse(at))
+    assert.equal(apiKeys.find('key') !== undefined, found)
+  })
+}
+
+test('one expired key takes no other with it', () => {
+  const old = { ...ENTRY, sha256: hashOf('old'), expiresAt: '2020-01-01T00:00:00Z' }
+  const apiKeys = keysOf([old, ENTRY])
+  assert.deepEqual([apiKeys.find('old'), apiKeys.find('key')?.name], [undefined, 'shop'])
+})
+
+test('an expiry that is accepted is a moment in time', () => {
+  const texts = fc.oneof(
+    fc.date({ noInvalidDate: true }).map((date) => date.toISOString()),
+    fc.stringMatching(/^20\d\d-[01]\d-[0-3]\dT[0-2]\d:[0-6]\d:[0-6]\d(\.\d{1,9})?(Z|[+-][0-2]\d:[0-6]\d)$/),
+  )
+  const property = fc.property(texts, (expiresAt) => {
+    const parsed = parse({ ...ENTRY, expiresAt })
+    if (parsed.ok) assert.ok(Number.isFinite(parsed.entries[0]?.expiresAtMs), expiresAt)
+  })
+  fc.assert(property, { numRuns: 500 })
+})
+
+test('new entries take the place of all old ones', () => {
+  const apiKeys = keysOf([ENTRY])
+  const next = parse({ ...ENTRY, name: 'other', sha256: hashOf('next') })
+  assert.ok(next.ok)
+  apiKeys.replace(next.entries)
+  assert.deepEqual([apiKeys.find('key'), apiKeys.find('next')?.name], [undefined, 'other'])
+})
+
+const SHAPE = 'must be a JSON array of {"name","sha256","scopes"}'
+for (const text of ['', 'x', '{', '{}', 'null', '"x"', '7', `{"0":${JSON.stringify(ENTRY)}}`]) {
+  test(`${JSON.stringify(text.slice(0, 9))} is no list of keys`, () => assert.equal(ruleOf(parseApiKeys(text)), SHAPE))
+}
+
+const TWICE = 'must not list a key twice'
+const HASHES = 'must be a SHA-256 in 64 hex digits'
+const EXPIRY = 'entry 1, expiresAt: must be an ISO 8601 date and time with a zone'
+const RESTRICTED = 'restrictions are not enforced by this version'
+
+const FAULTS: readonly (readonly [string, readonly unknown[], string | RegExp])[] = [
+  ['a key in two entries', [ENTRY, { ...ENTRY, name: 'other' }], TWICE],
+  ['a key twice in one entry', [{ ...ENTRY, sha256: [ENTRY.sha256, ENTRY.sha256.toUpperCase()] }], TWICE],
+  ['an entry that is null', [null], /^entry 1: /],
+  ['a second entry that is a text', [ENTRY, 'x'], /^entry 2: /],
+  ['an entry without a name', [{ ...ENTRY, name: undefined }], /^entry 1, name: /],
+  ['a name that is empty', [{ ...ENTRY, name: '' }], 'entry 1, name: must not be empty'],
+  ['a name of blanks', [{ ...ENTRY, name: ' \t' }], 'entry 1, name: must not be empty'],
+  ['a name that is too long', [{ ...ENTRY, name: 'x'.repeat(129) }], 'entry 1, name: must have at most 128 characters'],
+  ['no hash', [{ ...ENTRY, sha256: undefined }], `entry 1, sha256: ${HASHES}, or a list of them`],
+  ['a hash that is short', [{ ...ENTRY, sha256: ENTRY.sha256.slice(1) }], /^entry 1, sha256: must be a SHA-256 in 64/],
+  ['the key in place of its hash', [{ ...ENTRY, sha256: 'dtg_key' }], /^entry 1, sha256: must be a SHA-256 in 64/],
+  ['an empty list of hashes', [{ ...ENTRY, sha256: [] }], /^entry 1, sha256: /],
+  ['a faulty hash in a list', [{ ...ENTRY, sha256: [ENTRY.sha256, 'x'] }], `entry 1, sha256, 1: ${HASHES}`],
+  ['no scopes', [{ ...ENTRY, scopes: undefined }], /^entry 1, scopes: /],
+  ['scopes as one text', [{ ...ENTRY, scopes: 'tasks:cancel' }], /^entry 1, scopes: /],
+  [
+    'an unknown scope',
+    [{ ...ENTRY, scopes: ['tasks:cancel', 'x'] }],
+    /^entry 1, scopes, 1: must be one of tasks:cancel, /,
+  ],
+  ['a scope in upper case', [{ ...ENTRY, scopes: ['TASKS:CANCEL'] }], /^entry 1, scopes, 0: must be one of /],
+  ['an expiry that is a date only', [{ ...ENTRY, expiresAt: '2027-01-01' }], EXPIRY],
+  ['an expiry without a zone', [{ ...ENTRY, expiresAt: '2027-01-01T00:00:00' }], EXPIRY],
+  ['an expiry on a day that is none', [{ ...ENTRY, expiresAt: '2027-02-30T00:00:00Z' }], EXPIRY],
+  ['an expiry that is a number', [{ ...ENTRY, expiresAt: 1 }], EXPIRY],
+  ['an expiry that is null', [{ ...ENTRY, expiresAt: null }], EXPIRY],
+  ['a field that is not known', [{ ...ENTRY, Domains: ['a.example'] }], /^entry 1: /],
+  ['domains', [{ ...ENTRY, domains: ['*.a.example'] }], `entry 1, domains: ${RESTRICTED}`],
+  ['no domains at all', [{ ...ENTRY, domains: [] }], `entry 1, domains: ${RESTRICTED}`],
+  ['domains that are null', [{ ...ENTRY, domains: null }], `entry 1, domains: ${RESTRICTED}`],
+  ['task types', [ENTRY, { ...ENTRY, taskTypes: ['CHG_DNS'] }], `entry 2, taskTypes: ${RESTRICTED}`],
+  ['no task types at all', [{ ...ENTRY, taskTypes: [] }], `entry 1, taskTypes: ${RESTRICTED}`],
+]
+
+for (const [name, entries, rule] of FAULTS) {
+  test(`${name}: refused, and the rule tells where`, () => {
+    const broken = ruleOf(parse(...entries)) ?? ''
+    if (typeof rule === 'string') assert.equal(broken, rule)
+    else assert.match(broken, rule)
+  })
+}
+
+test('one faulty entry refuses the whole list', () => {
+  assert.equal(parse(ENTRY, { ...ENTRY, sha256: 'x' }).ok, false)
+})
+
+test('the name of a field that is not known is not shown', () => {
+  assert.doesNotMatch(ruleOf(parse({ ...ENTRY, canary: 1 })) ?? '', /canary/)
+})
+
+test('a rule never shows a value', () => {
+  const canary = fc.string().map((text) => `canary${text}`)
+  const value = fc.oneof(canary, fc.array(canary), fc.dictionary(canary, canary), fc.constant([ENTRY.sha256]))
+  const fields = { name: value, sha256: value, scopes: value, expiresAt: value, domains: value, taskTypes: value }
+  const entries = fc.array(fc.oneof(canary, fc.record(fields, { requiredKeys: [] })), { minLength: 1 })
+  const property = fc.property(entries, (list) => assert.doesNotMatch(ruleOf(parse(...list)) ?? 'canary', /canary/))
+  fc.assert(property, { numRuns: 300 })
+})
+
+test('any text at all is either read or refused', () => {
+  const texts = fc.oneof(fc.string(), fc.json())
+  fc.assert(fc.property(texts, (text) => assert.equal(typeof parseApiKeys(text).ok, 'boolean')))
+})
