@@ -40,22 +40,39 @@ export interface Log {
   error(message: string, fields?: LogFields): void
 }
 
-/** JSON lines on the given stream (default: standard output), with listed fields of plain types only. */
-export const createLog = (level: string, destination?: DestinationStream): Log => {
+/**
+ * JSON lines on the given stream (default: standard output), with listed fields of plain types only. A line that can't
+ * be written is lost: a full disk under the log must not decide about a cancellation.
+ */
+export const createLog = (level: string, destination: DestinationStream = standardOutput()): Log => {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: nameLevel } }
-  const logger = destination === undefined ? pino(options) : pino(options, destination)
+  const logger = pino(options, destination)
+  const write = (severity: 'info' | 'warn' | 'error', message: string, fields: LogFields): void => {
+    try {
+      logger[severity](pick(fields), message)
+    } catch {
+      // See above.
+    }
+  }
   return {
-    info: (message, fields = {}) => logger.info(pick(fields), message),
-    warn: (message, fields = {}) => logger.warn(pick(fields), message),
-    error: (message, fields = {}) => logger.error(pick(fields), message),
+    info: (message, fields = {}) => write('info', message, fields),
+    warn: (message, fields = {}) => write('warn', message, fields),
+    error: (message, fields = {}) => write('error', message, fields),
   }
 }
+
+/** Written at once, so that a crash takes no line along. */
+const standardOutput = (): DestinationStream => pino.destination({ fd: 1, sync: true }).on('error', () => undefined)
 
 /** What may be told of an error that is not ours: its kind and where it arose, never its message. */
 export const describeError = (error: unknown): LogFields => {
   if (!(error instanceof Error)) return { errorName: typeof error }
   const code = 'code' in error && typeof error.code === 'string' ? error.code : null
-  const frames = error.stack?.split('\n').filter((line) => /^\s+at /.test(line))
+  // A line of the message can look like a frame, so the message goes first.
+  const frames = error.stack
+    ?.replace(error.message, '')
+    .split('\n')
+    .filter((line) => /^\s+at .*:\d+:\d+\)?$/.test(line))
   return { errorName: error.name, errorCode: code, stack: frames?.join('\n') ?? null }
 }
 
