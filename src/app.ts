@@ -3,7 +3,7 @@ import type { Trail } from './audit/trail.ts'
 import type { ApiKeys } from './callers/api-keys.ts'
 import { identify, requireCaller, requireScope } from './http/authenticate.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
-import { assignContext, type ContextOptions } from './http/context.ts'
+import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
 import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
 import { createReadyz, type Lifecycle, livez } from './http/health.ts'
 import { me } from './http/me.ts'
@@ -32,10 +32,11 @@ export const createApp = (parts: AppParts): Express => {
 
   const app = express()
   app.disable('x-powered-by').disable('etag').enable('strict routing').enable('case sensitive routing')
-  app.set('query parser', 'simple')
+  // Express's own last resort shows a stack in any other environment.
+  app.set('query parser', 'simple').set('env', 'production')
 
   app.use(assignContext(parts), securityHeaders(), refuseWhenDraining(parts.lifecycle))
-  app.use(checkHost(parts.allowAnonymous), limitBody())
+  app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts))
 
   app
     .route('/tasks/:taskNo')

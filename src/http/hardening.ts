@@ -1,4 +1,4 @@
-import express, { type RequestHandler } from 'express'
+import type { Request, RequestHandler } from 'express'
 import helmet from 'helmet'
 import { GatewayError } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
@@ -16,8 +16,34 @@ export const securityHeaders = (): RequestHandler =>
     xFrameOptions: { action: 'deny' },
   })
 
-/** No route takes a body; a small one is read and ignored, so that the connection can be used again. */
-export const limitBody = (): RequestHandler => express.raw({ type: () => true, limit: BODY_LIMIT_BYTES })
+/**
+ * No route takes a body; a small one is read and ignored, so that the connection can be used again. Express's own
+ * parsers read a body that is too large to its end before they refuse it.
+ */
+export const limitBody: RequestHandler = async function bodyGuard(req, res, next) {
+  const { 'content-length': length, 'transfer-encoding': coding } = req.headers
+  if (length === undefined && coding === undefined) return next()
+  const isSmall = Number(length ?? 0) <= BODY_LIMIT_BYTES && (await readSmallBody(req))
+  if (!isSmall) {
+    res.set('Connection', 'close')
+    throw new GatewayError('content-too-large')
+  }
+  next()
+}
+
+const readSmallBody = async (req: Request): Promise<boolean> => {
+  let bytes = 0
+  try {
+    for await (const chunk of req.iterator({ destroyOnReturn: false })) {
+      bytes += chunk.length
+      if (bytes > BODY_LIMIT_BYTES) return false
+    }
+    return true
+  } catch {
+    // The connection ended first; nobody reads the answer.
+    throw new GatewayError('bad-request')
+  }
+}
 
 /**
  * `requireLoopback`: a page on the web can point a name of its own at 127.0.0.1 (DNS rebinding), so where callers need

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
 import {
   createServer,
   type IncomingMessage,
@@ -55,7 +56,11 @@ const createHttpServer = (app: RequestListener): Server =>
 /** @throws ConfigError where the port can't be opened */
 export const listen = async (app: RequestListener, options: ListenerOptions): Promise<Listener> => {
   const { host, port, lifecycle } = options
-  const server = createHttpServer(app)
+  const server = createHttpServer((req, res) => {
+    // Express answers a target that is no URL by itself, past every line of the app.
+    if (URL.canParse(req.url ?? '', 'http://host')) app(req, res)
+    else refuse(res, 'bad-request', options)
+  })
   const open = new Set<ServerResponse>()
   server.prependListener('request', (_req, res: ServerResponse) => {
     open.add(res)
@@ -75,7 +80,11 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
       lifecycle.phase = 'draining'
       // What is being answered now began before the phase: its connection must not be kept either.
       for (const res of open) if (!res.headersSent) res.setHeader('Connection', 'close')
-      await new Promise<void>((resolve) => server.close(() => resolve()))
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      while (open.size > 0) await Promise.all([...open].map((res) => once(res, 'close')))
+      // Connections on which nothing was asked count as busy for Node, and would hold it up.
+      server.closeAllConnections()
+      await closed
     },
   }
 }
@@ -95,7 +104,7 @@ const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
 /** What Node's parser turns away never reaches the app; it is answered as a problem all the same, and its content never logged. */
 const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, options: ListenerOptions): void => {
   server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
-    const underWay = [...open].find((res) => res.socket === socket)
+    const underWay = [...open].find((res) => res.socket === socket && res.req.complete)
     if (underWay !== undefined) {
       // Rubbish behind a request that is being answered: a refusal now would be read as that answer.
       if (!underWay.headersSent) underWay.setHeader('Connection', 'close')
@@ -108,9 +117,13 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
     socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'), () => socket.destroy())
   })
   server.on('checkExpectation', (_req: IncomingMessage, res: ServerResponse) => {
-    const { status, headers, body } = refusal('expectation-failed', options)
-    res.writeHead(status, headers).end(body)
+    refuse(res, 'expectation-failed', options)
   })
+}
+
+const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions): void => {
+  const { status, headers, body } = refusal(code, options)
+  res.writeHead(status, headers).end(body)
 }
 
 /** A problem for whoever is turned away before there is a request, and the log line that goes with it. */

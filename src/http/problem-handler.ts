@@ -41,11 +41,10 @@ export const handleProblems = ({ publicUrl, log }: ProblemOptions): ErrorRequest
 
 const CHALLENGE = 'ApiKey realm="gateway"'
 
-/** Express and its body parser throw errors with a `status`: those are the caller's; everything else is a bug. */
+/** Express throws errors with a `status`: those are the caller's; everything else is a bug. */
 const toGatewayError = (error: unknown, path: string): GatewayError => {
   if (error instanceof GatewayError) return error
   if (error instanceof URIError) return path.startsWith('/tasks/') ? taskNoInvalid() : new GatewayError('bad-request')
   const status = error instanceof Error && 'status' in error ? Number(error.status) : 500
-  if (status === 413) return new GatewayError('content-too-large')
   return new GatewayError(status >= 400 && status < 500 ? 'bad-request' : 'internal')
 }

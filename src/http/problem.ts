@@ -48,7 +48,8 @@ export const PROBLEMS = {
   },
   'expectation-failed': {
     status: 417,
-    ...refusal,
+    retryable: false,
+    outcome: null,
     en: { title: 'The expectation cannot be met', detail: 'Only "100-continue" is understood in Expect.' },
     zh: { title: '无法满足期望', detail: 'Expect 请求头只支持 "100-continue"。' },
   },
@@ -60,14 +61,15 @@ export const PROBLEMS = {
   },
   'headers-too-large': {
     status: 431,
-    ...refusal,
+    retryable: false,
+    outcome: null,
     en: { title: 'The headers are too large', detail: 'Send fewer or shorter headers.' },
     zh: { title: '请求头过大', detail: '请减少或缩短请求头。' },
   },
   internal: {
     status: 500,
     retryable: false,
-    outcome: 'not-cancelled',
+    outcome: 'unknown',
     en: {
       title: 'Something is wrong with the gateway',
       detail: 'The fault is ours. Quote the request id to report it.',
@@ -114,7 +116,8 @@ export const PROBLEMS = {
   },
   'request-timeout': {
     status: 408,
-    ...later,
+    retryable: true,
+    outcome: null,
     en: { title: 'The request took too long', detail: 'The request did not arrive completely in time.' },
     zh: { title: '请求超时', detail: '请求未能及时完整到达。' },
   },
@@ -225,7 +228,8 @@ export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'
     detail: detailOf(facts, text, site.lang),
     instance: `urn:uuid:${site.requestId}`,
     code,
-    ...(facts.upstreamCode && { upstreamCode: facts.upstreamCode }),
+    // Of a bug no detail leaves.
+    ...(code !== 'internal' && facts.upstreamCode && { upstreamCode: facts.upstreamCode }),
     ...(facts.requestId && { requestId: facts.requestId }),
     retryable,
     ...(site.isCancel && outcome !== null && { outcome: facts.outcome ?? outcome }),

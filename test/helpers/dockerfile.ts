@@ -1,0 +1,108 @@
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { cp, mkdir, stat } from 'node:fs/promises'
+import { basename, join, relative, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { ROOT } from './process.ts'
+
+export interface Instruction {
+  readonly name: string
+  readonly value: string
+}
+
+export interface Stage {
+  readonly name: string
+  readonly base: string
+  readonly steps: readonly Instruction[]
+}
+
+const run = promisify(execFile)
+
+/** One instruction each, comments and continuations resolved. */
+export const parseDockerfile = (source: string): readonly Instruction[] =>
+  source
+    .replace(/^#.*\n/gm, '')
+    .replace(/\\\n\s*/g, '')
+    .split('\n')
+    .flatMap((line) => {
+      const [, name, value] = /^([A-Z]+)\s+(.*)$/.exec(line) ?? []
+      return name === undefined || value === undefined ? [] : [{ name, value }]
+    })
+
+export const stagesOf = (instructions: readonly Instruction[]): readonly Stage[] => {
+  const starts = instructions.flatMap(({ name }, index) => (name === 'FROM' ? [index] : []))
+  return starts.map((start, index) => {
+    const [base = '', , name = 'final'] = instructions[start]?.value.split(' ') ?? []
+    return { name, base, steps: instructions.slice(start + 1, starts[index + 1]) }
+  })
+}
+
+/** The last line that names a path or a folder above it decides. Patterns other than `*` are not understood. */
+export const parseDockerignore = (source: string) => {
+  const lines = source.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
+  const isInContext = (path: string): boolean => {
+    const deciding = lines.findLast((line) => {
+      const pattern = line.replace(/^!/, '')
+      return pattern === '*' || path === pattern || path.startsWith(`${pattern}/`)
+    })
+    return deciding === undefined || deciding.startsWith('!')
+  }
+  return { lines, isInContext }
+}
+
+/** Follows COPY, WORKDIR and RUN of each stage in a folder of its own below `folder`; a stage that needs apt is left out. */
+export const followStages = async (folder: string, stages: readonly Stage[]): Promise<void> => {
+  const { isInContext } = parseDockerignore(readFileSync(join(ROOT, '.dockerignore'), 'utf8'))
+  const followed = new Map<string, Promise<void>>()
+  const places = { rootOf: (stage: string) => join(folder, stage), isInContext, followed }
+  for (const stage of stages) {
+    if (!needsApt(stage)) followed.set(stage.name, follow(stage, places))
+  }
+  await Promise.all(followed.values())
+}
+
+const needsApt = ({ steps }: Stage): boolean => steps.some(({ name, value }) => name === 'RUN' && /apt-get/.test(value))
+
+interface Places {
+  rootOf(stage: string): string
+  isInContext(path: string): boolean
+  readonly followed: ReadonlyMap<string, Promise<void>>
+}
+
+const follow = async ({ name: stage, steps }: Stage, places: Places): Promise<void> => {
+  let workdir = places.rootOf(stage)
+  for (const { name, value } of steps) {
+    if (name === 'WORKDIR') workdir = join(places.rootOf(stage), value)
+    await mkdir(workdir, { recursive: true })
+    if (name === 'RUN') await run('/bin/sh', ['-c', value], { cwd: workdir, env: npmEnv() })
+    if (name === 'COPY') await copy(value, { ...places, root: places.rootOf(stage), workdir })
+  }
+}
+
+const copy = async (value: string, places: Places & { readonly root: string; readonly workdir: string }) => {
+  const words = value.split(' ')
+  const from = words.find((word) => word.startsWith('--from='))?.slice('--from='.length)
+  const paths = words.filter((word) => !word.startsWith('--'))
+  const target = paths.at(-1) ?? '.'
+  if (from !== undefined && !places.followed.has(from)) return
+  await places.followed.get(from ?? '')
+  const source = from === undefined ? ROOT : places.rootOf(from)
+  const destination = target.startsWith('/') ? join(places.root, target) : resolve(places.workdir, target)
+  for (const path of paths.slice(0, -1)) {
+    const original = join(source, path)
+    const isFile = (await stat(original)).isFile()
+    await cp(original, isFile && target.endsWith('/') ? join(destination, basename(path)) : destination, {
+      recursive: true,
+      verbatimSymlinks: true,
+      filter: (file) => from !== undefined || places.isInContext(relative(ROOT, file)),
+    })
+  }
+}
+
+/** What npm hands to the scripts it runs would turn an npm below them to this repository's own packages. */
+const npmEnv = (): NodeJS.ProcessEnv => ({
+  ...Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(registry|cache|userconfig)$)|^NODE_/i.test(name)),
+  ),
+  npm_config_prefer_offline: 'true',
+})

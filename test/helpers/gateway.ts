@@ -1,0 +1,120 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
+import supertest from 'supertest'
+import { sha256 } from '../../src/callers/api-keys.ts'
+import { type Env, parseConfig } from '../../src/config.ts'
+import { createGateway, type Overrides } from '../../src/gateway.ts'
+import { createSandbox, type Sandbox, type SandboxOptions } from '../../src/sandbox/server.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+
+/** Values that must be seen nowhere; the leak test searches for them. */
+export const CANARIES = {
+  accessKeyId: 'LTAI-canary-key-id',
+  accessKeySecret: 'canary-key-secret',
+  securityToken: 'canary-sts-token',
+  operatorKey: 'canary-api-key-of-operator',
+  readerKey: 'canary-api-key-of-reader',
+  auditorKey: 'canary-api-key-of-auditor',
+} as const
+
+export const asOperator = { 'x-api-key': CANARIES.operatorKey }
+export const asReader = { 'x-api-key': CANARIES.readerKey }
+export const asAuditor = { 'x-api-key': CANARIES.auditorKey }
+
+const entry = (name: string, key: string, ...scopes: string[]) => ({
+  name,
+  sha256: sha256(key).toString('hex'),
+  scopes,
+})
+
+/** An operator and, under the same name, a key that may only read: a name alone must grant nothing. */
+export const API_KEYS = JSON.stringify([
+  entry('operator', CANARIES.operatorKey, 'tasks:cancel', 'tasks:read'),
+  entry('operator', CANARIES.readerKey, 'tasks:read'),
+  entry('auditor', CANARIES.auditorKey, 'audit:read', 'tasks:cancel'),
+])
+
+export const baseEnv = (upstreamUrl: string, auditPath: string): Env => ({
+  PORT: '0',
+  HOST: '127.0.0.1',
+  ALIBABA_CLOUD_ACCESS_KEY_ID: CANARIES.accessKeyId,
+  ALIBABA_CLOUD_ACCESS_KEY_SECRET: CANARIES.accessKeySecret,
+  UPSTREAM_URL: upstreamUrl,
+  API_KEYS,
+  AUDIT_URL: `sqlite:${auditPath}`,
+  RATE_LIMIT_MAX: '100000',
+  RATE_LIMIT_READ_MAX: '100000',
+  RATE_LIMIT_UNKNOWN_MAX: '100000',
+})
+
+export interface Started {
+  readonly api: ReturnType<typeof supertest>
+  readonly url: string
+  readonly upstream: Sandbox
+  /** Every line that the gateway logged so far. */
+  readonly logLines: readonly string[]
+  readonly auditPath: string
+  /** The only record of a task, as an auditor reads it. */
+  record(taskNo: string): Promise<Readonly<Record<string, unknown>>>
+  stop(): Promise<void>
+}
+
+export interface StartOptions {
+  readonly env?: Env
+  readonly sandbox?: Partial<SandboxOptions>
+  readonly overrides?: Overrides
+}
+
+/** A folder that is gone after the test. */
+export const temporaryFolder = async (t: TestContext): Promise<string> => {
+  const folder = await mkdtemp(join(tmpdir(), 'gateway-'))
+  t.after(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+export const startSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
+  const { accessKeyId, accessKeySecret } = CANARIES
+  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, ...options })
+  t.after(() => sandbox.close())
+  return sandbox
+}
+
+/** The real gateway, as the process builds it, on a free port, against a sandbox of its own. */
+export const startGateway = async (t: TestContext, options: StartOptions = {}): Promise<Started> => {
+  const auditPath = join(await temporaryFolder(t), 'audit.db')
+  const upstream = await startSandbox(t, options.sandbox)
+  const logLines: string[] = []
+  const log = createLog('info', { write: (line) => void logLines.push(line) })
+  const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, () => '')
+  const gateway = await createGateway(config, { log, ...options.overrides })
+  const listener = await gateway.listen()
+  let stopped: Promise<void> | undefined
+  const stop = (): Promise<void> => {
+    stopped ??= listener.drain(0).then(() => gateway.close())
+    return stopped
+  }
+  t.after(async () => {
+    await upstream.close()
+    await stop()
+  })
+  const api = supertest(listener.url)
+  const record = async (taskNo: string) => {
+    const { body } = await api.get('/cancellations').query({ taskNo }).set(asAuditor)
+    return body.items[0]
+  }
+  return { api, url: listener.url, upstream, logLines, auditPath, record, stop }
+}
+
+const PATIENCE_MS = 20_000
+
+/** Asks again, turn by turn of the event loop, until the answer is there. */
+export const eventually = async <T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> => {
+  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await setImmediate()) {
+    const answer = await ask()
+    if (answer !== undefined) return answer
+  }
+  throw new Error('it never came true')
+}

@@ -1,0 +1,149 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { EventEmitter, once } from 'node:events'
+import { createServer, request } from 'node:http'
+import { join, resolve } from 'node:path'
+import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
+import type { TestContext } from 'node:test'
+import supertest from 'supertest'
+import type { Env } from '../../src/config.ts'
+import type { Sandbox } from '../../src/sandbox/server.ts'
+import { asAuditor, asOperator, baseEnv, startSandbox, temporaryFolder } from './gateway.ts'
+import { parseObject } from './signed-call.ts'
+
+export const ROOT = resolve(import.meta.dirname, '../..')
+
+export type Line = Readonly<Record<string, unknown>>
+
+/** How a process ended, and all that it said. */
+export interface Ended {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface GatewayProcess {
+  readonly ended: Promise<Ended>
+  /** The first log line with that message, whether it was written already or is yet to come. */
+  line(message: string): Promise<Line>
+  kill(signal: NodeJS.Signals): void
+}
+
+export interface Listening extends GatewayProcess {
+  readonly url: string
+  readonly api: ReturnType<typeof supertest>
+  /** The records of a task, newest first, as an auditor reads them. */
+  records(query?: Readonly<Record<string, string>>): Promise<readonly Line[]>
+}
+
+export interface SpawnOptions {
+  /** The file to run; the gateway's source where absent. */
+  readonly entry?: string
+  /** Arguments for Node itself. */
+  readonly execArgv?: readonly string[]
+  /** A temporary folder where absent. */
+  readonly cwd?: string
+}
+
+/** The real process, with nothing in its environment but what is given, and no `.env` file in sight. */
+export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<GatewayProcess> => {
+  const { entry = join(ROOT, 'src/server.ts'), execArgv = [] } = options
+  const cwd = options.cwd ?? (await temporaryFolder(t))
+  const child = spawn(process.execPath, [...execArgv, entry], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const closed = once(child, 'close')
+  t.after(async () => {
+    child.kill('SIGKILL')
+    await closed
+  })
+  const logged = readLines(child)
+  const [stdout, stderr] = [text(child.stdout), text(child.stderr)]
+  const ended = closed.then(async ([code]) => ({ code, stdout: await stdout, stderr: await stderr }))
+  return {
+    ended,
+    line: (message) => logged(message, ended),
+    kill: (signal) => void child.kill(signal),
+  }
+}
+
+/** Starts the process and waits until it listens. */
+export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<Listening> => {
+  const started = await spawnGateway(t, env, options)
+  const { address } = await started.line('listening')
+  const url = String(address)
+  const api = supertest(url)
+  const records = async (query = {}) => {
+    const { body } = await api
+      .get('/cancellations')
+      .query({ limit: '200', ...query })
+      .set(asAuditor)
+    return body.items
+  }
+  return { ...started, url, api, records }
+}
+
+/** A sandbox that watches the record, and the settings of a gateway that keeps it there and calls this sandbox. */
+export const prepare = async (t: TestContext, folder?: string) => {
+  const auditPath = join(folder ?? (await temporaryFolder(t)), 'audit.db')
+  const sandbox = await startSandbox(t, { auditPath })
+  return { sandbox, auditPath, env: baseEnv(sandbox.url, auditPath) }
+}
+
+export const addTasks = (sandbox: Sandbox, count: number): readonly string[] =>
+  Array.from({ length: count }, () => sandbox.addTask())
+
+/** Cancels without waiting for anything else; resolves with the status of the answer. */
+export const cancel = async (url: string, taskNo: string): Promise<number> => {
+  const answer = await fetch(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator })
+  await answer.arrayBuffer()
+  return answer.status
+}
+
+export const cancelCalls = ({ calls }: Sandbox): number => calls.filter(({ action }) => action === 'CancelTask').length
+
+/** Resolves when the sandbox has seen so many requests for CancelTask. */
+export const sawCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
+  while (cancelCalls(sandbox) < count) await sandbox.nextCall('CancelTask')
+}
+
+/** Stands before a sandbox and keeps its answers back until they are released. */
+export const startValve = async (t: TestContext, { url }: Sandbox) => {
+  const opened = Promise.withResolvers<void>()
+  const server = createServer((req, res) => {
+    const { method, headers } = req
+    const onward = request(new URL(req.url ?? '', url), { method, headers, agent: false }, async (answer) => {
+      await opened.promise
+      res.writeHead(answer.statusCode ?? 0, answer.headers)
+      answer.pipe(res)
+    })
+    req.pipe(onward.on('error', () => res.destroy()))
+  })
+  t.after(() => server.close().closeAllConnections())
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the valve does not listen on a port')
+  return { url: `http://127.0.0.1:${address.port}`, release: () => opened.resolve() }
+}
+
+/** Keeps the log lines; what is not one is only part of the output. */
+const readLines = (child: ChildProcess) => {
+  const lines: Line[] = []
+  const arrived = new EventEmitter()
+  if (child.stdout === null) throw new Error('the output of the process is not read')
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (!line.startsWith('{')) return
+    lines.push(parseObject(line))
+    arrived.emit('line')
+  })
+
+  return async (message: string, ended: Promise<Ended>): Promise<Line> => {
+    const over = ended.then(({ stdout, stderr }) => {
+      throw new Error(`the process ended without saying "${message}":\n${stdout}${stderr}`)
+    })
+    over.catch(() => undefined)
+    for (;;) {
+      const line = lines.find(({ msg }) => msg === message)
+      if (line !== undefined) return line
+      await Promise.race([once(arrived, 'line'), over])
+    }
+  }
+}

@@ -1,0 +1,50 @@
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+
+const REQUIREMENTS = {
+  mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
+} as const
+
+/**
+ * False where the machine lacks something: the test is skipped then, with the reason, and has to return.
+ * @throws with `CI=true`, where nothing may be missing
+ */
+export const requires = (t: TestContext, name: keyof typeof REQUIREMENTS): boolean => {
+  const { reason, isMet } = REQUIREMENTS[name]
+  if (isMet()) return true
+  if (process.env.CI === 'true') throw new Error(`${reason}, and CI may skip nothing`)
+  t.skip(reason)
+  return false
+}
+
+/** A file system of its own, gone after the test. */
+export const mountTmpfs = (t: TestContext, options: string): string => {
+  const folder = mount(options)
+  if (folder === null) throw new Error('a tmpfs could not be mounted')
+  t.after(() => unmount(folder))
+  return folder
+}
+
+const succeeds = (program: string, ...args: readonly string[]): boolean => spawnSync(program, args).status === 0
+
+const mount = (options: string): string | null => {
+  const folder = mkdtempSync(join(tmpdir(), 'gateway-mount-'))
+  if (succeeds('mount', '-t', 'tmpfs', '-o', options, 'tmpfs', folder)) return folder
+  rmdirSync(folder)
+  return null
+}
+
+/** Lazily, since whoever still has a file open there is about to be ended. */
+const unmount = (folder: string): void => {
+  succeeds('umount', '--lazy', folder)
+  rmdirSync(folder)
+}
+
+const canMount = (): boolean => {
+  const folder = mount('size=64k')
+  if (folder !== null) unmount(folder)
+  return folder !== null
+}

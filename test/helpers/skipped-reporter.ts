@@ -1,0 +1,12 @@
+import type { TestEvent } from 'node:test/reporters'
+
+/** Names, after everything else, each test that was skipped, and why: what did not run must not look as if it had. */
+export default async function* skippedReporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  const skipped: string[] = []
+  for await (const { type, data } of source) {
+    if (type !== 'test:pass' && type !== 'test:fail') continue
+    if (data.skip === undefined || data.skip === false) continue
+    skipped.push(`skipped: ${data.name} (${typeof data.skip === 'string' ? data.skip : 'no reason given'})\n`)
+  }
+  yield* skipped
+}

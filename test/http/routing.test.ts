@@ -1,0 +1,171 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { asOperator, asReader, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { codeOf, sendLine, sendRaw } from '../helpers/raw.ts'
+
+const OPERATOR = `X-API-Key: ${CANARIES.operatorKey}`
+const LONGEST = 'a'.repeat(64)
+
+/** Paths as they are sent, and what becomes of a cancel there. */
+const PATHS: readonly (readonly [string, number, string])[] = [
+  ['/TASKS/x', 404, 'not-found'],
+  ['/Tasks/x', 404, 'not-found'],
+  ['/tasks/x/', 404, 'not-found'],
+  ['//tasks/x', 404, 'not-found'],
+  ['/tasks//x', 404, 'not-found'],
+  ['/tasks/', 404, 'not-found'],
+  ['/tasks', 404, 'not-found'],
+  ['/tasks/../tasks/x', 404, 'not-found'],
+  ['/tasks/x/y', 404, 'not-found'],
+  ['/', 404, 'not-found'],
+  ['/tasks/%zz', 400, 'task-no-invalid'],
+  ['/tasks/%', 400, 'task-no-invalid'],
+  ['/tasks/%C3%28', 400, 'task-no-invalid'],
+  ['/tasks/%2F', 400, 'task-no-invalid'],
+  ['/tasks/a%2Fb', 400, 'task-no-invalid'],
+  ['/tasks/a%20b', 400, 'task-no-invalid'],
+  ['/tasks/a%0Ab', 400, 'task-no-invalid'],
+  ['/tasks/x%0A', 400, 'task-no-invalid'],
+  ['/tasks/a%00', 400, 'task-no-invalid'],
+  ['/tasks/%C3%A4', 400, 'task-no-invalid'],
+  ['/tasks/..', 400, 'task-no-invalid'],
+  ['/tasks/a.b', 400, 'task-no-invalid'],
+  ['/tasks/a;b', 400, 'task-no-invalid'],
+  [`/tasks/${LONGEST}a`, 400, 'task-no-invalid'],
+  [`/tasks/${LONGEST}`, 404, 'task-not-found'],
+  ['/tasks/a_B-9', 404, 'task-not-found'],
+  ['/tasks/%61', 404, 'task-not-found'],
+  ['/tasks/x?', 404, 'task-not-found'],
+]
+
+test('paths are taken to the letter', async (t) => {
+  const { url, upstream } = await startGateway(t)
+  for (const [path, status, code] of PATHS) {
+    await t.test(`DELETE ${path.slice(0, 30)} is ${code}`, async () => {
+      const before = upstream.calls.length
+      assert.deepEqual(codeOf(await sendLine(url, `DELETE ${path}`, OPERATOR)), [status, code])
+      assert.equal(upstream.calls.length - before, code === 'task-not-found' ? 1 : 0)
+    })
+  }
+})
+
+test('a task number that is not valid says which rule it breaks, in both languages', async (t) => {
+  const { api } = await startGateway(t)
+  const [en, zh] = [await api.delete('/tasks/a.b'), await api.delete('/tasks/a.b?lang=zh')]
+  assert.equal(en.body.detail, 'taskNo must be 1 to 64 letters, digits, hyphens or underscores')
+  assert.match(zh.body.detail, /^taskNo 必须/)
+})
+
+const OTHER_PATHS = ['/me/', '/ME', '/livez/', '/Livez', '/cancellations/', '/Cancellations', '/metrics'] as const
+
+test('what is nearly a path is none', async (t) => {
+  const { url } = await startGateway(t)
+  for (const path of OTHER_PATHS) {
+    await t.test(`${path} is not there`, async () => {
+      assert.deepEqual(codeOf(await sendLine(url, `GET ${path}`, OPERATOR)), [404, 'not-found'])
+    })
+  }
+})
+
+/** What each path answers to a method that it does not know. */
+const METHODS: readonly (readonly [string, string, string])[] = [
+  ['GET', '/tasks/x', 'DELETE'],
+  ['HEAD', '/tasks/x', 'DELETE'],
+  ['POST', '/tasks/x', 'DELETE'],
+  ['OPTIONS', '/tasks/x', 'DELETE'],
+  ['PROPFIND', '/tasks/x', 'DELETE'],
+  ['DELETE', '/cancellations', 'GET, HEAD'],
+  ['POST', '/cancellations/x', 'GET, HEAD'],
+  ['OPTIONS', '/me', 'GET, HEAD'],
+  ['PUT', '/livez', 'GET, HEAD'],
+  ['DELETE', '/readyz', 'GET, HEAD'],
+]
+
+test('methods are taken to the letter', async (t) => {
+  const { url } = await startGateway(t)
+  for (const [method, path, allow] of METHODS) {
+    await t.test(`${method} ${path} is told what is allowed: ${allow}`, async () => {
+      const { status, headers } = await sendLine(url, `${method} ${path}`)
+      assert.deepEqual([status, headers.allow], [405, allow])
+    })
+  }
+})
+
+for (const path of ['/me', '/cancellations', '/livez', '/readyz']) {
+  test(`HEAD ${path} is GET without the body`, async (t) => {
+    const { url } = await startGateway(t)
+    const credential = path === '/cancellations' ? `X-API-Key: ${CANARIES.auditorKey}` : OPERATOR
+    const [head, get] = [
+      await sendLine(url, `HEAD ${path}`, credential),
+      await sendLine(url, `GET ${path}`, credential),
+    ]
+    assert.deepEqual([head.status, head.body, head.headers['content-length']], [200, '', get.headers['content-length']])
+  })
+}
+
+type Headers = Readonly<Record<string, string>>
+
+/** A request with two faults, and the one that must be told. */
+const ORDER: readonly (readonly [string, string, string, Headers, StartOptions['env'], string])[] = [
+  ['the route comes before the method', 'put', '/nowhere', {}, {}, 'not-found'],
+  ['the method comes before the task number', 'put', '/tasks/a.b', {}, {}, 'method-not-allowed'],
+  ['the method comes before credentials', 'put', '/tasks/x', {}, {}, 'method-not-allowed'],
+  ['the task number comes before credentials', 'delete', '/tasks/a.b', {}, {}, 'task-no-invalid'],
+  ['credentials come before the query', 'delete', '/tasks/x?lang=fr', {}, {}, 'unauthenticated'],
+  ['the scope comes before the query', 'delete', '/tasks/x?lang=fr', asReader, {}, 'forbidden'],
+  ['the scope comes before the query of a read', 'get', '/cancellations?x=1', asOperator, {}, 'forbidden'],
+  ['the query comes before upstream', 'delete', '/tasks/x?lang=fr', asOperator, {}, 'query-invalid'],
+  ['the host comes before the route', 'get', '/nowhere', { host: 'evil' }, { ALLOW_ANONYMOUS: 'true' }, 'misdirected'],
+]
+
+const ask = async (t: TestContext, method: string, path: string, headers: Headers, env: StartOptions['env'] = {}) => {
+  const { url, upstream } = await startGateway(t, { env })
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+  const hosted = lines.some((line) => line.startsWith('host')) ? lines : ['Host: 127.0.0.1', ...lines]
+  const start = `${method.toUpperCase()} ${path} HTTP/1.1`
+  const answer = await sendRaw(url, [start, ...hosted, 'Connection: close', '', ''].join('\r\n'))
+  return { answer, upstream }
+}
+
+for (const [name, method, path, headers, env, code] of ORDER) {
+  test(name, async (t) => {
+    const { answer, upstream } = await ask(t, method, path, headers, env)
+    assert.equal(codeOf(answer)[1], code)
+    assert.equal(upstream.calls.length, 0)
+  })
+}
+
+test('the limit of unknown addresses comes after the task number and before credentials', async (t) => {
+  const { api } = await startGateway(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '1' } })
+  const codes = []
+  for (const path of ['/tasks/a.b', '/tasks/x', '/tasks/x', '/tasks/a.b']) {
+    codes.push((await api.delete(path)).body.code)
+  }
+  assert.deepEqual(codes, ['task-no-invalid', 'unauthenticated', 'too-many-requests', 'task-no-invalid'])
+})
+
+test('the limit of a caller comes before the scope, and what it refuses is not on record', async (t) => {
+  const { api, record } = await startGateway(t, { env: { RATE_LIMIT_MAX: '1' } })
+  const answers = [await api.delete('/tasks/x').set(asReader), await api.delete('/tasks/y').set(asReader)]
+  assert.deepEqual(
+    answers.map(({ body }) => body.code),
+    ['forbidden', 'too-many-requests'],
+  )
+  assert.deepEqual([(await record('x')).outcome, await record('y')], ['refused', undefined])
+})
+
+test('a query that is refused is not on record', async (t) => {
+  const { api, record } = await startGateway(t)
+  await api.delete('/tasks/x?lang=fr').set(asOperator)
+  assert.equal(await record('x'), undefined)
+})
+
+test('every answer carries the headers that keep browsers from doing anything with it', async (t) => {
+  const { api } = await startGateway(t)
+  for (const path of ['/livez', '/nowhere', '/me']) {
+    const { headers } = await api.get(path)
+    assert.match(headers['content-security-policy'] ?? '', /default-src 'none'.*frame-ancestors 'none'/)
+    assert.deepEqual([headers['x-content-type-options'], headers['x-frame-options']], ['nosniff', 'DENY'])
+    assert.deepEqual([headers['x-powered-by'], headers.etag, headers.server], [undefined, undefined, undefined])
+  }
+})
