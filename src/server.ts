@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
 import { parseConfig } from './config.ts'
-import { deadlineIn } from './deadline.ts'
+import { by, deadlineIn } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
 import { createLog, describeError } from './telemetry/log.ts'
@@ -16,23 +16,32 @@ const run = async (): Promise<void> => {
   })
 
   const gateway = await createGateway(config, { log })
-  const listener = await gateway.listen()
+  const listening = gateway.listen()
 
   const stop = async (signal: NodeJS.Signals): Promise<void> => {
     const { delayMs, graceMs } = config.shutdown
-    log.info('stopping', { signal })
     const deadline = deadlineIn(delayMs + graceMs)
-    setTimeout(() => {
-      log.error('the grace period is over, leaving what is not finished')
-      process.exit(1)
-    }, deadline.remainingMs()).unref()
-    await listener.drain(delayMs)
-    await gateway.close(deadline.earlier(1000))
+    log.info('stopping', { signal })
+    const drained = listening.then((listener) => listener.drain(delayMs)).then(() => true)
+    const inTime = await by(deadline.earlier(CLOSE_MS), drained, false)
+    if (!inTime) log.error('the grace period is over, leaving requests unanswered')
+    await by(deadline, gateway.close(deadline), undefined)
     log.info('stopped')
+    process.exit(inTime ? 0 : 1)
   }
-  process.once('SIGTERM', (signal) => void stop(signal))
-  process.once('SIGINT', (signal) => void stop(signal))
+  let stopping = false
+  const stopOnce = (signal: NodeJS.Signals): void => {
+    if (!stopping) void stop(signal)
+    stopping = true
+  }
+  // Before the port is open, and not `once`: neither an early nor a second signal may end the process where it stands.
+  process.on('SIGTERM', stopOnce)
+  process.on('SIGINT', stopOnce)
+  await listening
 }
+
+/** Of the grace period, what is kept for writing the last outcomes. */
+const CLOSE_MS = 2000
 
 run().catch((error: unknown) => {
   // A ConfigError names settings and rules only; what else can happen here may quote more than that.

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { asOperator, eventually } from '../helpers/gateway.ts'
+import {
+  addTasks,
+  cancelCalls,
+  type Listening,
+  prepare,
+  sawCancels,
+  startProcess,
+  startValve,
+} from '../helpers/process.ts'
+import { mountTmpfs, requires } from '../helpers/requirements.ts'
+
+const PAGE = Buffer.alloc(4096)
+
+/** Takes all that is left of a file system, page by page. Returns what gives it back. */
+const fill = (folder: string): (() => void) => {
+  const path = join(folder, 'filler')
+  const file = openSync(path, 'w')
+  try {
+    for (;;) writeSync(file, PAGE)
+  } catch (error) {
+    assert.equal(error instanceof Error && 'code' in error && error.code, 'ENOSPC')
+  } finally {
+    closeSync(file)
+  }
+  return () => rmSync(path)
+}
+
+const becomes = ({ api }: Listening, status: number) =>
+  eventually(async () => {
+    const { body, status: current } = await api.get('/readyz')
+    return current === status ? body : undefined
+  })
+
+test('on a full disk nothing is sent and the gateway is not ready, until there is room again', async (t) => {
+  if (!requires(t, 'mount')) return
+  const folder = mountTmpfs(t, 'size=2m')
+  const { sandbox, env } = await prepare(t, folder)
+  const gateway = await startProcess(t, env)
+  const [taskNo = ''] = addTasks(sandbox, 1)
+
+  const makeRoom = fill(folder)
+  const refused = await gateway.api.delete(`/tasks/${taskNo}`).set(asOperator)
+  const notReady = await becomes(gateway, 503)
+  makeRoom()
+  await becomes(gateway, 200)
+  const sentBefore = cancelCalls(sandbox)
+  const accepted = await gateway.api.delete(`/tasks/${taskNo}`).set(asOperator)
+
+  assert.deepEqual(
+    [refused.status, refused.body.code, refused.body.outcome],
+    [503, 'audit-unavailable', 'not-cancelled'],
+  )
+  assert.equal(notReady.code, 'audit-unavailable')
+  assert.equal(sentBefore, 0)
+  assert.equal(accepted.status, 202)
+  assert.deepEqual(
+    (await gateway.records()).map(({ outcome }) => outcome),
+    ['accepted'],
+  )
+})
+
+test('an outcome that finds the disk full is answered truthfully and written once there is room', async (t) => {
+  if (!requires(t, 'mount')) return
+  const folder = mountTmpfs(t, 'size=2m')
+  const { sandbox, env } = await prepare(t, folder)
+  const valve = await startValve(t, sandbox)
+  const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+  const [taskNo = ''] = addTasks(sandbox, 1)
+
+  const answer = gateway.api.delete(`/tasks/${taskNo}`).set(asOperator).then()
+  await sawCancels(sandbox, 1)
+  const makeRoom = fill(folder)
+  valve.release()
+  const { status } = await answer
+  await gateway.line('the outcome of a cancellation could not be written, trying again')
+  const [meanwhile] = await gateway.records()
+  makeRoom()
+  const [settled] = await eventually(async () => {
+    const settled = await gateway.records({ outcome: 'accepted' })
+    return settled.length > 0 ? settled : undefined
+  })
+
+  assert.equal(status, 202)
+  assert.equal(meanwhile?.outcome, 'pending')
+  assert.equal(settled?.id, meanwhile?.id)
+})

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { asOperator, temporaryFolder } from '../helpers/gateway.ts'
+import { prepare, spawnGateway, startProcess } from '../helpers/process.ts'
+import { mountTmpfs, requires } from '../helpers/requirements.ts'
+
+test('a second gateway on the same record does not start, and the first goes on', async (t) => {
+  const { sandbox, env } = await prepare(t)
+  const first = await startProcess(t, env)
+
+  const { code, stderr } = await (await spawnGateway(t, env)).ended
+  const { status } = await first.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
+
+  assert.equal(code, 1)
+  assert.match(stderr, /^The gateway did not start\. Faulty settings:\n {2}AUDIT_URL is in use by another gateway/)
+  assert.equal(status, 202)
+})
+
+test('faulty settings stop the start, all of them named at once and none of their values shown', async (t) => {
+  const faulty = {
+    PORT: 'canary',
+    PUBLIC_URL: 'https://canary.example.com/path',
+    UPSTREAM_URL: 'http://user:canary@example.com',
+    API_KEYS: '[{"name":"canary"}]',
+    ALIBABA_CLOUD_ACCESS_KEY_SECRET_FILE: '/canary',
+    TRUST_PROXY: 'canary',
+    AUDIT_URL: 'postgres://user:canary@localhost/audit',
+    REDIS_URL: 'redis://user:canary@localhost',
+    LOG_LEVEL: 'canary',
+  }
+  const { ALIBABA_CLOUD_ACCESS_KEY_SECRET: _, ...env } = (await prepare(t)).env
+
+  const { code, stdout, stderr } = await (await spawnGateway(t, { ...env, ...faulty })).ended
+
+  assert.equal(code, 1)
+  assert.equal(stdout, '')
+  const named = stderr.split('\n').flatMap((line) => /^ {2}([A-Z_]+) /.exec(line)?.[1] ?? [])
+  assert.deepEqual(named.sort(), Object.keys(faulty).sort())
+  assert.doesNotMatch(stderr, /canary/)
+})
+
+test('a record in a folder that can only be read stops the start with a message that says so', async (t) => {
+  if (!requires(t, 'mount')) return
+  const { env } = await prepare(t, mountTmpfs(t, 'ro'))
+
+  const { code, stdout, stderr } = await (await spawnGateway(t, env)).ended
+
+  assert.equal(code, 1)
+  assert.equal(stdout, '')
+  assert.match(stderr, /^The gateway did not start\. Faulty settings:\n {2}AUDIT_URL must name a file that can be/)
+  assert.equal(stderr.split('\n').length, 3)
+})
+
+test('a start that works says nothing but log lines', async (t) => {
+  const { env } = await prepare(t)
+  const started = await startProcess(t, env)
+  started.kill('SIGTERM')
+  const { code, stdout, stderr } = await started.ended
+  assert.equal(code, 0)
+  assert.equal(stderr, '')
+  assert.deepEqual(
+    stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).msg),
+    ['listening', 'stopping', 'stopped'],
+  )
+})
+
+const BUGS = {
+  'an exception that nobody catches': `throw new Error('canary')`,
+  'a rejection that nobody handles': `Promise.reject(Object.assign(new Error('canary'), { request: 'canary' }))`,
+} as const
+
+for (const [name, bug] of Object.entries(BUGS)) {
+  test(`${name} ends the process with a log line that says where, and nothing else of it`, async (t) => {
+    const { env } = await prepare(t)
+    const preload = join(await temporaryFolder(t), 'bug.mjs')
+    await writeFile(preload, `process.once('SIGUSR2', () => { ${bug} })`)
+    const started = await startProcess(t, env, { execArgv: ['--import', preload] })
+
+    started.kill('SIGUSR2')
+    const { code, stdout, stderr } = await started.ended
+
+    assert.equal(code, 1)
+    assert.match(stdout, /"errorName":"Error","stack":"[^"]+bug\.mjs:1[^"]+","msg":"a bug ends the process"/)
+    assert.doesNotMatch(stdout + stderr, /canary/)
+  })
+}
