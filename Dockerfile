@@ -1,0 +1,43 @@
+# The gateway's image. To run it as locked down as it is meant to be:
+#   docker run --read-only --cap-drop=ALL --security-opt=no-new-privileges -v gateway-data:/data -p 3000:3000 …
+
+FROM node:24-bookworm-slim AS init
+RUN apt-get update && apt-get install --yes --no-install-recommends tini
+
+# Optional dependencies belong to the build: the compiler's binary is one of them.
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+RUN npm run build && mkdir data
+
+# Left out: whatever only serves development, and the Node binaries that npm packages carry.
+FROM node:24-bookworm-slim AS production
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund --omit=dev --omit=optional
+
+# Node and the C library: no shell, no package manager, nobody but root and nonroot (65532).
+FROM gcr.io/distroless/nodejs24-debian12:nonroot
+LABEL org.opencontainers.image.title="domain-task-gateway" \
+  org.opencontainers.image.description="Cancel Alibaba Cloud domain tasks from browsers and services that never touch an AccessKey" \
+  org.opencontainers.image.version="0.1.0" \
+  org.opencontainers.image.licenses="MIT" \
+  org.opencontainers.image.base.name="gcr.io/distroless/nodejs24-debian12:nonroot"
+WORKDIR /app
+COPY --from=init /usr/bin/tini-static /sbin/tini
+COPY --from=production /app/node_modules ./node_modules
+COPY --from=build /app/package.json ./
+COPY --from=build /app/dist ./dist
+COPY --from=build --chown=65532:65532 /app/data /data
+# Everything is written below /data, what SQLite sets aside included: the rest of the file system can be read-only.
+ENV NODE_ENV=production AUDIT_URL=sqlite:/data/audit.db SQLITE_TMPDIR=/data
+VOLUME /data
+# By number, so that Kubernetes can see that it is not root.
+USER 65532:65532
+EXPOSE 3000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
+  CMD ["/nodejs/bin/node", "-e", "http.get({ host: process.env.HOST || '127.0.0.1', port: process.env.PORT || 3000, path: '/readyz' }, (res) => process.exit(res.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+ENTRYPOINT ["/sbin/tini", "--", "/nodejs/bin/node", "/app/dist/server.js"]

@@ -1,0 +1,170 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { existsSync, readFileSync } from 'node:fs'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, test } from 'node:test'
+import { promisify } from 'node:util'
+import { validate } from 'dockerfile-utils'
+import { followStages, parseDockerfile, parseDockerignore, stagesOf } from './helpers/dockerfile.ts'
+import { asOperator } from './helpers/gateway.ts'
+import { prepare, ROOT, startProcess } from './helpers/process.ts'
+
+// There is no container engine where these run, so they hold the file to its rules and then follow its steps by hand,
+// in folders that stand for the stages. What only an engine can show is left out: the base images, and apt's `tini`.
+
+const run = promisify(execFile)
+const read = (name: string): string => readFileSync(join(ROOT, name), 'utf8')
+
+const source = read('Dockerfile')
+const instructions = parseDockerfile(source)
+const stages = stagesOf(instructions)
+const final = stages.at(-1)
+const valuesOf = (name: string): readonly string[] =>
+  (final?.steps ?? []).filter((step) => step.name === name).map(({ value }) => value)
+const lastOf = (name: string): string => valuesOf(name).at(-1) ?? ''
+const commandOf = (name: string): readonly string[] => JSON.parse(lastOf(name).replace(/^.*?CMD /, ''))
+const settings = Object.fromEntries(valuesOf('ENV').flatMap((value) => value.split(' ').map((pair) => pair.split('='))))
+
+const { lines: ignoreLines, isInContext } = parseDockerignore(read('.dockerignore'))
+
+describe('the Dockerfile', () => {
+  test('has no fault and no questionable line', () => {
+    assert.deepEqual(validate(source), [])
+  })
+
+  test('runs as a user other than root, by number', () => {
+    assert.match(lastOf('USER'), /^[1-9]\d*:[1-9]\d*$/)
+    assert.match(final?.base ?? '', /:nonroot$/)
+  })
+
+  test('starts an init, and Node as its direct child, without a shell', () => {
+    assert.deepEqual(commandOf('ENTRYPOINT'), ['/sbin/tini', '--', '/nodejs/bin/node', '/app/dist/server.js'])
+    assert.deepEqual(valuesOf('CMD'), [])
+  })
+
+  test('checks with Node itself whether the gateway is ready', () => {
+    const [node, ...code] = commandOf('HEALTHCHECK')
+    assert.equal(node, '/nodejs/bin/node')
+    assert.match(code.join(), /\/readyz/)
+  })
+
+  test('writes to nothing but the volume', () => {
+    assert.deepEqual(valuesOf('VOLUME'), ['/data'])
+    assert.deepEqual(settings, {
+      NODE_ENV: 'production',
+      AUDIT_URL: 'sqlite:/data/audit.db',
+      SQLITE_TMPDIR: '/data',
+    })
+    const owned = valuesOf('COPY').filter((value) => value.includes('--chown'))
+    assert.deepEqual(owned, [`--from=build --chown=${lastOf('USER')} /app/data /data`])
+  })
+
+  test('takes nothing from elsewhere but base images and the locked packages, and runs none of their scripts', () => {
+    assert.deepEqual(
+      instructions.filter(({ name }) => name === 'ADD' || name === 'ARG'),
+      [],
+    )
+    for (const { value } of instructions.filter(({ value }) => value.startsWith('npm ci'))) {
+      assert.match(value, /--ignore-scripts/)
+    }
+    assert.doesNotMatch(source, /npm install|npx|curl|wget|:latest/)
+  })
+
+  test('holds no secret', () => {
+    const names = instructions.filter(({ name }) => name === 'ENV' || name === 'LABEL').map(({ value }) => value)
+    assert.doesNotMatch(names.join(), /SECRET|TOKEN|PASSWORD|API_KEY|ACCESS_KEY/)
+  })
+
+  test('names what package.json names', () => {
+    const { name, description, version, license } = JSON.parse(read('package.json'))
+    for (const [label, value] of Object.entries({ title: name, description, version, licenses: license })) {
+      assert.ok(lastOf('LABEL').includes(`org.opencontainers.image.${label}="${value}"`), label)
+    }
+    assert.ok(lastOf('LABEL').includes(`base.name="${final?.base}"`))
+  })
+
+  test('is given only what it needs', () => {
+    assert.deepEqual(
+      ignoreLines.filter((line) => /[*?[\\]/.test(line)),
+      ['*'],
+    )
+    for (const path of [
+      '.env',
+      '.git/config',
+      'data/audit.db',
+      'api-keys.json',
+      'node_modules/x',
+      'test/x',
+      'dist/x',
+    ]) {
+      assert.equal(isInContext(path), false, path)
+    }
+    for (const path of ['src/sandbox/server.ts', 'src/bin/demo.ts', 'src/bin/sandbox.ts']) {
+      assert.equal(isInContext(path), false, path)
+    }
+    for (const path of ['src/server.ts', 'src/bin/key.ts', 'package-lock.json'])
+      assert.equal(isInContext(path), true, path)
+  })
+})
+
+describe('what the Dockerfile builds', () => {
+  let folder = ''
+  const inImage = (path: string): string => join(folder, 'final', path)
+  const files = async (path: string) => (await readdir(inImage(path), { recursive: true })).sort()
+
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'gateway-image-'))
+    await followStages(folder, stages)
+  })
+  after(() => rm(folder, { recursive: true, force: true }))
+
+  test('holds neither the sandbox nor the demo nor a source', async () => {
+    const built = await files('app/dist')
+    assert.ok(built.includes('server.js') && built.includes('audit/sqlite-worker.js') && built.includes('bin/key.js'))
+    assert.deepEqual(
+      built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
+      [],
+    )
+    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'package.json'])
+  })
+
+  test('holds the packages of production and no other', async () => {
+    const { dependencies, devDependencies, optionalDependencies } = JSON.parse(read('package.json'))
+    const isThere = (name: string): boolean => existsSync(inImage(`app/node_modules/${name}`))
+    assert.deepEqual(
+      Object.keys(dependencies).filter((name) => !isThere(name)),
+      [],
+    )
+    assert.deepEqual(Object.keys({ ...devDependencies, ...optionalDependencies }).filter(isThere), [])
+    assert.equal(isThere('.bin/node'), false)
+  })
+
+  test('cancels a task, calls itself ready, and writes to nothing but its volume', async (t) => {
+    const { sandbox, auditPath, env } = await prepare(t, inImage('data'))
+    const untouched = await files('app')
+    const gateway = await startProcess(
+      t,
+      { ...settings, ...env },
+      { entry: inImage('app/dist/server.js'), cwd: inImage('app') },
+    )
+    const check = () =>
+      run(process.execPath, commandOf('HEALTHCHECK').slice(1), { env: { PORT: new URL(gateway.url).port } })
+
+    const { status } = await gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
+    await check()
+    gateway.kill('SIGTERM')
+    const { code, stderr } = await gateway.ended
+
+    assert.deepEqual([status, code, stderr, sandbox.violations], [202, 0, '', 0])
+    await assert.rejects(check, { code: 1 })
+    assert.ok(existsSync(auditPath))
+    assert.deepEqual(await files('app'), untouched)
+  })
+
+  test('makes keys', async () => {
+    const { stdout } = await run(process.execPath, [inImage('app/dist/bin/key.js'), 'ops'])
+    assert.match(stdout, /"name":"ops"/)
+  })
+})
