@@ -1,0 +1,260 @@
+import assert from 'node:assert/strict'
+import { globSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { test } from 'node:test'
+
+// The arrows between the rooms of src. A module is named by its path inside src, an import of ours likewise.
+
+interface Import {
+  readonly from: string
+  /** Types leave no trace at run time, so they bind less. */
+  readonly typeOnly: boolean
+}
+
+interface Module {
+  readonly path: string
+  readonly text: string
+  readonly imports: readonly Import[]
+}
+
+const SRC = join(import.meta.dirname, '../src')
+
+const STATEMENT =
+  /^(?:import|export)\b(?!\s*\()(?:(?<what>(?:(?!\bfrom\s*['"])[^'"])*)\bfrom)?\s*['"](?<from>[^'"]+)['"]/gm
+const LOADED = /\b(?:import|require)\s*\(\s*['"`](?<from>[^'"`]+)/g
+
+const isTypeOnly = (what: string): boolean => {
+  const names = /^\s*\{(?<names>[^}]*)\}\s*$/
+    .exec(what)
+    ?.groups?.names?.split(',')
+    .filter((name) => name.trim() !== '')
+  return /^\s*type\b/.test(what) || (names?.every((name) => /^\s*type\s/.test(name)) ?? false)
+}
+
+/** An import's path inside src, or what it is called where it is none of ours. */
+const resolve = (path: string, from: string): string => (from.startsWith('.') ? join(dirname(path), from) : from)
+
+const parseModule = (path: string, text: string): Module => {
+  const statements = [...text.matchAll(STATEMENT)].map(({ groups }) => ({
+    from: resolve(path, groups?.from ?? ''),
+    typeOnly: isTypeOnly(groups?.what ?? ''),
+  }))
+  const loaded = [...text.matchAll(LOADED)].map(({ groups }) => ({
+    from: resolve(path, groups?.from ?? ''),
+    typeOnly: false,
+  }))
+  return { path, text, imports: [...statements, ...loaded] }
+}
+
+const MODULES = globSync('**/*', { cwd: SRC, withFileTypes: true })
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name))
+  .map((file) => parseModule(file.slice(SRC.length + 1), readFileSync(file, 'utf8')))
+
+/** The folder that a module stands in; its own path where it stands at the top. */
+const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
+
+const LEAVES = ['errors.ts', 'secret.ts', 'deadline.ts', 'loopback.ts', 'subnets.ts'] as const
+const LOG = 'telemetry/log.ts'
+
+/** What each room may import of the others, besides leaves and itself. A room ends in a slash. */
+const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonly types?: readonly string[] }>> = {
+  ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
+  // The inline list of keys has the rules of the file's.
+  'config.ts': { any: ['callers/api-keys.ts'] },
+  'telemetry/': { any: [] },
+  'alibaba/': { any: [LOG] },
+  'audit/': { any: [LOG] },
+  'callers/': { any: [LOG] },
+  'tasks/': { any: [LOG], types: ['alibaba/client.ts', 'audit/trail.ts', 'callers/caller.ts'] },
+  // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
+  'http/': { any: ['tasks/', 'callers/', LOG, 'audit/trail.ts'] },
+  'sandbox/': { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
+  'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/'] },
+  'gateway.ts': {
+    any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
+    types: ['config.ts'],
+  },
+  'server.ts': { any: ['config.ts', 'gateway.ts', LOG] },
+  'bin/': { any: ['config.ts', 'gateway.ts', 'callers/', 'sandbox/'] },
+}
+
+/** Where each package may be imported. One that is not listed is imported nowhere. */
+const PACKAGES: Readonly<Record<string, readonly string[]>> = {
+  express: ['http/', 'app.ts'],
+  'express-rate-limit': ['http/'],
+  helmet: ['http/'],
+  got: ['alibaba/'],
+  pino: ['telemetry/'],
+  dotenv: ['server.ts'],
+  zod: [...LEAVES, 'config.ts', 'alibaba/', 'audit/', 'callers/', 'tasks/', 'http/'],
+}
+
+const isOurs = (from: string): boolean => from.endsWith('.ts')
+const isNode = (from: string): boolean => from.startsWith('node:')
+const reaches = (places: readonly string[], from: string): boolean =>
+  places.includes(from) || places.includes(roomOf(from))
+
+const breaksArrow = ({ path, imports }: Module): readonly string[] => {
+  const room = roomOf(path)
+  const { any, types = [] } = ARROWS[room] ?? { any: [] }
+  const free = [...LEAVES, room, ...any]
+  return imports
+    .filter(({ from, typeOnly }) => isOurs(from) && !reaches(typeOnly ? [...free, ...types] : free, from))
+    .map(({ from }) => from)
+}
+
+const breaksPackage = ({ path, imports }: Module): readonly string[] =>
+  imports
+    .map(({ from }) => from)
+    .filter((from) => !isOurs(from) && !isNode(from) && !PACKAGES[from]?.includes(roomOf(path)))
+
+const importsOf =
+  (isForbidden: (from: string) => boolean) =>
+  ({ imports }: Module): readonly string[] =>
+    imports.map(({ from }) => from).filter(isForbidden)
+
+const except =
+  (places: readonly string[], rule: Rule['breaches']): Rule['breaches'] =>
+  (module) =>
+    reaches(places, module.path) ? [] : rule(module)
+
+const PROCESS = /\bprocess\s*(?:\.\w|\?\.|\[)|=\s*process\b|\bglobalThis\b|['"](?:node:)?process['"]/g
+const ABSENT = /^(controllers?|services?|repositories|models?|utils?|helpers?|types?|middlewares?|common|lib|shared)\//
+
+interface Rule {
+  readonly breaches: (module: Module) => readonly string[]
+  /** Modules that break the rule, so that it is known to be able to fail: path and text. */
+  readonly broken: readonly (readonly [string, string])[]
+}
+
+const RULES: Readonly<Record<string, Rule>> = {
+  'every room imports what its arrows allow, and no other room': {
+    breaches: breaksArrow,
+    broken: [
+      ['errors.ts', "import { parseConfig } from './config.ts'"],
+      ['config.ts', "import type { Gateway } from './gateway.ts'"],
+      ['telemetry/log.ts', "import type { Caller } from '../callers/caller.ts'"],
+      ['alibaba/client.ts', "import { createTrail } from '../audit/trail.ts'"],
+      ['audit/trail.ts', "import type { Upstream } from '../alibaba/client.ts'"],
+      ['callers/policy.ts', "import {\n  a,\n  b,\n} from '../tasks/cancel.ts'"],
+      ['tasks/cancel.ts', "import { createTrail, type Trail } from '../audit/trail.ts'"],
+      ['tasks/cancel.ts', "import type { Sign } from '../alibaba/signing.ts'"],
+      ['http/me.ts', "import type { Upstream } from '../alibaba/client.ts'"],
+      ['http/me.ts', "export * from '../audit/sqlite.ts'"],
+      ['sandbox/server.ts', "import { createUpstream } from '../alibaba/client.ts'"],
+      ['sandbox/server.ts', "import '../telemetry/log.ts'"],
+      ['app.ts', "import { createTrail } from './audit/trail.ts'"],
+      ['gateway.ts', "import { parseConfig } from './config.ts'"],
+      ['server.ts', "import { createApp } from './app.ts'"],
+      ['bin/demo.ts', "import { createApp } from '../app.ts'"],
+      ['new.ts', "import { a } from './config.ts'"],
+      ['new/part.ts', "const a = await import('../config.ts')"],
+    ],
+  },
+  'the sandbox is imported by bin and itself alone': {
+    breaches: except(
+      ['bin/', 'sandbox/'],
+      importsOf((from) => from.startsWith('sandbox/')),
+    ),
+    broken: [['gateway.ts', "import type { Sandbox } from './sandbox/server.ts'"]],
+  },
+  'nobody imports an entry point': {
+    breaches: importsOf((from) => from === 'server.ts' || from.startsWith('bin/')),
+    broken: [
+      ['gateway.ts', "import './server.ts'"],
+      ['bin/demo.ts', "import { a } from './key.ts'"],
+    ],
+  },
+  'the whole Config is known to the gateway and to entry points alone': {
+    breaches: except(
+      ['gateway.ts', 'server.ts', 'bin/'],
+      importsOf((from) => from === 'config.ts'),
+    ),
+    broken: [
+      ['app.ts', "import type { Config } from './config.ts'"],
+      ['http/context.ts', "import type { Config } from '../config.ts'"],
+    ],
+  },
+  'every package stands where it belongs': {
+    breaches: breaksPackage,
+    broken: [
+      ['tasks/cancel.ts', "import type { Request } from 'express'"],
+      ['gateway.ts', "import express from 'express'"],
+      ['http/me.ts', "import got from 'got'"],
+      ['alibaba/client.ts', "import pino from 'pino'"],
+      ['config.ts', "import 'dotenv/config'"],
+      ['sandbox/server.ts', "import { z } from 'zod'"],
+      ['http/me.ts', "import _ from 'lodash'"],
+      ['http/me.ts', "import { isIP } from 'net'"],
+      ['callers/jwt.ts', "const { a } = require('jose')"],
+    ],
+  },
+  'a leaf imports nothing but node, zod and leaves': {
+    breaches: ({ path, imports }) =>
+      imports
+        .map(({ from }) => from)
+        .filter((from) => reaches(LEAVES, path) && !isNode(from) && from !== 'zod' && !reaches(LEAVES, from)),
+    broken: [
+      ['errors.ts', "import type { Log } from './telemetry/log.ts'"],
+      ['deadline.ts', "import express from 'express'"],
+    ],
+  },
+  'the process is touched by entry points alone': {
+    breaches: except(['server.ts', 'bin/'], ({ text }) => text.match(PROCESS) ?? []),
+    broken: [
+      ['config.ts', 'const port = process.env.PORT'],
+      ['gateway.ts', "process['exit'](1)"],
+      ['gateway.ts', 'const { env } = process'],
+      ['http/me.ts', "import { env } from 'node:process'"],
+      ['http/me.ts', 'globalThis.process.exit()'],
+    ],
+  },
+  'folders are one deep, none is a catch-all, and files are kebab-case nouns': {
+    breaches: ({ path }) => (/^([a-z]+\/)?[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(path) && !ABSENT.test(path) ? [] : [path]),
+    broken: [
+      ['http/routes/me.ts', ''],
+      ['utils/text.ts', ''],
+      ['http/clientIp.ts', ''],
+      ['http/me.js', ''],
+    ],
+  },
+  'no file does nothing but hand on what others export': {
+    breaches: ({ path, text }) => (/^(\s*export\s[^;'"]*from\s*'[^']+'\s*)+$/.test(text) ? [path] : []),
+    broken: [['http/index.ts', "export * from './me.ts'\nexport { a } from './query.ts'\n"]],
+  },
+}
+
+for (const [name, { breaches, broken }] of Object.entries(RULES)) {
+  test(name, () => {
+    const found = MODULES.flatMap((module) => breaches(module).map((what) => `${module.path}: ${what}`))
+    assert.deepEqual(found, [])
+  })
+
+  test(`it would be noticed if not: ${name}`, () => {
+    const unnoticed = broken.filter(([path, text]) => breaches(parseModule(path, text)).length === 0)
+    assert.deepEqual(unnoticed, [])
+  })
+}
+
+test('all modules are seen, with all that they import', () => {
+  assert.ok(MODULES.length > 30, String(MODULES.length))
+  for (const { path, text, imports } of MODULES) {
+    const statements = text.match(/^import\b|^export .*\bfrom '|\bimport\('/gm) ?? []
+    assert.ok(imports.length >= statements.length, path)
+  }
+})
+
+test('no module comes back to itself by what it imports at run time', () => {
+  const next = new Map(
+    MODULES.map(({ path, imports }) => [path, imports.filter((it) => !it.typeOnly).map((it) => it.from)]),
+  )
+  const reached = (start: string, seen = new Set<string>()): Set<string> => {
+    for (const from of next.get(start) ?? []) if (!seen.has(from)) reached(from, seen.add(from))
+    return seen
+  }
+  assert.deepEqual(
+    [...next.keys()].filter((path) => reached(path).has(path)),
+    [],
+  )
+})

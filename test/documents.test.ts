@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
+import { PROBLEMS } from '../src/http/problem.ts'
+
+const read = (name: string): string => {
+  const path = join(import.meta.dirname, '..', name)
+  assert.ok(existsSync(path), `${name} is missing`)
+  return readFileSync(path, 'utf8')
+}
+
+/** `NAME=example` lines, switched on or commented out. */
+const examples = (): readonly (readonly [string, string])[] =>
+  [...read('.env.example').matchAll(/^(?:# ?)?([A-Z][A-Z0-9_]*)=(.*)$/gm)].map(([, name = '', text = '']) => [
+    name,
+    text,
+  ])
+
+/** The cells of every table row of the README whose first cell begins with something in backticks of that shape. */
+const rows = (shape: RegExp): readonly (readonly string[])[] =>
+  read('README.md')
+    .split('\n')
+    .filter((line) => shape.test(line))
+    .map((line) => line.split(/(?<!\\)\|/).map((cell) => cell.trim()))
+    .map(([, ...cells]) => cells)
+
+const settingRows = () => rows(/^\| `[A-Z][A-Z0-9_]*`/)
+const problemRows = () => rows(/^\| `[a-z]+(-[a-z]+)*` \| \d{3}\b/)
+
+/** A dagger says that the setting can come as `NAME_FILE` too. */
+const namesIn = (cell: string): readonly string[] =>
+  [...cell.matchAll(/`([A-Z][A-Z0-9_]*)`( †)?/g)].flatMap(([, name = '', dagger]) =>
+    dagger === undefined ? [name] : [name, `${name}_FILE`],
+  )
+
+const parse = (env: Env) =>
+  parseConfig({ ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'x', API_KEYS, ...env }, () => '')
+const API_KEYS = JSON.stringify([{ name: 'a', sha256: '0'.repeat(64), scopes: [] }])
+
+test('.env.example names every setting that the gateway reads, once, and no other', () => {
+  assert.deepEqual(
+    examples()
+      .map(([name]) => name)
+      .sort(),
+    [...SETTING_NAMES].sort(),
+  )
+})
+
+test('every example in .env.example is one that the gateway accepts', () => {
+  const plain = examples().filter(([name]) => !/^(ALIBABA_CLOUD|API_KEYS)/.test(name))
+  assert.notEqual(plain.length, 0)
+  assert.doesNotThrow(() => parse(Object.fromEntries(plain)))
+})
+
+test('the README lists every setting that the gateway reads, once, and no other', () => {
+  assert.deepEqual(
+    settingRows()
+      .flatMap(([names = '']) => namesIn(names))
+      .sort(),
+    [...SETTING_NAMES].sort(),
+  )
+})
+
+test('the README says what its dagger means', () => {
+  assert.match(read('README.md').replace(/^\|.*$/gm, ''), /†[^\n]*_FILE|_FILE[^\n]*†/)
+})
+
+test('the defaults in the README are those of the gateway', () => {
+  const defaults = settingRows().flatMap(([names = '', values = '']) => {
+    const texts = values.split(', ').map((text) => text.replaceAll('`', ''))
+    return namesIn(names).map((name, index) => [name, texts[index] ?? ''] as const)
+  })
+  const told = defaults.filter(([, text]) => !/^(–|empty|all interfaces|)$/.test(text))
+  assert.ok(told.length >= 10, 'the table has a column of defaults')
+  for (const [name, text] of told) assert.deepEqual(parse({ [name]: text }), parse({}), `${name}=${text}`)
+})
+
+test('the README lists every problem, once, and no other', () => {
+  const codes = problemRows().map(([code = '']) => code.replaceAll('`', ''))
+  assert.deepEqual(codes.sort(), Object.keys(PROBLEMS).sort())
+})
+
+test('the README tells the status of each problem, and whether trying again helps', () => {
+  const told = problemRows().map(([code = '', status, retryable]) => [code.replaceAll('`', ''), status, retryable])
+  const meant = Object.entries(PROBLEMS).map(([code, it]) => [code, String(it.status), it.retryable ? 'yes' : 'no'])
+  assert.deepEqual(told.sort(), meant.sort())
+})
+
+for (const [code, { en, zh }] of Object.entries(PROBLEMS)) {
+  test(`the problem ${code} has a title and a detail in both languages`, () => {
+    for (const text of [en.title, en.detail]) {
+      assert.match(text, /^[A-Z].*\w.*$/)
+      assert.doesNotMatch(text, /[\p{Script=Han}，。：；（）]/u)
+    }
+    for (const text of [zh.title, zh.detail]) {
+      assert.match(text, /\p{Script=Han}/u)
+      assert.doesNotMatch(text, /\p{Script=Han}\s*[,.:;?!()]|[,.:;?!()]\s*\p{Script=Han}/u)
+    }
+    assert.match(zh.detail, /。$/)
+  })
+}

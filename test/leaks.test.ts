@@ -1,0 +1,238 @@
+import assert from 'node:assert/strict'
+import { readdir, readFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { dirname, join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { inspect } from 'node:util'
+import { sha256 } from '../src/callers/api-keys.ts'
+import { type Env, parseConfig } from '../src/config.ts'
+import type { FaultReply } from '../src/sandbox/server.ts'
+import { closedPort, type Gate, listenOn, startGate, startWatched } from './helpers/between.ts'
+import { baseEnv, CANARIES, type Started } from './helpers/gateway.ts'
+import { sendBytes } from './helpers/raw.ts'
+
+// Everything that can go wrong goes wrong here, and then everything that left the gateway is searched for what must not.
+
+const { securityToken, operatorKey, readerKey, auditorKey } = CANARIES
+
+const STS: Env = { ALIBABA_CLOUD_SECURITY_TOKEN: securityToken, UPSTREAM_MAX_ATTEMPTS: '2' }
+
+const ECHO = `Specified signature is not matched. server string to sign is:POST&%2F&AccessKeyId%3D${CANARIES.accessKeyId}`
+
+const coded = (status: number, code: string): FaultReply => ({ status, code, message: ECHO })
+
+const FAULTS: readonly FaultReply[] = [
+  'reset',
+  'truncate',
+  'not-json',
+  'huge',
+  'redirect',
+  'no-request-id',
+  'envelope',
+  'slow',
+  coded(400, 'SignatureDoesNotMatch'),
+  coded(400, 'IncompleteSignature'),
+  coded(400, `server string to sign is:POST&${CANARIES.accessKeyId}`),
+  coded(403, 'InvalidSecurityToken.Expired'),
+  coded(400, 'SignatureNonceUsed'),
+  coded(403, 'Forbidden.RAM'),
+  coded(400, 'MissingTaskNo'),
+  coded(400, 'TaskNotExist'),
+  coded(400, 'NeverHeardOf'),
+  coded(404, 'NoSuchVersion'),
+  coded(500, 'InternalError'),
+  coded(200, 'NeverHeardOf'),
+]
+
+const request = (start: string, ...lines: readonly string[]): string =>
+  [`${start} HTTP/1.1`, 'Host: a', 'Connection: close', ...lines, '', ''].join('\r\n')
+
+const cancel = (taskNo: string, key: string = operatorKey): string =>
+  request(`DELETE /tasks/${taskNo}`, `X-API-Key: ${key}`)
+
+/** Requests that are refused, each with a secret where it does not belong. */
+const REFUSED: readonly string[] = [
+  cancel('x', readerKey),
+  cancel('x', `${operatorKey}x`),
+  request('DELETE /tasks/x', `X-API-Key: ${operatorKey}`, `X-API-Key: ${operatorKey}`),
+  request('DELETE /tasks/x', `Authorization: Bearer ${operatorKey}`),
+  request('DELETE /tasks/x', `Cookie: __Host-session=${operatorKey}`),
+  request(`DELETE /tasks/x.${operatorKey}`),
+  request(`DELETE /tasks/x?lang=${operatorKey}`, `X-API-Key: ${operatorKey}`),
+  request(`PUT /tasks/x?key=${operatorKey}`),
+  request(`GET /nowhere/${operatorKey}`),
+  request(`GET /cancellations?taskNo=${operatorKey}&limit=${operatorKey}`, `X-API-Key: ${auditorKey}`),
+  request(`GET /cancellations/${operatorKey}`, `X-API-Key: ${operatorKey}`),
+  request('GET /livez', `Expect: ${operatorKey}`),
+  request('GET /livez', `X-Request-Id: ${operatorKey} ${operatorKey}`),
+  `BREW /${operatorKey} HTCPCP/1.0\r\nX-API-Key: ${operatorKey}\r\n\r\n`,
+  `GET /${operatorKey} HTTP/1.1\r\nHost: a\r\nX-API-Key: ${operatorKey.padEnd(20_000, 'x')}\r\n\r\n`,
+  `GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 9000\r\n\r\n${operatorKey.padEnd(9000, 'x')}`,
+]
+
+/** Everything that left: answers, log lines, and the bytes of the record, with side files while they are there. */
+interface Haul {
+  readonly answers: readonly string[]
+  readonly log: string
+  readonly record: string
+}
+
+const drive = async (started: Started): Promise<Haul> => {
+  const { url, upstream, logLines, auditPath, stop } = started
+  const answers: string[] = []
+  const ask = async (bytes: string): Promise<void> => void answers.push(await sendBytes(url, bytes))
+  await ask(cancel(upstream.addTask()))
+  for (const reply of FAULTS) {
+    for (const effect of [false, true]) {
+      upstream.fault('CancelTask', { reply, effect })
+      await ask(cancel(upstream.addTask()))
+      upstream.clearFaults()
+    }
+  }
+  for (const bytes of REFUSED) await ask(bytes)
+  await ask(request('GET /cancellations?limit=200', `X-API-Key: ${auditorKey}`))
+  await ask(request('GET /me', `X-API-Key: ${operatorKey}`))
+  const open = await readAll(auditPath)
+  await stop()
+  return { answers, log: logLines.join(''), record: open + (await readAll(auditPath)) }
+}
+
+const readAll = async (path: string): Promise<string> => {
+  const folder = dirname(path)
+  const names = await readdir(folder)
+  const files = await Promise.all(names.map((name) => readFile(join(folder, name), 'latin1')))
+  return files.join('')
+}
+
+const spellings = (secret: string): readonly string[] => [
+  secret,
+  encodeURIComponent(secret),
+  Buffer.from(secret).toString('base64').replace(/=+$/, ''),
+  Buffer.from(secret).toString('hex'),
+]
+
+/** What was signed, as it went over the wire: signatures and nonces of every attempt. */
+const signedParts = (gate: Gate, { upstream }: Started): readonly string[] => {
+  const signatures = [...gate.bytes.matchAll(/Signature=([A-Za-z0-9%+/=]{20,})/g)].map(([, value = '']) => value)
+  const nonces = upstream.calls.map(({ nonce }) => nonce)
+  return [...signatures, ...signatures.map(decodeURIComponent), ...nonces]
+}
+
+const API_KEY_HASHES = [operatorKey, readerKey, auditorKey].map((key) => sha256(key).toString('hex'))
+
+const PATTERNS = [
+  /Signature=/i,
+  /string to sign/i,
+  /AccessKeyId=/i,
+  /x-acs-/i,
+  // got's own words.
+  /Timeout awaiting|RequestError|ReadError|TimeoutError|HTTPError|Response code|node_modules\/got/,
+  /(read|connect) E[A-Z]{3,}/,
+] as const
+
+const leaksIn = (text: string, needles: readonly string[]): readonly string[] => [
+  ...needles.filter((needle) => text.includes(needle)),
+  ...PATTERNS.flatMap((pattern) => pattern.exec(text)?.[0] ?? []),
+]
+
+const assertClean = (haul: Haul, needles: readonly string[]): void => {
+  const found = [...haul.answers, haul.log, haul.record].map((text) => leaksIn(text, needles))
+  assert.deepEqual(found.flat(), [])
+}
+
+const SECRETS = [...Object.values(CANARIES).flatMap(spellings), ...API_KEY_HASHES]
+
+/** A gateway whose bytes to the upstream are seen. */
+const startSeen = async (t: TestContext, env: Env) => {
+  let gate: Gate | undefined
+  const started = await startWatched(t, {
+    env: { ...STS, ...env },
+    sandbox: { securityToken },
+    between: async (_t, upstream) => {
+      gate = await startGate(t, upstream.url)
+      gate.open()
+      return `http://127.0.0.1:${gate.port}`
+    },
+  })
+  assert.ok(gate)
+  return { started, gate }
+}
+
+for (const signature of ['rpc-v1', 'acs3'] as const) {
+  test(`whatever goes wrong, nothing secret leaves, signed by ${signature}`, async (t) => {
+    const { started, gate } = await startSeen(t, { UPSTREAM_SIGNATURE: signature })
+    const haul = await drive(started)
+    const parts = signedParts(gate, started)
+    assert.ok(parts.length >= 3 * started.upstream.calls.length - 5 && gate.bytes.includes(securityToken))
+    assertClean(haul, [...SECRETS, ...parts])
+  })
+
+  test(`a real mismatch of signatures tells nobody what was signed by ${signature}`, async (t) => {
+    const wrong = 'canary-of-a-wrong-secret'
+    const { started, gate } = await startSeen(t, {
+      UPSTREAM_SIGNATURE: signature,
+      ALIBABA_CLOUD_ACCESS_KEY_SECRET: wrong,
+    })
+    const haul = await drive(started)
+    assert.equal(started.upstream.calls[0]?.code, 'SignatureDoesNotMatch')
+    assertClean(haul, [...SECRETS, ...spellings(wrong), ...signedParts(gate, started)])
+  })
+
+  test(`an upstream that never answers learns more than the caller does, signed by ${signature}`, async (t) => {
+    const { started, gate } = await startSeen(t, { UPSTREAM_SIGNATURE: signature, UPSTREAM_TIMEOUT_MS: '300' })
+    started.upstream.fault('CancelTask', { reply: 'stall' })
+    const answers = [await sendBytes(started.url, cancel('x'))]
+    assert.match(answers[0] ?? '', /outcome-unknown/)
+    const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }
+    assertClean(haul, [...SECRETS, ...signedParts(gate, started)])
+  })
+}
+
+const UNREACHABLE: readonly (readonly [string, (t: TestContext) => Promise<string>])[] = [
+  ['refuses', async () => `http://127.0.0.1:${await closedPort()}`],
+  ['has no name', async () => `https://${'a'.repeat(64)}.invalid`],
+  [
+    'breaks the handshake off',
+    async (t) =>
+      `https://127.0.0.1:${await listenOn(
+        t,
+        createServer((s) => s.destroy()),
+      )}`,
+  ],
+]
+
+for (const [what, between] of UNREACHABLE) {
+  test(`an upstream that ${what} makes nothing secret leave`, async (t) => {
+    const started = await startWatched(t, { env: STS, between })
+    const answers = [await sendBytes(started.url, cancel('x'))]
+    assert.match(answers[0] ?? '', /upstream-unavailable/)
+    const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }
+    assertClean(haul, SECRETS)
+  })
+}
+
+test('the search finds what it is made for', () => {
+  const texts = ['Signature=x', 'server string to sign is', `x ${operatorKey} y`, 'connect ECONNREFUSED', 'clean']
+  assert.deepEqual(
+    texts.map((text) => leaksIn(text, SECRETS).length > 0),
+    [true, true, true, true, false],
+  )
+})
+
+test('settings show nothing secret, however they are looked at', () => {
+  const config = parseConfig({ ...baseEnv('http://127.0.0.1:1', 'audit.db'), ...STS }, () => '')
+  const views = [
+    inspect(config, { depth: Number.POSITIVE_INFINITY, showHidden: true }),
+    JSON.stringify(config),
+    String(Object.values(config.keys)),
+    `${config.keys.accessKeyId}${config.keys.accessKeySecret}${config.keys.securityToken}`,
+  ]
+  for (const view of views)
+    assert.deepEqual(
+      Object.values(CANARIES)
+        .flatMap(spellings)
+        .filter((s) => view.includes(s)),
+      [],
+    )
+  assert.equal(config.keys.securityToken?.reveal(), securityToken)
+})
