@@ -159,7 +159,8 @@ export const SETTING_NAMES: readonly string[] = [
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
 const UNSUPPORTED = [
-  /^(JWT|OIDC|SESSION)_\w+$/,
+  /^JWT_(ISSUER|AUDIENCE|JWKS_URL|ALGORITHMS)$/,
+  /^(OIDC_(ISSUER|CLIENT_ID|CLIENT_SECRET(_FILE)?)|SESSION_(SECRET(_FILE)?|IDLE_MS|MAX_MS))$/,
   /^(GRANTS_FILE|(SCOPE|DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT|CORS_ORIGINS)$/,
   /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
   /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
@@ -287,7 +288,8 @@ const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
 /** Rules over several settings, each checked where all of its settings are sound: a stand-in proves nothing. */
 const checkTogether = ({ read, fault, sound }: Reader, config: Config): void => {
   const { upstream, requestTimeoutMs, shutdown, allowAnonymous } = config
-  const rules: readonly (readonly [readonly string[], boolean, string])[] = [
+  // The first name is at fault where the rule is broken.
+  const rules: readonly (readonly [readonly [string, ...string[]], boolean, string])[] = [
     [
       ['UPSTREAM_URL', 'UPSTREAM_ALLOW_HTTP'],
       isSafeUpstream(upstream.url, read('UPSTREAM_ALLOW_HTTP')),
@@ -314,7 +316,7 @@ const checkTogether = ({ read, fault, sound }: Reader, config: Config): void => 
       'or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true',
     ],
   ]
-  for (const [names, holds, rule] of rules) if (!holds && sound(...names)) fault(names[0] ?? '', rule)
+  for (const [names, holds, rule] of rules) if (!holds && sound(...names)) fault(names[0], rule)
 }
 
 const isSafeUpstream = (url: URL, allowHttp: boolean): boolean =>

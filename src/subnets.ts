@@ -44,4 +44,4 @@ const parseSubnet = (text: string): { address: string; prefix: number; family: F
 
 /** However it is spelled. */
 const isMapped = (address: string): boolean =>
-  new SocketAddress({ address, family: 'ipv6' }).address.startsWith('::ffff:')
+  /^::ffff:\d+\.\d+\.\d+\.\d+$/.test(new SocketAddress({ address, family: 'ipv6' }).address)

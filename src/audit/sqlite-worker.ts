@@ -142,9 +142,17 @@ const createWrite = (port: MessagePort, db: DatabaseSync): Handle => {
     for (const outcome of request.outcomes) insertOutcome.run(row(outcome))
   }
 
-  const commit = (batch: readonly WorkerMessage[]): boolean => {
+  const begin = (): boolean => {
     try {
       db.exec('BEGIN IMMEDIATE')
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  const commit = (batch: readonly WorkerMessage[]): boolean => {
+    try {
       for (const { request } of batch) write(request)
       db.exec('COMMIT')
       return true
@@ -155,9 +163,10 @@ const createWrite = (port: MessagePort, db: DatabaseSync): Handle => {
   }
 
   return (messages) => {
-    const shared = commit(messages)
+    const begun = begin()
+    const shared = begun && commit(messages)
     for (const message of messages) {
-      if (shared || (messages.length > 1 && commit([message]))) done(port, message, undefined)
+      if (shared || (begun && messages.length > 1 && begin() && commit([message]))) done(port, message, undefined)
       else failed(port, message)
     }
   }

@@ -52,7 +52,9 @@ export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
       await writer.ask({ op: 'probe' })
     },
     close: async () => {
-      await (await reader)?.close()
+      // The reader first: only the last one to close can fold the log into the file, and only a writer may.
+      const read = await reader?.catch(() => undefined)
+      await read?.close()
       await writer.close()
     },
   }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
-import type { Log } from '../telemetry/log.ts'
+import { describeError, type Log } from '../telemetry/log.ts'
 
 /**
  * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.
@@ -23,7 +23,7 @@ export interface Intent {
   readonly userAgent: string | null
   readonly requestedAtMs: number
   readonly gatewayRequestId: string
-  /** The process that answers for it, and until when: nobody else may touch it before. */
+  /** The process that answers for it, and until when. On a record that several share, nobody else may judge it before. */
   readonly instanceId: string
   readonly deadlineAtMs: number
 }
@@ -136,6 +136,11 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     return tracked
   }
 
+  /** What is tracked can begin more: an intent that comes late brings an outcome. */
+  const allWritten = async (): Promise<void> => {
+    while (unwritten.size > 0) await Promise.all(unwritten)
+  }
+
   const finish = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
     const { cancellationId } = outcome
     const written = track(
@@ -176,25 +181,25 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     },
 
     finish,
-    find: (id) => readInTime(store.find(id)),
-    list: (filter) => readInTime(store.list(filter)),
+    find: (id) => readInTime(store.find(id), log),
+    list: (filter) => readInTime(store.list(filter), log),
     isWritable: () => by(deadlineIn(PROBE_MS), succeeds(store.probe()), false),
 
     close: async (deadline) => {
-      await by(deadline, Promise.all(unwritten), undefined)
+      await by(deadline, allWritten(), undefined)
       closing.abort()
-      await by(deadlineIn(CLOSE_MS), Promise.all(unwritten), undefined)
+      await by(deadlineIn(CLOSE_MS), allWritten(), undefined)
       await by(deadlineIn(CLOSE_MS), store.close(), undefined)
     },
   }
 }
 
-const readInTime = async <T>(reading: Promise<T>): Promise<T> => {
-  const answer = await by(
-    deadlineIn(READ_MS),
-    reading.then((value) => ({ value })).catch(() => null),
-    null,
-  )
+const readInTime = async <T>(reading: Promise<T>, log: Log): Promise<T> => {
+  const failed = (error: unknown): null => {
+    log.error('the record could not be read', describeError(error))
+    return null
+  }
+  const answer = await by(deadlineIn(READ_MS), reading.then((value) => ({ value })).catch(failed), null)
   if (answer === null) throw new GatewayError('audit-unavailable')
   return answer.value
 }

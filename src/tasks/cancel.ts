@@ -73,7 +73,13 @@ const BUG: UpstreamFailure = { ...OUT_OF_TIME, code: 'internal' }
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, trail, log, instanceId, now = Date.now } = options
   const flights = new Map<string, Flight>()
-  const underWay = new Set<Promise<Cancelled>>()
+  const underWay = new Set<Promise<unknown>>()
+
+  const track = <T>(running: Promise<T>): Promise<T> => {
+    const tracked = running.finally(() => underWay.delete(tracked))
+    underWay.add(tracked)
+    return tracked
+  }
 
   const intentOf = (request: CancelRequest): Intent => ({
     id: randomUUID(),
@@ -122,19 +128,24 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   }
 
   /**
-   * Waits in a flight. Whoever goes away leaves it, and the last to leave gives up what was not sent yet: that lands
-   * before any other event, so nobody joins it any more.
+   * Waits in a flight until it lands or the time is up. Whoever goes away or runs out of time leaves it, and the last to
+   * leave gives up what was not sent yet: that lands before any other event, so nobody joins it any more.
    */
-  const ride = async (flight: Flight, signal: AbortSignal): Promise<UpstreamResult> => {
+  const ride = async (flight: Flight, { signal, deadline }: CancelRequest): Promise<UpstreamResult> => {
+    let isAboard = true
     const leave = (): void => {
-      flight.waiting -= 1
+      if (isAboard) flight.waiting -= 1
+      isAboard = false
       if (flight.waiting === 0) flight.abandon()
     }
     flight.waiting += 1
     flight.take()
     if (signal.aborted) leave()
     signal.addEventListener('abort', leave, { once: true })
-    return await flight.result.finally(() => signal.removeEventListener('abort', leave))
+    return await by(deadline, flight.result, OUT_OF_TIME).finally(() => {
+      signal.removeEventListener('abort', leave)
+      leave()
+    })
   }
 
   const conclude = async (intent: Intent, result: UpstreamResult, deadline: Deadline): Promise<void> => {
@@ -149,20 +160,16 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const intent = intentOf(request)
     await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
     const key = flightKey(request)
-    const landing = ride(flights.get(key) ?? takeOff(key, request, clientIp), request.signal)
-    // Whose flight began later than this request may still be waiting for it when this request's time is up.
-    const result = await by(request.deadline, landing, OUT_OF_TIME)
-    if (result === OUT_OF_TIME) void landing.then((late) => conclude(intent, late, request.deadline))
+    const flight = flights.get(key) ?? takeOff(key, request, clientIp)
+    const result = await ride(flight, request)
+    // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
+    if (result === OUT_OF_TIME) track(flight.result.then((late) => conclude(intent, late, request.deadline)))
     await conclude(intent, result, request.deadline)
     if (!result.ok) throw failureOf(intent.id, result)
     return { cancellationId: intent.id, requestId: result.requestId, cancelStatus: 'accepted' }
   }
 
-  const cancel: Cancellations['cancel'] = (request) => {
-    const running = run(request).finally(() => underWay.delete(running))
-    underWay.add(running)
-    return running
-  }
+  const cancel: Cancellations['cancel'] = (request) => track(run(request))
 
   const refuse: Cancellations['refuse'] = async (request) => {
     const intent = intentOf(request)
@@ -175,7 +182,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     cancel,
     refuse,
     idle: async () => {
-      await Promise.allSettled(underWay)
+      while (underWay.size > 0) await Promise.allSettled(underWay)
     },
   }
 }
