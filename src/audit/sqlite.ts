@@ -18,7 +18,7 @@ const REASONS = {
 } as const
 
 /**
- * Opens the record on one SQLite file, in a thread of its own, and recovers what a crash left pending.
+ * Opens the record on one SQLite file, in threads of its own, and recovers what a crash left pending.
  * @throws ConfigError where another process holds the file, or it can't be used
  */
 export const openSqliteStore = async (path: string): Promise<SqliteStore> => {

@@ -1,0 +1,126 @@
+import { DatabaseSync, type SQLInputValue } from 'node:sqlite'
+import type { Intent, OutcomeEvent } from './trail.ts'
+
+/** Something to be committed; a probe is no event, and only shows that committing works. */
+export type Write =
+  | { readonly op: 'append'; readonly intents: readonly Intent[]; readonly outcomes: readonly OutcomeEvent[] }
+  | { readonly op: 'probe' }
+
+export interface SqliteWriter {
+  /** How many intents had no outcome; they are `unknown` now. */
+  readonly recovered: number
+  /** Tells for each whether it is durable. */
+  commit(batch: readonly Write[]): readonly boolean[]
+  close(): void
+}
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS intents (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    task_no TEXT NOT NULL,
+    via TEXT NOT NULL,
+    issuer TEXT,
+    caller TEXT NOT NULL,
+    client_ip TEXT,
+    peer_ip TEXT,
+    user_agent TEXT,
+    requested_at INTEGER NOT NULL,
+    gateway_request_id TEXT NOT NULL,
+    instance_id TEXT NOT NULL,
+    deadline_at INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS outcomes (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    cancellation_id TEXT NOT NULL REFERENCES intents (id),
+    outcome TEXT NOT NULL,
+    attempts INTEGER,
+    request_id TEXT,
+    upstream_code TEXT,
+    finished_at INTEGER NOT NULL,
+    settled_by TEXT
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY CHECK (id = 0), at INTEGER NOT NULL) STRICT;
+  CREATE INDEX IF NOT EXISTS intents_by_task ON intents (task_no);
+  CREATE INDEX IF NOT EXISTS intents_by_caller ON intents (caller);
+  CREATE INDEX IF NOT EXISTS intents_by_time ON intents (requested_at);
+  CREATE INDEX IF NOT EXISTS outcomes_by_cancellation ON outcomes (cancellation_id);
+  CREATE TRIGGER IF NOT EXISTS intents_are_final BEFORE UPDATE ON intents
+    BEGIN SELECT RAISE(ABORT, 'events are never updated'); END;
+  CREATE TRIGGER IF NOT EXISTS outcomes_are_final BEFORE UPDATE ON outcomes
+    BEGIN SELECT RAISE(ABORT, 'events are never updated'); END;
+`
+
+const RECOVER = `
+  INSERT INTO outcomes (cancellation_id, outcome, finished_at)
+  SELECT id, 'unknown', ? FROM intents WHERE id NOT IN (SELECT cancellation_id FROM outcomes)
+`
+
+const INSERT_INTENT = `
+  INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
+    gateway_request_id, instance_id, deadline_at)
+  VALUES (:id, :taskNo, :via, :issuer, :caller, :clientIp, :peerIp, :userAgent, :requestedAtMs,
+    :gatewayRequestId, :instanceId, :deadlineAtMs)
+`
+
+const INSERT_OUTCOME = `
+  INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
+  VALUES (:cancellationId, :outcome, :attempts, :requestId, :upstreamCode, :finishedAtMs, :settledBy)
+`
+
+/** How long the lock of another program, such as a backup, is waited for. */
+export const BUSY_MS = 1000
+
+/** Opens the database for writing. Whoever does must know that nobody else writes: what is pending is taken for lost. */
+export const openSqliteWriter = (path: string, nowMs: number): SqliteWriter => {
+  const db = new DatabaseSync(path, { timeout: BUSY_MS })
+  db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+  db.exec(SCHEMA)
+  const recovered = Number(db.prepare(RECOVER).run(nowMs).changes)
+  const write = createWrite(db)
+
+  const begin = (): boolean => {
+    try {
+      db.exec('BEGIN IMMEDIATE')
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  const finish = (batch: readonly Write[]): boolean => {
+    try {
+      for (const each of batch) write(each)
+      db.exec('COMMIT')
+      return true
+    } catch {
+      if (db.isTransaction) db.exec('ROLLBACK')
+      return false
+    }
+  }
+
+  return {
+    recovered,
+    commit: (batch) => {
+      // A lock that others hold is waited for once; what spoils a commit spoils it for itself alone.
+      if (!begin()) return batch.map(() => false)
+      if (finish(batch)) return batch.map(() => true)
+      return batch.map((each) => batch.length > 1 && begin() && finish([each]))
+    },
+    close: () => db.close(),
+  }
+}
+
+const createWrite = (db: DatabaseSync): ((write: Write) => void) => {
+  const insertIntent = db.prepare(INSERT_INTENT)
+  const insertOutcome = db.prepare(INSERT_OUTCOME)
+  const insertProbe = db.prepare('INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)')
+  const row = (event: Intent | OutcomeEvent): Record<string, SQLInputValue> => ({ ...event })
+  return (write) => {
+    if (write.op === 'probe') insertProbe.run(Date.now())
+    else {
+      for (const intent of write.intents) insertIntent.run(row(intent))
+      for (const outcome of write.outcomes) insertOutcome.run(row(outcome))
+    }
+  }
+}
