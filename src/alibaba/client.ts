@@ -53,7 +53,6 @@ export interface UpstreamOptions {
   readonly keys: () => PlainKeys
   readonly log: Log
   readonly ca?: string | undefined
-  readonly idleMs?: number | undefined
   readonly now?: () => number
   readonly random?: () => number
 }
@@ -76,7 +75,7 @@ export const backoffMs = (attempt: number, random: () => number): number =>
 export const createUpstream = (options: UpstreamOptions): Upstream => {
   const { url, log, maxAttempts, now = Date.now, random = Math.random } = options
   const sign = SIGNERS[options.signature]
-  const exchange = createExchange({ origin: url, ca: options.ca, ...(options.idleMs && { idleMs: options.idleMs }) })
+  const exchange = createExchange({ origin: url, ca: options.ca })
   let clockSkewMs = 0
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
@@ -93,6 +92,12 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     return 0
   }
 
+  /** A correction that did not help was none. */
+  const forgetClock = (): null => {
+    clockSkewMs = 0
+    return null
+  }
+
   const judge = (exchanged: Exchanged, attempt: number, corrected: boolean): UpstreamSuccess | Ending => {
     if (exchanged.kind === 'too-large') return ending('bad-response')
     if (exchanged.kind === 'lost') {
@@ -102,7 +107,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     if (reading.ok) return { ...reading, attempts: attempt }
     const failed = ending(reading.failure, reading.upstreamCode, reading.requestId)
     if (reading.failure === 'clock') {
-      return { ...failed, retryInMs: corrected ? null : correctClock(exchanged.date) }
+      return { ...failed, retryInMs: corrected ? forgetClock() : correctClock(exchanged.date) }
     }
     if (reading.failure !== 'throttled') return failed
     const waitMs = (exchanged.answer.retryAfterMs ?? 0) + backoffMs(attempt, random)
@@ -117,6 +122,9 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       const timeoutMs = Math.min(options.timeoutMs, budget.remainingMs())
       if (timeoutMs <= 0 || limits.signal.aborted) return failure(last, attempt - 1)
       const exchanged = await send(action, params, limits, timeoutMs)
+      // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
+      const withdrawn = exchanged.kind === 'lost' && !exchanged.sent && limits.signal.aborted
+      if (withdrawn) return failure(last, attempt - 1)
       const judged = judge(exchanged, attempt, corrected)
       if ('ok' in judged) return judged
       report(log, { action, attempt, exchanged, judged })

@@ -1,7 +1,7 @@
 import { type ClientRequest, Agent as HttpAgent } from 'node:http'
 import { Agent as HttpsAgent } from 'node:https'
 import type { Socket } from 'node:net'
-import got from 'got'
+import got, { type Request } from 'got'
 import type { UpstreamAnswer } from './failures.ts'
 import type { SignedRequest } from './signing.ts'
 
@@ -86,24 +86,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       })
       // Node hands the socket of a 101 over to whoever listens, and forgets it: nobody here speaks another protocol.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
-      const chunks: Buffer[] = []
-      let bytes = 0
-      stream.on('data', (chunk: Buffer) => {
-        bytes += chunk.length
-        chunks.push(chunk)
-        if (bytes <= maxAnswerBytes) return
-        end({ kind: 'too-large' })
-        stream.destroy()
-      })
-      stream.on('end', () => {
-        const { statusCode = 0, headers = {} } = stream.response ?? {}
-        const answer = {
-          status: statusCode,
-          retryAfterMs: milliseconds(headers['x-acs-retry-after']),
-          body: Buffer.concat(chunks).toString('utf8'),
-        }
-        end({ kind: 'answer', answer, date: dateOf(headers.date) })
-      })
+      readAnswer(stream, maxAnswerBytes, end)
       stream.on('close', () => lose('closed'))
     })
 
@@ -114,6 +97,28 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       https.destroy()
     },
   }
+}
+
+/** Collects the answer, and gives it up where it grows too large: got has no limit of its own. */
+const readAnswer = (stream: Request, maxBytes: number, end: (exchanged: Exchanged) => void): void => {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  stream.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    chunks.push(chunk)
+    if (bytes <= maxBytes) return
+    end({ kind: 'too-large' })
+    stream.destroy()
+  })
+  stream.on('end', () => {
+    const { statusCode = 0, headers = {} } = stream.response ?? {}
+    const answer = {
+      status: statusCode,
+      retryAfterMs: milliseconds(headers['x-acs-retry-after']),
+      body: Buffer.concat(chunks).toString('utf8'),
+    }
+    end({ kind: 'answer', answer, date: dateOf(headers.date) })
+  })
 }
 
 /** Calls back at the moment from which on the request may be on its way: Node writes once the socket is connected and secured. */
@@ -131,7 +136,8 @@ const whenSent = (request: ClientRequest, mark: () => void): void => {
 const milliseconds = (header: string | string[] | undefined): number | null =>
   typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) : null
 
+/** A date as HTTP spells it (RFC 9110, 5.6.7); anything else that JavaScript would take for a date is none. */
 const dateOf = (header: string | undefined): Date | null => {
-  const at = Date.parse(header ?? '')
-  return Number.isNaN(at) ? null : new Date(at)
+  const at = new Date(header ?? '')
+  return !Number.isNaN(at.getTime()) && at.toUTCString() === header ? at : null
 }

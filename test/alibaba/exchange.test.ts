@@ -8,9 +8,10 @@ import { type Budget, createExchange, type Exchanged, type ExchangeOptions } fro
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
 import type { Sandbox } from '../../src/sandbox/server.ts'
-import { closedPort, listenOn, startGate } from '../helpers/between.ts'
+import { startGate } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
-import { KEYS, startSandbox } from '../helpers/signed-call.ts'
+import { closedPort, listenOn } from '../helpers/ports.ts'
+import { KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 const never = new AbortController().signal
 
@@ -39,7 +40,7 @@ const startServer = async (t: TestContext, answer: (res: ServerResponse) => void
 
 for (const sign of [signRpcV1, signAcs3]) {
   test(`an answer to ${sign.name} comes back with status, body and date`, async (t) => {
-    const sandbox = await startSandbox(t)
+    const sandbox = await startKeyedSandbox(t)
     const { send } = openExchange(t, sandbox.url)
     const exchanged = await send(sandbox.addTask(), {}, sign)
     assert.equal(exchanged.kind, 'answer')
@@ -57,13 +58,15 @@ const LOSSES = [
 
 for (const [reply, reason] of LOSSES) {
   test(`a call that ends in a ${reply} is lost after it was sent`, async (t) => {
-    const sandbox = await startSandbox(t)
+    const sandbox = await startKeyedSandbox(t)
     sandbox.fault('CancelTask', { reply })
     const { send } = openExchange(t, sandbox.url)
-    const lost = await send(sandbox.addTask(), { timeoutMs: reply === 'stall' ? 300 : 5000 })
+    const lost = await send(sandbox.addTask(), { timeoutMs: reply === 'stall' ? 2000 : 5000 })
     assert.deepEqual(lost, { kind: 'lost', sent: true, reason })
   })
 }
+
+const NEVER_ANSWERED = 'a TLS handshake that is never answered'
 
 type Unreachable = readonly [string, (t: TestContext) => Promise<string>, RegExp]
 
@@ -80,22 +83,18 @@ const UNREACHABLE: readonly Unreachable[] = [
       )}`,
     /^ECONNRESET$/,
   ],
-  [
-    'a TLS handshake that is never answered',
-    async (t) => `https://127.0.0.1:${await listenOn(t, createServer())}`,
-    /^ETIMEDOUT$/,
-  ],
+  [NEVER_ANSWERED, async (t) => `https://127.0.0.1:${await listenOn(t, createServer())}`, /^ETIMEDOUT$/],
 ]
 
 const startTls = async (t: TestContext): Promise<{ sandbox: Sandbox; ca: string }> => {
   const tls = createCertificate()
-  return { sandbox: await startSandbox(t, { tls }), ca: tls.cert }
+  return { sandbox: await startKeyedSandbox(t, { tls }), ca: tls.cert }
 }
 
 for (const [what, addressOf, reason] of UNREACHABLE) {
   test(`${what} means that nothing was sent`, async (t) => {
     const { send } = openExchange(t, await addressOf(t))
-    const lost = await send('t-1', { timeoutMs: 300 })
+    const lost = await send('t-1', { timeoutMs: what === NEVER_ANSWERED ? 300 : 5000 })
     assert.ok(lost.kind === 'lost')
     assert.equal(lost.sent, false)
     assert.match(lost.reason, reason)
@@ -123,7 +122,7 @@ test('one who goes away in mid-handshake sends nothing', async (t) => {
 })
 
 test('one who is gone already sends nothing, not even on an open connection', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const { send, close } = openExchange(t, sandbox.url)
   await send(sandbox.addTask())
   const lost = await send(sandbox.addTask(), { signal: AbortSignal.abort() })
@@ -134,7 +133,7 @@ test('one who is gone already sends nothing, not even on an open connection', as
 })
 
 test('one who goes away after sending still learns the answer', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const gate = await startGate(t, sandbox.url)
   const gone = new AbortController()
   const { send } = openExchange(t, `http://127.0.0.1:${gate.port}`)
@@ -146,14 +145,14 @@ test('one who goes away after sending still learns the answer', async (t) => {
 })
 
 test('the connection is used again', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const { send } = openExchange(t, sandbox.url)
   for (const taskNo of [sandbox.addTask(), sandbox.addTask(), sandbox.addTask()]) await send(taskNo)
   assert.deepEqual([sandbox.calls.length, sandbox.sockets], [3, 1])
 })
 
 test('a connection that is not used for a while is given up', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const { send } = openExchange(t, sandbox.url, { idleMs: 20 })
   await send(sandbox.addTask())
   await sandbox.socketsClosed()
@@ -161,14 +160,14 @@ test('a connection that is not used for a while is given up', async (t) => {
 })
 
 test('a call that outlasts the idle time is not cut', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'slow' })
   const { send } = openExchange(t, sandbox.url, { idleMs: 1 })
   assert.equal((await send(sandbox.addTask())).kind, 'answer')
 })
 
 test('a used connection that dies with the next call may have carried it', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const { send } = openExchange(t, sandbox.url)
   await send(sandbox.addTask())
   sandbox.fault('CancelTask', { reply: 'reset' })
@@ -188,7 +187,7 @@ for (const [bytes, kind] of [
 }
 
 test('what is too large is not read to its end', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'huge' })
   const { send } = openExchange(t, sandbox.url)
   assert.deepEqual(await send(sandbox.addTask()), { kind: 'too-large' })
@@ -196,7 +195,7 @@ test('what is too large is not read to its end', async (t) => {
 })
 
 test('a redirect is an answer, and nobody goes there', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'redirect' })
   const exchanged = await openExchange(t, sandbox.url).send(sandbox.addTask())
   assert.ok(exchanged.kind === 'answer')
@@ -230,7 +229,7 @@ test('a date that can not be read is none', async (t) => {
 })
 
 test('nothing that got says about a loss leaves', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const { send } = openExchange(t, sandbox.url)
   for (const reply of ['stall', 'reset', 'truncate'] as const) {
     sandbox.fault('CancelTask', { reply })
