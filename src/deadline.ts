@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** Kept back from what attempts may use up, so that there is time to find out what became of a call. */
+/** Kept back from what attempts may use up, so that there is time to settle and record what became of a call. */
 export const SETTLE_RESERVE_MS = 3000
 
 /** A moment by which something must be over, on the monotonic clock: a jump of the wall clock moves nothing. */
@@ -19,7 +19,7 @@ const deadlineAt = (at: number): Deadline => ({
 })
 
 /** Settles with the promise, or with the stand-in once the deadline has passed. The promise itself goes on. */
-export const by = async <T, U>(deadline: Deadline, promise: Promise<T>, standIn: U): Promise<T | U> => {
+export const by = async <T, const U>(deadline: Deadline, promise: Promise<T>, standIn: U): Promise<T | U> => {
   const timer = new AbortController()
   const timeout = delay(Math.max(0, deadline.remainingMs()), standIn, { signal: timer.signal }).catch(() => standIn)
   try {

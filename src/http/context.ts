@@ -16,6 +16,7 @@ export interface Context {
   readonly lang: Lang
   /** On the monotonic clock. */
   readonly startedAtMs: number
+  /** Counts until the body is read; then `startDeadline` sets the one for the work. */
   deadline: Deadline
   /** Aborts when the caller goes away before the answer is complete. */
   readonly signal: AbortSignal
@@ -40,7 +41,7 @@ export interface ContextOptions {
 
 const SAFE_ID = /^[A-Za-z0-9._-]{1,64}$/
 
-/** First of all: gives the request its id, deadline, address and language, and logs one line at its end. */
+/** First of all: gives the request its id, address and language, and logs one line at its end. */
 export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOptions): RequestHandler =>
   function contextAssigner(req, res, next) {
     const gone = new AbortController()

@@ -1,5 +1,6 @@
 import type { Request, RequestHandler } from 'express'
 import helmet from 'helmet'
+import { by } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { isLoopback } from '../loopback.ts'
 import type { Lifecycle } from './health.ts'
@@ -23,25 +24,24 @@ export const securityHeaders = (): RequestHandler =>
 export const limitBody: RequestHandler = async function bodyGuard(req, res, next) {
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
   if (length === undefined && coding === undefined) return next()
-  const isSmall = Number(length ?? 0) <= BODY_LIMIT_BYTES && (await readSmallBody(req))
-  if (!isSmall) {
-    res.set('Connection', 'close')
-    throw new GatewayError('content-too-large')
-  }
-  next()
+  const tooLong = Number(length ?? 0) > BODY_LIMIT_BYTES
+  const fault = tooLong ? 'content-too-large' : await by(req.context.deadline, faultOfBody(req), 'request-timeout')
+  if (fault === null) return next()
+  res.set('Connection', 'close')
+  throw new GatewayError(fault)
 }
 
-const readSmallBody = async (req: Request): Promise<boolean> => {
+const faultOfBody = async (req: Request): Promise<'content-too-large' | 'bad-request' | null> => {
   let bytes = 0
   try {
     for await (const chunk of req.iterator({ destroyOnReturn: false })) {
       bytes += chunk.length
-      if (bytes > BODY_LIMIT_BYTES) return false
+      if (bytes > BODY_LIMIT_BYTES) return 'content-too-large'
     }
-    return true
+    return null
   } catch {
     // The connection ended first; nobody reads the answer.
-    throw new GatewayError('bad-request')
+    return 'bad-request'
   }
 }
 
@@ -51,11 +51,15 @@ const readSmallBody = async (req: Request): Promise<boolean> => {
  */
 export const checkHost = (requireLoopback: boolean): RequestHandler =>
   function hostGuard(req, _res, next) {
-    const host = req.headers.host
-    if (host === undefined && req.httpVersion !== '1.0') throw new GatewayError('bad-request')
-    if (requireLoopback && !isLoopback((host ?? '').replace(/:\d*$/, ''))) throw new GatewayError('misdirected')
+    const hosts = req.headersDistinct.host ?? []
+    if (hosts.length > 1 || (hosts.length === 0 && req.httpVersion !== '1.0')) throw new GatewayError('bad-request')
+    if (requireLoopback && !isLoopback(hostnameOf(req.url, hosts[0]))) throw new GatewayError('misdirected')
     next()
   }
+
+/** Of a target in absolute form, its own host counts (RFC 9112, 3.2.2). */
+const hostnameOf = (target: string, host = ''): string =>
+  /^https?:/i.test(target) ? (URL.parse(target)?.hostname ?? '') : host.replace(/:\d*$/, '')
 
 /** On the way out: answers on connections that are still open, and asks for no more of them. */
 export const refuseWhenDraining = (lifecycle: Lifecycle): RequestHandler =>

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
 import {
   createServer,
   type IncomingMessage,
@@ -34,10 +33,12 @@ export interface Listener {
   drain(delayMs: number): Promise<void>
 }
 
-// Longer than load balancers keep a connection idle (the longest known is 600 s): else they would send into a closing one.
+// Longer than load balancers keep a connection idle by default (the longest known is 600 s): else they would send into
+// a closing one.
 const KEEP_ALIVE_MS = 620_000
 const HEADERS_MS = 65_000
 const REQUEST_MS = 75_000
+const CHECK_MS = 5000
 const MAX_HEADER_BYTES = 16 * 1024
 
 const createHttpServer = (app: RequestListener): Server =>
@@ -46,6 +47,7 @@ const createHttpServer = (app: RequestListener): Server =>
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_MS,
       requestTimeout: REQUEST_MS,
+      connectionsCheckingInterval: CHECK_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
       // A missing Host is refused by the app, as a problem.
       requireHostHeader: false,
@@ -55,10 +57,11 @@ const createHttpServer = (app: RequestListener): Server =>
 
 /** @throws ConfigError where the port can't be opened */
 export const listen = async (app: RequestListener, options: ListenerOptions): Promise<Listener> => {
-  const { host, port, lifecycle } = options
+  const { lifecycle } = options
   const server = createHttpServer((req, res) => {
-    // Express answers a target that is no URL by itself, past every line of the app.
-    if (URL.canParse(req.url ?? '', 'http://host')) app(req, res)
+    // Express answers a target that is no URL by itself, past every line of the app, and cuts a fragment silently.
+    const { url = '' } = req
+    if (URL.canParse(url, 'http://host') && !url.includes('#')) app(req, res)
     else refuse(res, 'bad-request', options)
   })
   const open = new Set<ServerResponse>()
@@ -67,10 +70,7 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     res.once('close', () => open.delete(res))
   })
   refuseBeforeRouting(server, open, options)
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: Error & { code?: string }) => reject(new ConfigError([refusedPort(error.code)])))
-    server.listen({ port, host }, resolve)
-  })
+  await openPort(server, options)
 
   return {
     url: urlOf(server),
@@ -78,16 +78,42 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
       lifecycle.phase = 'leaving'
       await delay(delayMs)
       lifecycle.phase = 'draining'
-      // What is being answered now began before the phase: its connection must not be kept either.
-      for (const res of open) if (!res.headersSent) res.setHeader('Connection', 'close')
+      leaveConnections(open, options)
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      while (open.size > 0) await Promise.all([...open].map((res) => once(res, 'close')))
+      while (open.size > 0) await Promise.all([...open].map(closing))
       // Connections on which nothing was asked count as busy for Node, and would hold it up.
       server.closeAllConnections()
       await closed
     },
   }
 }
+
+const openPort = (server: Server, { host, port }: ListenerOptions): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const refuse = (error: Error & { code?: string }): void => reject(new ConfigError([refusedPort(error.code)]))
+    server.once('error', refuse)
+    server.listen({ port, host }, () => {
+      server.off('error', refuse)
+      resolve()
+    })
+  })
+
+/** What is under way now began before the drain: its connection must not be kept either. */
+const leaveConnections = (open: ReadonlySet<ServerResponse>, options: ListenerOptions): void => {
+  // Of pipelined requests the last: whatever stands behind a `Connection: close` is never answered.
+  const lasts = new Map([...open].map((res) => [res.req.socket, res])).values()
+  for (const res of lasts) {
+    if (res.headersSent) continue
+    res.setHeader('Connection', 'close')
+    // Nothing has begun for a request that is still on its way, and it might never arrive.
+    if (!res.req.complete) refuse(res, 'shutting-down', options)
+  }
+}
+
+const closing = (res: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    res.once('close', resolve)
+  })
 
 const refusedPort = (code = ''): string => {
   if (code === 'EADDRINUSE') return 'PORT is in use by another process'

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import { closedPort } from '../helpers/between.ts'
 import { startGateway } from '../helpers/gateway.ts'
+import { closedPort } from '../helpers/ports.ts'
 
 test('a gateway that can record is ready, however ill its upstream is', async (t) => {
   const { api } = await startGateway(t, { env: { UPSTREAM_URL: `http://127.0.0.1:${await closedPort()}` } })
@@ -23,11 +24,19 @@ test('a gateway that can not record is live and not ready', async (t) => {
 })
 
 test('however many ask at once, the disk is asked once', async (t) => {
-  let probes = 0
+  let [probes, asked] = [0, 0]
+  const allAsked = Promise.withResolvers<void>()
+  const note = (): void => {
+    asked += 1
+    if (asked === 10) allAsked.resolve()
+  }
+  subscribe('http.server.request.start', note)
+  t.after(() => unsubscribe('http.server.request.start', note))
   const openStore = async (path: string) => ({
     ...(await openSqliteStore(path)),
     probe: async () => {
       probes += 1
+      await allAsked.promise
     },
   })
   const { api } = await startGateway(t, { overrides: { openStore } })

@@ -8,8 +8,8 @@ import { type TestContext, test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { ErrorCode, Lang } from '../../src/errors.ts'
 import type { FaultReply } from '../../src/sandbox/server.ts'
-import { closedPort } from '../helpers/between.ts'
 import { asOperator, asReader, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { closedPort } from '../helpers/ports.ts'
 import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw.ts'
 
 // One row for each code of the contract's table that this version knows; one that is added does not compile until it is here.
