@@ -178,7 +178,7 @@ interface Reader {
 
 const createReader = (env: Env, readFile: (path: string) => string): Reader => {
   const faults = new Map<string, string>()
-  const given = (name: string): string | undefined => env[name] || undefined
+  const given = (name: string): string | undefined => (env[name]?.trim() ? env[name] : undefined)
   const fault = (name: string, rule: string): void => {
     if (!faults.has(name)) faults.set(name, rule)
   }
@@ -214,7 +214,7 @@ const createReader = (env: Env, readFile: (path: string) => string): Reader => {
 }
 
 /**
- * Reads the settings. An empty variable counts as not given.
+ * Reads the settings. A blank variable counts as not given.
  * @param readFile returns a file's text or throws; called for `NAME_FILE` variables only
  * @throws ConfigError naming every fault at once
  */

@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import type { RequestListener } from 'node:http'
 import { createUpstream } from './alibaba/client.ts'
 import type { PlainKeys } from './alibaba/signing.ts'
 import { createApp } from './app.ts'
-import { openSqliteStore } from './audit/sqlite.ts'
-import { type AuditStore, createTrail } from './audit/trail.ts'
+import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
+import { createTrail } from './audit/trail.ts'
 import { createApiKeys } from './callers/api-keys.ts'
 import { watchApiKeysFile } from './callers/api-keys-file.ts'
 import type { Config } from './config.ts'
@@ -15,20 +14,18 @@ import { createCancellations } from './tasks/cancel.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 
 export interface Gateway {
-  readonly app: RequestListener
   /** Opens the port. @throws ConfigError where it can't be opened */
   listen(): Promise<Listener>
   /** After the last answer: finishes and records what is still under way, within the deadline, and lets everything go. */
   close(deadline?: Deadline): Promise<void>
 }
 
-/** What tests and the demo put in another's place. */
+/** The process's own log, and what tests put in another's place. */
 export interface Overrides {
   readonly log?: Log
   /** Certificate authorities for the upstream. */
   readonly upstreamCa?: string
-  readonly openStore?: (path: string) => Promise<AuditStore & { readonly recovered: number }>
-  readonly apiKeysEveryMs?: number
+  readonly openStore?: (path: string) => Promise<SqliteStore>
 }
 
 /** Builds every part by hand. @throws ConfigError where the record can't be used */
@@ -50,21 +47,13 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   const cancellations = createCancellations({ upstream, trail, log, instanceId })
   const apiKeys = createApiKeys(config.apiKeys.entries)
-  const watch =
-    config.apiKeys.file === undefined
-      ? undefined
-      : watchApiKeysFile({
-          path: config.apiKeys.file,
-          apiKeys,
-          log,
-          ...(overrides.apiKeysEveryMs !== undefined && { everyMs: overrides.apiKeysEveryMs }),
-        })
+  const { file: path } = config.apiKeys
+  const watch = path === undefined ? undefined : watchApiKeysFile({ path, apiKeys, log })
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, log })
 
   return {
-    app,
     listen: async () => {
       const listener = await listen(app, { ...config, lifecycle, log })
       log.info('listening', { address: listener.url, instanceId })

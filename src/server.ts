@@ -7,7 +7,8 @@ import { createGateway } from './gateway.ts'
 import { createLog, describeError } from './telemetry/log.ts'
 
 const run = async (): Promise<void> => {
-  dotenv.config({ quiet: true, override: false })
+  const { error } = dotenv.config({ quiet: true, override: false })
+  if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'))
   const log = createLog(config.logLevel)
   process.on('uncaughtException', (error) => {

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { mkdtemp } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { sha256 } from '../callers/api-keys.ts'
+import { createKey, sha256 } from '../callers/api-keys.ts'
 import { parseConfig } from '../config.ts'
 import { createGateway } from '../gateway.ts'
 import { createSandbox, type Sandbox } from '../sandbox/server.ts'
@@ -15,7 +16,7 @@ import { createSandbox, type Sandbox } from '../sandbox/server.ts'
 const DEFAULT_PORT = 3000
 const TASKS = 5
 const KEYS = { accessKeyId: 'demo-key-id', accessKeySecret: randomBytes(16).toString('hex') }
-const API_KEY = `dtg_${randomBytes(32).toString('base64url')}`
+const API_KEY = createKey()
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
@@ -63,6 +64,7 @@ const show = (value: unknown): void => say(JSON.stringify(value, null, 2).replac
 
 const run = async (): Promise<void> => {
   const folder = await mkdtemp(join(tmpdir(), 'gateway-demo-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const sandbox = await createSandbox({ ...KEYS, waitingMs: 0, executingMs: 60 * 60_000, cancellingMs: 1500 })
   const taskNos = Array.from({ length: TASKS }, (_, index) =>
     sandbox.addTask({ domains: [`example-${index + 1}.com`] }),
@@ -70,6 +72,12 @@ const run = async (): Promise<void> => {
   const [first = '', ...others] = taskNos
   const gateway = await createGateway(parseConfig(await settings(sandbox.url, folder), () => ''))
   const listener = await gateway.listen()
+  const stop = async (): Promise<void> => {
+    await listener.drain(0)
+    await gateway.close()
+    process.exit(0)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void stop())
 
   say(`Upstream   ${sandbox.url}   a sandbox that stands in for domain.aliyuncs.com and checks every signature`)
   say(`Gateway    ${listener.url}   holds the AccessKey; the caller below only has an API key`)
@@ -88,14 +96,6 @@ Now you (Ctrl+C ends the demo):
   curl -i -X DELETE ${listener.url}/tasks/${others[0]} -H 'X-API-Key: ${API_KEY}'
 
 More tasks to cancel: ${others.slice(1).join(' ')}`)
-
-  const stop = async (): Promise<void> => {
-    await listener.drain(0)
-    await gateway.close()
-    await sandbox.close()
-    await rm(folder, { recursive: true, force: true })
-  }
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stop())
 }
 
 run().catch((error: unknown) => {

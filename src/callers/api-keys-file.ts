@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import type { Log } from '../telemetry/log.ts'
 import { type ApiKeys, parseApiKeys } from './api-keys.ts'
 
@@ -10,6 +10,10 @@ export interface WatchOptions {
 }
 
 const EVERY_MS = 2000
+
+/** A pipe would be waited for for ever. */
+const readRegularFile = async (path: string): Promise<string | null> =>
+  (await stat(path)).isFile() ? readFile(path, 'utf8') : null
 
 /**
  * Re-reads `API_KEYS_FILE` and takes what changed; a file that is faulty or gone changes nothing and raises an alarm.
@@ -31,7 +35,7 @@ export const watchApiKeysFile = ({ path, apiKeys, log, everyMs = EVERY_MS }: Wat
 
   // The next look begins after the last has ended: an old reading must not overtake a newer one.
   const look = async (): Promise<void> => {
-    const text = await readFile(path, 'utf8').catch(() => null)
+    const text = await readRegularFile(path).catch(() => null)
     if (closed) return
     if (text !== seen) take(text, seen === undefined)
     seen = text

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import { type Caller, SCOPES } from './caller.ts'
 
@@ -28,12 +28,16 @@ const unenforced = z.undefined({ error: 'restrictions are not enforced by this v
 
 const entrySchema = z.strictObject({
   name: z
-    .string()
+    .string({ error: 'must be a text' })
     .trim()
     .min(1, { error: 'must not be empty' })
     .max(128, { error: 'must have at most 128 characters' }),
-  sha256: z.union([hash, z.array(hash).nonempty()], { error: 'must be a SHA-256 in 64 hex digits, or a list of them' }),
-  scopes: z.array(z.enum(SCOPES, { error: `must be one of ${SCOPES.join(', ')}` })),
+  sha256: z.union([hash, z.array(hash).nonempty({ error: 'must have at least one SHA-256' })], {
+    error: 'must be a SHA-256 in 64 hex digits, or a list of them',
+  }),
+  scopes: z.array(z.enum(SCOPES, { error: `must be one of ${SCOPES.join(', ')}` }), {
+    error: 'must be a list of scopes',
+  }),
   expiresAt: z.iso.datetime({ offset: true, error: 'must be an ISO 8601 date and time with a zone' }).optional(),
   domains: unenforced.optional(),
   taskTypes: unenforced.optional(),
@@ -50,6 +54,9 @@ export const parseApiKeys = (text: string): ParsedApiKeys => {
   if (new Set(hashes).size < hashes.length) return { ok: false, rule: 'must not list a key twice' }
   return { ok: true, entries }
 }
+
+/** A new key, of 256 random bits. The prefix lets secret scanners recognise one that went astray. */
+export const createKey = (): string => `dtg_${randomBytes(32).toString('base64url')}`
 
 export const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
 

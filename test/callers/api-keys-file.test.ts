@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -131,6 +132,16 @@ test('a file with a byte order mark is read as it is at the start', async (t) =>
   await rename(`${path}.new`, path)
   await eventually(() => lines[0])
   assert.equal(apiKeys.find('second')?.name, 'second')
+})
+
+test('a pipe in the place of the file is an alarm, and nothing that is waited for', async (t) => {
+  const { path, found, logged } = await watch(t)
+  execFileSync('mkfifo', [`${path}.pipe`])
+  await rename(`${path}.pipe`, path)
+  await logged('error')
+  await writeFile(`${path}.new`, listOf('second'))
+  await rename(`${path}.new`, path)
+  assert.equal((await found('second')).name, 'second')
 })
 
 test('a watcher that was closed looks no more', async (t) => {
