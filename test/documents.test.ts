@@ -88,6 +88,23 @@ test('the README tells the status of each problem, and whether trying again help
   assert.deepEqual(told.sort(), meant.sort())
 })
 
+test('the README tells what became of a cancel that failed so', () => {
+  const told = problemRows().map(([code = '', , , outcome]) => [code.replaceAll('`', ''), outcome])
+  // A bug can happen before or after sending: only the failure knows.
+  const meant = Object.entries(PROBLEMS).map(([code, { outcome }]) => [
+    code,
+    code === 'internal' ? 'as known' : (outcome ?? '–'),
+  ])
+  assert.deepEqual(told.sort(), meant.sort())
+})
+
+test('SECURITY.md cites tests that exist', () => {
+  const cited = [...read('SECURITY.md').matchAll(/`(test\/[^`]*)`/g)].map(([, path = '']) => path)
+  assert.notEqual(cited.length, 0)
+  const missing = cited.filter((path) => !existsSync(join(import.meta.dirname, '..', path)))
+  assert.deepEqual(missing, [])
+})
+
 for (const [code, { en, zh }] of Object.entries(PROBLEMS)) {
   test(`the problem ${code} has a title and a detail in both languages`, () => {
     for (const text of [en.title, en.detail]) {

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { readFileSync, statSync } from 'node:fs'
-import { readdir, writeFile } from 'node:fs/promises'
+import { readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import type { AuditFilter, Intent, Outcome } from '../../src/audit/trail.ts'
+import { type AuditFilter, createTrail, type Intent, type Outcome } from '../../src/audit/trail.ts'
 import { ConfigError } from '../../src/errors.ts'
+import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 
@@ -249,6 +250,46 @@ test('a record in use is refused as a fault of the setting, and free once it is 
   assert.equal((await first.find(intent.id))?.outcome, 'pending')
   await first.close()
   assert.equal((await (await openStore(t, first.path)).find(intent.id))?.id, intent.id)
+})
+
+test('a record whose reader cannot start can be closed meanwhile, and opened again', async (t) => {
+  const store = await openStore(t)
+  await rm(store.path)
+  const reading = store.find('nothing')
+  const closed = store.close()
+  await assert.rejects(reading)
+  await closed
+  await (await openStore(t, store.path)).append([intentOf()], [])
+})
+
+test('under a foreign lock many appends fail with one wait for it, and work again when it is gone', async (t) => {
+  const store = await openStore(t)
+  const other = openBeside(t, store.path, false)
+  const append = () => store.append([intentOf()], [])
+  other.exec('BEGIN IMMEDIATE')
+  const startedAt = performance.now()
+  const waits = await Promise.all(
+    Array.from({ length: 8 }, () => assert.rejects(append()).then(() => performance.now() - startedAt)),
+  )
+  // What arrives after the first wait has begun shares a second one.
+  assert.ok(Math.max(...waits) < 3 * Math.min(...waits), waits.join())
+  other.exec('ROLLBACK')
+  await append()
+  assert.equal((await store.taskNos({})).length, 1)
+})
+
+test('a row that cannot be understood makes its record unavailable, with an alarm', async (t) => {
+  const store = await openStore(t)
+  const intent = intentOf()
+  await store.append([intent], [])
+  openBeside(t, store.path, false)
+    .prepare("INSERT INTO outcomes (cancellation_id, outcome, finished_at) VALUES (?, 'canary', 0)")
+    .run(intent.id)
+  const lines: string[] = []
+  const trail = createTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  await assert.rejects(trail.find(intent.id), { code: 'audit-unavailable' })
+  assert.match(lines.join(), /"level":"error".*"msg":"the record could not be read"/)
+  assert.doesNotMatch(lines.join(), /canary/)
 })
 
 test('a folder that is missing is made', async (t) => {

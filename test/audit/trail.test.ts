@@ -167,6 +167,18 @@ test('closing waits for outcomes that are still being tried, then closes the sto
   assert.equal(isClosed(), true)
 })
 
+test('closing waits for the outcome that a late intent brings, though it takes more than one try', async () => {
+  const { trail, faults, written } = start()
+  const disk = Promise.withResolvers<void>()
+  faults.push(() => disk.promise, FULL)
+  const intent = intentOf()
+  await assert.rejects(trail.begin(intent, deadlineIn(0)), isUnavailable)
+  const closed = trail.close(LONG())
+  disk.resolve()
+  await closed
+  assert.deepEqual(written(intent), ['failed'])
+})
+
 test('closing gives up at its deadline what still cannot be written, with an alarm that names it', async () => {
   const { trail, lines, isClosed } = start({ append: FULL })
   const intent = intentOf()

@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { createServer as createHttpServer, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 import type { Sandbox } from '../../src/sandbox/server.ts'
-import { type Started, type StartOptions, startGateway, startSandbox, temporaryFolder } from './gateway.ts'
+import { cancelCalls, type Started, type StartOptions, startGateway, startSandbox, temporaryFolder } from './gateway.ts'
+import { listenOn } from './ports.ts'
 
 // What can stand between the gateway and its upstream, and make a moment last until the test has looked at it.
 
@@ -55,33 +56,6 @@ export const startGate = async (t: TestContext, target: string): Promise<Gate> =
     },
     open: () => opened.resolve(),
   }
-}
-
-/** Listens on a free port of loopback until the test is over, and cuts what is still connected then. */
-export const listenOn = async (t: TestContext, server: Server): Promise<number> => {
-  const sockets = new Set<Socket>()
-  server.on('connection', (socket) => {
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.after(() => {
-    server.close()
-    for (const socket of sockets) socket.destroy()
-  })
-  const { port } = server.address() as AddressInfo
-  return port
-}
-
-/** A port of loopback on which nobody listens. */
-export const closedPort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 export interface Meddling {
@@ -135,6 +109,6 @@ export const startWatched = async (t: TestContext, options: WatchedOptions = {})
 
 /** The numbers that matter: how many calls of the action reached the upstream, and whether it cancelled the task. */
 export const seenBy = (upstream: Sandbox, taskNo: string) => ({
-  calls: upstream.calls.filter(({ action }) => action === 'CancelTask').length,
+  calls: cancelCalls(upstream).length,
   cancelled: (upstream.task(taskNo)?.cancelStatus ?? 'INIT') !== 'INIT',
 })

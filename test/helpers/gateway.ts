@@ -82,6 +82,9 @@ export const startSandbox = async (t: TestContext, options: Partial<SandboxOptio
   return sandbox
 }
 
+/** The requests for CancelTask that a sandbox has seen. */
+export const cancelCalls = ({ calls }: Sandbox) => calls.filter(({ action }) => action === 'CancelTask')
+
 /** The real gateway, as the process builds it, on a free port, against a sandbox of its own. */
 export const startGateway = async (t: TestContext, options: StartOptions = {}): Promise<Started> => {
   const auditPath = join(await temporaryFolder(t), 'audit.db')

@@ -8,7 +8,7 @@ import type { TestContext } from 'node:test'
 import supertest from 'supertest'
 import type { Env } from '../../src/config.ts'
 import type { Sandbox } from '../../src/sandbox/server.ts'
-import { asAuditor, asOperator, baseEnv, startSandbox, temporaryFolder } from './gateway.ts'
+import { asAuditor, asOperator, baseEnv, cancelCalls, startSandbox, temporaryFolder } from './gateway.ts'
 import { parseObject } from './signed-call.ts'
 
 export const ROOT = resolve(import.meta.dirname, '../..')
@@ -98,11 +98,9 @@ export const cancel = async (url: string, taskNo: string): Promise<number> => {
   return answer.status
 }
 
-export const cancelCalls = ({ calls }: Sandbox): number => calls.filter(({ action }) => action === 'CancelTask').length
-
 /** Resolves when the sandbox has seen so many requests for CancelTask. */
 export const sawCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
-  while (cancelCalls(sandbox) < count) await sandbox.nextCall('CancelTask')
+  while (cancelCalls(sandbox).length < count) await sandbox.nextCall('CancelTask')
 }
 
 /** Stands before a sandbox and keeps its answers back until they are released. */

@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { type ClientRequest, request } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
+import type { TestContext } from 'node:test'
 
 // Requests that no HTTP client would send.
 
@@ -43,6 +45,15 @@ export const parseAnswer = (answer: string): RawAnswer => {
     .map((line) => line.split(': '))
     .map(([name = '', ...value]) => [name.toLowerCase(), value.join(': ')])
   return { status: Number(start.split(' ')[1]), headers: Object.fromEntries(fields), body: answer.slice(end + 4) }
+}
+
+/** A connection that stays open until the test is over; resolves once the gateway has taken it, and those bytes. */
+export const holdOpen = async (t: TestContext, { url }: { readonly url: string }, bytes: string): Promise<void> => {
+  const socket = openSocket(url)
+  t.after(() => socket.destroy())
+  await once(socket, 'connect')
+  socket.write(bytes)
+  await sendLine(url, 'GET /livez')
 }
 
 /** A cancel whose caller can hang up: `destroy()`. */

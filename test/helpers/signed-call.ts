@@ -7,10 +7,10 @@ import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { PlainKeys, Sign, SignedRequest } from '../../src/alibaba/signing.ts'
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../src/sandbox/server.ts'
 
-/** Keys that the sandbox of `startSandbox` knows. */
+/** Keys that the sandbox of `startKeyedSandbox` knows. */
 export const KEYS = { accessKeyId: 'key-id', accessKeySecret: 'key-secret' } as const
 
-export const startSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
+export const startKeyedSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
   const sandbox = await createSandbox({ ...KEYS, ...options })
   t.after(() => sandbox.close())
   return sandbox

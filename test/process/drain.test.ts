@@ -2,16 +2,12 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { Agent } from 'node:http'
-import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { asOperator, eventually, temporaryFolder } from '../helpers/gateway.ts'
-import { prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
-
-const open = (url: string): Socket => {
-  const { hostname, port } = new URL(url)
-  return connect(Number(port), hostname)
-}
+import { addTasks, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
+import { codeOf, holdOpen, openSocket, parseAnswer, sendBytes } from '../helpers/raw.ts'
 
 /** No grace period can be shorter. */
 const SHORTEST = { UPSTREAM_TIMEOUT_MS: '10', REQUEST_TIMEOUT_MS: '3010', SHUTDOWN_GRACE_MS: '8010' }
@@ -24,10 +20,18 @@ const SIGTERM_ON_LISTENING = `
     return listen.apply(this, args)
   }`
 
+/** Every part of the gateway keeps to its deadline, so one that does not has to be made. */
+const NEVER_ANSWERED = `
+  import { ServerResponse } from 'node:http'
+  const { end } = ServerResponse.prototype
+  ServerResponse.prototype.end = function (...args) {
+    return this.req.url === '/livez?never' ? this : end.apply(this, args)
+  }`
+
 /** Resolves once connections are refused, that is, once nothing new is taken. */
 const closedToNew = (url: string): Promise<string> =>
   eventually(async () => {
-    const socket = open(url)
+    const socket = openSocket(url)
     const failure = await once(socket, 'connect').then(
       () => undefined,
       (error: NodeJS.ErrnoException) => error.code,
@@ -40,12 +44,10 @@ const closedToNew = (url: string): Promise<string> =>
 describe('a gateway that is told to stop', { concurrency: 2 }, () => {
   test('a request that is not done when the grace period is over is left, and the process ends with 1', async (t) => {
     const { env } = await prepare(t)
-    const gateway = await startProcess(t, { ...env, ...SHORTEST })
-    const socket = open(gateway.url).on('error', () => undefined)
-    t.after(() => socket.destroy())
-    await once(socket, 'connect')
-    socket.write('POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nonly')
-    await gateway.api.get('/livez')
+    const preload = join(await temporaryFolder(t), 'never.mjs')
+    await writeFile(preload, NEVER_ANSWERED)
+    const gateway = await startProcess(t, { ...env, ...SHORTEST }, { execArgv: ['--import', preload] })
+    await holdOpen(t, gateway, 'GET /livez?never HTTP/1.1\r\nHost: localhost\r\n\r\n')
 
     const startedAt = performance.now()
     gateway.kill('SIGTERM')
@@ -102,7 +104,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
 
   test('during the delay it is not ready, yet still serves, and keeps no connection', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const gateway = await startProcess(t, { ...env, SHUTDOWN_DELAY_MS: '1500' })
+    const gateway = await startProcess(t, { ...env, SHUTDOWN_DELAY_MS: '60000' })
 
     gateway.kill('SIGTERM')
     await gateway.line('stopping')
@@ -113,7 +115,6 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     assert.deepEqual([ready.status, ready.body.code], [503, 'shutting-down'])
     assert.deepEqual([alive.status, alive.headers.connection], [200, 'close'])
     assert.deepEqual([cancelled.status, cancelled.headers.connection], [202, 'close'])
-    assert.equal((await gateway.ended).code, 0)
   })
 
   test('while the last answer is awaited, new connections are refused and idle ones closed', async (t) => {
@@ -143,7 +144,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     const { sandbox, env } = await prepare(t)
     const valve = await startValve(t, sandbox)
     const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
-    const socket = open(gateway.url)
+    const socket = openSocket(gateway.url)
     t.after(() => socket.destroy())
     const head = `Host: localhost\r\nX-API-Key: ${asOperator['x-api-key']}\r\n\r\n`
     const [first, second] = [sandbox.addTask(), sandbox.addTask()]
@@ -169,10 +170,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
   test('a connection on which nothing was ever asked holds nothing up', async (t) => {
     const { env } = await prepare(t)
     const gateway = await startProcess(t, { ...env, ...SHORTEST })
-    const socket = open(gateway.url).on('error', () => undefined)
-    t.after(() => socket.destroy())
-    await once(socket, 'connect')
-    await gateway.api.get('/livez')
+    await holdOpen(t, gateway, '')
 
     gateway.kill('SIGTERM')
 
@@ -204,14 +202,43 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     assert.equal((await gateway.ended).code, 0)
   })
 
+  test('a request whose body is still on its way is refused, and holds nothing up', async (t) => {
+    const { env } = await prepare(t)
+    const gateway = await startProcess(t, { ...env, ...SHORTEST })
+    const socket = openSocket(gateway.url)
+    t.after(() => socket.destroy())
+    socket.write('DELETE /tasks/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nonly')
+    await gateway.api.get('/livez')
+
+    gateway.kill('SIGTERM')
+
+    assert.deepEqual(codeOf(parseAnswer(await text(socket))), [503, 'shutting-down'])
+    assert.equal((await gateway.ended).code, 0)
+  })
+
+  test('of pipelined cancels in flight each is answered', async (t) => {
+    const { sandbox, env } = await prepare(t)
+    const valve = await startValve(t, sandbox)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const key = `X-API-Key: ${asOperator['x-api-key']}`
+    const cancels = addTasks(sandbox, 2).map(
+      (taskNo) => `DELETE /tasks/${taskNo} HTTP/1.1\r\nHost: a\r\n${key}\r\n\r\n`,
+    )
+    const answers = sendBytes(gateway.url, cancels.join(''))
+    await sawCancels(sandbox, 2)
+
+    gateway.kill('SIGTERM')
+    await closedToNew(gateway.url)
+    valve.release()
+
+    assert.equal((await answers).match(/HTTP\/1\.1 202/g)?.length, 2)
+    assert.equal((await gateway.ended).code, 0)
+  })
+
   test('half a request holds nothing up', async (t) => {
     const { env } = await prepare(t)
     const gateway = await startProcess(t, { ...env, ...SHORTEST })
-    const socket = open(gateway.url).on('error', () => undefined)
-    t.after(() => socket.destroy())
-    await once(socket, 'connect')
-    socket.write('GET /livez HTTP/1.1\r\nHo')
-    await gateway.api.get('/livez')
+    await holdOpen(t, gateway, 'GET /livez HTTP/1.1\r\nHo')
 
     gateway.kill('SIGTERM')
 

@@ -2,16 +2,8 @@ import assert from 'node:assert/strict'
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { asOperator, eventually } from '../helpers/gateway.ts'
-import {
-  addTasks,
-  cancelCalls,
-  type Listening,
-  prepare,
-  sawCancels,
-  startProcess,
-  startValve,
-} from '../helpers/process.ts'
+import { asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
+import { type Listening, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
 
 const PAGE = Buffer.alloc(4096)
@@ -41,14 +33,14 @@ test('on a full disk nothing is sent and the gateway is not ready, until there i
   const folder = mountTmpfs(t, 'size=2m')
   const { sandbox, env } = await prepare(t, folder)
   const gateway = await startProcess(t, env)
-  const [taskNo = ''] = addTasks(sandbox, 1)
+  const taskNo = sandbox.addTask()
 
   const makeRoom = fill(folder)
   const refused = await gateway.api.delete(`/tasks/${taskNo}`).set(asOperator)
   const notReady = await becomes(gateway, 503)
   makeRoom()
   await becomes(gateway, 200)
-  const sentBefore = cancelCalls(sandbox)
+  const sentBefore = cancelCalls(sandbox).length
   const accepted = await gateway.api.delete(`/tasks/${taskNo}`).set(asOperator)
 
   assert.deepEqual(
@@ -70,7 +62,7 @@ test('an outcome that finds the disk full is answered truthfully and written onc
   const { sandbox, env } = await prepare(t, folder)
   const valve = await startValve(t, sandbox)
   const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
-  const [taskNo = ''] = addTasks(sandbox, 1)
+  const taskNo = sandbox.addTask()
 
   const answer = gateway.api.delete(`/tasks/${taskNo}`).set(asOperator).then()
   await sawCancels(sandbox, 1)

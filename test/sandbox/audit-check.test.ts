@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
-import { call, KEYS, startSandbox } from '../helpers/signed-call.ts'
+import { call, KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 const SCHEMA = `
   PRAGMA journal_mode = WAL;
@@ -28,7 +28,7 @@ const createStore = (t: TestContext, path: string): DatabaseSync => {
 const startWatched = async (t: TestContext) => {
   const path = createPath(t)
   const store = createStore(t, path)
-  const sandbox = await startSandbox(t, { auditPath: path })
+  const sandbox = await startKeyedSandbox(t, { auditPath: path })
   sandbox.addTask({ taskNo: 't-1' })
   const cancel = () => call(sandbox, 'CancelTask', { TaskNo: 't-1' })
   return { store, sandbox, cancel }
@@ -97,7 +97,7 @@ test('queries need no intent', async (t) => {
 
 test('a missing file is a violation until the store is there', async (t) => {
   const path = createPath(t)
-  const sandbox = await startSandbox(t, { auditPath: path })
+  const sandbox = await startKeyedSandbox(t, { auditPath: path })
   await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
   createStore(t, path).exec(INTENT)
   await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
@@ -107,7 +107,7 @@ test('a missing file is a violation until the store is there', async (t) => {
 test('a store without the tables is a violation', async (t) => {
   const path = createPath(t)
   new DatabaseSync(path).close()
-  const sandbox = await startSandbox(t, { auditPath: path })
+  const sandbox = await startKeyedSandbox(t, { auditPath: path })
   await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
   assert.equal(sandbox.violations, 1)
 })
@@ -122,7 +122,7 @@ test('a store that goes away is a violation', async (t) => {
 })
 
 test('nothing is a violation where no store is named', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
   assert.equal(sandbox.violations, 0)
 })

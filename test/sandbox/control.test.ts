@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { call, parseObject, startSandbox } from '../helpers/signed-call.ts'
+import { call, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
 
-type Context = Parameters<typeof startSandbox>[0]
+type Context = Parameters<typeof startKeyedSandbox>[0]
 
 const startControlled = async (t: Context) => {
-  const sandbox = await startSandbox(t, { control: true })
+  const sandbox = await startKeyedSandbox(t, { control: true })
   const control = async (method: string, path: string, body?: unknown) => {
     const text = typeof body === 'string' ? body : JSON.stringify(body)
     const answer = await fetch(`${sandbox.url}/sandbox/${path}`, { method, body: text ?? null })
@@ -129,7 +129,7 @@ test('an unknown route is answered with those that there are', async (t) => {
 })
 
 test('control is not served unless it is asked for', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const answer = await fetch(`${sandbox.url}/sandbox/tasks`)
   assert.deepEqual([answer.status, parseObject(await answer.text()).Code], [400, 'MissingAccessKeyId'])
 })

@@ -6,13 +6,13 @@ import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
 import type { Fault } from '../../src/sandbox/server.ts'
-import { call, KEYS, openCall, parseObject, startSandbox } from '../helpers/signed-call.ts'
+import { call, KEYS, openCall, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
 
-type Context = Parameters<typeof startSandbox>[0]
+type Context = Parameters<typeof startKeyedSandbox>[0]
 
 /** A sandbox with one task, whose next cancellation meets the fault. */
 const startFaulty = async (t: Context, fault: Fault) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const taskNo = sandbox.addTask()
   sandbox.fault('CancelTask', fault)
   const cancelStatus = () => sandbox.task(taskNo)?.cancelStatus
@@ -146,7 +146,7 @@ test('a code is answered with its status, message and headers', async (t) => {
 })
 
 test('faults of an action are met in the order in which they were scripted, each its number of times', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: { code: 'A', status: 500 } }, 2)
   sandbox.fault('CancelTask', { reply: { code: 'B', status: 500 } })
   for (let sent = 0; sent < 4; sent += 1) await call(sandbox, 'CancelTask', { TaskNo: 'none' })
@@ -157,7 +157,7 @@ test('faults of an action are met in the order in which they were scripted, each
 })
 
 test('a fault of one action does not meet another one', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('QueryTaskList', { reply: 'stall' })
   assert.equal((await call(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'TaskNotExist')
 })
@@ -169,7 +169,7 @@ test('a request that is not verified uses up no fault', async (t) => {
 })
 
 test('a fault for ever lasts until faults are cleared', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: { code: 'A', status: 500 } }, Number.POSITIVE_INFINITY)
   for (let sent = 0; sent < 3; sent += 1) await call(sandbox, 'CancelTask', { TaskNo: 'none' })
   sandbox.clearFaults()
@@ -181,13 +181,13 @@ test('a fault for ever lasts until faults are cleared', async (t) => {
 })
 
 test('a call is recorded with the code that its caller was told, not with the one behind a fault', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'no-request-id', effect: true })
   await call(sandbox, 'CancelTask', { TaskNo: 'none' })
   assert.deepEqual([sandbox.calls[0]?.code, sandbox.calls[0]?.effect], [null, false])
 })
 
 test('a fault that happens no times is a mistake', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   assert.throws(() => sandbox.fault('CancelTask', { reply: 'stall' }, 0), /at least 1/)
 })

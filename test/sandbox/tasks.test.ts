@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createTaskStore } from '../../src/sandbox/tasks.ts'
-import { call, startSandbox } from '../helpers/signed-call.ts'
+import { call, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 const LIFECYCLE = { waitingMs: 10, executingMs: 100, cancellingMs: 20 } as const
 const NOBODY = { userClientIp: null, lang: null } as const
@@ -64,7 +64,7 @@ test('a task gets a random number, a type and a domain where none is given', () 
 
 test('a real cancellation runs through its states as the clock moves', async (t) => {
   let nowMs = Date.now()
-  const sandbox = await startSandbox(t, { ...LIFECYCLE, now: () => nowMs })
+  const sandbox = await startKeyedSandbox(t, { ...LIFECYCLE, now: () => nowMs })
   const taskNo = sandbox.addTask()
   nowMs += 10
   await call(sandbox, 'CancelTask', { TaskNo: taskNo })
@@ -74,7 +74,7 @@ test('a real cancellation runs through its states as the clock moves', async (t)
 })
 
 test('a wrong clock does not make tasks older', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const taskNo = sandbox.addTask()
   sandbox.setClockOffset(600_000)
   assert.equal(sandbox.task(taskNo)?.taskStatus, 'WAITING_EXECUTE')
@@ -82,6 +82,6 @@ test('a wrong clock does not make tasks older', async (t) => {
 })
 
 test('an unknown task is undefined', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   assert.equal(sandbox.task('none'), undefined)
 })

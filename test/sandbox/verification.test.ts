@@ -4,7 +4,7 @@ import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
 import { createNonces, VALIDITY_MS } from '../../src/sandbox/verification.ts'
-import { type CallOptions, call, KEYS, startSandbox } from '../helpers/signed-call.ts'
+import { type CallOptions, call, KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 import { callOpenApi, callPopCore } from '../helpers/vendor-clients.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 1)
@@ -103,7 +103,7 @@ const CASES = [
 for (const refusal of CASES) {
   const { name, status, code, action = 'CancelTask', ...options }: Refusal = refusal
   test(`${refusal.sign.name} with ${name} is refused as ${code}`, async (t) => {
-    const sandbox = await startSandbox(t, { now })
+    const sandbox = await startKeyedSandbox(t, { now })
     sandbox.addTask({ taskNo: 't-1' })
     const answer = await call(sandbox, action, { TaskNo: 't-1' }, { at, ...options })
     assert.deepEqual([answer.status, answer.body.Code], [status, code])
@@ -114,13 +114,13 @@ for (const refusal of CASES) {
 
 for (const sign of [signRpcV1, signAcs3]) {
   test(`${sign.name} without the token that the keys need is refused`, async (t) => {
-    const sandbox = await startSandbox(t, { securityToken: 'token' })
+    const sandbox = await startKeyedSandbox(t, { securityToken: 'token' })
     const { body } = await call(sandbox, 'CancelTask', { TaskNo: 't-1' }, { sign })
     assert.equal(body.Code, 'InvalidSecurityToken.MismatchWithAccessKey')
   })
 
   test(`the same bytes of ${sign.name} are refused the second time`, async (t) => {
-    const sandbox = await startSandbox(t, { now })
+    const sandbox = await startKeyedSandbox(t, { now })
     const taskNo = sandbox.addTask()
     const first = await call(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, at, nonce: 'n-1' })
     const second = await call(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, at, nonce: 'n-1' })
@@ -130,21 +130,21 @@ for (const sign of [signRpcV1, signAcs3]) {
 
 for (const callVendor of [callPopCore, callOpenApi]) {
   test(`${callVendor.name} with another version is refused as NoSuchVersion`, async (t) => {
-    const { url } = await startSandbox(t)
+    const { url } = await startKeyedSandbox(t)
     const request = { url, keys: KEYS, action: 'CancelTask', params: { TaskNo: 't-1' }, method: 'POST' } as const
     await assert.rejects(callVendor({ ...request, version: '2017-12-14' }), { code: 'NoSuchVersion' })
   })
 }
 
 test('a refused signature does not use up its nonce', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { nonce: 'n-1', keys: { ...KEYS, accessKeySecret: 'wrong' } })
   const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { nonce: 'n-1' })
   assert.equal(body.Code, 'TaskNotExist')
 })
 
 test('a wrong signature is answered with the text that the sandbox signed', async (t) => {
-  const sandbox = await startSandbox(t)
+  const sandbox = await startKeyedSandbox(t)
   const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { keys: { ...KEYS, accessKeySecret: 'wrong' } })
   assert.match(
     String(body.Message),
@@ -153,13 +153,13 @@ test('a wrong signature is answered with the text that the sandbox signed', asyn
 })
 
 test('a time within 31 minutes passes', async (t) => {
-  const sandbox = await startSandbox(t, { now })
+  const sandbox = await startKeyedSandbox(t, { now })
   const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { at: aroundNow(-VALIDITY_MS) })
   assert.equal(body.Code, 'TaskNotExist')
 })
 
 test('a clock that is set wrong refuses the right time', async (t) => {
-  const sandbox = await startSandbox(t, { now })
+  const sandbox = await startKeyedSandbox(t, { now })
   sandbox.setClockOffset(VALIDITY_MS + 1000)
   const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { at })
   assert.equal(body.Code, 'InvalidTimeStamp.Expired')

@@ -3,9 +3,10 @@ import { createServer } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
 import type { Fault, FaultReply, Sandbox, SandboxOptions } from '../../src/sandbox/server.ts'
-import { closedPort, listenOn, type Meddling, seenBy, startMiddlebox, startWatched } from '../helpers/between.ts'
+import { type Meddling, seenBy, startMiddlebox, startWatched } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { asOperator } from '../helpers/gateway.ts'
+import { closedPort, listenOn } from '../helpers/ports.ts'
 
 // Four witnesses of each failure: what the caller was told, what the record says, what the upstream did, and how often
 // it was asked. The expectations differ so much that no build that always tells the same can pass.
@@ -37,7 +38,7 @@ interface Row {
 
 const TWO_HOURS_MS = 7_200_000
 const ONE_ATTEMPT: Env = { UPSTREAM_MAX_ATTEMPTS: '1' }
-const IMPATIENT: Env = { UPSTREAM_TIMEOUT_MS: '500' }
+const IMPATIENT: Env = { UPSTREAM_TIMEOUT_MS: '1500' }
 
 const accepted = (attempts = 1): Truth => ({
   status: 202,

@@ -1,9 +1,16 @@
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { Response } from 'supertest'
+import type { UpstreamResult } from '../../src/alibaba/client.ts'
+import { createTrail, type Intent, type OutcomeEvent } from '../../src/audit/trail.ts'
+import { deadlineIn } from '../../src/deadline.ts'
+import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
+import { createLog } from '../../src/telemetry/log.ts'
 import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
-import { asAuditor, asOperator, asReader, eventually, type Started } from '../helpers/gateway.ts'
+import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
 import { startCancel } from '../helpers/raw.ts'
 
 type Headers = Readonly<Record<string, string>>
@@ -59,8 +66,6 @@ const cancel = ({ api, taskNo }: Gated, headers: Headers = asOperator): Promise<
 
 const startLeavable = ({ url, taskNo }: Gated) => startCancel(url, `/tasks/${taskNo}`, asOperator)
 
-const callsOf = ({ upstream }: Started) => upstream.calls.filter(({ action }) => action === 'CancelTask')
-
 const outcomesOf = (items: readonly Item[]): readonly unknown[] => items.map(({ outcome }) => outcome)
 
 test('equal requests at the same moment share one call, and each has a record of its own', async (t) => {
@@ -73,7 +78,7 @@ test('equal requests at the same moment share one call, and each has a record of
     answers.map(({ status }) => status),
     Array(5).fill(202),
   )
-  assert.equal(callsOf(gated).length, 1)
+  assert.equal(cancelCalls(gated.upstream).length, 1)
   assert.equal(new Set(answers.map(({ body }) => body.requestId)).size, 1)
   const ids = answers.map(({ body }) => body.cancellationId).sort()
   const records = await gated.records(5)
@@ -94,7 +99,7 @@ test('those who share a failure are all told of it', async (t) => {
     Array(3).fill('outcome-unknown'),
   )
   assert.deepEqual(outcomesOf(await gated.records(3)), Array(3).fill('unknown'))
-  assert.equal(callsOf(gated).length, 1)
+  assert.equal(cancelCalls(gated.upstream).length, 1)
 })
 
 test('another User-Agent is no other request, but its own record', async (t) => {
@@ -103,7 +108,7 @@ test('another User-Agent is no other request, but its own record', async (t) => 
   await gated.records(2)
   gated.gate.open()
   await Promise.all(asked)
-  assert.equal(callsOf(gated).length, 1)
+  assert.equal(cancelCalls(gated.upstream).length, 1)
   assert.deepEqual((await gated.records(2)).map(({ userAgent }) => userAgent).sort(), ['one', 'two'])
 })
 
@@ -126,7 +131,7 @@ for (const [what, first, second] of DIFFERENT) {
     gated.gate.open()
     const answers = await Promise.all(asked)
     assert.deepEqual(answers.map(({ status }) => status).sort(), [202, 409])
-    assert.equal(callsOf(gated).length, 2)
+    assert.equal(cancelCalls(gated.upstream).length, 2)
   })
 }
 
@@ -138,7 +143,7 @@ test('each call carries address and language of whoever asked', async (t) => {
   await gated.records(3)
   gated.gate.open()
   await Promise.all(asked)
-  const seen = callsOf(gated).map(({ params }) => `${params.UserClientIp} ${params.Lang}`)
+  const seen = cancelCalls(gated.upstream).map(({ params }) => `${params.UserClientIp} ${params.Lang}`)
   assert.deepEqual(seen.sort(), ['203.0.113.1 zh', '203.0.113.2 en'])
 })
 
@@ -153,7 +158,7 @@ test('another task does not share the call', async (t) => {
     [202, 202],
   )
   assert.deepEqual(
-    callsOf(gated)
+    cancelCalls(gated.upstream)
       .map(({ params }) => params.TaskNo)
       .sort(),
     [gated.taskNo, other].sort(),
@@ -170,7 +175,10 @@ test('a key of the same name without the scope is refused and never joins', asyn
   assert.equal((await first).status, 202)
   const records = await gated.records(2)
   assert.deepEqual(outcomesOf(records), ['refused', 'accepted'])
-  assert.deepEqual([records[0]?.id, records[0]?.attempts, callsOf(gated).length], [refused.body.cancellationId, 0, 1])
+  assert.deepEqual(
+    [records[0]?.id, records[0]?.attempts, cancelCalls(gated.upstream).length],
+    [refused.body.cancellationId, 0, 1],
+  )
 })
 
 for (const tls of [true, false]) {
@@ -185,7 +193,7 @@ for (const tls of [true, false]) {
     gated.gate.open()
     assert.equal((await second).status, 202)
     assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'accepted'])
-    assert.equal(callsOf(gated).length, 1)
+    assert.equal(cancelCalls(gated.upstream).length, 1)
   })
 }
 
@@ -201,7 +209,7 @@ test('where all leave before anything was sent, nothing is, and their records sa
   assert.deepEqual(outcomesOf(records), ['failed', 'failed'])
   gated.gate.open()
   await gated.upstream.socketsClosed()
-  assert.equal(callsOf(gated).length, 0)
+  assert.equal(cancelCalls(gated.upstream).length, 0)
   assert.equal(gated.upstream.task(gated.taskNo)?.cancelStatus, 'INIT')
 })
 
@@ -214,7 +222,7 @@ test('nobody joins a call that everybody has left', async (t) => {
   gated.gate.open()
   assert.equal((await cancel(gated)).status, 202)
   assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'failed'])
-  assert.equal(callsOf(gated).length, 1)
+  assert.equal(cancelCalls(gated.upstream).length, 1)
 })
 
 test('a caller who leaves after sending still gets the outcome on record', async (t) => {
@@ -225,7 +233,7 @@ test('a caller who leaves after sending still gets the outcome on record', async
   await gated.left(1)
   gated.gate.open()
   assert.deepEqual(outcomesOf(await gated.records(1, isFinished)), ['accepted'])
-  assert.equal(callsOf(gated)[0]?.effect, true)
+  assert.equal(cancelCalls(gated.upstream)[0]?.effect, true)
 })
 
 for (const throttled of [false, true]) {
@@ -242,7 +250,7 @@ for (const throttled of [false, true]) {
     gated.gate.open()
     assert.equal((await second).status, 202)
     assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'accepted'])
-    assert.equal(callsOf(gated).length, throttled ? 2 : 1)
+    assert.equal(cancelCalls(gated.upstream).length, throttled ? 2 : 1)
   })
 }
 
@@ -251,7 +259,7 @@ test('nothing is joined after the call has landed', async (t) => {
   gated.gate.open()
   const [first, second] = [await cancel(gated), await cancel(gated)]
   assert.deepEqual([first.status, second.status, second.body.upstreamCode], [202, 409, 'TaskAlreadyCancelled'])
-  assert.equal(callsOf(gated).length, 2)
+  assert.equal(cancelCalls(gated.upstream).length, 2)
 })
 
 test('a request that comes while the call is out waits for that call', async (t) => {
@@ -266,4 +274,95 @@ test('a request that comes while the call is out waits for that call', async (t)
     answers.map(({ body }) => body.requestId === answers[0]?.body.requestId),
     [true, true],
   )
+})
+
+const ACCEPTED: UpstreamResult = { ok: true, requestId: 'r-1', body: {}, attempts: 1 }
+
+const NEVER_SENT: UpstreamResult = {
+  ok: false,
+  code: 'upstream-unavailable',
+  ambiguous: false,
+  upstreamCode: null,
+  requestId: null,
+  retryAfterMs: null,
+  attempts: 0,
+}
+
+/** The operation alone. Its one call lands when it is told to, or, not sent yet, once nobody waits for it any more. */
+const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
+  const landing = Promise.withResolvers<UpstreamResult>()
+  const intents: Intent[] = []
+  const outcomes: OutcomeEvent[] = []
+  const log = createLog('silent', { write: () => {} })
+  const cancellations = createCancellations({
+    upstream: {
+      call: (_action, _params, { signal }) => {
+        if (!sent) signal.addEventListener('abort', () => landing.resolve(NEVER_SENT))
+        return landing.promise
+      },
+      close: () => {},
+    },
+    trail: createTrail({
+      log,
+      store: {
+        append: async (...[newIntents, newOutcomes]) => {
+          intents.push(...newIntents)
+          outcomes.push(...newOutcomes)
+        },
+        find: async () => null,
+        list: async () => ({ records: [], next: null }),
+        probe: async () => {},
+        close: async () => {},
+      },
+    }),
+    log,
+    instanceId: 'i-1',
+  })
+  const land = (result: UpstreamResult) => landing.resolve(result)
+  t.after(() => land(NEVER_SENT))
+  const ask = (changes: Partial<CancelRequest> = {}) =>
+    cancellations.cancel({
+      taskNo: 't-1',
+      caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'] },
+      clientIp: '203.0.113.7',
+      peerIp: '203.0.113.7',
+      userAgent: null,
+      lang: 'en',
+      gatewayRequestId: randomUUID(),
+      deadline: deadlineIn(60_000),
+      signal: new AbortController().signal,
+      ...changes,
+    })
+  /** What is on record of each request, in the order in which they came. */
+  const recorded = () =>
+    intents.map(({ id }) => outcomes.filter((it) => it.cancellationId === id).map(({ outcome }) => outcome))
+  return { land, ask, recorded, idle: cancellations.idle }
+}
+
+test('whoever is out of time before the call lands is told so, and the record ends with what it came to', async (t) => {
+  const { ask, land, recorded, idle } = startFlight(t, { sent: true })
+  await assert.rejects(ask({ deadline: deadlineIn(0) }), { code: 'outcome-unknown' })
+  assert.deepEqual(recorded(), [['unknown']])
+
+  let isIdle = false
+  const idled = idle().then(() => {
+    isIdle = true
+  })
+  await setImmediate()
+  assert.equal(isIdle, false)
+
+  land(ACCEPTED)
+  await idled
+  assert.deepEqual(recorded(), [['unknown', 'accepted']])
+})
+
+test('whoever is out of time waits no more: once the others have left as well, nothing is sent', async (t) => {
+  const { ask, land, recorded, idle } = startFlight(t, { sent: false })
+  const gone = new AbortController()
+  const first = assert.rejects(ask({ signal: gone.signal }), { code: 'upstream-unavailable' })
+  await assert.rejects(ask({ deadline: deadlineIn(0) }), { code: 'outcome-unknown' })
+  gone.abort()
+  land(ACCEPTED)
+  await Promise.all([first, idle()])
+  assert.deepEqual(recorded(), [['failed'], ['unknown', 'failed']])
 })
