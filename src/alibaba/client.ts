@@ -129,6 +129,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       if ('ok' in judged) return judged
       report(log, { action, attempt, exchanged, judged })
       last = judged
+      // Of what is misconfigured only the clock can be tried again.
       corrected ||= judged.code === 'upstream-misconfigured'
       const { retryInMs } = judged
       if (retryInMs === null || attempt >= maxAttempts || retryInMs >= budget.remainingMs()) {

@@ -90,10 +90,10 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
 
 const openPort = (server: Server, { host, port }: ListenerOptions): Promise<void> =>
   new Promise((resolve, reject) => {
-    const refuse = (error: Error & { code?: string }): void => reject(new ConfigError([refusedPort(error.code)]))
-    server.once('error', refuse)
+    const fail = (error: Error & { code?: string }): void => reject(new ConfigError([refusedPort(error.code)]))
+    server.once('error', fail)
     server.listen({ port, host }, () => {
-      server.off('error', refuse)
+      server.off('error', fail)
       resolve()
     })
   })
