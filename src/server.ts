@@ -6,7 +6,12 @@ import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
 import { createLog, describeError } from './telemetry/log.ts'
 
+const NODE_MIN = 24
+
 const run = async (): Promise<void> => {
+  const { node } = process.versions
+  // Started without npm, an older one would fail much later and say little.
+  if (Number.parseInt(node, 10) < NODE_MIN) throw new ConfigError([`Node must be ${NODE_MIN} or newer, not ${node}`])
   const { error } = dotenv.config({ quiet: true, override: false })
   if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'))
