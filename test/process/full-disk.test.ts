@@ -48,7 +48,7 @@ test('on a full disk nothing is sent and the gateway is not ready, until there i
     [503, 'audit-unavailable', 'not-cancelled'],
   )
   assert.equal(notReady.code, 'audit-unavailable')
-  assert.equal(sentBefore, 0)
+  assert.deepEqual([sentBefore, sandbox.violations], [0, 0])
   assert.equal(accepted.status, 202)
   assert.deepEqual(
     (await gateway.records()).map(({ outcome }) => outcome),
@@ -80,4 +80,5 @@ test('an outcome that finds the disk full is answered truthfully and written onc
   assert.equal(status, 202)
   assert.equal(meanwhile?.outcome, 'pending')
   assert.equal(settled?.id, meanwhile?.id)
+  assert.equal(sandbox.violations, 0)
 })
