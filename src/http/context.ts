@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import type { Request, RequestHandler, Response } from 'express'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn } from '../deadline.ts'
@@ -53,7 +54,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOpti
       startedAtMs: performance.now(),
       deadline: deadlineIn(requestTimeoutMs),
       signal: gone.signal,
-      isCancel: req.method === 'DELETE' && /^\/tasks(\/|$)/.test(req.path),
+      isCancel: isCancel(req),
       caller: null,
       code: null,
     }
@@ -71,6 +72,10 @@ export const startDeadline = ({ requestTimeoutMs }: ContextOptions): RequestHand
     req.context.deadline = deadlineIn(requestTimeoutMs)
     next()
   }
+
+/** By the bare request, since some are refused before there is a route, or an Express. */
+export const isCancel = ({ method, url = '' }: IncomingMessage): boolean =>
+  method === 'DELETE' && /^(https?:\/\/[^/]*)?\/tasks([/?]|$)/.test(url)
 
 /** `?lang=` wins over the header; what is neither language is English. */
 const languageOf = (req: Request): Lang => {

@@ -12,6 +12,7 @@ import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ConfigError, type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
+import { isCancel } from './context.ts'
 import type { Lifecycle } from './health.ts'
 import { PROBLEMS, problemBody } from './problem.ts'
 
@@ -148,15 +149,15 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
 }
 
 const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions): void => {
-  const { status, headers, body } = refusal(code, options)
+  const { status, headers, body } = refusal(code, options, isCancel(res.req))
   res.writeHead(status, headers).end(body)
 }
 
 /** A problem for whoever is turned away before there is a request, and the log line that goes with it. */
-const refusal = (code: ErrorCode, { publicUrl, log }: ListenerOptions) => {
+const refusal = (code: ErrorCode, { publicUrl, log }: ListenerOptions, isCancel = false) => {
   const requestId = randomUUID()
   const { status } = PROBLEMS[code]
-  const site = { requestId, lang: 'en', isCancel: false, publicUrl } as const
+  const site = { requestId, lang: 'en', isCancel, publicUrl } as const
   const body = JSON.stringify(problemBody(new GatewayError(code), site))
   log.info('request', { requestId, status, code })
   const headers = {

@@ -48,8 +48,7 @@ export const PROBLEMS = {
   },
   'expectation-failed': {
     status: 417,
-    retryable: false,
-    outcome: null,
+    ...refusal,
     en: { title: 'The expectation cannot be met', detail: 'Only "100-continue" is understood in Expect.' },
     zh: { title: '无法满足期望', detail: 'Expect 请求头只支持 "100-continue"。' },
   },
@@ -116,8 +115,7 @@ export const PROBLEMS = {
   },
   'request-timeout': {
     status: 408,
-    retryable: true,
-    outcome: null,
+    ...later,
     en: { title: 'The request took too long', detail: 'The request did not arrive completely in time.' },
     zh: { title: '请求超时', detail: '请求未能及时完整到达。' },
   },

@@ -160,6 +160,7 @@ const ROWS = {
   'expectation-failed': {
     status: 417,
     ...early,
+    outcome: 'not-cancelled',
     provoke: raw('DELETE /tasks/x HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nConnection: close\r\n\r\n'),
   },
   forbidden: { status: 403, ...refusal, provoke: cancel({ headers: asReader }) },
