@@ -232,6 +232,7 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
 
 const readConfig = (reader: Reader): Config => {
   const { read } = reader
+  // Only checked: there is one source of keys so far.
   read('CREDENTIALS')
   return {
     host: read('HOST'),

@@ -14,7 +14,7 @@ export interface Caller {
   readonly scopes: readonly Scope[]
 }
 
-/** One text per caller, for counting and for joining equal requests. */
+/** One text per caller, for counting what each asks. */
 export const callerKey = ({ via, issuer, name }: Caller): string => JSON.stringify([via, issuer, name])
 
 /** Who everybody is where `ALLOW_ANONYMOUS` is set; the record stays readable to operators on the machine only. */

@@ -22,9 +22,8 @@ export const identify = ({ apiKeys, allowAnonymous }: AuthenticationOptions): Re
   }
 
 export const requireCaller: RequestHandler = function callerGuard(req, _res, next) {
-  if (credentialsOf(req).length > 1) throw new GatewayError('credentials-ambiguous')
-  callerIn(req)
-  next()
+  if (req.context.caller !== null) return next()
+  throw new GatewayError(credentialsOf(req).length > 1 ? 'credentials-ambiguous' : 'unauthenticated')
 }
 
 /** The caller of a request that has passed `requireCaller`. @throws unauthenticated */
