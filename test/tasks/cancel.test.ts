@@ -10,6 +10,7 @@ import { GatewayError } from '../../src/errors.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { seenBy, startWatched } from '../helpers/between.ts'
+import { cancelRequest } from '../helpers/cancel-request.ts'
 import {
   asAuditor,
   asOperator,
@@ -215,18 +216,7 @@ const startOperation = async (t: TestContext) => {
   const url = new URL(sandbox.url)
   const upstream = createUpstream({ url, signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3, keys, log })
   t.after(upstream.close)
-  const request = (changes: Partial<CancelRequest>): CancelRequest => ({
-    taskNo: sandbox.addTask(),
-    caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'] },
-    clientIp: '203.0.113.7',
-    peerIp: '203.0.113.7',
-    userAgent: null,
-    lang: 'en',
-    gatewayRequestId: randomUUID(),
-    deadline: deadlineIn(15_000),
-    signal: new AbortController().signal,
-    ...changes,
-  })
+  const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
   const cancellations = createCancellations({ upstream, trail, log, instanceId: randomUUID() })
   return { sandbox, trail, request, ...cancellations }
 }

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Response } from 'supertest'
@@ -9,6 +8,7 @@ import { deadlineIn } from '../../src/deadline.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
+import { cancelRequest } from '../helpers/cancel-request.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
 import { startCancel } from '../helpers/raw.ts'
@@ -321,18 +321,7 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
   const land = (result: UpstreamResult) => landing.resolve(result)
   t.after(() => land(NEVER_SENT))
   const ask = (changes: Partial<CancelRequest> = {}) =>
-    cancellations.cancel({
-      taskNo: 't-1',
-      caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'] },
-      clientIp: '203.0.113.7',
-      peerIp: '203.0.113.7',
-      userAgent: null,
-      lang: 'en',
-      gatewayRequestId: randomUUID(),
-      deadline: deadlineIn(60_000),
-      signal: new AbortController().signal,
-      ...changes,
-    })
+    cancellations.cancel(cancelRequest('t-1', { deadline: deadlineIn(60_000), ...changes }))
   /** What is on record of each request, in the order in which they came. */
   const recorded = () =>
     intents.map(({ id }) => outcomes.filter((it) => it.cancellationId === id).map(({ outcome }) => outcome))

@@ -1,0 +1,17 @@
+import { randomUUID } from 'node:crypto'
+import { deadlineIn } from '../../src/deadline.ts'
+import type { CancelRequest } from '../../src/tasks/cancel.ts'
+
+/** A request of one operator from one address, as the operation sees it, where the test says nothing else. */
+export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = {}): CancelRequest => ({
+  taskNo,
+  caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'] },
+  clientIp: '203.0.113.7',
+  peerIp: '203.0.113.7',
+  userAgent: null,
+  lang: 'en',
+  gatewayRequestId: randomUUID(),
+  deadline: deadlineIn(15_000),
+  signal: new AbortController().signal,
+  ...changes,
+})
