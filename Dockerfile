@@ -8,7 +8,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends tini
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund
+RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 RUN npm run build && mkdir data
@@ -17,7 +17,7 @@ RUN npm run build && mkdir data
 FROM node:24-bookworm-slim AS production
 WORKDIR /app
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund --omit=dev --omit=optional
+RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false --omit=dev --omit=optional
 
 # Node and the C library: no shell, no package manager, nobody but root and nonroot (65532).
 FROM gcr.io/distroless/nodejs24-debian12:nonroot
