@@ -2,6 +2,7 @@ import express, { type Express } from 'express'
 import type { Trail } from './audit/trail.ts'
 import type { ApiKeys } from './callers/api-keys.ts'
 import { identify, requireCaller, requireScope } from './http/authenticate.ts'
+import { createCancelRoute } from './http/cancel-route.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
 import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
@@ -10,10 +11,10 @@ import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
 import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
 import { checkTaskNo } from './http/task-no.ts'
-import { createTaskRoutes } from './http/task-routes.ts'
+import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 
-export interface AppParts extends ContextOptions {
+export interface AppParts extends ContextOptions, TaskRouteOptions {
   readonly apiKeys: ApiKeys
   readonly allowAnonymous: boolean
   readonly rateLimit: RateLimitOptions
@@ -27,7 +28,8 @@ export interface AppParts extends ContextOptions {
 export const createApp = (parts: AppParts): Express => {
   const limits = createRateLimits(parts.rateLimit)
   const known = [identify(parts), limits.unknown, requireCaller]
-  const { requireCancelScope, cancelTask } = createTaskRoutes(parts.cancellations, parts.publicUrl)
+  const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
+  const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
   const { listCancellations, findCancellation } = createCancellationRoutes(parts.trail)
 
   const app = express()
@@ -38,10 +40,14 @@ export const createApp = (parts: AppParts): Express => {
   app.use(assignContext(parts), securityHeaders(), refuseWhenDraining(parts.lifecycle))
   app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts))
 
+  const mayRead = [...known, limits.reads, requireScope('tasks:read')]
+  app.route('/tasks').get(mayRead, listTasks).all(allowOnly('GET, HEAD'))
   app
     .route('/tasks/:taskNo')
     .delete(checkTaskNo, known, limits.cancels, requireCancelScope, cancelTask)
-    .all(allowOnly('DELETE'))
+    .get(checkTaskNo, mayRead, findTask)
+    .all(allowOnly('DELETE, GET, HEAD'))
+  app.route('/tasks/:taskNo/details').get(checkTaskNo, mayRead, listDetails).all(allowOnly('GET, HEAD'))
   app
     .route('/cancellations')
     .get(known, limits.reads, requireScope('audit:read'), listCancellations)

@@ -23,6 +23,7 @@ export interface Config {
     readonly maxAttempts: number
   }
   readonly requestTimeoutMs: number
+  readonly taskLookupLimit: number
   readonly apiKeys: { readonly entries: readonly ApiKeyEntry[]; readonly file: string | undefined }
   readonly allowAnonymous: boolean
   readonly trustProxy: Subnets
@@ -58,6 +59,7 @@ interface Values {
   UPSTREAM_TIMEOUT_MS: number
   UPSTREAM_MAX_ATTEMPTS: number
   REQUEST_TIMEOUT_MS: number
+  TASK_LOOKUP_LIMIT: number
   ALLOW_ANONYMOUS: boolean
   TRUST_PROXY: Subnets
   RATE_LIMIT_MAX: number
@@ -129,6 +131,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   UPSTREAM_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 5000 },
   UPSTREAM_MAX_ATTEMPTS: { schema: integer(1, 10), fallback: 3 },
   REQUEST_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 15_000 },
+  TASK_LOOKUP_LIMIT: { schema: integer(1, 1000), fallback: 200 },
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
   TRUST_PROXY: { schema: subnets, fallback: { has: () => false } },
   RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
@@ -246,6 +249,7 @@ const readConfig = (reader: Reader): Config => {
       maxAttempts: read('UPSTREAM_MAX_ATTEMPTS'),
     },
     requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
+    taskLookupLimit: read('TASK_LOOKUP_LIMIT'),
     apiKeys: { entries: readApiKeys(reader), file: reader.given('API_KEYS_FILE') },
     allowAnonymous: read('ALLOW_ANONYMOUS'),
     trustProxy: read('TRUST_PROXY'),

@@ -3,6 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 /** Kept back from what attempts may use up, so that there is time to settle and record what became of a call. */
 export const SETTLE_RESERVE_MS = 3000
 
+/** Kept back from settling and watching, so that there is time to record what was found. */
+export const RECORD_RESERVE_MS = 1000
+
 /** A moment by which something must be over, on the monotonic clock: a jump of the wall clock moves nothing. */
 export interface Deadline {
   /** Milliseconds left; negative once it has passed. */

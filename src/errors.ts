@@ -25,6 +25,7 @@ export type ErrorCode =
   | 'upstream-forbidden'
   | 'upstream-misconfigured'
   | 'upstream-throttled'
+  | 'upstream-timeout'
   | 'upstream-unavailable'
 
 /** Languages that problems are written in and that upstream answers in. */

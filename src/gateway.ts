@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createUpstream } from './alibaba/client.ts'
 import type { PlainKeys } from './alibaba/signing.ts'
+import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
 import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
 import { createTrail } from './audit/trail.ts'
@@ -11,6 +12,8 @@ import { by, type Deadline, deadlineIn } from './deadline.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
 import { createCancellations } from './tasks/cancel.ts'
+import { createLookup } from './tasks/lookup.ts'
+import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 
 export interface Gateway {
@@ -26,6 +29,8 @@ export interface Overrides {
   /** Certificate authorities for the upstream. */
   readonly upstreamCa?: string
   readonly openStore?: (path: string) => Promise<SqliteStore>
+  /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
+  readonly unsettledPauseMs?: (ageMs: number) => number
 }
 
 /** Builds every part by hand. @throws ConfigError where the record can't be used */
@@ -45,23 +50,28 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     ca: overrides.upstreamCa,
     log,
   })
-  const cancellations = createCancellations({ upstream, trail, log, instanceId })
+  const queries = createTaskQueries({ upstream, log })
+  const lookup = createLookup({ queries, limit: config.taskLookupLimit, timeoutMs: config.requestTimeoutMs })
+  const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
+  const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
   const apiKeys = createApiKeys(config.apiKeys.entries)
   const { file: path } = config.apiKeys
   const watch = path === undefined ? undefined : watchApiKeysFile({ path, apiKeys, log })
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
-  const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, log })
+  const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, queries, lookup, log })
 
   return {
     listen: async () => {
       const listener = await listen(app, { ...config, lifecycle, log })
       log.info('listening', { address: listener.url, instanceId })
+      void unsettled.resume()
       return listener
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
       watch?.close()
       await by(deadline, cancellations.idle(), undefined)
+      unsettled.close()
       await trail.close(deadline)
       upstream.close()
     },

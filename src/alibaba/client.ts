@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { type Deadline, SETTLE_RESERVE_MS } from '../deadline.ts'
+import type { Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { signAcs3 } from './acs3.ts'
 import { createExchange, type Exchanged } from './exchange.ts'
-import { type FailureClass, MEANINGS, readAnswer } from './failures.ts'
+import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS, type Reading, readAnswer } from './failures.ts'
 import { signRpcV1 } from './rpc-v1.ts'
 import type { PlainKeys, Sign } from './signing.ts'
 
@@ -30,18 +30,27 @@ export interface UpstreamFailure {
 
 export type UpstreamResult = UpstreamSuccess | UpstreamFailure
 
-/** When a call must be over, and the signal that nobody waits for it any more: what was not sent by then never is. */
+/**
+ * When a call must be over, and the signal that nobody waits for it any more: what was not sent by then never is. The
+ * signal is asked for anew at each step, since others can begin to wait.
+ */
 export interface CallLimits {
   readonly deadline: Deadline
-  readonly signal: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
+/** One operation, in as many attempts as are safe. Never rejects for a reason of upstream's. */
+type Operation = (
+  action: string,
+  params: Readonly<Record<string, string>>,
+  limits: CallLimits,
+) => Promise<UpstreamResult>
+
 export interface Upstream {
-  /**
-   * One operation, in as many attempts as are safe: after connecting failed, after throttling, and once after a
-   * correction of the clock. Never rejects for a reason of upstream's.
-   */
-  call(action: string, params: Readonly<Record<string, string>>, limits: CallLimits): Promise<UpstreamResult>
+  /** Changes something. Tried again after connecting failed, after throttling, and once after a correction of the clock. */
+  readonly call: Operation
+  /** Only reads, so that it is tried again too where nobody can tell what became of it. */
+  readonly query: Operation
   close(): void
 }
 
@@ -62,6 +71,30 @@ const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Recor
 const BACKOFF_BASE_MS = 100
 const BACKOFF_MAX_MS = 2000
 
+/** What differs between calls and queries. */
+interface Kind {
+  readonly meanings: typeof CALL_MEANINGS | typeof QUERY_MEANINGS
+  /** Failures after which it is safe to ask again, besides those that are safe for all. */
+  readonly repeatable: readonly FailureClass[]
+  /** What it is where the time was up before anything was sent. */
+  readonly unsent: ErrorCode
+}
+
+const CALL: Kind = { meanings: CALL_MEANINGS, repeatable: [], unsent: 'upstream-unavailable' }
+const QUERY: Kind = {
+  meanings: QUERY_MEANINGS,
+  repeatable: ['ambiguous', 'duplicate', 'timeout'],
+  unsent: 'upstream-timeout',
+}
+
+/** An attempt of an operation. */
+interface Try {
+  readonly kind: Kind
+  readonly attempt: number
+  /** The clock was corrected before it. */
+  readonly corrected: boolean
+}
+
 /** How an attempt ended that brought no success. */
 interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
   /** Milliseconds after which another attempt is safe and sensible; null where there must be none. */
@@ -79,10 +112,15 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   let clockSkewMs = 0
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = (action: string, params: Readonly<Record<string, string>>, limits: CallLimits, timeoutMs: number) => {
+  const send = (
+    action: string,
+    params: Readonly<Record<string, string>>,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ) => {
     const stamp = { nonce: randomUUID(), at: new Date(now() + clockSkewMs) }
     const signed = sign({ action, params, host: url.host }, options.keys(), stamp)
-    return exchange.send(signed, { timeoutMs, signal: limits.signal })
+    return exchange.send(signed, { timeoutMs, signal })
   }
 
   const correctClock = (date: Date | null): number | null => {
@@ -98,64 +136,68 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     return null
   }
 
-  const judge = (exchanged: Exchanged, attempt: number, corrected: boolean): UpstreamSuccess | Ending => {
-    if (exchanged.kind === 'too-large') return ending('bad-response')
-    if (exchanged.kind === 'lost') {
-      return exchanged.sent ? ending('ambiguous') : unreached(backoffMs(attempt, random))
-    }
-    const reading = readAnswer(exchanged.answer)
+  /** Milliseconds after which asking again is safe and can help, or null. */
+  const retryIn = (failure: FailureClass, exchanged: Exchanged, { kind, attempt, corrected }: Try): number | null => {
+    if (failure === 'clock') return corrected ? forgetClock() : correctClock(dateOf(exchanged))
+    if (failure === 'throttled') return retryAfterOf(exchanged) + backoffMs(attempt, random)
+    return kind.repeatable.includes(failure) ? backoffMs(attempt, random) : null
+  }
+
+  const judge = (exchanged: Exchanged, tried: Try): UpstreamSuccess | Ending => {
+    const { kind, attempt } = tried
+    if (isUnsent(exchanged)) return unreached('upstream-unavailable', backoffMs(attempt, random))
+    const reading = readExchanged(exchanged)
     if (reading.ok) return { ...reading, attempts: attempt }
-    const failed = ending(reading.failure, reading.upstreamCode, reading.requestId)
-    if (reading.failure === 'clock') {
-      return { ...failed, retryInMs: corrected ? forgetClock() : correctClock(exchanged.date) }
-    }
-    if (reading.failure !== 'throttled') return failed
-    const waitMs = (exchanged.answer.retryAfterMs ?? 0) + backoffMs(attempt, random)
-    return { ...failed, retryAfterMs: waitMs, retryInMs: waitMs }
+    const { failure, upstreamCode, requestId } = reading
+    const retryInMs = retryIn(failure, exchanged, tried)
+    const retryAfterMs = failure === 'throttled' ? retryInMs : null
+    return { ...kind.meanings[failure], upstreamCode, requestId, retryAfterMs, retryInMs }
   }
 
-  const call: Upstream['call'] = async (action, params, limits) => {
-    const budget = limits.deadline.earlier(SETTLE_RESERVE_MS)
-    let last = unreached(null)
-    let corrected = false
-    for (let attempt = 1; ; attempt += 1) {
-      const timeoutMs = Math.min(options.timeoutMs, budget.remainingMs())
-      if (timeoutMs <= 0 || limits.signal.aborted) return failure(last, attempt - 1)
-      const exchanged = await send(action, params, limits, timeoutMs)
-      // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
-      const withdrawn = exchanged.kind === 'lost' && !exchanged.sent && limits.signal.aborted
-      if (withdrawn) return failure(last, attempt - 1)
-      const judged = judge(exchanged, attempt, corrected)
-      if ('ok' in judged) return judged
-      report(log, { action, attempt, exchanged, judged })
-      last = judged
-      // Of what is misconfigured only the clock can be tried again.
-      corrected ||= judged.code === 'upstream-misconfigured'
-      const { retryInMs } = judged
-      if (retryInMs === null || attempt >= maxAttempts || retryInMs >= budget.remainingMs()) {
-        return failure(judged, attempt)
+  const operate =
+    (kind: Kind): Operation =>
+    async (action, params, limits) => {
+      let last = unreached(kind.unsent, null)
+      let corrected = false
+      for (let attempt = 1; ; attempt += 1) {
+        const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
+        if (timeoutMs <= 0 || limits.signal?.aborted) return failure(last, attempt - 1)
+        const exchanged = await send(action, params, timeoutMs, limits.signal)
+        // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
+        if (limits.signal?.aborted && isUnsent(exchanged)) return failure(last, attempt - 1)
+        const judged = judge(exchanged, { kind, attempt, corrected })
+        if ('ok' in judged) return judged
+        report(log, { action, attempt, exchanged, judged })
+        last = judged
+        // Of what is misconfigured only the clock can be tried again.
+        corrected ||= judged.code === 'upstream-misconfigured'
+        const { retryInMs } = judged
+        if (retryInMs === null || attempt >= maxAttempts || retryInMs >= limits.deadline.remainingMs()) {
+          return failure(judged, attempt)
+        }
+        await delay(retryInMs, undefined, { signal: limits.signal }).catch(() => undefined)
       }
-      await delay(retryInMs, undefined, { signal: limits.signal }).catch(() => undefined)
     }
-  }
 
-  return { call, close: exchange.close }
+  return { call: operate(CALL), query: operate(QUERY), close: exchange.close }
 }
 
-const ending = (
-  failure: FailureClass,
-  upstreamCode: string | null = null,
-  requestId: string | null = null,
-): Ending => ({
-  ...MEANINGS[failure],
-  upstreamCode,
-  requestId,
-  retryAfterMs: null,
-  retryInMs: null,
-})
+const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
 
-const unreached = (retryInMs: number | null): Ending => ({
-  code: 'upstream-unavailable',
+const readExchanged = (exchanged: Exchanged): Reading => {
+  if (exchanged.kind === 'answer') return readAnswer(exchanged.answer)
+  const unread = { ok: false, upstreamCode: null, requestId: null } as const
+  if (exchanged.kind === 'too-large') return { ...unread, failure: 'bad-response' }
+  return { ...unread, failure: exchanged.reason === 'ETIMEDOUT' ? 'timeout' : 'ambiguous' }
+}
+
+const dateOf = (exchanged: Exchanged): Date | null => (exchanged.kind === 'answer' ? exchanged.date : null)
+
+const retryAfterOf = (exchanged: Exchanged): number =>
+  exchanged.kind === 'answer' ? (exchanged.answer.retryAfterMs ?? 0) : 0
+
+const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
+  code,
   ambiguous: false,
   upstreamCode: null,
   requestId: null,

@@ -24,7 +24,7 @@ export interface ExchangeOptions {
 export interface Budget {
   readonly timeoutMs: number
   /** Gives the exchange up as long as nothing was sent; later it has no effect. */
-  readonly signal: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 export interface Exchange {
@@ -65,7 +65,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       })
       let sent = false
       const end = (exchanged: Exchanged): void => {
-        signal.removeEventListener('abort', abort)
+        signal?.removeEventListener('abort', abort)
         resolve(exchanged)
       }
       const lose = (reason: string): void => {
@@ -76,8 +76,8 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
         if (!sent) lose('aborted')
       }
 
-      if (signal.aborted) abort()
-      signal.addEventListener('abort', abort)
+      if (signal?.aborted) abort()
+      signal?.addEventListener('abort', abort)
       stream.on('error', (error: Error & { code?: string }) => lose(error.code ?? error.name))
       stream.on('request', (outgoing: ClientRequest) => {
         whenSent(outgoing, () => {

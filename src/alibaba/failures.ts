@@ -13,6 +13,7 @@ export type FailureClass =
   | 'task-not-cancellable'
   | 'task-not-found'
   | 'throttled'
+  | 'timeout'
 
 interface Meaning {
   readonly code: ErrorCode
@@ -20,7 +21,8 @@ interface Meaning {
   readonly ambiguous: boolean
 }
 
-export const MEANINGS = {
+/** What a failure means for a call that changes something. */
+export const CALL_MEANINGS = {
   ambiguous: { code: 'outcome-unknown', ambiguous: true },
   'bad-response': { code: 'upstream-bad-response', ambiguous: true },
   clock: { code: 'upstream-misconfigured', ambiguous: false },
@@ -33,6 +35,18 @@ export const MEANINGS = {
   'task-not-cancellable': { code: 'task-not-cancellable', ambiguous: false },
   'task-not-found': { code: 'task-not-found', ambiguous: false },
   throttled: { code: 'upstream-throttled', ambiguous: false },
+  timeout: { code: 'outcome-unknown', ambiguous: true },
+} as const satisfies Record<FailureClass, Meaning>
+
+/** What it means for one that only reads: there is no effect to be unsure of. */
+export const QUERY_MEANINGS = {
+  ...CALL_MEANINGS,
+  ambiguous: { code: 'upstream-unavailable', ambiguous: false },
+  'bad-response': { code: 'upstream-bad-response', ambiguous: false },
+  duplicate: { code: 'upstream-unavailable', ambiguous: false },
+  // What is asked for was checked before it was sent, so this refusal is one that nobody foresaw.
+  'task-not-cancellable': { code: 'upstream-bad-response', ambiguous: false },
+  timeout: { code: 'upstream-timeout', ambiguous: false },
 } as const satisfies Record<FailureClass, Meaning>
 
 /** Codes that the vendor documents or that were seen in public, most exact first: the first match decides. */

@@ -4,7 +4,8 @@ import { type AuditRecord, OUTCOMES, type Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
 import { GatewayError } from '../errors.ts'
 import { callerIn } from './authenticate.ts'
-import { parseQuery, rule } from './query.ts'
+import { isoTime } from './iso-time.ts'
+import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 
 export interface CancellationRoutes {
   readonly listCancellations: RequestHandler
@@ -14,13 +15,6 @@ export interface CancellationRoutes {
 const LIMIT_MAX = 200
 const LIMIT_DEFAULT = 50
 
-const text = z.string(rule('text')).min(1, rule('text')).max(128, rule('text')).optional()
-
-const moment = z
-  .union([z.iso.date(), z.iso.datetime({ offset: true })], rule('date'))
-  .transform((date) => Date.parse(date))
-  .optional()
-
 const cursor = z
   .string(rule('cursor'))
   .transform((encoded) => Buffer.from(encoded, 'base64url').toString('latin1'))
@@ -28,23 +22,16 @@ const cursor = z
   .transform(Number)
   .optional()
 
-const limit = z
-  .string(rule('limit'))
-  .regex(/^\d{1,3}$/, rule('limit'))
-  .transform(Number)
-  .pipe(z.number().min(1, rule('limit')).max(LIMIT_MAX, rule('limit')))
-  .default(LIMIT_DEFAULT)
-
 // Strict, since a mistyped filter would show everything and look like an answer.
 const listQuery = z.strictObject({
-  taskNo: text,
-  caller: text,
+  taskNo: textParameter,
+  caller: textParameter,
   outcome: z.enum([...OUTCOMES, 'pending'], rule('outcome')).optional(),
-  from: moment,
-  to: moment,
-  limit,
+  from: momentParameter,
+  to: momentParameter,
+  limit: countParameter('limit', LIMIT_MAX).default(LIMIT_DEFAULT),
   cursor,
-  lang: z.enum(['en', 'zh'], rule('lang')).optional(),
+  lang: langParameter,
 })
 
 export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
@@ -73,8 +60,6 @@ const maySee = (caller: Caller, record: AuditRecord): boolean =>
 
 const encodeCursor = (position: number): string => Buffer.from(String(position), 'latin1').toString('base64url')
 
-const isoTime = (ms: number): string => new Date(ms).toISOString()
-
 const toItem = (record: AuditRecord) => ({
   id: record.id,
   taskNo: record.taskNo,
@@ -88,7 +73,7 @@ const toItem = (record: AuditRecord) => ({
   attempts: record.attempts,
   requestId: record.requestId,
   upstreamCode: record.upstreamCode,
-  finishedAt: record.finishedAtMs === null ? null : isoTime(record.finishedAtMs),
+  finishedAt: isoTime(record.finishedAtMs),
   gatewayRequestId: record.gatewayRequestId,
   settledBy: record.settledBy,
 })

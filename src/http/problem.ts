@@ -198,6 +198,12 @@ export const PROBLEMS = {
     en: { title: 'Alibaba Cloud is throttling', detail: 'Nothing was carried out. Wait as long as Retry-After says.' },
     zh: { title: '阿里云正在限流', detail: '操作未执行。请按 Retry-After 所示时间等待。' },
   },
+  'upstream-timeout': {
+    status: 504,
+    ...later,
+    en: { title: 'Alibaba Cloud took too long', detail: 'Nothing was changed. Try again later.' },
+    zh: { title: '阿里云响应超时', detail: '未作任何更改。请稍后重试。' },
+  },
   'upstream-unavailable': {
     status: 503,
     ...later,

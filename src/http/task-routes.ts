@@ -1,47 +1,128 @@
-import type { Request, RequestHandler } from 'express'
+import { createHash } from 'node:crypto'
+import type { Request, RequestHandler, Response } from 'express'
 import { z } from 'zod'
+import type { Task, TaskDetail } from '../alibaba/task-answers.ts'
+import type { Answered, QueryLimits, TaskQueries } from '../alibaba/task-queries.ts'
 import { GatewayError } from '../errors.ts'
-import type { Cancellations, CancelRequest } from '../tasks/cancel.ts'
+import type { Lookup } from '../tasks/lookup.ts'
 import { callerIn } from './authenticate.ts'
-import { parseQuery, rule } from './query.ts'
+import { isoTime } from './iso-time.ts'
+import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 import { taskNoOf } from './task-no.ts'
 
 export interface TaskRoutes {
-  /** Stands where a scope check would: a refused cancel goes on record. */
-  readonly requireCancelScope: RequestHandler
-  readonly cancelTask: RequestHandler
+  readonly listTasks: RequestHandler
+  readonly findTask: RequestHandler
+  readonly listDetails: RequestHandler
 }
 
-const cancelQuery = z.object({
-  lang: z.enum(['en', 'zh'], rule('lang')).optional(),
+export interface TaskRouteOptions {
+  readonly queries: TaskQueries
+  readonly lookup: Lookup
+}
+
+const page = countParameter('page', 1_000_000).default(1)
+
+const listQuery = z
+  .strictObject({
+    page,
+    pageSize: countParameter('pageSize', 100).default(20),
+    createdFrom: momentParameter,
+    createdTo: momentParameter,
+    lang: langParameter,
+  })
+  .refine(({ createdFrom = 0, createdTo = Number.POSITIVE_INFINITY }) => createdFrom <= createdTo, {
+    ...rule('createdTo'),
+    path: ['createdTo'],
+  })
+
+const detailQuery = z.strictObject({
+  page,
+  pageSize: countParameter('detailPageSize', 1000).default(100),
+  status: z.enum(['waiting', 'executing', 'succeeded', 'failed'], rule('detailStatus')).optional(),
+  domain: textParameter,
+  lang: langParameter,
 })
 
-export const createTaskRoutes = (cancellations: Cancellations, publicUrl: string | undefined): TaskRoutes => ({
-  requireCancelScope: async function cancelScopeGuard(req, _res, next) {
-    if (callerIn(req).scopes.includes('tasks:cancel')) return next()
-    const cancellationId = await cancellations.refuse(cancelRequest(req))
-    throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled' })
+const findQuery = z.strictObject({ lang: langParameter })
+
+export const createTaskRoutes = ({ queries, lookup }: TaskRouteOptions): TaskRoutes => ({
+  listTasks: async function listTasks(req, res) {
+    const { createdFrom, createdTo, ...asked } = parseQuery(listQuery, req.query)
+    const query = { ...asked, createdFromMs: createdFrom, createdToMs: createdTo }
+    const tasks = await queries.list(query, limitsOf(req))
+    sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
   },
 
-  cancelTask: async function cancelTask(req, res) {
-    parseQuery(cancelQuery, req.query)
+  findTask: async function findTask(req, res) {
+    parseQuery(findQuery, req.query)
+    const task = await lookup.find(taskNoOf(req), req.context.deadline)
+    if (task === null) throw new GatewayError('task-not-found')
+    const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
+    // Of what this caller sees: two callers can see a task differently.
+    res.set({
+      'Cache-Control': 'private, no-cache',
+      ETag: `"${createHash('sha256').update(body).digest('base64url')}"`,
+    })
+    res.type('application/json').send(body)
+  },
+
+  listDetails: async function listDetails(req, res) {
+    const query = parseQuery(detailQuery, req.query)
     const taskNo = taskNoOf(req)
-    const cancelled = await cancellations.cancel(cancelRequest(req))
-    res
-      .status(202)
-      .location(`${publicUrl ?? ''}/tasks/${taskNo}`)
-      .json({ taskNo, ...cancelled })
+    const details = await queries.details({ ...query, taskNo }, limitsOf(req))
+    const isUnfiltered = query.status === undefined && query.domain === undefined
+    if (details.totalItems === 0 && isUnfiltered && (await lookup.find(taskNo, req.context.deadline)) === null) {
+      throw new GatewayError('task-not-found', { requestId: details.requestId })
+    }
+    sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
   },
 })
 
-const cancelRequest = (req: Request): CancelRequest => ({
-  taskNo: taskNoOf(req),
-  caller: callerIn(req),
-  clientIp: req.context.clientIp,
-  peerIp: req.context.peerIp,
-  userAgent: req.get('user-agent') ?? null,
-  lang: req.context.lang,
-  gatewayRequestId: req.context.requestId,
-  deadline: req.context.deadline,
-  signal: req.context.signal,
+const limitsOf = ({ context }: Request): QueryLimits => ({
+  deadline: context.deadline,
+  signal: context.signal,
+  asker: { clientIp: context.clientIp, lang: context.lang },
+})
+
+/** Addresses of people are for those who read the record. */
+const maySeeAddresses = (req: Request): boolean => callerIn(req).scopes.includes('audit:read')
+
+/** A page and, by the same query, its neighbours (RFC 8288). */
+const sendPage = (req: Request, res: Response, answered: Answered<unknown>): void => {
+  const { items, page, pageSize, totalItems, totalPages, hasNext, requestId } = answered
+  const address = (number: number): string => {
+    const { pathname, searchParams } = new URL(req.url, 'http://localhost')
+    searchParams.set('page', String(number))
+    return `${pathname}?${searchParams}`
+  }
+  if (hasNext) res.links({ next: address(page + 1) })
+  if (page > 1) res.links({ prev: address(page - 1) })
+  res.json({ items, page, pageSize, totalItems, totalPages, hasNext, requestId })
+}
+
+const toItem = (task: Task, withAddress: boolean) => ({
+  taskNo: task.taskNo,
+  type: task.type,
+  typeDescription: task.typeDescription,
+  status: task.status,
+  cancelStatus: task.cancelStatus,
+  domainCount: task.domainCount,
+  createdAt: isoTime(task.createdAtMs),
+  clientIp: withAddress ? task.clientIp : null,
+})
+
+const toDetailItem = (detail: TaskDetail) => ({
+  detailNo: detail.detailNo,
+  taskNo: detail.taskNo,
+  type: detail.type,
+  typeDescription: detail.typeDescription,
+  status: detail.status,
+  domain: detail.domain,
+  instanceId: detail.instanceId,
+  createdAt: isoTime(detail.createdAtMs),
+  updatedAt: isoTime(detail.updatedAtMs),
+  attempts: detail.attempts,
+  message: detail.message,
+  result: detail.result,
 })

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure, UpstreamResult } from '../alibaba/client.ts'
-import type { Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
+import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
-import { by, type Deadline, SETTLE_RESERVE_MS } from '../deadline.ts'
-import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
+import { by, type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
+import { GatewayError, type Lang } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
+import type { Lookup } from './lookup.ts'
+import { createSettling, type Landing, outcomeOf } from './settling.ts'
+import type { Unsettled } from './unsettled.ts'
 
 /** One `DELETE /tasks/:taskNo`: who asks, from where, and how long they wait. */
 export interface CancelRequest {
@@ -19,17 +22,23 @@ export interface CancelRequest {
   readonly deadline: Deadline
   /** Aborts when the caller goes away. */
   readonly signal: AbortSignal
+  /** How long the caller would wait for the task to be cancelled, as far as the deadline allows; 0 for not at all. */
+  readonly waitMs: number
 }
 
 export interface Cancelled {
   readonly cancellationId: string
-  readonly requestId: string
-  readonly cancelStatus: 'accepted'
+  /** Null where the task showed that the goal was reached, rather than an answer. */
+  readonly requestId: string | null
+  readonly cancelStatus: 'accepted' | 'cancelling' | 'cancelled'
+  /** For how long, at most, the task was watched. */
+  readonly waitedMs: number
 }
 
 export interface Cancellations {
   /**
-   * Cancels a task: intent on record, one signed call (shared with the caller's equal requests under way), outcome on record.
+   * Cancels a task: intent on record, one signed call (shared with the caller's equal requests under way), outcome on
+   * record. What the call leaves open is settled by looking at the task.
    * @throws GatewayError with `outcome` (of this request) and `cancellationId`
    */
   cancel(request: CancelRequest): Promise<Cancelled>
@@ -41,6 +50,9 @@ export interface Cancellations {
 
 export interface CancellationOptions {
   readonly upstream: Upstream
+  readonly lookup: Lookup
+  /** Goes on to look at what stays unknown. */
+  readonly unsettled: Pick<Unsettled, 'note'>
   readonly trail: Trail
   readonly log: Log
   /** Names this process in the record. */
@@ -50,7 +62,7 @@ export interface CancellationOptions {
 
 /** A call upstream that is under way, and how many callers still wait for it. */
 interface Flight {
-  readonly result: Promise<UpstreamResult>
+  readonly landing: Promise<Landing>
   readonly abandon: () => void
   readonly take: () => void
   waiting: number
@@ -58,7 +70,7 @@ interface Flight {
 
 const USER_AGENT_MAX = 256
 
-const OUT_OF_TIME: UpstreamFailure = {
+const LOST: UpstreamFailure = {
   ok: false,
   code: 'outcome-unknown',
   ambiguous: true,
@@ -68,10 +80,14 @@ const OUT_OF_TIME: UpstreamFailure = {
   attempts: 1,
 }
 
-const BUG: UpstreamFailure = { ...OUT_OF_TIME, code: 'internal' }
+const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
+
+/** Of one who could not wait for the landing. */
+const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
-  const { upstream, trail, log, instanceId, now = Date.now } = options
+  const { upstream, unsettled, trail, log, instanceId, now = Date.now } = options
+  const settling = createSettling(options.lookup)
   const flights = new Map<string, Flight>()
   const underWay = new Set<Promise<unknown>>()
 
@@ -105,7 +121,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const takeOff = (key: string, request: CancelRequest, clientIp: string): Flight => {
     let abandoned = new AbortController()
     const limits: CallLimits = {
-      deadline: request.deadline,
+      deadline: request.deadline.earlier(SETTLE_RESERVE_MS),
       get signal() {
         return abandoned.signal
       },
@@ -115,7 +131,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       if (flights.get(key) === flight) flights.delete(key)
     }
     const flight: Flight = {
-      result: upstream.call('CancelTask', params, limits).catch(surprise).finally(land),
+      landing: upstream
+        .call('CancelTask', params, limits)
+        .catch(surprise)
+        .finally(land)
+        .then((result) => settling.settle(request.taskNo, result, request.deadline.earlier(RECORD_RESERVE_MS))),
       abandon: () => abandoned.abort(),
       // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
       take: () => {
@@ -131,7 +151,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
    * Waits in a flight until it lands or the time is up. Whoever goes away or runs out of time leaves it, and the last to
    * leave gives up what was not sent yet: that lands before any other event, so nobody joins it any more.
    */
-  const ride = async (flight: Flight, { signal, deadline }: CancelRequest): Promise<UpstreamResult> => {
+  const ride = async (flight: Flight, { signal, deadline }: CancelRequest): Promise<Landing> => {
     let isAboard = true
     const leave = (): void => {
       if (isAboard) flight.waiting -= 1
@@ -142,16 +162,31 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     flight.take()
     if (signal.aborted) leave()
     signal.addEventListener('abort', leave, { once: true })
-    return await by(deadline, flight.result, OUT_OF_TIME).finally(() => {
+    return await by(deadline, flight.landing, OUT_OF_TIME).finally(() => {
       signal.removeEventListener('abort', leave)
       leave()
     })
   }
 
-  const conclude = async (intent: Intent, result: UpstreamResult, deadline: Deadline): Promise<void> => {
-    const outcome = outcomeOf(intent, result, now())
+  const conclude = async (intent: Intent, landing: Landing, deadline: Deadline): Promise<void> => {
+    const outcome = toEvent(intent, landing, now())
+    unsettled.note(intent, outcome)
     await trail.finish(outcome, deadline)
     log.info('cancellation', summary(intent, outcome))
+  }
+
+  /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
+  const wait = async (intent: Intent, landing: Landing, request: CancelRequest): Promise<Cancelled> => {
+    const { taskNo, signal } = request
+    const deadline = request.deadline.earlier(RECORD_RESERVE_MS)
+    const waitedMs = Math.min(request.waitMs, Math.max(0, deadline.remainingMs()))
+    const known = { cancellationId: intent.id, requestId: requestIdOf(landing), waitedMs }
+    if (landing.seen === 'cancelled' || waitedMs === 0) return { ...known, cancelStatus: landing.seen ?? 'accepted' }
+    const seen = await settling.watch(taskNo, { until: deadlineIn(waitedMs), deadline, signal })
+    if (seen === null) return { ...known, cancelStatus: 'accepted', waitedMs: 0 }
+    if (seen !== 'cancelled') return { ...known, cancelStatus: 'cancelling' }
+    await conclude(intent, { ...landing, seen }, request.deadline)
+    return { ...known, cancelStatus: seen }
   }
 
   const run: Cancellations['cancel'] = async (request) => {
@@ -161,12 +196,13 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
     const key = flightKey(request)
     const flight = flights.get(key) ?? takeOff(key, request, clientIp)
-    const result = await ride(flight, request)
+    const landing = await ride(flight, request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
-    if (result === OUT_OF_TIME) track(flight.result.then((late) => conclude(intent, late, request.deadline)))
-    await conclude(intent, result, request.deadline)
-    if (!result.ok) throw failureOf(intent.id, result)
-    return { cancellationId: intent.id, requestId: result.requestId, cancelStatus: 'accepted' }
+    if (landing === OUT_OF_TIME) track(flight.landing.then((late) => conclude(intent, late, request.deadline)))
+    await conclude(intent, landing, request.deadline)
+    const { result, seen } = landing
+    if (!result.ok && seen === null) throw failureOf(intent.id, result)
+    return await wait(intent, landing, request)
   }
 
   const cancel: Cancellations['cancel'] = (request) => track(run(request))
@@ -191,23 +227,18 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 const flightKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
   JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
 
-const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellable']
-
-const verdict = (result: UpstreamResult): Outcome => {
-  if (result.ok) return 'accepted'
-  if (result.ambiguous) return 'unknown'
-  return REJECTIONS.includes(result.code) ? 'rejected' : 'failed'
-}
-
-const outcomeOf = (intent: Intent, result: UpstreamResult, finishedAtMs: number): OutcomeEvent => ({
+const toEvent = (intent: Intent, landing: Landing, finishedAtMs: number): OutcomeEvent => ({
   cancellationId: intent.id,
-  outcome: verdict(result),
-  attempts: result.attempts,
-  requestId: result.requestId,
-  upstreamCode: result.ok ? null : result.upstreamCode,
+  outcome: outcomeOf(landing),
+  attempts: landing.result.attempts,
+  requestId: requestIdOf(landing),
+  upstreamCode: landing.result.ok ? null : landing.result.upstreamCode,
   finishedAtMs,
-  settledBy: null,
+  settledBy: landing.seen === null ? null : 'query',
 })
+
+/** Upstream's of the answer that decided; where asking decided, there is none. */
+const requestIdOf = ({ result, seen }: Landing): string | null => (result.ok || seen === null ? result.requestId : null)
 
 const failureOf = (cancellationId: string, result: UpstreamFailure): GatewayError =>
   new GatewayError(result.code, {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { type FailureClass, MEANINGS, readAnswer } from '../../src/alibaba/failures.ts'
+import { CALL_MEANINGS, type FailureClass, readAnswer } from '../../src/alibaba/failures.ts'
 
 const answer = (status: number, body: unknown, retryAfterMs: number | null = null) =>
   readAnswer({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
@@ -157,8 +157,8 @@ test('a code that does not look like one still counts, but is not passed on', ()
 })
 
 test('only what says that nothing was executed is unambiguous', () => {
-  const ambiguous = Object.entries(MEANINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
-  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate'])
+  const ambiguous = Object.entries(CALL_MEANINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
+  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout'])
 })
 
 test('no answer whatever makes the reading throw, and success always carries a RequestId', () => {
@@ -171,7 +171,7 @@ test('no answer whatever makes the reading throw, and success always carries a R
     fc.property(fc.integer({ min: 100, max: 599 }), fc.option(fc.nat()), body, (status, retryAfterMs, text) => {
       const reading = readAnswer({ status, retryAfterMs, body: text })
       if (reading.ok) assert.match(`${status} ${reading.requestId}`, /^2\d\d [A-Za-z0-9-]{1,64}$/)
-      else assert.ok(reading.failure in MEANINGS)
+      else assert.ok(reading.failure in CALL_MEANINGS)
     }),
   )
 })

@@ -69,7 +69,10 @@ export interface Meddling {
   }
 }
 
-/** An HTTP proxy that goes wrong, as they do: it answers in its own words, or sends what it was given twice. */
+/**
+ * An HTTP proxy that goes wrong with cancellations, as they do: it answers in its own words, or sends what it was given
+ * twice. What only reads passes it.
+ */
 export const startMiddlebox = async (t: TestContext, target: string, { passes, answer }: Meddling): Promise<string> => {
   const pass = async (path: string, headers: IncomingHttpHeaders, body: Buffer) => {
     const sent = request(new URL(path, target), { method: 'POST', headers: { ...headers }, agent: false }).end(body)
@@ -79,9 +82,12 @@ export const startMiddlebox = async (t: TestContext, target: string, { passes, a
   }
   const server = createHttpServer(async (req, res) => {
     const body = await buffer(req)
+    const goesWrong = body.includes('Action=CancelTask')
     let last: { status: number; headers?: IncomingHttpHeaders; body?: string | Buffer } = { status: 500 }
-    for (let sent = 0; sent < passes; sent += 1) last = await pass(req.url ?? '/', req.headers, body)
-    const { status, headers, body: text = '' } = answer ?? last
+    for (let sent = 0; sent < (goesWrong ? passes : 1); sent += 1) {
+      last = await pass(req.url ?? '/', req.headers, body)
+    }
+    const { status, headers, body: text = '' } = (goesWrong ? answer : undefined) ?? last
     res.writeHead(status, { 'content-type': 'text/html', ...headers }).end(text)
   })
   return `http://127.0.0.1:${await listenOn(t, server)}`

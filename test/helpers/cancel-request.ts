@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { deadlineIn } from '../../src/deadline.ts'
-import type { CancelRequest } from '../../src/tasks/cancel.ts'
+import type { CancellationOptions, CancelRequest } from '../../src/tasks/cancel.ts'
 
 /** A request of one operator from one address, as the operation sees it, where the test says nothing else. */
 export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = {}): CancelRequest => ({
@@ -13,5 +13,12 @@ export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = 
   gatewayRequestId: randomUUID(),
   deadline: deadlineIn(15_000),
   signal: new AbortController().signal,
+  waitMs: 0,
   ...changes,
 })
+
+/** For the operation alone: no task shows anything, and nothing is looked at later. */
+export const BLIND: Pick<CancellationOptions, 'lookup' | 'unsettled'> = {
+  lookup: { find: async () => null },
+  unsettled: { note: () => {} },
+}

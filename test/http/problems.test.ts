@@ -177,7 +177,7 @@ const ROWS = {
   'method-not-allowed': {
     status: 405,
     retryable: false,
-    headers: { allow: /^DELETE$/ },
+    headers: { allow: /^DELETE, GET, HEAD$/ },
     provoke: async (t, lang) => {
       const { api } = await startGateway(t, { env: { PUBLIC_URL } })
       return api.put('/tasks/x').set('accept-language', lang)
@@ -193,7 +193,7 @@ const ROWS = {
     ...refusal,
     provoke: async (t, lang) => {
       const { api } = await startGateway(t, { env: { PUBLIC_URL } })
-      return api.delete('/tasks').set('accept-language', lang)
+      return api.delete('/tasks/').set('accept-language', lang)
     },
   },
   'outcome-unknown': { status: 504, ...unknown, provoke: cancel({ reply: 'reset' }) },
@@ -254,6 +254,17 @@ const ROWS = {
     upstreamCode: 'Throttling.User',
     headers: { 'retry-after': /^6[01]$/ },
     provoke: cancel({ reply: failing(400, 'Throttling.User', { 'x-acs-retry-after': '60000' }) }),
+  },
+  'upstream-timeout': {
+    status: 504,
+    retryable: true,
+    provoke: async (t, lang) => {
+      const { api, upstream } = await startGateway(t, {
+        env: { PUBLIC_URL, UPSTREAM_TIMEOUT_MS: '100', UPSTREAM_MAX_ATTEMPTS: '1' },
+      })
+      upstream.fault('QueryTaskList', { reply: 'stall' })
+      return await api.get('/tasks').set({ ...asOperator, 'accept-language': lang })
+    },
   },
   'upstream-unavailable': {
     status: 503,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { asOperator, asReader, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { asAuditor, asOperator, asReader, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { codeOf, sendLine, sendRaw } from '../helpers/raw.ts'
 
 const OPERATOR = `X-API-Key: ${CANARIES.operatorKey}`
@@ -14,7 +14,8 @@ const PATHS: readonly (readonly [string, number, string])[] = [
   ['//tasks/x', 404, 'not-found'],
   ['/tasks//x', 404, 'not-found'],
   ['/tasks/', 404, 'not-found'],
-  ['/tasks', 404, 'not-found'],
+  ['/tasks', 405, 'method-not-allowed'],
+  ['/tasks/x/details', 405, 'method-not-allowed'],
   ['/tasks/../tasks/x', 404, 'not-found'],
   ['/tasks/x/y', 404, 'not-found'],
   ['/', 404, 'not-found'],
@@ -44,7 +45,7 @@ test('paths are taken to the letter', async (t) => {
     await t.test(`DELETE ${path.slice(0, 30)} is ${code}`, async () => {
       const before = upstream.calls.length
       assert.deepEqual(codeOf(await sendLine(url, `DELETE ${path}`, OPERATOR)), [status, code])
-      assert.equal(upstream.calls.length - before, code === 'task-not-found' ? 1 : 0)
+      assert.equal(upstream.calls.length > before, code === 'task-not-found')
     })
   }
 })
@@ -56,7 +57,20 @@ test('a task number that is not valid says which rule it breaks, in both languag
   assert.match(zh.body.detail, /^taskNo 必须/)
 })
 
-const OTHER_PATHS = ['/me/', '/ME', '/livez/', '/Livez', '/cancellations/', '/Cancellations', '/metrics'] as const
+const OTHER_PATHS = [
+  '/tasks/',
+  '/TASKS',
+  '/tasks/x/',
+  '/tasks/x/details/',
+  '/tasks/x/Details',
+  '/me/',
+  '/ME',
+  '/livez/',
+  '/Livez',
+  '/cancellations/',
+  '/Cancellations',
+  '/metrics',
+] as const
 
 test('what is nearly a path is none', async (t) => {
   const { url } = await startGateway(t)
@@ -69,11 +83,11 @@ test('what is nearly a path is none', async (t) => {
 
 /** What each path answers to a method that it does not know. */
 const METHODS: readonly (readonly [string, string, string])[] = [
-  ['GET', '/tasks/x', 'DELETE'],
-  ['HEAD', '/tasks/x', 'DELETE'],
-  ['POST', '/tasks/x', 'DELETE'],
-  ['OPTIONS', '/tasks/x', 'DELETE'],
-  ['PROPFIND', '/tasks/x', 'DELETE'],
+  ['POST', '/tasks/x', 'DELETE, GET, HEAD'],
+  ['OPTIONS', '/tasks/x', 'DELETE, GET, HEAD'],
+  ['PROPFIND', '/tasks/x', 'DELETE, GET, HEAD'],
+  ['DELETE', '/tasks', 'GET, HEAD'],
+  ['DELETE', '/tasks/x/details', 'GET, HEAD'],
   ['DELETE', '/cancellations', 'GET, HEAD'],
   ['POST', '/cancellations/x', 'GET, HEAD'],
   ['OPTIONS', '/me', 'GET, HEAD'],
@@ -111,6 +125,12 @@ const ORDER: readonly (readonly [string, string, string, Headers, StartOptions['
   ['the method comes before the task number', 'put', '/tasks/a.b', {}, {}, 'method-not-allowed'],
   ['the method comes before credentials', 'put', '/tasks/x', {}, {}, 'method-not-allowed'],
   ['the task number comes before credentials', 'delete', '/tasks/a.b', {}, {}, 'task-no-invalid'],
+  ['the task number of a read comes before credentials', 'get', '/tasks/a.b', {}, {}, 'task-no-invalid'],
+  ['the task number of details comes before credentials', 'get', '/tasks/a.b/details', {}, {}, 'task-no-invalid'],
+  ['credentials come before the scope of a read', 'get', '/tasks', {}, {}, 'unauthenticated'],
+  ['the scope of a list comes before its query', 'get', '/tasks?page=0', asAuditor, {}, 'forbidden'],
+  ['the query of a task comes before upstream', 'get', '/tasks/x?page=1', asOperator, {}, 'query-invalid'],
+  ['the query of details comes before upstream', 'get', '/tasks/x/details?page=0', asOperator, {}, 'query-invalid'],
   ['credentials come before the query', 'delete', '/tasks/x?lang=fr', {}, {}, 'unauthenticated'],
   ['the scope comes before the query', 'delete', '/tasks/x?lang=fr', asReader, {}, 'forbidden'],
   ['the scope comes before the query of a read', 'get', '/cancellations?x=1', asOperator, {}, 'forbidden'],

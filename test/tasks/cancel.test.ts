@@ -10,7 +10,7 @@ import { GatewayError } from '../../src/errors.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { seenBy, startWatched } from '../helpers/between.ts'
-import { cancelRequest } from '../helpers/cancel-request.ts'
+import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
 import {
   asAuditor,
   asOperator,
@@ -217,7 +217,7 @@ const startOperation = async (t: TestContext) => {
   const upstream = createUpstream({ url, signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3, keys, log })
   t.after(upstream.close)
   const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
-  const cancellations = createCancellations({ upstream, trail, log, instanceId: randomUUID() })
+  const cancellations = createCancellations({ ...BLIND, upstream, trail, log, instanceId: randomUUID() })
   return { sandbox, trail, request, ...cancellations }
 }
 

@@ -15,7 +15,10 @@ interface Truth {
   readonly status: number
   readonly code?: string
   readonly outcome?: 'not-cancelled' | 'unknown'
-  readonly record: 'accepted' | 'rejected' | 'failed' | 'unknown'
+  /** Of a success: what the caller is told of the task. */
+  readonly cancelStatus?: 'accepted' | 'cancelling' | 'cancelled'
+  readonly record: 'accepted' | 'cancelled' | 'rejected' | 'failed' | 'unknown'
+  readonly settledBy: 'query' | null
   readonly attempts: number
   readonly upstreamCode: string | null
   readonly hasRequestId: boolean
@@ -28,7 +31,11 @@ interface Row {
   readonly truth: Truth
   /** What the upstream's answers meet, in order; later ones are right. */
   readonly faults?: readonly Fault[]
-  readonly task?: 'open' | 'finished' | 'unknown'
+  /** Meets every question about the task. */
+  readonly queryFault?: Fault
+  readonly task?: 'open' | 'finished' | 'unknown' | 'cancelling'
+  /** How many tasks are newer than this one. */
+  readonly others?: number
   readonly between?: (t: TestContext, upstream: Sandbox) => Promise<string>
   readonly env?: Env
   readonly sandbox?: Partial<SandboxOptions>
@@ -42,7 +49,9 @@ const IMPATIENT: Env = { UPSTREAM_TIMEOUT_MS: '1500' }
 
 const accepted = (attempts = 1): Truth => ({
   status: 202,
+  cancelStatus: 'accepted',
   record: 'accepted',
+  settledBy: null,
   attempts,
   upstreamCode: null,
   hasRequestId: true,
@@ -50,27 +59,42 @@ const accepted = (attempts = 1): Truth => ({
   calls: attempts,
 })
 
-const unknown = (cancelled: boolean, more: Partial<Truth> = {}): Truth => ({
+const unknown = (more: Partial<Truth> = {}): Truth => ({
   status: 504,
   code: 'outcome-unknown',
   outcome: 'unknown',
   record: 'unknown',
+  settledBy: null,
   attempts: 1,
   upstreamCode: null,
   hasRequestId: false,
-  cancelled,
+  cancelled: false,
   calls: 1,
   ...more,
 })
 
-const unreadable = (cancelled: boolean, more: Partial<Truth> = {}): Truth =>
-  unknown(cancelled, { status: 502, code: 'upstream-bad-response', ...more })
+/** The answer proves nothing, but the task shows that it is being cancelled. */
+const settled = (more: Partial<Truth> = {}): Truth => ({
+  ...accepted(),
+  cancelStatus: 'cancelling',
+  settledBy: 'query',
+  hasRequestId: false,
+  ...more,
+})
+
+/** What the same answer comes to with an effect, which shows, and without, which proves nothing. */
+const ambiguous = (effect: boolean, { hasRequestId = false, ...more }: Partial<Truth> = {}): Truth =>
+  effect ? settled(more) : unknown({ hasRequestId, ...more })
+
+const unreadable = (effect: boolean, more: Partial<Truth> = {}): Truth =>
+  effect ? ambiguous(true, more) : ambiguous(false, { status: 502, code: 'upstream-bad-response', ...more })
 
 const refusedWith = (
   upstreamCode: string,
   more: Pick<Truth, 'status' | 'code' | 'record'> & Partial<Truth>,
 ): Truth => ({
   outcome: 'not-cancelled',
+  settledBy: null,
   attempts: 1,
   upstreamCode,
   hasRequestId: true,
@@ -84,6 +108,7 @@ const UNREACHED: Truth = {
   code: 'upstream-unavailable',
   outcome: 'not-cancelled',
   record: 'failed',
+  settledBy: null,
   attempts: 3,
   upstreamCode: null,
   hasRequestId: false,
@@ -108,9 +133,9 @@ const AMBIGUOUS_ANSWERS: readonly (readonly [number, string])[] = [
 ]
 
 const unreadableOrLost = (effect: boolean): readonly Row[] => [
-  { name: `no answer ${done(effect)}`, faults: [{ reply: 'stall', effect }], env: IMPATIENT, truth: unknown(effect) },
-  { name: `a reset ${done(effect)}`, faults: [{ reply: 'reset', effect }], truth: unknown(effect) },
-  { name: `half an answer ${done(effect)}`, faults: [{ reply: 'truncate', effect }], truth: unknown(effect) },
+  { name: `no answer ${done(effect)}`, faults: [{ reply: 'stall', effect }], env: IMPATIENT, truth: ambiguous(effect) },
+  { name: `a reset ${done(effect)}`, faults: [{ reply: 'reset', effect }], truth: ambiguous(effect) },
+  { name: `half an answer ${done(effect)}`, faults: [{ reply: 'truncate', effect }], truth: ambiguous(effect) },
   { name: `a page with 200 ${done(effect)}`, faults: [{ reply: 'not-json', effect }], truth: unreadable(effect) },
   { name: `an endless answer ${done(effect)}`, faults: [{ reply: 'huge', effect }], truth: unreadable(effect) },
   { name: `a redirect ${done(effect)}`, faults: [{ reply: 'redirect', effect }], truth: unreadable(effect) },
@@ -118,7 +143,7 @@ const unreadableOrLost = (effect: boolean): readonly Row[] => [
   ...AMBIGUOUS_ANSWERS.map(([status, code]) => ({
     name: `${code} with ${status} ${done(effect)}`,
     faults: [{ reply: reply(status, code), effect }],
-    truth: unknown(effect, { upstreamCode: code, hasRequestId: true }),
+    truth: ambiguous(effect, { upstreamCode: code, hasRequestId: true }),
   })),
 ]
 
@@ -134,9 +159,9 @@ const throughMiddlebox = (effect: boolean): readonly Row[] => {
   const calls = passes
   const behind = (status: number, body: string) => answering({ passes, answer: { status, body } })
   return [
-    { name: `a page with 502 ${done(effect)}`, between: behind(502, PAGE), truth: unknown(effect, { calls }) },
-    { name: `a page with 503 ${done(effect)}`, between: behind(503, PAGE), truth: unknown(effect, { calls }) },
-    { name: `an empty 504 ${done(effect)}`, between: behind(504, ''), truth: unknown(effect, { calls }) },
+    { name: `a page with 502 ${done(effect)}`, between: behind(502, PAGE), truth: ambiguous(effect, { calls }) },
+    { name: `a page with 503 ${done(effect)}`, between: behind(503, PAGE), truth: ambiguous(effect, { calls }) },
+    { name: `an empty 504 ${done(effect)}`, between: behind(504, ''), truth: ambiguous(effect, { calls }) },
     { name: `a page with 404 ${done(effect)}`, between: behind(404, PAGE), truth: unreadable(effect, { calls }) },
     { name: `a page with 403 ${done(effect)}`, between: behind(403, PAGE), truth: unreadable(effect, { calls }) },
     { name: `an empty 200 ${done(effect)}`, between: behind(200, ''), truth: unreadable(effect, { calls }) },
@@ -262,7 +287,7 @@ const THROTTLING: readonly Row[] = [
   {
     name: 'throttling, then a reset after the task was cancelled',
     faults: [throttled, { reply: 'reset', effect: true }],
-    truth: unknown(true, { attempts: 2, calls: 2 }),
+    truth: settled({ attempts: 2, calls: 2 }),
   },
   {
     name: 'throttling, then a refusal',
@@ -334,7 +359,7 @@ const PLAIN: readonly Row[] = [
   {
     name: 'a request that a middlebox sends twice',
     between: answering({ passes: 2 }),
-    truth: unknown(true, { upstreamCode: 'SignatureNonceUsed', hasRequestId: true, calls: 2 }),
+    truth: settled({ upstreamCode: 'SignatureNonceUsed', calls: 2 }),
   },
 ]
 
@@ -378,14 +403,70 @@ const addTask = (upstream: Sandbox, task: Row['task']): string => {
 const witness = async (t: TestContext, row: Row) => {
   const { api, upstream, record } = await startWatched(t, row)
   const taskNo = addTask(upstream, row.task)
+  if (row.task === 'cancelling') await api.delete(`/tasks/${taskNo}`).set(asOperator)
+  for (let other = 0; other < (row.others ?? 0); other += 1) upstream.addTask()
   for (const fault of row.faults ?? []) upstream.fault('CancelTask', fault)
+  if (row.queryFault !== undefined) upstream.fault('QueryTaskList', row.queryFault, 100)
   upstream.setClockOffset(row.clockOffsetMs ?? 0)
   const answer = await api.delete(`/tasks/${taskNo}`).set(asOperator)
   return { answer, recorded: await record(taskNo), seen: seenBy(upstream, taskNo), violations: upstream.violations }
 }
 
+/** Each ends so that the task must be asked; what it shows then, or does not, decides. */
+const SETTLED: readonly Row[] = [
+  {
+    name: 'a reset after a task that is cancelled at once',
+    faults: [{ reply: 'reset', effect: true }],
+    sandbox: { cancellingMs: 0 },
+    truth: settled({ status: 200, cancelStatus: 'cancelled', record: 'cancelled' }),
+  },
+  {
+    name: 'a task that is being cancelled already',
+    task: 'cancelling',
+    truth: settled({ upstreamCode: 'TaskAlreadyCancelled', calls: 2 }),
+  },
+  {
+    name: 'a task that is cancelled already',
+    task: 'cancelling',
+    sandbox: { cancellingMs: 0 },
+    truth: settled({
+      status: 200,
+      cancelStatus: 'cancelled',
+      record: 'cancelled',
+      upstreamCode: 'TaskAlreadyCancelled',
+      calls: 2,
+    }),
+  },
+  {
+    name: 'a refusal of a task that is being cancelled already, after throttling',
+    task: 'cancelling',
+    faults: [throttled],
+    truth: settled({ upstreamCode: 'TaskAlreadyCancelled', attempts: 2, calls: 3 }),
+  },
+  ...[true, false].map((effect) => ({
+    name: `a reset ${done(effect)}, and then no answer about the task`,
+    faults: [{ reply: 'reset', effect } as const],
+    queryFault: { reply: reply(500, 'InternalError') },
+    truth: unknown({ cancelled: effect }),
+  })),
+  {
+    name: 'a refusal, and then no answer about the task',
+    task: 'finished',
+    queryFault: { reply: reply(500, 'InternalError') },
+    truth: refusedWith('TaskStatusNotAllowed', { status: 409, code: 'task-not-cancellable', record: 'rejected' }),
+  },
+  {
+    name: 'a reset after the task was cancelled, of which the list shows no such task',
+    faults: [{ reply: 'reset', effect: true }],
+    env: { TASK_LOOKUP_LIMIT: '1' },
+    others: 3,
+    truth: settled(),
+  },
+]
+
 const SUITES = {
   'the plain cases': PLAIN,
+  'questions to the task': SETTLED,
   'answers that prove nothing': [true, false].flatMap(unreadableOrLost),
   'answers of a middlebox': [true, false].flatMap(throughMiddlebox),
   'codes of the vendor': RAW_CODES,
@@ -399,14 +480,14 @@ for (const [suite, rows] of Object.entries(SUITES)) {
     for (const row of rows) {
       test(row.name, async (t) => {
         const { answer, recorded, seen, violations } = await witness(t, row)
-        const { code, outcome } = answer.body
-        const { attempts, upstreamCode, requestId } = recorded
-        const told = { status: answer.status, ...(code && { code }), ...(outcome && { outcome }) }
-        const found = { record: recorded.outcome, attempts, upstreamCode, hasRequestId: requestId !== null }
+        const { code, outcome, cancelStatus } = answer.body
+        const { attempts, upstreamCode, requestId, settledBy } = recorded
+        const told = { status: answer.status, ...(code && { code, outcome }), ...(cancelStatus && { cancelStatus }) }
+        const found = { record: recorded.outcome, attempts, upstreamCode, settledBy, hasRequestId: requestId !== null }
         assert.deepEqual({ ...told, ...found, ...seen }, row.truth)
         const { upstreamCode: toldCode = null, requestId: toldId = null, cancellationId } = answer.body
-        // Of a bug of ours the record knows more than the caller.
-        const tellable = answer.body.code === 'internal' ? null : upstreamCode
+        // Of a success, and of a bug of ours, the record knows more than the caller.
+        const tellable = code === undefined || code === 'internal' ? null : upstreamCode
         assert.deepEqual([toldCode, toldId, cancellationId], [tellable, requestId, recorded.id])
         assert.match(answer.get('retry-after') ?? '', row.retryAfter ?? /^(1)?$/)
         assert.equal(violations, 0, 'nothing is sent before the intent is on record')

@@ -8,7 +8,7 @@ import { deadlineIn } from '../../src/deadline.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
-import { cancelRequest } from '../helpers/cancel-request.ts'
+import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
 import { startCancel } from '../helpers/raw.ts'
@@ -89,7 +89,7 @@ test('equal requests at the same moment share one call, and each has a record of
 
 test('those who share a failure are all told of it', async (t) => {
   const gated = await startGated(t)
-  gated.upstream.fault('CancelTask', { reply: 'reset', effect: true })
+  gated.upstream.fault('CancelTask', { reply: 'reset' })
   const asked = Array.from({ length: 3 }, () => cancel(gated))
   await gated.records(3)
   gated.gate.open()
@@ -100,6 +100,24 @@ test('those who share a failure are all told of it', async (t) => {
   )
   assert.deepEqual(outcomesOf(await gated.records(3)), Array(3).fill('unknown'))
   assert.equal(cancelCalls(gated.upstream).length, 1)
+})
+
+test('those who share a failure that is settled share the question too', async (t) => {
+  const gated = await startGated(t)
+  gated.upstream.fault('CancelTask', { reply: 'reset', effect: true })
+  const asked = Array.from({ length: 3 }, () => cancel(gated))
+  await gated.records(3)
+  gated.gate.open()
+  const answers = await Promise.all(asked)
+  assert.deepEqual(
+    answers.map(({ status, body }) => [status, body.requestId, body.cancelStatus]),
+    Array(3).fill([202, null, 'cancelling']),
+  )
+  assert.deepEqual(outcomesOf(await gated.records(3)), Array(3).fill('accepted'))
+  assert.deepEqual(
+    gated.upstream.calls.map(({ action }) => action),
+    ['CancelTask', 'QueryTaskList'],
+  )
 })
 
 test('another User-Agent is no other request, but its own record', async (t) => {
@@ -130,7 +148,8 @@ for (const [what, first, second] of DIFFERENT) {
     await gated.records(2)
     gated.gate.open()
     const answers = await Promise.all(asked)
-    assert.deepEqual(answers.map(({ status }) => status).sort(), [202, 409])
+    // The later call is refused by upstream, but the task is being cancelled, which is what was asked for.
+    assert.deepEqual(answers.map(({ body }) => body.cancelStatus).sort(), ['accepted', 'cancelling'])
     assert.equal(cancelCalls(gated.upstream).length, 2)
   })
 }
@@ -258,7 +277,7 @@ test('nothing is joined after the call has landed', async (t) => {
   const gated = await startGated(t)
   gated.gate.open()
   const [first, second] = [await cancel(gated), await cancel(gated)]
-  assert.deepEqual([first.status, second.status, second.body.upstreamCode], [202, 409, 'TaskAlreadyCancelled'])
+  assert.deepEqual([first.body.cancelStatus, second.body.cancelStatus], ['accepted', 'cancelling'])
   assert.equal(cancelCalls(gated.upstream).length, 2)
 })
 
@@ -295,11 +314,13 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
   const outcomes: OutcomeEvent[] = []
   const log = createLog('silent', { write: () => {} })
   const cancellations = createCancellations({
+    ...BLIND,
     upstream: {
       call: (_action, _params, { signal }) => {
-        if (!sent) signal.addEventListener('abort', () => landing.resolve(NEVER_SENT))
+        if (!sent) signal?.addEventListener('abort', () => landing.resolve(NEVER_SENT))
         return landing.promise
       },
+      query: async () => NEVER_SENT,
       close: () => {},
     },
     trail: createTrail({

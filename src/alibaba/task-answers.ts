@@ -1,0 +1,204 @@
+import { z } from 'zod'
+import { parseWallTime } from './wall-time.ts'
+
+// What upstream says of tasks, read by schema: names of ours, and nothing of its body but what is named here.
+
+/** A value that upstream has and we do not know is `unknown`, never a failure. */
+export type TaskStatus = 'waiting' | 'executing' | 'complete' | 'unknown'
+export type CancelStatus = 'none' | 'cancelling' | 'cancelled' | 'unknown'
+export type DetailStatus = 'waiting' | 'executing' | 'succeeded' | 'failed' | 'unknown'
+
+/** One row of QueryTaskList. Times are milliseconds since the epoch; null stands for what is absent or can't be read. */
+export interface Task {
+  readonly taskNo: string
+  readonly type: string | null
+  readonly typeDescription: string | null
+  readonly status: TaskStatus
+  readonly cancelStatus: CancelStatus
+  readonly domainCount: number | null
+  readonly createdAtMs: number | null
+  readonly clientIp: string | null
+}
+
+/** One row of QueryTaskDetailList: what a task does to one domain. */
+export interface TaskDetail {
+  readonly detailNo: string | null
+  readonly taskNo: string
+  readonly type: string | null
+  readonly typeDescription: string | null
+  readonly status: DetailStatus
+  readonly domain: string | null
+  readonly instanceId: string | null
+  readonly createdAtMs: number | null
+  readonly updatedAtMs: number | null
+  readonly attempts: number | null
+  readonly message: string | null
+  readonly result: string | null
+}
+
+export interface Page<T> {
+  readonly items: readonly T[]
+  readonly page: number
+  readonly pageSize: number
+  readonly totalItems: number
+  readonly totalPages: number
+  readonly hasNext: boolean
+}
+
+/** Told of a value that is not among those we know. */
+export type ReportUnknown = (field: string, value: string) => void
+
+// By name: the vendor's own sample pairs the name COMPLETE with the code of another status.
+const TASK_STATUSES: ReadonlyMap<string, TaskStatus> = new Map([
+  ['WAITING_EXECUTE', 'waiting'],
+  ['EXECUTING', 'executing'],
+  ['COMPLETE', 'complete'],
+])
+const CANCEL_STATUSES: ReadonlyMap<string, CancelStatus> = new Map([
+  ['INIT', 'none'],
+  ['CANCELLING', 'cancelling'],
+  // So older pages of the vendor spell it.
+  ['CANCELING', 'cancelling'],
+  ['COMPLETE', 'cancelled'],
+])
+const DETAIL_STATUSES: ReadonlyMap<string, DetailStatus> = new Map([
+  ['WAITING_EXECUTE', 'waiting'],
+  ['EXECUTING', 'executing'],
+  ['EXECUTE_SUCCESS', 'succeeded'],
+  ['EXECUTE_FAILURE', 'failed'],
+])
+
+/** The number by which QueryTaskDetailList filters by status. */
+export const DETAIL_STATUS_CODES = { waiting: 0, executing: 1, succeeded: 2, failed: 3 } as const
+
+const text = z
+  .union([z.string(), z.number().transform(String)])
+  .transform((value) => (value === '' ? null : value))
+  .nullish()
+  .transform((value) => value ?? null)
+
+const count = z.union([
+  z.number().int().nonnegative(),
+  z
+    .string()
+    .regex(/^\d{1,15}$/)
+    .transform(Number),
+])
+
+const looseCount = count.nullish().transform((value) => value ?? null)
+
+const time = text.transform((value) => (value === null ? null : parseWallTime(value)))
+
+/** Which page was asked for; it holds where the answer does not repeat it. */
+export interface Asked {
+  readonly page: number
+  readonly pageSize: number
+}
+
+export interface TaskAnswers {
+  /** Both return null where the body is not what the vendor documents. */
+  readTasks(body: unknown, asked: Asked): Page<Task> | null
+  readDetails(body: unknown, asked: Asked): Page<TaskDetail> | null
+}
+
+export const createTaskAnswers = (report: ReportUnknown): TaskAnswers => {
+  const task = taskSchema(report)
+  const detail = detailSchema(report)
+  const tasks = paged.extend({ Data: z.object({ TaskInfo: z.array(task).nullish() }).nullish() })
+  const details = paged.extend({ Data: z.object({ TaskDetail: z.array(detail).nullish() }).nullish() })
+  return {
+    readTasks: (body, asked) => {
+      const { data } = tasks.safeParse(body)
+      return data === undefined ? null : toPage(data.Data?.TaskInfo, data, asked)
+    },
+    readDetails: (body, asked) => {
+      const { data } = details.safeParse(body)
+      return data === undefined ? null : toPage(data.Data?.TaskDetail, data, asked)
+    },
+  }
+}
+
+const paged = z.object({
+  TotalItemNum: count,
+  TotalPageNum: count.optional(),
+  CurrentPageNum: count.optional(),
+  PageSize: count.optional(),
+})
+
+/** An empty list may be left out, but only where nothing should be in it. */
+const toPage = <T>(
+  items: readonly T[] | null | undefined,
+  said: z.output<typeof paged>,
+  asked: Asked,
+): Page<T> | null => {
+  const { CurrentPageNum: page = asked.page, PageSize: pageSize = asked.pageSize, TotalItemNum: totalItems } = said
+  const { TotalPageNum: totalPages = Math.ceil(totalItems / asked.pageSize) } = said
+  if (!items && totalItems > 0) return null
+  return { items: items ?? [], page, pageSize, totalItems, totalPages, hasNext: page < totalPages }
+}
+
+const statusSchema = <T>(field: string, known: ReadonlyMap<string, T>, report: ReportUnknown) =>
+  text.transform((name) => {
+    const status = known.get(name ?? '')
+    if (status === undefined) report(field, name ?? '')
+    return status ?? 'unknown'
+  })
+
+const taskSchema = (report: ReportUnknown) =>
+  z
+    .object({
+      TaskNo: z.string().min(1),
+      TaskType: text,
+      TaskTypeDescription: text,
+      TaskStatus: statusSchema('TaskStatus', TASK_STATUSES, report),
+      TaskCancelStatus: statusSchema('TaskCancelStatus', CANCEL_STATUSES, report),
+      TaskNum: looseCount,
+      CreateTime: time,
+      Clientip: text,
+    })
+    .transform(
+      (row): Task => ({
+        taskNo: row.TaskNo,
+        type: row.TaskType,
+        typeDescription: row.TaskTypeDescription,
+        status: row.TaskStatus,
+        cancelStatus: row.TaskCancelStatus,
+        domainCount: row.TaskNum,
+        createdAtMs: row.CreateTime,
+        clientIp: row.Clientip,
+      }),
+    )
+
+const detailSchema = (report: ReportUnknown) =>
+  z
+    .object({
+      TaskNo: z.string().min(1),
+      TaskDetailNo: text,
+      TaskType: text,
+      TaskTypeDescription: text,
+      TaskStatus: statusSchema('TaskStatus of a detail', DETAIL_STATUSES, report),
+      DomainName: text,
+      InstanceId: text,
+      CreateTime: time,
+      UpdateTime: time,
+      TryCount: looseCount,
+      ErrorMsg: text,
+      FailReason: text,
+      TaskResult: text,
+    })
+    .transform(
+      (row): TaskDetail => ({
+        detailNo: row.TaskDetailNo,
+        taskNo: row.TaskNo,
+        type: row.TaskType,
+        typeDescription: row.TaskTypeDescription,
+        status: row.TaskStatus,
+        domain: row.DomainName,
+        instanceId: row.InstanceId,
+        createdAtMs: row.CreateTime,
+        updatedAtMs: row.UpdateTime,
+        attempts: row.TryCount,
+        message: row.ErrorMsg ?? row.FailReason,
+        result: row.TaskResult,
+      }),
+    )

@@ -1,0 +1,74 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { UpstreamResult } from '../alibaba/client.ts'
+import type { CancelStatus } from '../alibaba/task-answers.ts'
+import type { Outcome } from '../audit/trail.ts'
+import type { Deadline } from '../deadline.ts'
+import type { ErrorCode } from '../errors.ts'
+import type { Lookup } from './lookup.ts'
+
+/** What a call upstream came to, and what the task itself showed where the answer was no proof. */
+export interface Landing {
+  readonly result: UpstreamResult
+  /** Null where the answer says all, or the task showed nothing that proves a cancellation. */
+  readonly seen: 'cancelling' | 'cancelled' | null
+}
+
+/** Failures for a reason of the task's; perhaps that its cancellation had been asked for before. */
+const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellable']
+
+export const isRejection = (result: UpstreamResult): boolean => !result.ok && REJECTIONS.includes(result.code)
+
+/** The only outcome that this landing proves. */
+export const outcomeOf = ({ result, seen }: Landing): Outcome => {
+  if (seen === 'cancelled') return 'cancelled'
+  if (result.ok || seen === 'cancelling') return 'accepted'
+  if (result.ambiguous) return 'unknown'
+  return isRejection(result) ? 'rejected' : 'failed'
+}
+
+export interface Settling {
+  /**
+   * Asks upstream for the task where a failed call may have reached its goal all the same: what is being cancelled or is
+   * cancelled is a success, whoever asked for it (RFC 9110, 9.2.2). What is not cancelled proves nothing.
+   */
+  settle(taskNo: string, result: UpstreamResult, deadline: Deadline): Promise<Landing>
+  /** Watches a task until it is cancelled, the time is up or nobody waits; null where it could not be seen at all. */
+  watch(taskNo: string, watch: Watch): Promise<CancelStatus | null>
+}
+
+export interface Watch {
+  readonly until: Deadline
+  /** For the last look, which may begin when the time is up. */
+  readonly deadline: Deadline
+  readonly signal: AbortSignal
+}
+
+/** Looks are cheap: most are served by what another watcher's look has read. */
+const LOOK_EVERY_MS = 250
+
+export const createSettling = (lookup: Lookup): Settling => {
+  const look = async (taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<CancelStatus | null> => {
+    try {
+      return (await lookup.find(taskNo, deadline, begunAfterMs))?.cancelStatus ?? null
+    } catch {
+      return null
+    }
+  }
+
+  return {
+    settle: async (taskNo, result, deadline) => {
+      if (result.ok || !(result.ambiguous || isRejection(result))) return { result, seen: null }
+      const seen = await look(taskNo, deadline, performance.now())
+      return { result, seen: seen === 'cancelling' || seen === 'cancelled' ? seen : null }
+    },
+
+    watch: async (taskNo, { until, deadline, signal }) => {
+      for (let seen: CancelStatus | null = null; ; ) {
+        seen = (await look(taskNo, deadline)) ?? seen
+        const leftMs = until.remainingMs()
+        if (seen === 'cancelled' || leftMs <= 0 || signal.aborted) return seen
+        await delay(Math.min(LOOK_EVERY_MS, leftMs), undefined, { signal }).catch(() => undefined)
+      }
+    },
+  }
+}
