@@ -29,6 +29,8 @@ export interface Overrides {
   /** Certificate authorities for the upstream. */
   readonly upstreamCa?: string
   readonly openStore?: (path: string) => Promise<SqliteStore>
+  /** How long a reading of tasks serves those who come after it. */
+  readonly lookupTtlMs?: number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
   readonly unsettledPauseMs?: (ageMs: number) => number
 }
@@ -51,7 +53,12 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log,
   })
   const queries = createTaskQueries({ upstream, log })
-  const lookup = createLookup({ queries, limit: config.taskLookupLimit, timeoutMs: config.requestTimeoutMs })
+  const lookup = createLookup({
+    queries,
+    limit: config.taskLookupLimit,
+    timeoutMs: config.requestTimeoutMs,
+    ttlMs: overrides.lookupTtlMs,
+  })
   const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
   const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
   const apiKeys = createApiKeys(config.apiKeys.entries)

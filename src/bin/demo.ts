@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createKey, sha256 } from '../callers/api-keys.ts'
 import { parseConfig } from '../config.ts'
 import { createGateway } from '../gateway.ts'
-import { createSandbox, type Sandbox } from '../sandbox/server.ts'
+import { createSandbox } from '../sandbox/server.ts'
 
 // The whole way on one machine: a stand-in for the upstream, the gateway, and a caller that holds no AccessKey.
 
@@ -43,19 +43,21 @@ const settings = async (upstreamUrl: string, folder: string) => ({
   LOG_LEVEL: 'error',
 })
 
-/** Prints each change of the task until it is cancelled, as the upstream holds it. */
-const watch = async (sandbox: Sandbox, taskNo: string): Promise<void> => {
-  for (let shown = ''; ; await delay(50)) {
-    const task = sandbox.task(taskNo)
-    const state = `task ${task?.taskStatus}, cancellation ${task?.cancelStatus}`
+const ask = (method: string, url: string, headers: Readonly<Record<string, string>> = {}): Promise<Response> =>
+  fetch(url, { method, headers: { 'x-api-key': API_KEY, ...headers } })
+
+/** Prints each change of the task, as any caller can see it, until it is cancelled. */
+const watch = async (url: string): Promise<void> => {
+  for (let shown = ''; ; await delay(200)) {
+    const state = JSON.stringify(await (await ask('GET', url)).json(), ['status', 'cancelStatus'])
     if (state !== shown) say(`    ${state}`)
     shown = state
-    if (task === undefined || task.cancelStatus === 'COMPLETE') return
+    if (!/"cancelStatus":"(none|cancelling)"/.test(state)) return
   }
 }
 
 const request = async (method: string, url: string): Promise<unknown> => {
-  const res = await fetch(url, { method, headers: { 'x-api-key': API_KEY } })
+  const res = await ask(method, url)
   say(`  ${res.status} ${res.statusText}`)
   return res.json()
 }
@@ -65,11 +67,11 @@ const show = (value: unknown): void => say(JSON.stringify(value, null, 2).replac
 const run = async (): Promise<void> => {
   const folder = await mkdtemp(join(tmpdir(), 'gateway-demo-'))
   process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
-  const sandbox = await createSandbox({ ...KEYS, waitingMs: 0, executingMs: 60 * 60_000, cancellingMs: 1500 })
+  const sandbox = await createSandbox({ ...KEYS, waitingMs: 0, executingMs: 60 * 60_000, cancellingMs: 3000 })
   const taskNos = Array.from({ length: TASKS }, (_, index) =>
     sandbox.addTask({ domains: [`example-${index + 1}.com`] }),
   )
-  const [first = '', ...others] = taskNos
+  const [first = '', ...others] = taskNos.reverse()
   const gateway = await createGateway(parseConfig(await settings(sandbox.url, folder), () => ''))
   const listener = await gateway.listen()
   const stop = async (): Promise<void> => {
@@ -81,19 +83,23 @@ const run = async (): Promise<void> => {
 
   say(`Upstream   ${sandbox.url}   a sandbox that stands in for domain.aliyuncs.com and checks every signature`)
   say(`Gateway    ${listener.url}   holds the AccessKey; the caller below only has an API key`)
-  say(`\nThe caller cancels a task:\n  DELETE /tasks/${first}`)
-  show(await request('DELETE', `${listener.url}/tasks/${first}`))
-  const { Action, TaskNo, UserClientIp, Lang } = sandbox.calls.at(-1)?.params ?? {}
+  say('\nThe caller finds a task:\n  GET /tasks?pageSize=1')
+  show(await request('GET', `${listener.url}/tasks?pageSize=1`))
+  say(`\nIt cancels the task, waits for up to ten seconds, and watches:\n  DELETE /tasks/${first}   Prefer: wait=10`)
+  const task = `${listener.url}/tasks/${first}`
+  const [cancelled] = await Promise.all([ask('DELETE', task, { prefer: 'wait=10' }), watch(task)])
+  say(`  ${cancelled.status} ${cancelled.statusText}`)
+  show(await cancelled.json())
+  const { Action, TaskNo, UserClientIp, Lang } = sandbox.calls.find((call) => call.effect)?.params ?? {}
   say('\nWhat the upstream received, signed:')
   show({ Action, TaskNo, UserClientIp, Lang })
-  say('\nHow it goes on there, asynchronously:')
-  await watch(sandbox, first)
   say('\nWhat the record says:\n  GET /cancellations')
   show(await request('GET', `${listener.url}/cancellations`))
   say(`
 Now you (Ctrl+C ends the demo):
 
-  curl -i -X DELETE ${listener.url}/tasks/${others[0]} -H 'X-API-Key: ${API_KEY}'
+  curl -i -X DELETE ${listener.url}/tasks/${others[0]} -H 'X-API-Key: ${API_KEY}' -H 'Prefer: wait=10'
+  curl -s ${listener.url}/tasks -H 'X-API-Key: ${API_KEY}'
 
 More tasks to cancel: ${others.slice(1).join(' ')}`)
 }

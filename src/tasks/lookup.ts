@@ -20,10 +20,11 @@ export interface LookupOptions {
   readonly limit: number
   /** For one reading, which nobody's own deadline cuts short, since others wait for it too. */
   readonly timeoutMs: number
+  /** How long a reading serves those who come after it; a second and a half where absent. */
+  readonly ttlMs?: number | undefined
 }
 
-/** How long a reading serves those who come after it. */
-export const LOOKUP_TTL_MS = 1500
+const TTL_MS = 1500
 const OLD_TASKS_KEPT = 1000
 /** How many tasks of an old task's day are looked through. */
 const DAY_LIMIT = 1000
@@ -31,11 +32,11 @@ const DETAILS_READ = 1000
 
 type ReadPage = (asked: Asked) => Promise<Page<Task>>
 
-export const createLookup = ({ queries, limit, timeoutMs }: LookupOptions): Lookup => {
+export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: LookupOptions): Lookup => {
   const newestPlan = planPages(limit)
   const dayPlan = planPages(DAY_LIMIT)
-  const newest = createSharedReads<ReadPage>({ ttlMs: LOOKUP_TTL_MS, max: 1 })
-  const old = createSharedReads<Task | null>({ ttlMs: LOOKUP_TTL_MS, max: OLD_TASKS_KEPT })
+  const newest = createSharedReads<ReadPage>({ ttlMs, max: 1 })
+  const old = createSharedReads<Task | null>({ ttlMs, max: OLD_TASKS_KEPT })
   const limits = () => ({ deadline: deadlineIn(timeoutMs) })
 
   /** The first page is read at once, each other when someone first needs it. */

@@ -15,7 +15,7 @@ export interface Unsettled {
 }
 
 export interface UnsettledOptions {
-  readonly trail: Trail
+  readonly trail: Pick<Trail, 'list' | 'finish'>
   readonly lookup: Lookup
   readonly log: Log
   readonly now?: () => number

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createSharedReads } from '../../src/tasks/shared-reads.ts'
+
+/** Reads that end when they are told to, on a clock that moves when it is told to. */
+const start = ({ ttlMs = 1500, max = 2 } = {}) => {
+  let nowMs = 0
+  const begun: PromiseWithResolvers<string>[] = []
+  const reads = createSharedReads<string>({ ttlMs, max, now: () => nowMs })
+  const get = (key = 'a', begunAfterMs?: number) =>
+    reads.get(
+      key,
+      () => {
+        const reading = Promise.withResolvers<string>()
+        begun.push(reading)
+        return reading.promise
+      },
+      begunAfterMs,
+    )
+  const advance = (ms: number): void => {
+    nowMs += ms
+  }
+  /** Lets whatever was resolved have its consequences. */
+  const settled = () => new Promise((resolve) => setImmediate(resolve))
+  return { get, begun, advance, settled }
+}
+
+test('who comes while a reading is under way gets that reading, however long it takes', async () => {
+  const { get, begun, advance } = start()
+  const asked = [get()]
+  advance(60_000)
+  asked.push(get(), get())
+  begun[0]?.resolve('one')
+  assert.deepEqual(await Promise.all(asked), ['one', 'one', 'one'])
+  assert.equal(begun.length, 1)
+})
+
+for (const [ageMs, count] of [
+  [0, 1],
+  [1499, 1],
+  [1500, 2],
+] as const) {
+  test(`a reading that ended ${ageMs} ms ago ${count === 1 ? 'still serves' : 'serves nobody'}`, async () => {
+    const { get, begun, advance } = start()
+    const first = get()
+    advance(5000)
+    begun[0]?.resolve('one')
+    await first
+    advance(ageMs)
+    void get()
+    assert.equal(begun.length, count)
+  })
+}
+
+test('a failure is shared like a value, for as long', async () => {
+  const { get, begun, advance } = start()
+  const asked = [get(), get()]
+  begun[0]?.reject(new Error('down'))
+  for (const one of [...asked, get()]) await assert.rejects(one, /down/)
+  assert.equal(begun.length, 1)
+  advance(1500)
+  void get()
+  assert.equal(begun.length, 2)
+})
+
+test('many who need a later reading than the one under way share the next', async () => {
+  const { get, begun, advance, settled } = start()
+  const early = get()
+  advance(10)
+  const late = [get('a', 5), get('a', 10)]
+  assert.equal(begun.length, 1)
+  begun[0]?.resolve('early')
+  assert.equal(await early, 'early')
+  await settled()
+  assert.equal(begun.length, 2)
+  begun[1]?.resolve('late')
+  assert.deepEqual(await Promise.all(late), ['late', 'late'])
+})
+
+test('the end of a reading that fails lets those begin who wait for a later one', async () => {
+  const { get, begun, advance, settled } = start()
+  const early = get()
+  advance(10)
+  const late = get('a', 10)
+  begun[0]?.reject(new Error('down'))
+  await assert.rejects(early)
+  await settled()
+  begun[1]?.resolve('late')
+  assert.equal(await late, 'late')
+})
+
+test('a remembered reading that began too early does not serve', async () => {
+  const { get, begun, advance } = start()
+  const first = get()
+  begun[0]?.resolve('one')
+  await first
+  advance(1)
+  void get('a', 1)
+  void get('a', 1)
+  assert.equal(begun.length, 2)
+})
+
+test('keys are read apart, and the oldest above the limit is forgotten', async () => {
+  const { get, begun, settled } = start({ max: 2 })
+  for (const key of ['a', 'b', 'c']) void get(key)
+  for (const reading of begun) reading.resolve('read')
+  await settled()
+  assert.equal(begun.length, 3)
+  for (const key of ['b', 'c']) void get(key)
+  assert.equal(begun.length, 3)
+  void get('a')
+  assert.equal(begun.length, 4)
+})

@@ -1,0 +1,176 @@
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import type { Task } from '../../src/alibaba/task-answers.ts'
+import type { Outcome, OutcomeEvent } from '../../src/audit/trail.ts'
+import type { Fault } from '../../src/sandbox/server.ts'
+import { createUnsettled, findingOf } from '../../src/tasks/unsettled.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+
+const MINUTE_MS = 60_000
+const DAY_MS = 1440 * MINUTE_MS
+
+describe('what a task proves about a request for its cancellation', () => {
+  for (const [status, cancelStatus, ageMs, outcome] of [
+    ['executing', 'cancelled', 0, 'cancelled'],
+    ['complete', 'cancelled', 0, 'cancelled'],
+    ['executing', 'cancelling', 0, 'accepted'],
+    ['complete', 'cancelling', 0, 'accepted'],
+    ['waiting', 'none', DAY_MS, null],
+    ['executing', 'none', DAY_MS, null],
+    ['complete', 'none', MINUTE_MS - 1, null],
+    ['complete', 'none', MINUTE_MS, 'failed'],
+    ['unknown', 'none', DAY_MS, null],
+    ['complete', 'unknown', DAY_MS, null],
+  ] as const) {
+    test(`${status}, cancelled: ${cancelStatus}, after ${ageMs} ms: ${outcome ?? 'nothing'}`, () => {
+      assert.equal(findingOf({ status, cancelStatus }, ageMs), outcome)
+    })
+  }
+})
+
+const AT_ONCE = { lookupTtlMs: 0, unsettledPauseMs: () => 5 }
+
+const RESET: Fault = { reply: 'reset' }
+const RESET_AFTER_EFFECT: Fault = { reply: 'reset', effect: true }
+const DOWN: Fault = { reply: { status: 500, code: 'InternalError' } }
+
+/** A gateway whose one cancel ended as nobody knows how, since the task could not be asked either. */
+const startUnknown = async (t: TestContext, fault: Fault, options: StartOptions = {}) => {
+  const env = { UPSTREAM_MAX_ATTEMPTS: '1', ...options.env }
+  const started = await startGateway(t, { ...options, env })
+  const taskNo = started.upstream.addTask()
+  started.upstream.fault('CancelTask', fault)
+  started.upstream.fault('QueryTaskList', DOWN, 100_000)
+  const { body } = await started.api.delete(`/tasks/${taskNo}`).set(asOperator)
+  assert.equal(body.outcome, 'unknown')
+  return { ...started, taskNo }
+}
+
+const settled = ({ record }: Started, taskNo: string) =>
+  eventually(async () => {
+    const found = await record(taskNo)
+    return found.outcome === 'unknown' ? undefined : found
+  })
+
+for (const [cancellingMs, outcome] of [
+  [0, 'cancelled'],
+  [DAY_MS, 'accepted'],
+] as const) {
+  test(`an unknown outcome is ${outcome} once the task shows it, and nobody has to ask`, async (t) => {
+    const started = await startUnknown(t, RESET_AFTER_EFFECT, { sandbox: { cancellingMs }, overrides: AT_ONCE })
+    assert.equal((await started.record(started.taskNo)).outcome, 'unknown')
+    started.upstream.clearFaults()
+    const found = await settled(started, started.taskNo)
+    assert.deepEqual([found.outcome, found.settledBy, found.requestId], [outcome, 'query', null])
+    assert.equal(found.attempts, 1)
+  })
+}
+
+test('what a process before left unknown is settled after the next start', async (t) => {
+  const first = await startUnknown(t, RESET_AFTER_EFFECT, { overrides: { unsettledPauseMs: () => DAY_MS } })
+  await first.stop()
+  first.upstream.clearFaults()
+  const env = { AUDIT_URL: `sqlite:${first.auditPath}`, UPSTREAM_URL: first.upstream.url }
+  const second = await startGateway(t, { env, overrides: AT_ONCE })
+  const found = await settled(second, first.taskNo)
+  assert.deepEqual([found.outcome, found.settledBy], ['accepted', 'query'])
+})
+
+test('a task that is not cancelled proves nothing, however often it is looked at', async (t) => {
+  const started = await startUnknown(t, RESET, { overrides: AT_ONCE })
+  started.upstream.clearFaults()
+  for (let looks = 0; looks < 5; looks += 1) await started.upstream.nextCall('QueryTaskList')
+  assert.equal((await started.record(started.taskNo)).outcome, 'unknown')
+})
+
+/** The looks alone, on a clock that moves when it is told to. */
+const startLooks = (t: TestContext, find: () => Promise<Task | null>) => {
+  let nowMs = DAY_MS
+  const written: OutcomeEvent[] = []
+  const looks: string[] = []
+  const unsettled = createUnsettled({
+    trail: { list: async () => ({ records: [], next: null }), finish: async (outcome) => void written.push(outcome) },
+    lookup: {
+      find: (taskNo) => {
+        looks.push(taskNo)
+        return find()
+      },
+    },
+    log: createLog('silent', { write: () => {} }),
+    now: () => nowMs,
+    pauseMs: () => 0,
+  })
+  t.after(unsettled.close)
+  const note = (outcome: Outcome, taskNo = 't') =>
+    unsettled.note({ taskNo, requestedAtMs: nowMs }, { ...EVENT, cancellationId: taskNo, outcome })
+  const looked = (count: number, taskNo = 't') =>
+    eventually(() => looks.filter((it) => it === taskNo).length >= count || undefined)
+  const advance = (ms: number): void => {
+    nowMs += ms
+  }
+  return { note, written, looks, looked, advance }
+}
+
+const EVENT: OutcomeEvent = {
+  cancellationId: 'c',
+  outcome: 'unknown',
+  attempts: 1,
+  requestId: null,
+  upstreamCode: null,
+  finishedAtMs: 0,
+  settledBy: null,
+}
+
+const task = (status: Task['status'], cancelStatus: Task['cancelStatus']): Task => ({
+  taskNo: 't',
+  type: null,
+  typeDescription: null,
+  status,
+  cancelStatus,
+  domainCount: null,
+  createdAtMs: null,
+  clientIp: null,
+})
+
+test('what was complete and not cancelled for a minute never took effect', async (t) => {
+  const { note, written, looked, advance } = startLooks(t, async () => task('complete', 'none'))
+  note('unknown')
+  await looked(3)
+  assert.deepEqual(written, [])
+  advance(MINUTE_MS)
+  assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'failed')
+})
+
+test('an answer that comes late ends the looking, even while one is under way', async (t) => {
+  const look = Promise.withResolvers<Task>()
+  const { note, written, looks, looked } = startLooks(t, () => look.promise)
+  note('unknown')
+  await looked(1)
+  note('accepted')
+  note('unknown', 'another')
+  look.resolve(task('executing', 'cancelling'))
+  await eventually<OutcomeEvent>(() => written[0])
+  assert.deepEqual([written.map(({ cancellationId }) => cancellationId), looks], [['another'], ['t', 'another']])
+})
+
+test('after a day nobody looks any more', async (t) => {
+  const { note, written, looks, looked, advance } = startLooks(t, async () => null)
+  note('unknown')
+  await looked(1)
+  advance(DAY_MS)
+  note('unknown', 'another')
+  await looked(2, 'another')
+  const before = looks.filter((taskNo) => taskNo === 't').length
+  await looked(4, 'another')
+  assert.deepEqual([written, looks.filter((taskNo) => taskNo === 't').length], [[], before])
+})
+
+test('a look that fails is no finding, and another follows', async (t) => {
+  const { note, written, looks } = startLooks(t, async () => {
+    if (looks.length < 3) throw new Error('down')
+    return task('executing', 'cancelled')
+  })
+  note('unknown')
+  assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
+})

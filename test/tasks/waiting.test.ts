@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { asOperator, eventually, type Started, startGateway } from '../helpers/gateway.ts'
+import { startCancel } from '../helpers/raw.ts'
+
+const cancel = ({ api }: Started, taskNo: string, prefer: string) =>
+  api.delete(`/tasks/${taskNo}`).set(asOperator).set('prefer', prefer)
+
+/** However long, it is not over while the test runs. */
+const FOREVER_MS = 3_600_000
+
+test('whoever waits is told once the task is cancelled, and so is the record', async (t) => {
+  const started = await startGateway(t, { sandbox: { cancellingMs: 300 }, overrides: { lookupTtlMs: 0 } })
+  const taskNo = started.upstream.addTask()
+  const { status, body, headers } = await cancel(started, taskNo, 'wait=10')
+  assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [200, 'cancelled', 'wait=10'])
+  assert.equal(headers.location, `/tasks/${taskNo}`)
+  const { outcome, settledBy, requestId } = await started.record(taskNo)
+  assert.deepEqual([outcome, settledBy, requestId], ['cancelled', 'query', body.requestId])
+})
+
+test('when the time is up first, the task is being cancelled', async (t) => {
+  const started = await startGateway(t, { sandbox: { cancellingMs: FOREVER_MS } })
+  const taskNo = started.upstream.addTask()
+  const { status, body, headers } = await cancel(started, taskNo, 'wait=1')
+  assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [202, 'cancelling', 'wait=1'])
+  assert.equal((await started.record(taskNo)).outcome, 'accepted')
+})
+
+test('nobody waits beyond the deadline of the request, and is told for how long they did', async (t) => {
+  const env = { UPSTREAM_TIMEOUT_MS: '500', REQUEST_TIMEOUT_MS: '3600' }
+  const started = await startGateway(t, { env, sandbox: { cancellingMs: FOREVER_MS } })
+  const { status, body, headers } = await cancel(started, started.upstream.addTask(), 'wait=600')
+  assert.deepEqual([status, body.cancelStatus], [202, 'cancelling'])
+  assert.match(headers['preference-applied'] ?? '', /^wait=[12]$/)
+})
+
+for (const prefer of ['wait=0', 'respond-async', 'wait=soon', 'wait']) {
+  test(`"Prefer: ${prefer}" asks for no wait`, async (t) => {
+    const started = await startGateway(t, { sandbox: { cancellingMs: 0 } })
+    const { status, body, headers } = await cancel(started, started.upstream.addTask(), prefer)
+    assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [202, 'accepted', undefined])
+    assert.equal(started.upstream.calls.length, 1)
+  })
+}
+
+test('a task that cannot be looked at is only said to be accepted, and no wait is claimed', async (t) => {
+  const started = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
+  started.upstream.fault('QueryTaskList', { reply: { status: 500, code: 'InternalError' } }, 100)
+  const { status, body, headers } = await cancel(started, started.upstream.addTask(), 'wait=1')
+  assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [202, 'accepted', undefined])
+})
+
+test('a cancel that is refused is told at once', async (t) => {
+  const started = await startGateway(t)
+  const { body } = await cancel(started, 'nowhere', 'wait=10')
+  assert.deepEqual([body.code, body.outcome], ['task-not-found', 'not-cancelled'])
+})
+
+test('whoever goes away stops the watching', async (t) => {
+  const started = await startGateway(t, { sandbox: { cancellingMs: FOREVER_MS }, overrides: { lookupTtlMs: 0 } })
+  const taskNo = started.upstream.addTask()
+  const leaving = startCancel(started.url, `/tasks/${taskNo}`, { ...asOperator, prefer: 'wait=10' })
+  await started.upstream.nextCall('QueryTaskList')
+  leaving.destroy()
+  await eventually(() => started.logLines.find((line) => line.includes('"msg":"request"')))
+  // Stopping waits for whatever is under way: a watch that went on would last ten seconds and see much more.
+  await started.stop()
+  assert.ok(started.upstream.calls.length <= 4, String(started.upstream.calls.length))
+})
+
+test('many who wait for many tasks share their looks', async (t) => {
+  const started = await startGateway(t, { sandbox: { cancellingMs: 0 }, overrides: { lookupTtlMs: 600_000 } })
+  const taskNos = Array.from({ length: 20 }, () => started.upstream.addTask())
+  const watched = taskNos.map((taskNo) => cancel(started, taskNo, 'wait=1'))
+  await Promise.all(watched)
+  const looks = started.upstream.calls.filter(({ action }) => action === 'QueryTaskList')
+  assert.equal(looks.length, 1)
+})
