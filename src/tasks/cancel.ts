@@ -183,7 +183,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const known = { cancellationId: intent.id, requestId: requestIdOf(landing), waitedMs }
     if (landing.seen === 'cancelled' || waitedMs === 0) return { ...known, cancelStatus: landing.seen ?? 'accepted' }
     const seen = await settling.watch(taskNo, { until: deadlineIn(waitedMs), deadline, signal })
-    if (seen === null) return { ...known, cancelStatus: 'accepted', waitedMs: 0 }
+    if (seen === null) return { ...known, cancelStatus: landing.seen ?? 'accepted', waitedMs: 0 }
     if (seen !== 'cancelled') return { ...known, cancelStatus: 'cancelling' }
     await conclude(intent, { ...landing, seen }, request.deadline)
     return { ...known, cancelStatus: seen }
