@@ -5,6 +5,7 @@ import { identify, requireCaller, requireScope } from './http/authenticate.ts'
 import { createCancelRoute } from './http/cancel-route.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
+import type { Docs } from './http/docs.ts'
 import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
 import { createReadyz, type Lifecycle, livez } from './http/health.ts'
 import { me } from './http/me.ts'
@@ -22,6 +23,8 @@ export interface AppParts extends ContextOptions, TaskRouteOptions {
   readonly lifecycle: Lifecycle
   readonly trail: Trail
   readonly cancellations: Cancellations
+  /** Null where they are switched off. */
+  readonly docs: Docs | null
 }
 
 /** The way of a request. The order of these lines is the security policy. */
@@ -59,6 +62,12 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
   app.route('/readyz').get(createReadyz(parts.lifecycle, parts.trail.isWritable)).all(allowOnly('GET, HEAD'))
+
+  if (parts.docs !== null) {
+    app.route('/openapi.json').get(parts.docs.openapi).all(allowOnly('GET, HEAD'))
+    app.route('/docs').get(parts.docs.page).all(allowOnly('GET, HEAD'))
+    app.route('/docs/:file').get(parts.docs.asset).all(allowOnly('GET, HEAD'))
+  }
 
   app.use(notFound)
   app.use(handleProblems(parts))

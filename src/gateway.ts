@@ -9,6 +9,7 @@ import { createApiKeys } from './callers/api-keys.ts'
 import { watchApiKeysFile } from './callers/api-keys-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
+import type { Docs } from './http/docs.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
 import { createCancellations } from './tasks/cancel.ts'
@@ -66,7 +67,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const watch = path === undefined ? undefined : watchApiKeysFile({ path, apiKeys, log })
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
-  const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, queries, lookup, log })
+  const docs = config.docsEnabled ? await loadDocs() : null
+  const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, queries, lookup, docs, log })
 
   return {
     listen: async () => {
@@ -86,6 +88,12 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 }
 
 const CLOSE_MS = 5000
+
+/** Only where it is wanted: the parser and the page's files would cost every start. */
+const loadDocs = async (): Promise<Docs> => {
+  const { createDocs } = await import('./http/docs.ts')
+  return createDocs()
+}
 
 const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: Config['keys']): PlainKeys => ({
   accessKeyId: accessKeyId.reveal(),

@@ -55,6 +55,7 @@ const RULES: Readonly<Record<string, string>> = {
   UPSTREAM_ALLOW_HTTP: 'must be true or false',
   UPSTREAM_SIGNATURE: 'must be one of rpc-v1, acs3',
   ALLOW_ANONYMOUS: 'must be true or false',
+  DOCS_ENABLED: 'must be true or false',
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
   AUDIT_URL: 'must be sqlite:<path of a file>',
   LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
@@ -83,6 +84,7 @@ test('what is not given has the default that the documents promise', () => {
     allowAnonymous: false,
     rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
     auditPath: './data/audit.db',
+    docsEnabled: false,
     shutdown: { graceMs: 20_000, delayMs: 0 },
     logLevel: 'info',
   })
@@ -118,6 +120,13 @@ for (const [name, expected, pick] of [
     assert.deepEqual(pick(parse({ ...WIDE, [name]: String(expected) })), expected)
   })
 }
+
+test('documents are served only where the gateway is told so', () => {
+  assert.deepEqual(
+    [parse({ DOCS_ENABLED: 'true' }), parse({ DOCS_ENABLED: 'false' })].map((it) => it.docsEnabled),
+    [true, false],
+  )
+})
 
 test('a public origin is told in its canonical form', () => {
   assert.equal(parse({ PUBLIC_URL: 'HTTPS://Gateway.Example.com:443/' }).publicUrl, 'https://gateway.example.com')

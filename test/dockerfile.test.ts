@@ -127,7 +127,7 @@ describe('what the Dockerfile builds', () => {
       built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
       [],
     )
-    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'package.json'])
+    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json'])
   })
 
   test('holds the packages of production and no other', async () => {
@@ -161,6 +161,19 @@ describe('what the Dockerfile builds', () => {
     await assert.rejects(check, { code: 1 })
     assert.ok(existsSync(auditPath))
     assert.deepEqual(await files('app'), untouched)
+  })
+
+  test('describes itself where that is switched on', async (t) => {
+    const { env } = await prepare(t)
+    const entry = inImage('app/dist/server.js')
+    const { api } = await startProcess(t, { ...settings, ...env, DOCS_ENABLED: 'true' }, { entry })
+    const [document, page, script] = [
+      await api.get('/openapi.json'),
+      await api.get('/docs'),
+      await api.get('/docs/swagger-ui-bundle.js'),
+    ]
+    assert.deepEqual([document.status, page.status, script.status], [200, 200, 200])
+    assert.match(document.body.openapi, /^3\.1\./)
   })
 
   test('makes keys', async () => {

@@ -40,6 +40,7 @@ const settings = async (upstreamUrl: string, folder: string) => ({
     { name: 'demo', sha256: sha256(API_KEY).toString('hex'), scopes: ['tasks:cancel', 'tasks:read', 'audit:read'] },
   ]),
   AUDIT_URL: `sqlite:${join(folder, 'audit.db')}`,
+  DOCS_ENABLED: 'true',
   LOG_LEVEL: 'error',
 })
 
@@ -101,7 +102,9 @@ Now you (Ctrl+C ends the demo):
   curl -i -X DELETE ${listener.url}/tasks/${others[0]} -H 'X-API-Key: ${API_KEY}' -H 'Prefer: wait=10'
   curl -s ${listener.url}/tasks -H 'X-API-Key: ${API_KEY}'
 
-More tasks to cancel: ${others.slice(1).join(' ')}`)
+More tasks to cancel: ${others.slice(1).join(' ')}
+
+Or look at the whole interface, and try it out, at ${listener.url}/docs`)
 }
 
 run().catch((error: unknown) => {

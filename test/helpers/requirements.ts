@@ -3,8 +3,10 @@ import { mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { chromiumPath } from './browser.ts'
 
 const REQUIREMENTS = {
+  chromium: { reason: 'needs Chromium', isMet: () => chromiumPath() !== undefined },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const
 

@@ -1,0 +1,56 @@
+import { existsSync } from 'node:fs'
+import type { TestContext } from 'node:test'
+import { chromium, type Page } from 'playwright-core'
+
+const PLACES = [
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+] as const
+
+/** Where Chromium is on this machine. */
+export const chromiumPath = (): string | undefined => PLACES.find((path) => existsSync(path))
+
+/** A name that the browser takes for this machine, since pages can behave otherwise on a loopback address. No other leads anywhere. */
+const HOST = 'gateway.example.com'
+
+const ARGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  `--host-resolver-rules=MAP ${HOST} 127.0.0.1, MAP * ~NOTFOUND`,
+] as const
+
+/** A page of a browser of its own, and what a visitor would rather not see there. */
+export interface Visit {
+  readonly page: Page
+  /** The gateway, by a name that is not loopback. */
+  readonly origin: string
+  /** Errors of scripts, and all that the browser complains of: a policy that was broken, a file that was not there. */
+  readonly complaints: readonly string[]
+  /** Every address that was asked for. */
+  readonly requested: readonly string[]
+}
+
+/** Opens a browser that knows nothing from before, for a gateway on this machine; it is gone after the test. */
+export const openBrowser = async (t: TestContext, { url }: { readonly url: string }): Promise<Visit> => {
+  const origin = url.replace('127.0.0.1', HOST)
+  // Without TLS it would complain of headers that only work with it.
+  const args = [...ARGS, `--unsafely-treat-insecure-origin-as-secure=${origin}`]
+  const browser = await chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args })
+  t.after(() => browser.close())
+  const page = await browser.newPage()
+  const complaints: string[] = []
+  const requested: string[] = []
+  page.on('pageerror', (error) => complaints.push(error.message))
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type())) complaints.push(message.text())
+  })
+  page.on('request', (request) => requested.push(request.url()))
+  return { page, origin, complaints, requested }
+}
