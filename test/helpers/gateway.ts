@@ -3,12 +3,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import supertest from 'supertest'
+import type supertest from 'supertest'
 import { sha256 } from '../../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../../src/config.ts'
 import { createGateway, type Overrides } from '../../src/gateway.ts'
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../src/sandbox/server.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { createApi } from './contract.ts'
 
 /** Values that must be seen nowhere; the leak test searches for them. */
 export const CANARIES = {
@@ -103,7 +104,7 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
     await upstream.close()
     await stop()
   })
-  const api = supertest(listener.url)
+  const api = createApi(t, listener.url)
   const record = async (taskNo: string) => {
     const { body } = await api.get('/cancellations').query({ taskNo }).set(asAuditor)
     return body.items[0]

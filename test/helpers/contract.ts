@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { Ajv2020 } from 'ajv/dist/2020.js'
+import formats from 'ajv-formats'
+import supertest from 'supertest'
+import { parse } from 'yaml'
+
+// Holds answers against openapi.yaml.
+
+type Content = Readonly<
+  Record<string, { readonly schema: object; readonly examples?: Readonly<Record<string, object>> }>
+>
+
+interface Header {
+  readonly required?: boolean
+  readonly schema: object
+}
+
+interface Response {
+  readonly headers?: Readonly<Record<string, Header>>
+  readonly content?: Content
+}
+
+export interface Operation {
+  readonly operationId: string
+  readonly responses: Readonly<Record<string, Response>>
+}
+
+type PathItem = Readonly<Record<string, Operation>>
+
+interface Document {
+  readonly info: { readonly version: string; readonly description: string }
+  readonly paths: Readonly<Record<string, PathItem>>
+  readonly components: {
+    readonly headers: Readonly<Record<string, Header>>
+    readonly schemas: { readonly ProblemCode: { readonly enum: readonly string[] } }
+    readonly examples: Readonly<Record<string, { readonly value: Readonly<Record<string, unknown>> }>>
+  }
+}
+
+const TEXT = readFileSync(join(import.meta.dirname, '../../openapi.yaml'), 'utf8')
+
+/** As it is written, references and all. */
+export const DOCUMENT: Document = parse(TEXT)
+
+const SCHEMAS = 'schemas'
+// The validator finds what a schema refers to by this absolute name, wherever the schema stands.
+const ABSOLUTE = parse(TEXT, (key: unknown, value: unknown) =>
+  key === '$ref' ? String(value).replace('#/components/schemas/', `${SCHEMAS}#/$defs/`) : value,
+)
+
+const ajv = new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true })
+formats.default(ajv)
+ajv.addSchema({ $id: SCHEMAS, $defs: ABSOLUTE.components.schemas })
+
+/** Follows a reference; schemas are left to the validator. */
+const resolve = <T>(node: T): T => {
+  const reference = typeof node === 'object' && node !== null && '$ref' in node ? String(node.$ref) : null
+  if (reference === null) return node
+  const steps = reference.replace('#/', '').split('/')
+  return steps.reduce((found, step) => found[step], ABSOLUTE)
+}
+
+const METHODS = ['get', 'put', 'post', 'delete', 'options', 'head', 'patch', 'trace'] as const
+
+export interface Documented {
+  readonly method: string
+  readonly path: string
+  readonly operation: Operation
+}
+
+export const OPERATIONS: readonly Documented[] = Object.entries<PathItem>(ABSOLUTE.paths).flatMap(([path, item]) =>
+  METHODS.flatMap((method) => {
+    const operation = item[method]
+    return operation === undefined ? [] : [{ method: method.toUpperCase(), path, operation }]
+  }),
+)
+
+/** What any request can be answered with, as the introduction says it: code and status. */
+export const GENERAL_PROBLEMS: readonly (readonly [string, number])[] = [
+  ...DOCUMENT.info.description.matchAll(/`([a-z]+(?:-[a-z]+)*)`\s+\((\d{3})\b/g),
+].map(([, code = '', status]) => [code, Number(status)])
+
+/** Of those, what tells that there is no such route, or no such method there. */
+const UNROUTED: readonly string[] = ['not-found', 'method-not-allowed']
+
+const GENERAL: Response = {
+  headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) },
+  content: { 'application/problem+json': { schema: { $ref: `${SCHEMAS}#/$defs/Problem` } } },
+}
+
+export interface Answer {
+  readonly method: string
+  /** With its query or without. */
+  readonly path: string
+  readonly status: number
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string | undefined>>
+  readonly text: string
+}
+
+const findOperation = ({ method, path }: Answer): Operation | undefined => {
+  const [pathname = ''] = path.split('?')
+  const found = OPERATIONS.find(
+    (it) =>
+      it.method === (method === 'HEAD' ? 'GET' : method) &&
+      new RegExp(`^${it.path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]*')}$`).test(pathname),
+  )
+  return found?.operation
+}
+
+const jsonOf = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+const codeIn = (body: unknown): string | null =>
+  typeof body === 'object' && body !== null && 'code' in body ? String(body.code) : null
+
+/** The codes that a response lists, each as an example; null where it is no problem. */
+export const codesOf = (response: Response): readonly string[] | null => {
+  const problem = resolve(response).content?.['application/problem+json']
+  return problem === undefined ? null : Object.keys(problem.examples ?? {})
+}
+
+/** What is said of such an answer; undefined where nothing is. */
+const findResponse = (answer: Answer): Response | undefined => {
+  const operation = findOperation(answer)
+  const own = operation?.responses[String(answer.status)]
+  const code = codeIn(jsonOf(answer.text))
+  const codes = own === undefined ? null : codesOf(own)
+  if (own !== undefined && (codes === null || code === null || codes.includes(code))) return resolve(own)
+  return isGeneral(answer, code, operation === undefined) ? GENERAL : undefined
+}
+
+/** An answer to HEAD has no body that could tell the code. */
+const isGeneral = ({ method, status }: Answer, code: string | null, isUnrouted: boolean): boolean =>
+  GENERAL_PROBLEMS.some(
+    ([general, itsStatus]) =>
+      itsStatus === status &&
+      UNROUTED.includes(general) === isUnrouted &&
+      (method === 'HEAD' ? code === null : code === general),
+  )
+
+const faultsOf = (what: string, schema: object, value: unknown): readonly string[] => {
+  const validate = ajv.compile(schema)
+  return validate(value) ? [] : [`${what} ${ajv.errorsText(validate.errors, { dataVar: '' })}`]
+}
+
+const headerFaults = (response: Response, { headers }: Answer): readonly string[] =>
+  Object.entries(response.headers ?? {}).flatMap(([name, header]) => {
+    const { required = false, schema } = resolve(header)
+    const value = headers[name.toLowerCase()]
+    if (value !== undefined) return faultsOf(name, schema, value)
+    return required ? [`${name} is missing`] : []
+  })
+
+const bodyFaults = ({ content }: Response, { method, headers, text }: Answer): readonly string[] => {
+  if (content === undefined || method === 'HEAD') return text === '' ? [] : ['there is a body']
+  const [type = ''] = (headers['content-type'] ?? '').split(';')
+  const media = content[type]
+  if (media === undefined) return [`the type "${type}" is not documented`]
+  return faultsOf('the body', media.schema, type.endsWith('json') ? jsonOf(text) : text)
+}
+
+/** What of an answer is not as documented. What the page of the documents loads is not documented. */
+export const violationsOf = (answer: Answer): readonly string[] => {
+  if (answer.path.startsWith('/docs/') && answer.status === 200) return []
+  const response = findResponse(answer)
+  const faults =
+    response === undefined
+      ? ['this answer is not documented']
+      : [...headerFaults(response, answer), ...bodyFaults(response, answer)]
+  return faults.map((fault) => `${answer.method} ${answer.path} ${answer.status}: ${fault}`)
+}
+
+/** A client whose every answer is held against openapi.yaml: what is not as documented fails the test at its end. */
+export const createApi = (t: TestContext, url: string): ReturnType<typeof supertest> => {
+  const violations: string[] = []
+  t.after(() => assert.deepEqual(violations, []))
+  return supertest.agent(url).on('response', (response: supertest.Response) => {
+    const { status, headers, text = '' } = response
+    const { method, url: target } = response.request
+    violations.push(...violationsOf({ method, path: target.replace(url, ''), status, headers, text }))
+  })
+}
