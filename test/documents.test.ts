@@ -106,15 +106,16 @@ test('SECURITY.md cites tests that exist', () => {
 })
 
 for (const [code, { en, zh }] of Object.entries(PROBLEMS)) {
-  test(`the problem ${code} has a title and a detail in both languages`, () => {
-    for (const text of [en.title, en.detail]) {
+  test(`the problem ${code} has a title, what happened and an advice in both languages`, () => {
+    for (const text of [en.title, en.happened, en.advice]) {
       assert.match(text, /^[A-Z].*\w.*$/)
       assert.doesNotMatch(text, /[\p{Script=Han}，。：；（）]/u)
     }
-    for (const text of [zh.title, zh.detail]) {
+    for (const text of [en.happened, en.advice]) assert.match(text, /\.$/)
+    for (const text of [zh.title, zh.happened, zh.advice]) {
       assert.match(text, /\p{Script=Han}/u)
       assert.doesNotMatch(text, /\p{Script=Han}\s*[,.:;?!()]|[,.:;?!()]\s*\p{Script=Han}/u)
     }
-    assert.match(zh.detail, /。$/)
+    for (const text of [zh.happened, zh.advice]) assert.match(text, /。$/)
   })
 }
