@@ -10,6 +10,7 @@ import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './htt
 import { createReadyz, type Lifecycle, livez } from './http/health.ts'
 import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
+import { problemPage } from './http/problem-pages.ts'
 import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
@@ -60,6 +61,7 @@ export const createApp = (parts: AppParts): Express => {
     .get(known, limits.reads, requireScope('audit:read', 'tasks:cancel'), findCancellation)
     .all(allowOnly('GET, HEAD'))
   app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
+  app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
   app.route('/readyz').get(createReadyz(parts.lifecycle, parts.trail.isWritable)).all(allowOnly('GET, HEAD'))
 

@@ -7,7 +7,7 @@ import type { Lifecycle } from './health.ts'
 
 const BODY_LIMIT_BYTES = 8192
 
-/** Nothing here is a page, so nothing may be loaded. Helmet's own policy allows inline styles and upgrades requests. */
+/** Nothing may be loaded; a page brings a policy of its own. Helmet's allows inline styles and upgrades requests. */
 export const securityHeaders = (): RequestHandler =>
   helmet({
     contentSecurityPolicy: {

@@ -70,6 +70,11 @@ const OTHER_PATHS = [
   '/cancellations/',
   '/Cancellations',
   '/metrics',
+  '/problems',
+  '/problems/',
+  '/problems/not-found/',
+  '/Problems/not-found',
+  '/problems/Not-Found',
 ] as const
 
 test('what is nearly a path is none', async (t) => {
@@ -93,6 +98,8 @@ const METHODS: readonly (readonly [string, string, string])[] = [
   ['OPTIONS', '/me', 'GET, HEAD'],
   ['PUT', '/livez', 'GET, HEAD'],
   ['DELETE', '/readyz', 'GET, HEAD'],
+  ['POST', '/problems/not-found', 'GET, HEAD'],
+  ['DELETE', '/problems/nothing', 'GET, HEAD'],
 ]
 
 test('methods are taken to the letter', async (t) => {
@@ -105,7 +112,7 @@ test('methods are taken to the letter', async (t) => {
   }
 })
 
-for (const path of ['/me', '/cancellations', '/livez', '/readyz']) {
+for (const path of ['/me', '/cancellations', '/livez', '/readyz', '/problems/not-found']) {
   test(`HEAD ${path} is GET without the body`, async (t) => {
     const { url } = await startGateway(t)
     const credential = path === '/cancellations' ? `X-API-Key: ${CANARIES.auditorKey}` : OPERATOR
