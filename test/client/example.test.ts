@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { cancelTask, findOpenTasks, lookAt } from '../../client/example/cancel.ts'
+import { createGatewayClient, isProblem } from '../../client/src/index.ts'
+import { asOperator, cancelCalls, startGateway } from '../helpers/gateway.ts'
+
+test('the example lists tasks, cancels one, waits for it and looks at it', async (t) => {
+  const { url, upstream } = await startGateway(t, { sandbox: { cancellingMs: 0 } })
+  const client = createGatewayClient({ baseUrl: url, headers: asOperator })
+  const [taskNo, other] = [upstream.addTask(), upstream.addTask()]
+  const openTasks = async () => (await findOpenTasks(client)).map((task) => task.taskNo).sort()
+
+  assert.deepEqual(await openTasks(), [taskNo, other].sort())
+  assert.equal(await cancelTask(client, taskNo), 'cancelled')
+  assert.equal(await lookAt(client, taskNo), 'cancelled')
+  assert.deepEqual(await openTasks(), [other])
+})
+
+test('the example tells a task that is not there from one that can no longer be cancelled', async (t) => {
+  const { url, upstream } = await startGateway(t, { sandbox: { waitingMs: 0, executingMs: 0 } })
+  const client = createGatewayClient({ baseUrl: url, headers: asOperator })
+  assert.equal(await cancelTask(client, 'nobody-s'), 'not-found')
+  assert.equal(await lookAt(client, 'nobody-s'), 'not-found')
+  assert.equal(await cancelTask(client, upstream.addTask()), 'not-cancellable')
+})
+
+const OUTCOME_UNKNOWN = { code: 'outcome-unknown', retryable: false, outcome: 'unknown' } as const
+
+/** What can come back in place of the answer of a cancellation that took effect. */
+const LOST = {
+  'a broken connection': () => Promise.reject(new TypeError('fetch failed')),
+  'the problem outcome-unknown': async () => Response.json(OUTCOME_UNKNOWN, { status: 504 }),
+  'a page of something in between': async () => new Response('<h1>Bad gateway</h1>', { status: 502 }),
+  'an empty answer': async () => new Response(null, { status: 502, headers: { 'content-length': '0' } }),
+} as const
+
+for (const [name, answer] of Object.entries(LOST)) {
+  test(`after ${name} the example looks at the task, and cancels nothing twice`, async (t) => {
+    const { url, upstream } = await startGateway(t, { sandbox: { cancellingMs: 0 } })
+    const loseCancels = async (request: Request): Promise<Response> => {
+      const real = await fetch(request)
+      return request.method === 'DELETE' ? answer() : real
+    }
+    const client = createGatewayClient({ baseUrl: url, headers: asOperator, fetch: loseCancels })
+    assert.equal(await cancelTask(client, upstream.addTask()), 'cancelled')
+    assert.equal(cancelCalls(upstream).length, 1)
+  })
+}
+
+test('the example throws what a caller can do nothing about, by its code', async (t) => {
+  const { url, upstream } = await startGateway(t)
+  const client = createGatewayClient({ baseUrl: url })
+  await assert.rejects(cancelTask(client, upstream.addTask()), /\(unauthenticated\)/)
+  await assert.rejects(findOpenTasks(client), /\(unauthenticated\)/)
+})
+
+test('a problem is known by its codes, and nothing else is one', async (t) => {
+  const { url } = await startGateway(t)
+  const { error, response } = await createGatewayClient({ baseUrl: url }).GET('/me')
+  assert.equal(response.status, 401)
+  assert.equal(isProblem(error), true)
+  assert.equal(isProblem(error, 'forbidden', 'unauthenticated'), true)
+  assert.equal(isProblem(error, 'forbidden'), false)
+  for (const other of [undefined, null, '', '<h1>', {}, { code: 'unauthenticated' }]) {
+    assert.equal(isProblem(other), false)
+  }
+})
