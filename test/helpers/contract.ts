@@ -106,7 +106,7 @@ const findOperation = ({ method, path }: Answer): Operation | undefined => {
   const found = OPERATIONS.find(
     (it) =>
       it.method === (method === 'HEAD' ? 'GET' : method) &&
-      new RegExp(`^${it.path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]*')}$`).test(pathname),
+      new RegExp(`^${it.path.replaceAll('.', '\\.').replace(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
   )
   return found?.operation
 }

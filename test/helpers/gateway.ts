@@ -76,9 +76,12 @@ export const temporaryFolder = async (t: TestContext): Promise<string> => {
   return folder
 }
 
+/** However slow the machine is, what is being cancelled does not become cancelled while a test looks at it. */
+const LASTING_MS = 3_600_000
+
 export const startSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
   const { accessKeyId, accessKeySecret } = CANARIES
-  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, ...options })
+  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, cancellingMs: LASTING_MS, ...options })
   t.after(() => sandbox.close())
   return sandbox
 }

@@ -193,7 +193,7 @@ const ROWS = {
     ...refusal,
     provoke: async (t, lang) => {
       const { api } = await startGateway(t, { env: { PUBLIC_URL } })
-      return api.delete('/tasks/').set('accept-language', lang)
+      return api.delete('/tasks/x/y').set('accept-language', lang)
     },
   },
   'outcome-unknown': { status: 504, ...unknown, provoke: cancel({ reply: 'reset' }) },

@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict'
+import { describe, type TestContext, test } from 'node:test'
+import { openSqliteStore } from '../src/audit/sqlite.ts'
+import { PROBLEMS } from '../src/http/problem.ts'
+import { codesOf, DOCUMENT, GENERAL_PROBLEMS, OPERATIONS, violationsOf } from './helpers/contract.ts'
+import { asAuditor, asOperator, asReader, type Started, type StartOptions, startGateway } from './helpers/gateway.ts'
+
+// openapi.yaml says what the gateway does, no more and no less: whatever it documents is produced here, and whatever is
+// answered in any test is held against it.
+
+interface Answered {
+  readonly status: number
+  readonly body: Readonly<Record<string, unknown>>
+}
+
+/** Makes the gateway give an answer, which its client holds against the document. */
+type Provoke = (t: TestContext) => Promise<Answered>
+
+type Headers = Readonly<Record<string, string>>
+type Method = 'get' | 'delete'
+
+interface Scene extends StartOptions {
+  readonly headers?: Headers
+  /** How often it is asked; the last answer counts. */
+  readonly times?: number
+  readonly prepare?: (started: Started, taskNo: string) => unknown
+}
+
+const asking =
+  (method: Method, path: string, { headers = asOperator, times = 1, prepare, ...options }: Scene = {}): Provoke =>
+  async (t) => {
+    const started = await startGateway(t, options)
+    const taskNo = started.upstream.addTask()
+    await prepare?.(started, taskNo)
+    const ask = () => started.api[method](path.replace(':taskNo', taskNo)).set(headers)
+    for (let time = 1; time < times; time += 1) await ask()
+    return await ask()
+  }
+
+const ONE_ATTEMPT = { UPSTREAM_MAX_ATTEMPTS: '1' }
+
+/** What the upstream fails with, and so the gateway. */
+const failing = (action: string, code: string, status = 400): Scene => ({
+  env: ONE_ATTEMPT,
+  prepare: ({ upstream }) => upstream.fault(action, { reply: { status, code } }, 10),
+})
+
+const stalling = (action: string): Scene => ({
+  env: { ...ONE_ATTEMPT, UPSTREAM_TIMEOUT_MS: '100' },
+  prepare: ({ upstream }) => upstream.fault(action, { reply: 'stall' }),
+})
+
+const TWICE: Scene = { env: { RATE_LIMIT_MAX: '1', RATE_LIMIT_READ_MAX: '1' }, times: 2 }
+
+const WITHOUT_RECORD: Scene = {
+  headers: asAuditor,
+  overrides: {
+    openStore: async (path) => ({
+      ...(await openSqliteStore(path)),
+      list: () => Promise.reject(new Error('gone')),
+      find: () => Promise.reject(new Error('gone')),
+      probe: () => Promise.reject(new Error('gone')),
+    }),
+  },
+}
+
+const DOCS: Scene = { env: { DOCS_ENABLED: 'true' } }
+
+/** What every operation that needs a caller can answer. */
+const forCallers = (method: Method, path: string, stranger: Headers, known: Headers = asOperator) => ({
+  400: asking(method, path, { headers: { ...known, authorization: 'Bearer x' } }),
+  401: asking(method, path, { headers: {} }),
+  403: asking(method, path, { headers: stranger }),
+  429: asking(method, path, { ...TWICE, headers: known }),
+})
+
+/** What every operation that reads from the upstream can answer. */
+const forReads = (path: string, action: string) => ({
+  ...forCallers('get', path, asAuditor),
+  200: asking('get', path),
+  502: asking('get', path, failing(action, 'Forbidden.RAM')),
+  503: asking('get', path, failing(action, 'Throttling.User')),
+  504: asking('get', path, stalling(action)),
+})
+
+const ofRecord: Provoke = async (t) => {
+  const { api, upstream } = await startGateway(t)
+  const { body } = await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
+  return await api.get(`/cancellations/${body.cancellationId}`).set(asOperator)
+}
+
+const unchanged: Provoke = async (t) => {
+  const { api, upstream } = await startGateway(t)
+  const path = `/tasks/${upstream.addTask()}`
+  const { headers } = await api.get(path).set(asOperator)
+  return await api.get(path).set({ ...asOperator, 'if-none-match': String(headers.etag) })
+}
+
+const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
+  listTasks: forReads('/tasks', 'QueryTaskList'),
+  getTask: {
+    ...forReads('/tasks/:taskNo', 'QueryTaskList'),
+    304: unchanged,
+    404: asking('get', '/tasks/nowhere'),
+  },
+  listTaskDetails: {
+    ...forReads('/tasks/:taskNo/details', 'QueryTaskDetailList'),
+    404: asking('get', '/tasks/nowhere/details'),
+  },
+  cancelTask: {
+    ...forCallers('delete', '/tasks/:taskNo', asReader),
+    200: asking('delete', '/tasks/:taskNo', {
+      headers: { ...asOperator, prefer: 'wait=10' },
+      sandbox: { cancellingMs: 0 },
+    }),
+    202: asking('delete', '/tasks/:taskNo'),
+    404: asking('delete', '/tasks/nowhere'),
+    409: asking('delete', '/tasks/:taskNo', failing('CancelTask', 'TaskIsDone')),
+    502: asking('delete', '/tasks/:taskNo', failing('CancelTask', 'NoSuchVersion')),
+    503: asking('delete', '/tasks/:taskNo', failing('CancelTask', 'Throttling')),
+    504: asking('delete', '/tasks/:taskNo', failing('CancelTask', 'InternalError', 500)),
+  },
+  listCancellations: {
+    ...forCallers('get', '/cancellations', asOperator, asAuditor),
+    200: asking('get', '/cancellations', { headers: asAuditor }),
+    503: asking('get', '/cancellations', WITHOUT_RECORD),
+  },
+  getCancellation: {
+    ...forCallers('get', '/cancellations/x', asReader, asAuditor),
+    200: ofRecord,
+    404: asking('get', '/cancellations/x', { headers: asAuditor }),
+    503: asking('get', '/cancellations/x', WITHOUT_RECORD),
+  },
+  getCaller: {
+    200: asking('get', '/me'),
+    400: asking('get', '/me', { headers: { ...asOperator, authorization: 'Bearer x' } }),
+    401: asking('get', '/me', { headers: {} }),
+    429: asking('get', '/me', TWICE),
+  },
+  getLiveness: { 200: asking('get', '/livez', { headers: {} }) },
+  getReadiness: { 200: asking('get', '/readyz', { headers: {} }), 503: asking('get', '/readyz', WITHOUT_RECORD) },
+  getOpenapi: {
+    200: asking('get', '/openapi.json', { ...DOCS, headers: {} }),
+    404: asking('get', '/openapi.json', { headers: {} }),
+  },
+  getDocs: { 200: asking('get', '/docs', { ...DOCS, headers: {} }), 404: asking('get', '/docs', { headers: {} }) },
+  getProblemPage: {
+    200: asking('get', '/problems/not-found', { headers: {} }),
+    404: asking('get', '/problems/nowhere', { headers: {} }),
+  },
+}
+
+describe('every documented answer is given', { concurrency: 2 }, () => {
+  for (const { operation } of OPERATIONS) {
+    const { operationId, responses } = operation
+    for (const status of Object.keys(responses)) {
+      test(`${operationId} answers ${status}`, async (t) => {
+        const provoke = ANSWERS[operationId]?.[Number(status)]
+        assert.ok(provoke, 'nothing here produces it')
+        assert.equal((await provoke(t)).status, Number(status))
+      })
+    }
+  }
+})
+
+test('nothing is produced here that is not documented', () => {
+  const documented = OPERATIONS.flatMap(({ operation: { operationId, responses } }) =>
+    Object.keys(responses).map((status) => `${operationId} ${status}`),
+  )
+  const produced = Object.entries(ANSWERS).flatMap(([id, answers]) =>
+    Object.keys(answers).map((status) => `${id} ${status}`),
+  )
+  assert.deepEqual(produced.sort(), documented.sort())
+})
+
+test('the methods that a path knows are those that are documented', async (t) => {
+  const { api } = await startGateway(t, { env: { DOCS_ENABLED: 'true' } })
+  const allowed = async (path: string): Promise<string> => {
+    const { headers } = await api.patch(path.replace(/\{\w+\}/, 'x'))
+    return `${path} ${headers.allow}`
+  }
+  const paths = [...new Set(OPERATIONS.map(({ path }) => path))]
+  const documented = paths.map((path) => {
+    const methods = OPERATIONS.filter((it) => it.path === path).map(({ method }) => method)
+    return `${path} ${[...methods, ...(methods.includes('GET') ? ['HEAD'] : [])].sort().join(', ')}`
+  })
+  assert.deepEqual(await Promise.all(paths.map(allowed)), documented)
+})
+
+test('the codes that are documented are those that there are, each with the status that it has', () => {
+  const codes = Object.keys(PROBLEMS).sort()
+  assert.deepEqual([...DOCUMENT.components.schemas.ProblemCode.enum].sort(), codes)
+  const ofOperations = OPERATIONS.flatMap(({ operation }) =>
+    Object.entries(operation.responses).flatMap(([status, response]) =>
+      (codesOf(response) ?? []).map((code): readonly [string, number] => [code, Number(status)]),
+    ),
+  )
+  const documented = [...ofOperations, ...GENERAL_PROBLEMS]
+  assert.deepEqual([...new Set(documented.map(([code]) => code))].sort(), codes)
+  const statuses = new Map<string, number>(Object.entries(PROBLEMS).map(([code, { status }]) => [code, status]))
+  for (const [code, status] of documented) assert.equal(statuses.get(code), status, code)
+})
+
+/** Their detail names the faulty field and its rule instead. */
+const NAMES_FIELD: readonly string[] = ['query-invalid', 'task-no-invalid']
+
+test('an example of a problem says what a problem of that code says', () => {
+  const problems = new Map<string, (typeof PROBLEMS)[keyof typeof PROBLEMS]>(Object.entries(PROBLEMS))
+  for (const [code, { value }] of Object.entries(DOCUMENT.components.examples)) {
+    const { status, retryable, en } = problems.get(code) ?? PROBLEMS.internal
+    const { type, title, status: itsStatus, retryable: itsRetryable, code: itsCode, detail } = value
+    if (!NAMES_FIELD.includes(code)) assert.equal(detail, `${en.happened} ${en.advice}`)
+    assert.deepEqual(
+      [type, title, itsStatus, itsRetryable, itsCode],
+      [`/problems/${code}`, en.title, status, retryable, code],
+    )
+  }
+})
+
+const TASK = {
+  taskNo: 't',
+  type: null,
+  typeDescription: null,
+  status: 'executing',
+  cancelStatus: 'none',
+  domainCount: 1,
+  createdAt: '2026-11-24T12:02:24.000Z',
+  clientIp: null,
+}
+
+/** Answers that look right, and the fault of each. */
+const WRONG: readonly (readonly [string, Partial<Parameters<typeof violationsOf>[0]>, RegExp])[] = [
+  ['a member that is not documented', { text: JSON.stringify({ ...TASK, url: 'x' }) }, /additional properties/],
+  ['a member that is missing', { text: JSON.stringify({ ...TASK, clientIp: undefined }) }, /clientIp/],
+  ['a value that is not among those documented', { text: JSON.stringify({ ...TASK, status: 'COMPLETE' }) }, /status/],
+  ['a time that is none', { text: JSON.stringify({ ...TASK, createdAt: '2017-11-01 17:22:51' }) }, /date-time/],
+  ['no JSON', { text: '<html>' }, /body/],
+  ['another type', { headers: { 'content-type': 'text/html' } }, /text\/html/],
+  ['a header that is missing', { headers: { 'content-type': 'application/json' } }, /X-Request-Id is missing/],
+  ['a status that is not documented', { status: 418 }, /not documented/],
+  ['a path that is not documented', { path: '/tasks/a/b', status: 200 }, /not documented/],
+  ['a problem of another status', { status: 404, text: '{"code":"forbidden"}' }, /not documented/],
+]
+
+describe('it would be noticed', () => {
+  const right = {
+    method: 'GET',
+    path: '/tasks/t?lang=en',
+    status: 200,
+    headers: {
+      'content-type': 'application/json; charset=utf-8',
+      'x-request-id': 'b8b9431d-5e1f-45bd-9d13-3e72d05e5e03',
+      ratelimit: '"reads"; r=58; t=59',
+      'ratelimit-policy': '"reads"; q=60; w=60; pk=:NzI0MTc1NmJkOTA0:',
+      etag: '"x"',
+    },
+    text: JSON.stringify(TASK),
+  }
+
+  test('that nothing is wrong', () => {
+    assert.deepEqual(violationsOf(right), [])
+  })
+
+  for (const [name, change, expected] of WRONG) {
+    test(name, () => {
+      assert.match(violationsOf({ ...right, ...change }).join('\n'), expected)
+    })
+  }
+})
