@@ -397,7 +397,7 @@ export interface components {
          *       "outcome": "rejected",
          *       "attempts": 1,
          *       "requestId": "C1D1FD6D-3F68-4BDF-A479-11548DCD6DC9",
-         *       "upstreamCode": "TaskAlreadyCancelled",
+         *       "upstreamCode": "TaskStatusNotAllowed",
          *       "finishedAt": "2026-11-24T12:02:24.251Z",
          *       "gatewayRequestId": "d5c49ee6-6c96-4c91-ba54-13b1722a3836",
          *       "settledBy": null
@@ -457,7 +457,7 @@ export interface components {
         /**
          * @description What became of a cancellation. `pending`: under way. `refused`: by the gateway. `accepted`: by the upstream.
          *     `cancelled`: as the upstream shows the task. `rejected`: by the upstream, for a reason of the task's. `failed`: it
-         *     never took effect. `unknown`: nobody can tell.
+         *     never took effect. `unknown`: nobody can tell yet.
          * @enum {string}
          */
         Outcome: "pending" | "refused" | "accepted" | "cancelled" | "rejected" | "failed" | "unknown";
@@ -659,17 +659,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description A bug of the gateway. */
-        Internal: {
-            headers: {
-                "X-Request-Id": components["headers"]["X-Request-Id"];
-                "Content-Language": components["headers"]["Content-Language"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /**
          * @description The upstream refused the gateway's keys, their permissions or its settings, or answered something unreadable. Never
          *     the caller's fault.
@@ -686,7 +675,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream can't be reached or throttles, or this instance is stopping. */
+        /** @description The upstream can't be reached or throttles. */
         UpstreamUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -698,10 +687,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /**
-         * @description The upstream can't be reached or throttles, the record can't be written, or this instance is stopping. The task was
-         *     not cancelled.
-         */
+        /** @description The upstream can't be reached or throttles, or the record can't be written. The task was not cancelled. */
         CancelUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -713,19 +699,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The record is not available, or this instance is stopping. */
+        /** @description The record is not available. */
         RecordUnavailable: {
-            headers: {
-                "X-Request-Id": components["headers"]["X-Request-Id"];
-                "Content-Language": components["headers"]["Content-Language"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
-        /** @description This instance is stopping. */
-        ShuttingDown: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
@@ -869,7 +844,6 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["Internal"];
             502: components["responses"]["UpstreamFailed"];
             503: components["responses"]["UpstreamUnavailable"];
             504: components["responses"]["UpstreamTimeout"];
@@ -927,7 +901,6 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["TaskNotFound"];
             429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["Internal"];
             502: components["responses"]["UpstreamFailed"];
             503: components["responses"]["UpstreamUnavailable"];
             504: components["responses"]["UpstreamTimeout"];
@@ -1006,7 +979,6 @@ export interface operations {
             404: components["responses"]["TaskNotFound"];
             409: components["responses"]["TaskNotCancellable"];
             429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["Internal"];
             502: components["responses"]["UpstreamFailed"];
             503: components["responses"]["CancelUnavailable"];
             504: components["responses"]["OutcomeUnknown"];
@@ -1059,7 +1031,6 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["TaskNotFound"];
             429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["Internal"];
             502: components["responses"]["UpstreamFailed"];
             503: components["responses"]["UpstreamUnavailable"];
             504: components["responses"]["UpstreamTimeout"];
@@ -1110,7 +1081,6 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["Internal"];
             503: components["responses"]["RecordUnavailable"];
         };
     };
@@ -1152,7 +1122,6 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
-            500: components["responses"]["Internal"];
             503: components["responses"]["RecordUnavailable"];
         };
     };
@@ -1180,7 +1149,6 @@ export interface operations {
             400: components["responses"]["BadCredentials"];
             401: components["responses"]["Unauthenticated"];
             429: components["responses"]["TooManyRequests"];
-            503: components["responses"]["ShuttingDown"];
         };
     };
     getLiveness: {
@@ -1202,7 +1170,6 @@ export interface operations {
                     "application/json": components["schemas"]["Liveness"];
                 };
             };
-            503: components["responses"]["ShuttingDown"];
         };
     };
     getReadiness: {
@@ -1247,7 +1214,6 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
-            503: components["responses"]["ShuttingDown"];
         };
     };
     getDocs: {
@@ -1270,7 +1236,6 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
-            503: components["responses"]["ShuttingDown"];
         };
     };
     getProblemPage: {
@@ -1302,7 +1267,6 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
-            503: components["responses"]["ShuttingDown"];
         };
     };
 }

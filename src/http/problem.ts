@@ -160,14 +160,14 @@ export const PROBLEMS = {
     outcome: 'unknown',
     en: {
       title: 'The cancellation may or may not have happened',
-      happened: 'The request was sent, but no answer tells whether it took effect.',
+      happened: 'The request was sent, but neither an answer nor the task itself tells whether it took effect.',
       advice:
-        'Look at the task first (GET /tasks/:taskNo). Cancel it again only if it is neither cancelled nor being cancelled.',
+        'Look at the task again later (GET /tasks/:taskNo). Cancel it once more only if it is neither cancelled nor being cancelled.',
     },
     zh: {
       title: '取消操作可能已生效，也可能未生效',
-      happened: '请求已发送，但没有响应能说明其是否生效。',
-      advice: '请先查看该任务（GET /tasks/:taskNo），确认任务未取消且不在取消中，再重新发起取消。',
+      happened: '请求已发送，但响应和任务本身都无法说明其是否生效。',
+      advice: '请稍后再次查看该任务（GET /tasks/:taskNo），确认任务未取消且不在取消中，再重新发起取消。',
     },
   },
   'query-invalid': {
