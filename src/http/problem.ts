@@ -160,9 +160,9 @@ export const PROBLEMS = {
     outcome: 'unknown',
     en: {
       title: 'The cancellation may or may not have happened',
-      happened: 'The request was sent, but neither an answer nor the task itself tells whether it took effect.',
+      happened: 'The request was sent, but neither an answer nor the task tells whether it took effect.',
       advice:
-        'Look at the task again later (GET /tasks/:taskNo). Cancel it once more only if it is neither cancelled nor being cancelled.',
+        'Look at the task again later (GET /tasks/:taskNo). Cancel it once more only if it is not being cancelled.',
     },
     zh: {
       title: '取消操作可能已生效，也可能未生效',
