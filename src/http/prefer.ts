@@ -1,9 +1,12 @@
-/** Among other preferences, and with parameters, perhaps; what is spelled wrong is no preference. */
-const WAIT = /(?:^|,)[ \t]*wait[ \t]*=[ \t]*(?:(\d{1,9})|"(\d{1,9})")[ \t]*(?=[;,]|$)/i
+/** One preference with its parameters: up to a comma, but for those that stand in quotes. */
+const PREFERENCE = /(?:[^",]|"(?:[^"\\]|\\.)*"?)+/g
+const IS_WAIT = /^[ \t]*wait[ \t]*(?:[=;]|$)/i
+const SECONDS = /^[^=;]*=[ \t]*("?)(?<seconds>\d+)\1[ \t]*(?:;|$)/
 
 /** Seconds that a caller would rather wait than be answered early; null where it did not say (RFC 7240, 4.3). */
-export const waitSeconds = (prefer: string | undefined): number | null => {
-  const [, plain, quoted] = WAIT.exec(prefer ?? '') ?? []
-  const seconds = plain ?? quoted
+export const waitSeconds = (prefer = ''): number | null => {
+  // Of several, only the first counts (RFC 7240, 2); what is spelled wrong is no preference.
+  const wait = prefer.match(PREFERENCE)?.find((preference) => IS_WAIT.test(preference))
+  const { seconds } = SECONDS.exec(wait ?? '')?.groups ?? {}
   return seconds === undefined ? null : Number(seconds)
 }
