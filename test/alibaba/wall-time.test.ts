@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { parseWallTime } from '../../src/alibaba/wall-time.ts'
+
+/** As upstream spells it, and the moment in UTC; null where there is none. */
+const TEXTS: readonly (readonly [string, string | null])[] = [
+  // The vendor's own samples.
+  ['Dec 26,2017 11:00:54', '2017-12-26T03:00:54.000Z'],
+  ['2017-11-01 17:22:51', '2017-11-01T09:22:51.000Z'],
+  // Eight hours earlier can be another day, month or year.
+  ['2018-01-01 07:59:59', '2017-12-31T23:59:59.000Z'],
+  ['2018-01-01 08:00:00', '2018-01-01T00:00:00.000Z'],
+  ['Mar 1,2017 00:00:00', '2017-02-28T16:00:00.000Z'],
+  // Single digits, and a space after the comma.
+  ['Dec 6,2017 1:00:54', '2017-12-05T17:00:54.000Z'],
+  ['Dec 06,2017 01:00:54', '2017-12-05T17:00:54.000Z'],
+  ['Dec 26, 2017 11:00:54', '2017-12-26T03:00:54.000Z'],
+  // Days that only some years have.
+  ['2020-02-29 12:00:00', '2020-02-29T04:00:00.000Z'],
+  ['Feb 29,2000 12:00:00', '2000-02-29T04:00:00.000Z'],
+  ['2019-02-29 12:00:00', null],
+  ['Feb 29,1900 12:00:00', null],
+  ['2017-04-31 12:00:00', null],
+  // What is no moment.
+  ['', null],
+  ['2017-13-01 12:00:00', null],
+  ['2017-00-10 12:00:00', null],
+  ['2017-01-00 12:00:00', null],
+  ['0000-00-00 00:00:00', null],
+  ['2017-01-01 24:00:00', null],
+  ['2017-01-01 12:60:00', null],
+  ['2017-01-01 12:00:60', null],
+  ['Foo 26,2017 11:00:54', null],
+  ['dec 26,2017 11:00:54', null],
+  ['Dec 32,2017 11:00:54', null],
+  // What another clock could mean.
+  ['2017-11-01', null],
+  ['2017-11-01T17:22:51', null],
+  ['2017-11-01 17:22:51Z', null],
+  ['2017-11-01 17:22:51 +0000', null],
+  ['2017-1-1 17:22:51', null],
+  ['Dec 26,2017 11:00:54 PM', null],
+  [' 2017-11-01 17:22:51', null],
+  ['2017-11-01 17:22:51\n', null],
+  ['1509528171000', null],
+  ['２０１７-11-01 17:22:51', null],
+]
+
+for (const [text, utc] of TEXTS) {
+  test(`${JSON.stringify(text)} is ${utc ?? 'no moment'}`, () => {
+    const at = parseWallTime(text)
+    assert.equal(at === null ? null : new Date(at).toISOString(), utc)
+  })
+}
+
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'] as const
+
+for (const [index, month] of MONTHS.entries()) {
+  test(`${month} is month ${index + 1}`, () => {
+    const dashed = parseWallTime(`2017-${String(index + 1).padStart(2, '0')}-05 09:10:11`)
+    assert.equal(parseWallTime(`${month} 5,2017 9:10:11`), dashed)
+    assert.notEqual(dashed, null)
+  })
+}
+
+/** Whole seconds from 1970 to 2100. */
+const seconds = fc.integer({ min: 0, max: 4_102_444_800 })
+
+test('a moment that was written in either form is read back', () => {
+  fc.assert(
+    fc.property(seconds, (second) => {
+      const wall = new Date((second + 8 * 3600) * 1000).toISOString()
+      const [date = '', time = ''] = wall.slice(0, 19).split('T')
+      const [year, month, day] = date.split('-').map(Number)
+      assert.equal(parseWallTime(`${date} ${time}`), second * 1000)
+      assert.equal(parseWallTime(`${MONTHS[Number(month) - 1]} ${day},${year} ${time}`), second * 1000)
+    }),
+  )
+})
+
+test('no text throws, and what is read is a moment', () => {
+  const digits = fc.stringMatching(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/)
+  const named = fc.stringMatching(/^[A-Z][a-z]{2} \d{1,2}, ?\d{4} \d{1,2}:\d\d:\d\d$/)
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), digits, named), (text) => {
+      const at = parseWallTime(text)
+      assert.ok(at === null || !Number.isNaN(new Date(at).getTime()))
+    }),
+  )
+})
