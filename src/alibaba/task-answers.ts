@@ -73,9 +73,9 @@ export const DETAIL_STATUS_CODES = { waiting: 0, executing: 1, succeeded: 2, fai
 
 const text = z
   .union([z.string(), z.number().transform(String)])
-  .transform((value) => (value === '' ? null : value))
   .nullish()
-  .transform((value) => value ?? null)
+  .catch(null)
+  .transform((value) => value || null)
 
 const count = z.union([
   z.number().int().nonnegative(),
@@ -85,7 +85,10 @@ const count = z.union([
     .transform(Number),
 ])
 
-const looseCount = count.nullish().transform((value) => value ?? null)
+const looseCount = count
+  .nullish()
+  .catch(null)
+  .transform((value) => value ?? null)
 
 const time = text.transform((value) => (value === null ? null : parseWallTime(value)))
 
@@ -118,11 +121,14 @@ export const createTaskAnswers = (report: ReportUnknown): TaskAnswers => {
   }
 }
 
+/** Places count from one, so what says zero says nothing. */
+const place = looseCount.transform((value) => value || null)
+
 const paged = z.object({
   TotalItemNum: count,
-  TotalPageNum: count.optional(),
-  CurrentPageNum: count.optional(),
-  PageSize: count.optional(),
+  TotalPageNum: looseCount,
+  CurrentPageNum: place,
+  PageSize: place,
 })
 
 /** An empty list may be left out, but only where nothing should be in it. */
@@ -131,9 +137,11 @@ const toPage = <T>(
   said: z.output<typeof paged>,
   asked: Asked,
 ): Page<T> | null => {
-  const { CurrentPageNum: page = asked.page, PageSize: pageSize = asked.pageSize, TotalItemNum: totalItems } = said
-  const { TotalPageNum: totalPages = Math.ceil(totalItems / asked.pageSize) } = said
-  if (!items && totalItems > 0) return null
+  const { TotalItemNum: totalItems } = said
+  const page = said.CurrentPageNum ?? asked.page
+  const pageSize = said.PageSize ?? asked.pageSize
+  const totalPages = said.TotalPageNum ?? Math.ceil(totalItems / pageSize)
+  if (!items && (page - 1) * pageSize < totalItems) return null
   return { items: items ?? [], page, pageSize, totalItems, totalPages, hasNext: page < totalPages }
 }
 
