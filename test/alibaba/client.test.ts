@@ -276,3 +276,138 @@ test('the wait before another attempt grows, is jittered, and ends at two second
     }),
   )
 })
+
+/** A query of the first page, on the same terms as `call`. */
+const startQueries = async (t: TestContext, changes: Changes = {}) => {
+  const { sandbox, upstream, ...rest } = await startClient(t, changes)
+  const params = { PageNum: '1', PageSize: '10', UserClientIp: '203.0.113.7', Lang: 'zh' }
+  const query = (deadline: Deadline = deadlineIn(15_000), signal = new AbortController().signal) =>
+    upstream.query('QueryTaskList', params, { deadline, signal })
+  const script = (reply: Fault['reply'], times?: number) => sandbox.fault('QueryTaskList', { reply }, times)
+  return { ...rest, sandbox, query, script }
+}
+
+for (const signature of ['rpc-v1', 'acs3'] as const) {
+  test(`a query signed by ${signature} arrives as it was meant, and carries the body for others to read`, async (t) => {
+    const { sandbox, taskNo, query } = await startQueries(t, { signature })
+    const result = await query()
+    assert.ok(result.ok)
+    assert.match(JSON.stringify(result.body), new RegExp(`"TaskNo":"${taskNo}"`))
+    const { PageNum, PageSize, UserClientIp, Lang } = sandbox.calls[0]?.params ?? {}
+    assert.deepEqual([PageNum, PageSize, UserClientIp, Lang], ['1', '10', '203.0.113.7', 'zh'])
+  })
+}
+
+/** Failures after which a query is tried again, and what it is where they do not end. */
+const REPEATED: readonly (readonly [Fault['reply'], string])[] = [
+  ['reset', 'upstream-unavailable'],
+  ['truncate', 'upstream-unavailable'],
+  ['stall', 'upstream-timeout'],
+  [{ status: 500, code: 'InternalError' }, 'upstream-unavailable'],
+  [{ status: 503, code: 'ServiceUnavailable' }, 'upstream-unavailable'],
+  [{ status: 502, code: 'NeverHeardOf' }, 'upstream-unavailable'],
+  [{ status: 200, code: 'NeverHeardOf' }, 'upstream-unavailable'],
+  [{ status: 400, code: 'SignatureNonceUsed' }, 'upstream-unavailable'],
+  [{ status: 400, code: 'Throttling.User' }, 'upstream-throttled'],
+]
+
+const nameOf = (reply: Fault['reply']): string =>
+  typeof reply === 'string' ? reply : `${reply.code} with ${reply.status}`
+
+for (const [reply, code] of REPEATED) {
+  const isStall = reply === 'stall'
+
+  test(`a query is tried again after ${nameOf(reply)}, each time with a nonce of its own`, async (t) => {
+    // The last attempt must be answered in its time, however busy the machine is.
+    const { sandbox, script, query } = await startQueries(t, { timeoutMs: isStall ? 2000 : 5000 })
+    script(reply, 2)
+    assert.deepEqual(summary(await query()), ['ok', 3])
+    assert.equal(new Set(sandbox.calls.map(({ nonce }) => nonce)).size, 3)
+  })
+
+  test(`a query that meets ${nameOf(reply)} each time is ${code}, and never ambiguous`, async (t) => {
+    const { sandbox, script, query } = await startQueries(t, { timeoutMs: isStall ? 300 : 5000, maxAttempts: 2 })
+    script(reply, Number.POSITIVE_INFINITY)
+    const result = await query()
+    assert.deepEqual([...summary(result), !result.ok && result.ambiguous], [code, 2, false])
+    assert.equal(sandbox.calls.length, 2)
+  })
+}
+
+/** Failures after which a query is not tried again. */
+const FINAL: readonly (readonly [Fault['reply'], string])[] = [
+  ['not-json', 'upstream-bad-response'],
+  ['redirect', 'upstream-bad-response'],
+  ['no-request-id', 'upstream-bad-response'],
+  ['huge', 'upstream-bad-response'],
+  [{ status: 403, code: 'Forbidden.RAM' }, 'upstream-forbidden'],
+  [{ status: 404, code: 'InvalidAccessKeyId.NotFound' }, 'upstream-credentials-rejected'],
+  [{ status: 400, code: 'SignatureDoesNotMatch' }, 'upstream-credentials-rejected'],
+  [{ status: 404, code: 'InvalidAction.NotFound' }, 'upstream-misconfigured'],
+  [{ status: 400, code: 'MissingPageNum' }, 'internal'],
+  [{ status: 400, code: 'TaskNotExist' }, 'task-not-found'],
+  [{ status: 400, code: 'InvalidParameter' }, 'upstream-bad-response'],
+  [{ status: 409, code: 'NeverHeardOf' }, 'upstream-bad-response'],
+]
+
+for (const [reply, code] of FINAL) {
+  test(`a query that meets ${nameOf(reply)} is ${code} at once, and not ambiguous`, async (t) => {
+    const { sandbox, script, query } = await startQueries(t)
+    script(reply)
+    const result = await query()
+    assert.deepEqual([...summary(result), !result.ok && result.ambiguous], [code, 1, false])
+    assert.equal(sandbox.calls.length, 1)
+  })
+}
+
+test('a query that stays throttled says how long to wait', async (t) => {
+  const { script, query } = await startQueries(t, { random: () => 0.5, maxAttempts: 1 })
+  script({ status: 503, code: 'ServiceUnavailable', headers: { 'x-acs-retry-after': '700' } })
+  const result = await query()
+  assert.deepEqual(summary(result), ['upstream-throttled', 1])
+  assert.equal(!result.ok && result.retryAfterMs, 800)
+})
+
+test('only throttling says how long to wait', async (t) => {
+  const { script, query } = await startQueries(t, { random: () => 0.5, maxAttempts: 1 })
+  script('reset')
+  const result = await query()
+  assert.equal(!result.ok && result.retryAfterMs, null)
+})
+
+test('a clock that is off is corrected for queries too', async (t) => {
+  const { sandbox, query } = await startQueries(t)
+  sandbox.setClockOffset(7_200_000)
+  assert.deepEqual(summary(await query()), ['ok', 2])
+})
+
+test('a query of an upstream that can not be reached is tried as often as allowed', async (t) => {
+  const { query } = await startQueries(t, { url: new URL(`http://127.0.0.1:${await closedPort()}`) })
+  assert.deepEqual(summary(await query()), ['upstream-unavailable', 3])
+})
+
+for (const leftMs of [0, -1]) {
+  test(`a query that has ${leftMs} ms left is a timeout, and nothing is sent`, async (t) => {
+    const { sandbox, query } = await startQueries(t)
+    assert.deepEqual(summary(await query(frozen(leftMs))), ['upstream-timeout', 0])
+    assert.equal(sandbox.calls.length, 0)
+  })
+}
+
+test('nobody waits for a query that could only begin after the deadline', async (t) => {
+  const { sandbox, script, query } = await startQueries(t, { random: () => 1 })
+  script('reset')
+  assert.deepEqual(summary(await query(frozen(200))), ['upstream-unavailable', 1])
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('a query is not tried again once nobody waits for it', async (t) => {
+  const { sandbox, lines, script, query } = await startQueries(t)
+  const gone = new AbortController()
+  script({ status: 400, code: 'Throttling', headers: { 'x-acs-retry-after': '60000' } })
+  const result = query(deadlineIn(600_000), gone.signal)
+  await eventually(() => lines[0])
+  gone.abort()
+  assert.deepEqual(summary(await result), ['upstream-throttled', 1])
+  assert.equal(sandbox.calls.length, 1)
+})
