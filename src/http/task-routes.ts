@@ -23,12 +23,15 @@ export interface TaskRouteOptions {
 
 const page = countParameter('page', 1_000_000).default(1)
 
+/** Upstream counts days from 1970 on, and no task is older. */
+const day = momentParameter.transform((ms) => (ms === undefined ? undefined : Math.max(0, ms)))
+
 const listQuery = z
   .strictObject({
     page,
     pageSize: countParameter('pageSize', 100).default(20),
-    createdFrom: momentParameter,
-    createdTo: momentParameter,
+    createdFrom: day,
+    createdTo: day,
     lang: langParameter,
   })
   .refine(({ createdFrom = 0, createdTo = Number.POSITIVE_INFINITY }) => createdFrom <= createdTo, {
