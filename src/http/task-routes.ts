@@ -74,8 +74,8 @@ export const createTaskRoutes = ({ queries, lookup }: TaskRouteOptions): TaskRou
     const query = parseQuery(detailQuery, req.query)
     const taskNo = taskNoOf(req)
     const details = await queries.details({ ...query, taskNo }, limitsOf(req))
-    const isUnfiltered = query.status === undefined && query.domain === undefined
-    if (details.totalItems === 0 && isUnfiltered && (await lookup.find(taskNo, req.context.deadline)) === null) {
+    // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
+    if (details.totalItems === 0 && (await lookup.find(taskNo, req.context.deadline)) === null) {
       throw new GatewayError('task-not-found', { requestId: details.requestId })
     }
     sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
