@@ -60,7 +60,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
   ): Promise<Answered<T>> => {
     const common = { UserClientIp: asker?.clientIp ?? undefined, Lang: asker?.lang }
     const result = await upstream.query(action, given({ ...params, ...common }), limits)
-    if (!result.ok) throw failureOf(result)
+    if (!result.ok) throw failureOf(result, params)
     const page = read(result.body)
     if (page !== null) return { ...page, requestId: result.requestId }
     log.error('upstream answered what its documents do not say', { action, upstreamRequestId: result.requestId })
@@ -97,8 +97,11 @@ const given = (params: Params): Readonly<Record<string, string>> =>
     Object.entries(params).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
   )
 
-const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure): GatewayError =>
-  new GatewayError(code, { upstreamCode, requestId, retryAfterMs })
+const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure, asked: Params): GatewayError => {
+  // Nobody who names no task can be told that there is none.
+  const isAnswer = code !== 'task-not-found' || asked.TaskNo !== undefined
+  return new GatewayError(isAnswer ? code : 'upstream-bad-response', { upstreamCode, requestId, retryAfterMs })
+}
 
 const REPORTED_MAX = 100
 
