@@ -109,10 +109,11 @@ const REPORTED_MAX = 100
 const reportOnce = (log: Log): ReportUnknown => {
   const reported = new Set<string>()
   return (field, value) => {
-    const name = `${field} ${value}`
+    const shown = printable(value)
+    const name = `${field} ${shown}`
     if (reported.has(name) || reported.size >= REPORTED_MAX) return
     reported.add(name)
-    log.warn('upstream sent a value that is not known here', { field, value: printable(value) })
+    log.warn('upstream sent a value that is not known here', { field, value: shown })
   }
 }
 
