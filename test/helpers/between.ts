@@ -74,23 +74,37 @@ export interface Meddling {
  * twice. What only reads passes it.
  */
 export const startMiddlebox = async (t: TestContext, target: string, { passes, answer }: Meddling): Promise<string> => {
-  const pass = async (path: string, headers: IncomingHttpHeaders, body: Buffer) => {
-    const sent = request(new URL(path, target), { method: 'POST', headers: { ...headers }, agent: false }).end(body)
-    const [reply]: IncomingMessage[] = await once(sent, 'response')
-    if (reply === undefined) throw new Error('no answer')
-    return { status: reply.statusCode ?? 0, headers: reply.headers, body: await buffer(reply) }
-  }
   const server = createHttpServer(async (req, res) => {
     const body = await buffer(req)
     const goesWrong = body.includes('Action=CancelTask')
     let last: { status: number; headers?: IncomingHttpHeaders; body?: string | Buffer } = { status: 500 }
     for (let sent = 0; sent < (goesWrong ? passes : 1); sent += 1) {
-      last = await pass(req.url ?? '/', req.headers, body)
+      last = await passOn(target, req, body)
     }
     const { status, headers, body: text = '' } = (goesWrong ? answer : undefined) ?? last
     res.writeHead(status, { 'content-type': 'text/html', ...headers }).end(text)
   })
   return `http://127.0.0.1:${await listenOn(t, server)}`
+}
+
+/** An HTTP proxy that puts its own words into the upstream's answers: for what the sandbox would never say. */
+export const startRewriter = async (
+  t: TestContext,
+  target: string,
+  rewrite: (answer: string) => string,
+): Promise<string> => {
+  const server = createHttpServer(async (req, res) => {
+    const answer = await passOn(target, req, await buffer(req))
+    res.writeHead(answer.status, { 'content-type': 'application/json' }).end(rewrite(answer.body.toString('utf8')))
+  })
+  return `http://127.0.0.1:${await listenOn(t, server)}`
+}
+
+const passOn = async (target: string, { url = '/', headers }: IncomingMessage, body: Buffer) => {
+  const sent = request(new URL(url, target), { method: 'POST', headers: { ...headers }, agent: false }).end(body)
+  const [reply]: IncomingMessage[] = await once(sent, 'response')
+  if (reply === undefined) throw new Error('no answer')
+  return { status: reply.statusCode ?? 0, headers: reply.headers, body: await buffer(reply) }
 }
 
 type Between = (t: TestContext, upstream: Sandbox) => Promise<string>
