@@ -16,7 +16,8 @@ import { sendBytes } from './helpers/raw.ts'
 
 const { securityToken, operatorKey, readerKey, auditorKey } = CANARIES
 
-const STS: Env = { ALIBABA_CLOUD_SECURITY_TOKEN: securityToken, UPSTREAM_MAX_ATTEMPTS: '2' }
+const ATTEMPTS = 2
+const STS: Env = { ALIBABA_CLOUD_SECURITY_TOKEN: securityToken, UPSTREAM_MAX_ATTEMPTS: String(ATTEMPTS) }
 
 const ECHO = `Specified signature is not matched. server string to sign is:POST&%2F&AccessKeyId%3D${CANARIES.accessKeyId}`
 
@@ -45,6 +46,15 @@ const request = (start: string, ...lines: readonly string[]): string =>
 const cancel = (taskNo: string, key: string = operatorKey): string =>
   request(`DELETE /tasks/${taskNo}`, `X-API-Key: ${key}`)
 
+const read = (path: string): string => request(`GET ${path}`, `X-API-Key: ${readerKey}`)
+
+/** Reads, and the action that each asks upstream for. */
+const readsOf = (taskNo: string) =>
+  [
+    ['QueryTaskList', '/tasks'],
+    ['QueryTaskDetailList', `/tasks/${taskNo}/details`],
+  ] as const
+
 /** Requests that are refused, each with a secret where it does not belong. */
 const REFUSED: readonly string[] = [
   cancel('x', readerKey),
@@ -58,6 +68,12 @@ const REFUSED: readonly string[] = [
   request(`GET /nowhere/${operatorKey}`),
   request(`GET /cancellations?taskNo=${operatorKey}&limit=${operatorKey}`, `X-API-Key: ${auditorKey}`),
   request(`GET /cancellations/${operatorKey}`, `X-API-Key: ${operatorKey}`),
+  request(`GET /tasks?page=${readerKey}&pageSize=${readerKey}`, `X-API-Key: ${readerKey}`),
+  request(`GET /tasks?createdFrom=${readerKey}`, `X-API-Key: ${readerKey}`),
+  request(`GET /tasks/${readerKey}`, `X-API-Key: ${readerKey}`),
+  request(`GET /tasks/x/details?domain=${readerKey}`, `X-API-Key: ${readerKey}`),
+  request(`GET /tasks/x/details?status=${readerKey}`, `X-API-Key: ${readerKey}`),
+  request('GET /tasks/x', `X-API-Key: ${readerKey}`, `If-None-Match: "${readerKey}"`, `Prefer: wait=${readerKey}`),
   request('GET /livez', `Expect: ${operatorKey}`),
   request('GET /livez', `X-Request-Id: ${operatorKey} ${operatorKey}`),
   `BREW /${operatorKey} HTCPCP/1.0\r\nX-API-Key: ${operatorKey}\r\n\r\n`,
@@ -84,6 +100,16 @@ const drive = async (started: Started): Promise<Haul> => {
       upstream.clearFaults()
     }
   }
+  const taskNo = upstream.addTask()
+  for (const reply of FAULTS) {
+    for (const [action, path] of readsOf(taskNo)) {
+      upstream.fault(action, { reply }, ATTEMPTS)
+      await ask(read(path))
+      upstream.clearFaults()
+    }
+  }
+  for (const [, path] of readsOf(taskNo)) await ask(read(path))
+  await ask(read(`/tasks/${taskNo}`))
   for (const bytes of REFUSED) await ask(bytes)
   await ask(request('GET /cancellations?limit=200', `X-API-Key: ${auditorKey}`))
   await ask(request('GET /me', `X-API-Key: ${operatorKey}`))
