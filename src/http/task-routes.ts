@@ -21,6 +21,8 @@ export interface TaskRouteOptions {
   readonly lookup: Lookup
 }
 
+const DAY_MS = 86_400_000
+
 const page = countParameter('page', 1_000_000).default(1)
 
 /** Upstream counts days from 1970 on, and no task is older. */
@@ -34,7 +36,8 @@ const listQuery = z
     createdTo: day,
     lang: langParameter,
   })
-  .refine(({ createdFrom = 0, createdTo = Number.POSITIVE_INFINITY }) => createdFrom <= createdTo, {
+  // Days are whole, so that the afternoon of a day does not come after that day.
+  .refine(({ createdFrom = 0, createdTo = Number.POSITIVE_INFINITY }) => createdFrom < createdTo + DAY_MS, {
     ...rule('createdTo'),
     path: ['createdTo'],
   })
