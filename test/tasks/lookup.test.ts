@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import type { Task } from '../../src/alibaba/task-answers.ts'
 import type { TaskListQuery, TaskQueries } from '../../src/alibaba/task-queries.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { createLookup, planPages } from '../../src/tasks/lookup.ts'
 import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
+import { taskOf } from '../helpers/task.ts'
 
 const DAY_MS = 86_400_000
 /** However slow the machine is, what was read once serves for the whole test. */
@@ -84,18 +84,6 @@ test('a failure is shared: those who poll do not storm an ill upstream', async (
   assert.equal(started.upstream.calls.length, 1)
 })
 
-const taskOf = (changes: Partial<Task>): Task => ({
-  taskNo: 't',
-  type: null,
-  typeDescription: null,
-  status: 'executing',
-  cancelStatus: 'none',
-  domainCount: 1,
-  createdAtMs: null,
-  clientIp: null,
-  ...changes,
-})
-
 /** A lookup over a list that changes with each page that is read of it. */
 const startOver = (limit: number, list: (read: number) => readonly string[], details: TaskQueries['details']) => {
   const asked: TaskListQuery[] = []
@@ -167,7 +155,7 @@ describe('a task that no list shows is made of its details', () => {
   for (const [statuses, status] of STATUSES) {
     test(`${statuses.join(' and ')} make it ${status}, cancelled or not nobody knows`, async () => {
       const { find } = startOver(10, () => [], detailsOf(statuses, 2))
-      const { taskNo, domainCount, cancelStatus, clientIp, ...rest } = (await find('old')) ?? taskOf({})
+      const { taskNo, domainCount, cancelStatus, clientIp, ...rest } = (await find('old')) ?? taskOf()
       assert.deepEqual([taskNo, domainCount, cancelStatus, clientIp], ['old', 2, 'unknown', null])
       assert.equal(rest.status, status)
     })

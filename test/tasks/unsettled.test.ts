@@ -6,6 +6,7 @@ import type { Fault } from '../../src/sandbox/server.ts'
 import { createUnsettled, findingOf } from '../../src/tasks/unsettled.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { taskOf } from '../helpers/task.ts'
 
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS
@@ -122,19 +123,10 @@ const EVENT: OutcomeEvent = {
   settledBy: null,
 }
 
-const task = (status: Task['status'], cancelStatus: Task['cancelStatus']): Task => ({
-  taskNo: 't',
-  type: null,
-  typeDescription: null,
-  status,
-  cancelStatus,
-  domainCount: null,
-  createdAtMs: null,
-  clientIp: null,
-})
-
 test('what was complete and not cancelled for a minute never took effect', async (t) => {
-  const { note, written, looked, advance } = startLooks(t, async () => task('complete', 'none'))
+  const { note, written, looked, advance } = startLooks(t, async () =>
+    taskOf({ status: 'complete', cancelStatus: 'none' }),
+  )
   note('unknown')
   await looked(3)
   assert.deepEqual(written, [])
@@ -149,7 +141,7 @@ test('an answer that comes late ends the looking, even while one is under way', 
   await looked(1)
   note('accepted')
   note('unknown', 'another')
-  look.resolve(task('executing', 'cancelling'))
+  look.resolve(taskOf({ status: 'executing', cancelStatus: 'cancelling' }))
   await eventually<OutcomeEvent>(() => written[0])
   assert.deepEqual([written.map(({ cancellationId }) => cancellationId), looks], [['another'], ['t', 'another']])
 })
@@ -169,7 +161,7 @@ test('after a day nobody looks any more', async (t) => {
 test('a look that fails is no finding, and another follows', async (t) => {
   const { note, written, looks } = startLooks(t, async () => {
     if (looks.length < 3) throw new Error('down')
-    return task('executing', 'cancelled')
+    return taskOf({ status: 'executing', cancelStatus: 'cancelled' })
   })
   note('unknown')
   assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
