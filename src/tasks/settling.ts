@@ -16,7 +16,7 @@ export interface Landing {
 /** Failures for a reason of the task's; perhaps that its cancellation had been asked for before. */
 const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellable']
 
-export const isRejection = (result: UpstreamResult): boolean => !result.ok && REJECTIONS.includes(result.code)
+const isRejection = (result: UpstreamResult): boolean => !result.ok && REJECTIONS.includes(result.code)
 
 /** The only outcome that this landing proves. */
 export const outcomeOf = ({ result, seen }: Landing): Outcome => {

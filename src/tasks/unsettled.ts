@@ -90,8 +90,11 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     isRunning = true
     while (open.size > 0 && !closing.signal.aborted) {
       for (const each of open.values()) if (each.lookAtMs <= now() && !closing.signal.aborted) await look(each)
-      const soonestMs = Math.min(...[...open.values()].map(({ lookAtMs }) => lookAtMs)) - now()
-      await pause(Math.min(TICK_MS, Math.max(0, soonestMs)))
+      const soonestMs = [...open.values()].reduce(
+        (soonest, { lookAtMs }) => Math.min(soonest, lookAtMs),
+        now() + TICK_MS,
+      )
+      await pause(Math.max(0, soonestMs - now()))
     }
     isRunning = false
   }
