@@ -110,6 +110,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   const sign = SIGNERS[options.signature]
   const exchange = createExchange({ origin: url, ca: options.ca })
   let clockSkewMs = 0
+  let isClosed = false
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
   const send = (
@@ -161,7 +162,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       let corrected = false
       for (let attempt = 1; ; attempt += 1) {
         const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
-        if (timeoutMs <= 0 || limits.signal?.aborted) return failure(last, attempt - 1)
+        if (timeoutMs <= 0 || isClosed || limits.signal?.aborted) return failure(last, attempt - 1)
         const exchanged = await send(action, params, timeoutMs, limits.signal)
         // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
         if (limits.signal?.aborted && isUnsent(exchanged)) return failure(last, attempt - 1)
@@ -179,7 +180,14 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       }
     }
 
-  return { call: operate(CALL), query: operate(QUERY), close: exchange.close }
+  return {
+    call: operate(CALL),
+    query: operate(QUERY),
+    close: () => {
+      isClosed = true
+      exchange.close()
+    },
+  }
 }
 
 const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent

@@ -77,6 +77,9 @@ const text = z
   .catch(null)
   .transform((value) => value || null)
 
+/** Of a task; a list that names none is no list. */
+const number = z.union([z.string().min(1), z.number().transform(String)])
+
 const count = z.union([
   z.number().int().nonnegative(),
   z
@@ -126,7 +129,7 @@ const place = looseCount.transform((value) => value || null)
 
 const paged = z.object({
   TotalItemNum: count,
-  TotalPageNum: looseCount,
+  TotalPageNum: place,
   CurrentPageNum: place,
   PageSize: place,
 })
@@ -155,7 +158,7 @@ const statusSchema = <T>(field: string, known: ReadonlyMap<string, T>, report: R
 const taskSchema = (report: ReportUnknown) =>
   z
     .object({
-      TaskNo: z.string().min(1),
+      TaskNo: number,
       TaskType: text,
       TaskTypeDescription: text,
       TaskStatus: statusSchema('TaskStatus', TASK_STATUSES, report),
@@ -180,7 +183,7 @@ const taskSchema = (report: ReportUnknown) =>
 const detailSchema = (report: ReportUnknown) =>
   z
     .object({
-      TaskNo: z.string().min(1),
+      TaskNo: number,
       TaskDetailNo: text,
       TaskType: text,
       TaskTypeDescription: text,

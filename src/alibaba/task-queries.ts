@@ -10,6 +10,7 @@ import {
   type Task,
   type TaskDetail,
 } from './task-answers.ts'
+import { noonOf } from './wall-time.ts'
 
 /** Who asks, where that is one caller: upstream's common parameters. */
 export interface Asker {
@@ -42,6 +43,8 @@ export interface TaskQueries {
   list(query: TaskListQuery, limits: QueryLimits): Promise<Answered<Task>>
   /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
   details(query: TaskDetailQuery, limits: QueryLimits): Promise<Answered<TaskDetail>>
+  /** A moment that stands for the day of upstream's on which the given one lies: the same for all of that day. */
+  dayOf(atMs: number): number
 }
 
 export interface TaskQueryOptions {
@@ -68,6 +71,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
   }
 
   return {
+    dayOf: noonOf,
     list: async (query, limits) => {
       const params = {
         PageNum: query.page,

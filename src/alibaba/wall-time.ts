@@ -1,5 +1,6 @@
 // (assumption) Upstream names no zone. A sample that carries both forms shows UTC+8.
 const UTC_PLUS_8_MS = 8 * 3_600_000
+const DAY_MS = 86_400_000
 
 const MONTHS: readonly string[] = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 
@@ -18,3 +19,7 @@ export const parseWallTime = (text: string): number | null => {
   // JavaScript takes the 31st of February for a day in March.
   return !Number.isNaN(at) && new Date(at).toISOString() === iso ? at - UTC_PLUS_8_MS : null
 }
+
+/** Noon of the day of upstream's on which a moment lies. Should upstream count days in UTC after all, it is the same date. */
+export const noonOf = (atMs: number): number =>
+  Math.floor((atMs + UTC_PLUS_8_MS) / DAY_MS) * DAY_MS + DAY_MS / 2 - UTC_PLUS_8_MS

@@ -3,11 +3,13 @@ import type { AuditFilter } from './trail.ts'
 
 export type FoldFilter = AuditFilter & { readonly id?: string | undefined }
 
-// A definitive outcome supersedes `unknown`, however late either came; among definitive ones the newest counts.
+// However late each was written: a definitive outcome supersedes `unknown`, and what was seen to be cancelled stays so.
+// Among others the newest counts.
 const FOLD = `
   SELECT intents.*, outcomes.outcome, attempts, request_id, upstream_code, finished_at, settled_by
   FROM intents LEFT JOIN outcomes ON outcomes.seq = (
-    SELECT seq FROM outcomes WHERE cancellation_id = intents.id ORDER BY outcome = 'unknown', seq DESC LIMIT 1)
+    SELECT seq FROM outcomes WHERE cancellation_id = intents.id
+    ORDER BY outcome = 'unknown', outcome <> 'cancelled', seq DESC LIMIT 1)
 `
 
 /** The SQL for the records that a filter asks for, newest first. */

@@ -13,6 +13,7 @@ export interface CancelRoute {
   readonly cancelTask: RequestHandler
 }
 
+// Not strict, as a read's is: what is unknown here changes nothing of what is cancelled.
 const cancelQuery = z.object({ lang: langParameter })
 
 export const createCancelRoute = (cancellations: Cancellations, publicUrl: string | undefined): CancelRoute => ({

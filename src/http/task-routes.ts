@@ -66,11 +66,10 @@ export const createTaskRoutes = ({ queries, lookup }: TaskRouteOptions): TaskRou
     if (task === null) throw new GatewayError('task-not-found')
     const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
     // Of what this caller sees: two callers can see a task differently.
-    res.set({
-      'Cache-Control': 'private, no-cache',
-      ETag: `"${createHash('sha256').update(body).digest('base64url')}"`,
-    })
-    res.type('application/json').send(body)
+    const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
+    res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
+    if (matches(req.get('if-none-match'), etag)) res.status(304).end()
+    else res.type('application/json').send(body)
   },
 
   listDetails: async function listDetails(req, res) {
@@ -84,6 +83,13 @@ export const createTaskRoutes = ({ queries, lookup }: TaskRouteOptions): TaskRou
     sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
   },
 })
+
+/**
+ * Whether `If-None-Match` names that tag (RFC 9110, 13.1.2). Express looks no further where a request says `no-cache`,
+ * which is meant for caches, and which `fetch` adds whenever a script sets the condition.
+ */
+const matches = (ifNoneMatch = '', etag: string): boolean =>
+  ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(tag.trim()))
 
 const limitsOf = ({ context }: Request): QueryLimits => ({
   deadline: context.deadline,
@@ -103,7 +109,7 @@ const sendPage = (req: Request, res: Response, answered: Answered<unknown>): voi
     return `${pathname}?${searchParams}`
   }
   if (hasNext) res.links({ next: address(page + 1) })
-  if (page > 1) res.links({ prev: address(page - 1) })
+  if (page > 1 && totalPages > 0) res.links({ prev: address(Math.min(page - 1, totalPages)) })
   res.json({ items, page, pageSize, totalItems, totalPages, hasNext, requestId })
 }
 

@@ -135,7 +135,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
         .call('CancelTask', params, limits)
         .catch(surprise)
         .finally(land)
-        .then((result) => settling.settle(request.taskNo, result, request.deadline.earlier(RECORD_RESERVE_MS))),
+        .then((result) => settling.settle(request.taskNo, result, settleDeadline(request.deadline))),
       abandon: () => abandoned.abort(),
       // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
       take: () => {
@@ -178,11 +178,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
   const wait = async (intent: Intent, landing: Landing, request: CancelRequest): Promise<Cancelled> => {
     const { taskNo, signal } = request
-    const deadline = request.deadline.earlier(RECORD_RESERVE_MS)
-    const waitedMs = Math.min(request.waitMs, Math.max(0, deadline.remainingMs()))
+    const leftMs = request.deadline.earlier(RECORD_RESERVE_MS).remainingMs()
+    const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
     const known = { cancellationId: intent.id, requestId: requestIdOf(landing), waitedMs }
     if (landing.seen === 'cancelled' || waitedMs === 0) return { ...known, cancelStatus: landing.seen ?? 'accepted' }
-    const seen = await settling.watch(taskNo, { until: deadlineIn(waitedMs), deadline, signal })
+    const seen = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
     if (seen === null) return { ...known, cancelStatus: landing.seen ?? 'accepted', waitedMs: 0 }
     if (seen !== 'cancelled') return { ...known, cancelStatus: 'cancelling' }
     await conclude(intent, { ...landing, seen }, request.deadline)
@@ -222,6 +222,10 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     },
   }
 }
+
+/** What is known already does not wait for a slow answer about the task for longer than is kept for that. */
+const settleDeadline = (deadline: Deadline): Deadline =>
+  deadlineIn(Math.min(SETTLE_RESERVE_MS, deadline.earlier(RECORD_RESERVE_MS).remainingMs()))
 
 /** Requests share a call only where upstream could not tell them apart: same caller, address, language and task. */
 const flightKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
@@ -263,4 +267,5 @@ const summary = (intent: Intent, outcome: OutcomeEvent) => ({
   outcome: outcome.outcome,
   upstreamCode: outcome.upstreamCode,
   upstreamRequestId: outcome.requestId,
+  settledBy: outcome.settledBy,
 })

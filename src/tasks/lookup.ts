@@ -1,5 +1,5 @@
 import type { Asked, Page, Task, TaskDetail } from '../alibaba/task-answers.ts'
-import type { TaskQueries } from '../alibaba/task-queries.ts'
+import type { TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { createSharedReads } from './shared-reads.ts'
@@ -25,33 +25,45 @@ export interface LookupOptions {
 }
 
 const TTL_MS = 1500
-const OLD_TASKS_KEPT = 1000
 /** How many tasks of an old task's day are looked through. */
 const DAY_LIMIT = 1000
 const DETAILS_READ = 1000
+const LISTS_KEPT = 100
+const OLD_TASKS_KEPT = 10_000
 
 type ReadPage = (asked: Asked) => Promise<Page<Task>>
 
+/** A list that is read for everybody: the newest tasks, or those of one day. */
+interface List {
+  readonly key: string
+  readonly plan: Plan
+  readonly days: Pick<TaskListQuery, 'createdFromMs' | 'createdToMs'>
+}
+
 export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: LookupOptions): Lookup => {
-  const newestPlan = planPages(limit)
+  const lists = createSharedReads<ReadPage>({ ttlMs, max: LISTS_KEPT })
+  const details = createSharedReads<Page<TaskDetail> | null>({ ttlMs, max: OLD_TASKS_KEPT })
+  /** The list of the day on which a task was created; that never changes. */
+  const listOf = new Map<string, List>()
+  const newest: List = { key: 'newest', plan: planPages(limit), days: {} }
   const dayPlan = planPages(DAY_LIMIT)
-  const newest = createSharedReads<ReadPage>({ ttlMs, max: 1 })
-  const old = createSharedReads<Task | null>({ ttlMs, max: OLD_TASKS_KEPT })
   const limits = () => ({ deadline: deadlineIn(timeoutMs) })
 
   /** The first page is read at once, each other when someone first needs it. */
-  const readNewest = async (): Promise<ReadPage> => {
-    const pages = new Map([[1, Promise.resolve(await queries.list(newestPlan[0], limits()))]])
+  const read = async ({ plan, days }: List): Promise<ReadPage> => {
+    const readPage: ReadPage = (asked) => queries.list({ ...asked, ...days }, limits())
+    const pages = new Map([[1, Promise.resolve(await readPage(plan[0]))]])
     return (asked) => {
-      const page = pages.get(asked.page) ?? queries.list(asked, limits())
+      const page = pages.get(asked.page) ?? readPage(asked)
       pages.set(asked.page, page)
       return page
     }
   }
 
-  const search = async (taskNo: string, plan: Plan, read: ReadPage): Promise<Task | null> => {
-    for (const asked of plan) {
-      const { items, hasNext } = await read(asked)
+  const search = async (taskNo: string, list: List, begunAfterMs: number | undefined): Promise<Task | null> => {
+    const readPage = await lists.get(list.key, () => read(list), begunAfterMs)
+    for (const asked of list.plan) {
+      const { items, hasNext } = await readPage(asked)
       const task = items.find((item) => item.taskNo === taskNo)
       if (task !== undefined) return task
       if (!hasNext) return null
@@ -68,26 +80,32 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
     }
   }
 
-  /** An old task's details name the day on which it was created, and upstream can list that day. */
-  const readOld = async (taskNo: string): Promise<Task | null> => {
-    const details = await readDetails(taskNo)
-    const [first] = details?.items ?? []
-    if (details === null || first === undefined) return null
-    const { createdAtMs } = first
-    if (createdAtMs === null) return fromDetails(first, details)
-    const day = { createdFromMs: createdAtMs, createdToMs: createdAtMs }
-    const listed = await search(taskNo, dayPlan, (asked) => queries.list({ ...asked, ...day }, limits()))
-    return listed ?? fromDetails(first, details)
+  const rememberDay = (taskNo: string, createdAtMs: number): List => {
+    const dayMs = queries.dayOf(createdAtMs)
+    const list = { key: String(dayMs), plan: dayPlan, days: { createdFromMs: dayMs, createdToMs: dayMs } }
+    listOf.set(taskNo, list)
+    const [oldest] = listOf.keys()
+    if (listOf.size > OLD_TASKS_KEPT && oldest !== undefined) listOf.delete(oldest)
+    return list
   }
 
-  const look = async (taskNo: string, begunAfterMs: number | undefined): Promise<Task | null> => {
-    const read = await newest.get('newest', readNewest, begunAfterMs)
-    return (await search(taskNo, newestPlan, read)) ?? (await old.get(taskNo, () => readOld(taskNo), begunAfterMs))
+  /** An old task's details name the day on which it was created, and upstream can list that day. */
+  const searchOld = async (taskNo: string, begunAfterMs: number | undefined): Promise<Task | null> => {
+    const day = listOf.get(taskNo)
+    const listed = day === undefined ? null : await search(taskNo, day, begunAfterMs)
+    if (listed !== null) return listed
+    // They never tell whether it is cancelled, so that it does not matter when their reading began.
+    const found = await details.get(taskNo, () => readDetails(taskNo))
+    const [first] = found?.items ?? []
+    if (found === null || first === undefined) return null
+    if (day !== undefined || first.createdAtMs === null) return fromDetails(first, found)
+    return (await search(taskNo, rememberDay(taskNo, first.createdAtMs), begunAfterMs)) ?? fromDetails(first, found)
   }
 
   return {
     find: async (taskNo, deadline, begunAfterMs) => {
-      const looked = look(taskNo, begunAfterMs).then((task) => ({ task }))
+      const look = async () => (await search(taskNo, newest, begunAfterMs)) ?? (await searchOld(taskNo, begunAfterMs))
+      const looked = look().then((task) => ({ task }))
       const found = await by(deadline, looked, null)
       if (found === null) throw new GatewayError('upstream-timeout')
       return found.task
@@ -97,6 +115,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
 
 type Plan = readonly [Asked, ...Asked[]]
 
+/** (assumption) Upstream names no maximum for its list. */
 const PAGE_SIZE_MAX = 100
 /** Rows can move up or down by so many between two pages, and none is missed. */
 const OVERLAP = 5

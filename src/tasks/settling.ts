@@ -33,14 +33,7 @@ export interface Settling {
    */
   settle(taskNo: string, result: UpstreamResult, deadline: Deadline): Promise<Landing>
   /** Watches a task until it is cancelled, the time is up or nobody waits; null where it could not be seen at all. */
-  watch(taskNo: string, watch: Watch): Promise<CancelStatus | null>
-}
-
-export interface Watch {
-  readonly until: Deadline
-  /** For the last look, which may begin when the time is up. */
-  readonly deadline: Deadline
-  readonly signal: AbortSignal
+  watch(taskNo: string, until: Deadline, signal: AbortSignal): Promise<CancelStatus | null>
 }
 
 /** Looks are cheap: most are served by what another watcher's look has read. */
@@ -58,17 +51,24 @@ export const createSettling = (lookup: Lookup): Settling => {
   return {
     settle: async (taskNo, result, deadline) => {
       if (result.ok || !(result.ambiguous || isRejection(result))) return { result, seen: null }
-      const seen = await look(taskNo, deadline, performance.now())
-      return { result, seen: seen === 'cancelling' || seen === 'cancelled' ? seen : null }
+      const endedAtMs = performance.now()
+      // However old a reading is: what is being cancelled does not cease to be.
+      const seen = proofIn(await look(taskNo, deadline)) ?? proofIn(await look(taskNo, deadline, endedAtMs))
+      return { result, seen }
     },
 
-    watch: async (taskNo, { until, deadline, signal }) => {
+    watch: async (taskNo, until, signal) => {
+      const left = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true }))
       for (let seen: CancelStatus | null = null; ; ) {
-        seen = (await look(taskNo, deadline)) ?? seen
+        if (signal.aborted) return seen
+        seen = (await Promise.race([look(taskNo, until), left])) ?? seen
         const leftMs = until.remainingMs()
-        if (seen === 'cancelled' || leftMs <= 0 || signal.aborted) return seen
+        if (seen === 'cancelled' || leftMs <= 0) return seen
         await delay(Math.min(LOOK_EVERY_MS, leftMs), undefined, { signal }).catch(() => undefined)
       }
     },
   }
 }
+
+const proofIn = (seen: CancelStatus | null): Landing['seen'] =>
+  seen === 'cancelling' || seen === 'cancelled' ? seen : null

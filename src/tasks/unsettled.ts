@@ -31,6 +31,7 @@ interface Open {
 }
 
 const GIVE_UP_MS = 24 * 3_600_000
+/** One that gets no answer holds up the others for so long. */
 const LOOK_MS = 10_000
 const TICK_MS = 1000
 const PAUSE_MIN_MS = 2000
@@ -55,6 +56,7 @@ export const findingOf = (
 
 export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   const { trail, lookup, log, now = Date.now, pauseMs = growing } = options
+  const begunAtMs = now()
   const open = new Map<string, Open>()
   const closing = new AbortController()
   let isRunning = false
@@ -99,27 +101,29 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     isRunning = false
   }
 
-  const note: Unsettled['note'] = ({ taskNo, requestedAtMs }, outcome) => {
-    const { cancellationId } = outcome
-    if (outcome.outcome !== 'unknown') open.delete(cancellationId)
-    else if (!open.has(cancellationId)) {
-      const ageMs = now() - requestedAtMs
-      open.set(cancellationId, { taskNo, requestedAtMs, outcome, lookAtMs: now() + pauseMs(ageMs) })
-      void run()
-    }
+  const take = (each: Open): void => {
+    const { cancellationId } = each.outcome
+    if (!open.has(cancellationId)) open.set(cancellationId, each)
+    void run()
   }
 
+  /** Only what was asked before this process began: of what came later it knows more than the record. */
   const load = async (): Promise<void> => {
     for (let before: number | null = null, more = true; more; more = before !== null) {
-      const filter = { outcome: 'unknown', fromMs: now() - GIVE_UP_MS, limit: LIST_LIMIT, before } as const
-      const { records, next }: AuditPage = await trail.list(filter)
-      for (const record of records) note(record, unknownOf(record))
+      const times = { fromMs: now() - GIVE_UP_MS, toMs: begunAtMs }
+      const { records, next }: AuditPage = await trail.list({ ...times, outcome: 'unknown', limit: LIST_LIMIT, before })
+      for (const record of records) take({ ...record, outcome: unknownOf(record), lookAtMs: now() })
       before = next
     }
   }
 
   return {
-    note,
+    note: ({ taskNo, requestedAtMs }, outcome) => {
+      const lookAtMs = now() + pauseMs(now() - requestedAtMs)
+      if (outcome.outcome === 'unknown') take({ taskNo, requestedAtMs, outcome, lookAtMs })
+      else open.delete(outcome.cancellationId)
+    },
+
     resume: async () => {
       await pause(pauseMs(0))
       while (!closing.signal.aborted) {

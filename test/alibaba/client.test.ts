@@ -411,3 +411,10 @@ test('a query is not tried again once nobody waits for it', async (t) => {
   assert.deepEqual(summary(await result), ['upstream-throttled', 1])
   assert.equal(sandbox.calls.length, 1)
 })
+
+test('a client that is closed sends nothing any more', async (t) => {
+  const { sandbox, upstream, call } = await startClient(t)
+  upstream.close()
+  assert.deepEqual(summary(await call()), ['upstream-unavailable', 0])
+  assert.equal(sandbox.calls.length, 0)
+})

@@ -276,7 +276,7 @@ const UNREADABLE: readonly (readonly [string, unknown])[] = [
   ['a negative total', { ...COUNTED, TotalItemNum: -1 }],
   ['rows that are no list', { TotalItemNum: 1, Data: { TaskInfo: TASK, TaskDetail: DETAIL } }],
   ['a row that is none', { TotalItemNum: 1, Data: { TaskInfo: [null], TaskDetail: ['d'] } }],
-  ...[undefined, null, '', 7, {}].map((TaskNo) => {
+  ...[undefined, null, '', {}].map((TaskNo) => {
     const rows = { TaskInfo: [TASK, { ...TASK, TaskNo }], TaskDetail: [DETAIL, { ...DETAIL, TaskNo }] }
     return [`a row of task ${JSON.stringify(TaskNo)}`, { TotalItemNum: 2, Data: rows }] as const
   }),
@@ -372,4 +372,12 @@ test('no JSON makes the reading throw, and only what is documented is ever read'
     }),
     { numRuns: 500 },
   )
+})
+
+test('the number of a task can come as a number', () => {
+  const { tasks, details } = read({
+    TotalItemNum: 1,
+    Data: { TaskInfo: [{ ...TASK, TaskNo: 7 }], TaskDetail: [{ ...DETAIL, TaskNo: 7 }] },
+  })
+  assert.deepEqual([tasks?.items[0]?.taskNo, details?.items[0]?.taskNo], ['7', '7'])
 })

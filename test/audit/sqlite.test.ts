@@ -75,7 +75,13 @@ test('what was never written is not found', async (t) => {
 const FOLDS: readonly (readonly [string, readonly Outcome[], Outcome])[] = [
   ['a definitive outcome supersedes unknown', ['unknown', 'accepted'], 'accepted'],
   ['unknown does not supersede a definitive outcome', ['accepted', 'unknown'], 'accepted'],
-  ['the newest definitive outcome wins', ['accepted', 'cancelled'], 'cancelled'],
+  ['the newest definitive outcome wins', ['failed', 'accepted'], 'accepted'],
+  ['what was accepted can be seen to be cancelled', ['accepted', 'cancelled'], 'cancelled'],
+  [
+    'what was seen to be cancelled stays so, however late anything else is written',
+    ['cancelled', 'accepted'],
+    'cancelled',
+  ],
   [
     'the newest definitive outcome wins, whatever lies between',
     ['failed', 'unknown', 'accepted', 'unknown'],

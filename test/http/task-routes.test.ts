@@ -151,12 +151,12 @@ test('links keep every other parameter', async (t) => {
   ])
 })
 
-test('a page past the last is empty and leads back only', async (t) => {
+test('a page past the last is empty and leads back to the last', async (t) => {
   const started = await start(t)
   addTasks(started, 2)
   const answer = await get(started, '/tasks?page=4&pageSize=1')
   assert.deepEqual([answer.status, answer.items, answer.body.totalItems, answer.body.hasNext], [200, [], 2, false])
-  assert.deepEqual(linksOf(answer), { prev: '/tasks?page=3&pageSize=1' })
+  assert.deepEqual(linksOf(answer), { prev: '/tasks?page=2&pageSize=1' })
 })
 
 /** Moments around the day of 5 January in UTC+8, the vendor's. */
@@ -659,3 +659,11 @@ for (const [path, action] of ROUTES) {
     assert.doesNotMatch(logLines.join(''), /a bug/)
   })
 }
+
+test('a script in a browser is told that nothing has changed, although it sends no-cache with the condition', async (t) => {
+  const { url, upstream } = await start(t)
+  const address = `${url}/tasks/${upstream.addTask()}`
+  const first = await fetch(address, { headers: asInspector })
+  const headers = { ...asInspector, 'if-none-match': first.headers.get('etag') ?? '' }
+  assert.deepEqual([first.status, (await fetch(address, { headers })).status], [200, 304])
+})

@@ -7,7 +7,8 @@ import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { type AuditStore, createTrail, type Intent, type OutcomeEvent } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { GatewayError } from '../../src/errors.ts'
-import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
+import { type CancellationOptions, type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
+import type { Lookup } from '../../src/tasks/lookup.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { seenBy, startWatched } from '../helpers/between.ts'
 import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
@@ -205,7 +206,7 @@ test('what a cancel came to is logged in one line', async (t) => {
 })
 
 /** The operation alone, with everything real around it but Express. */
-const startOperation = async (t: TestContext) => {
+const startOperation = async (t: TestContext, changes: Partial<CancellationOptions> = {}) => {
   const sandbox = await startSandbox(t)
   const log = createLog('silent', { write: () => {} })
   const store = await openSqliteStore(join(await temporaryFolder(t), 'audit.db'))
@@ -217,7 +218,7 @@ const startOperation = async (t: TestContext) => {
   const upstream = createUpstream({ url, signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3, keys, log })
   t.after(upstream.close)
   const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
-  const cancellations = createCancellations({ ...BLIND, upstream, trail, log, instanceId: randomUUID() })
+  const cancellations = createCancellations({ ...BLIND, upstream, trail, log, instanceId: randomUUID(), ...changes })
   return { sandbox, trail, request, ...cancellations }
 }
 
@@ -246,6 +247,21 @@ test('with only the reserve left nothing is sent, and the caller may try again',
     return error.facts.outcome === 'not-cancelled'
   })
   assert.equal(sandbox.calls.length, 0)
+})
+
+test('a refusal does not wait for the task for longer than is kept for that', async (t) => {
+  const leftMs: number[] = []
+  const lookup: Lookup = {
+    find: async (_taskNo, deadline) => {
+      leftMs.push(deadline.remainingMs())
+      return null
+    },
+  }
+  const { request, cancel } = await startOperation(t, { lookup })
+  await assert.rejects(cancel(request({ taskNo: 'nowhere', deadline: deadlineIn(600_000) })), {
+    code: 'task-not-found',
+  })
+  assert.ok(leftMs.length > 0 && leftMs.every((ms) => ms <= 3000), String(leftMs))
 })
 
 test('an auditor finds an own cancel among the records', async (t) => {

@@ -76,6 +76,22 @@ test('an older task is remembered for a moment, a number that leads nowhere like
   assert.deepEqual(actionsOf(started), ['QueryTaskList', 'QueryTaskDetailList', 'QueryTaskList', 'QueryTaskDetailList'])
 })
 
+test('however many look at however many old tasks of a day, its list is read once', async (t) => {
+  const started = await startWithTasks(t, 60, 1)
+  const ask = (index: number) => find(started, started.taskAt(10 + (index % 50)))
+  const answers = await Promise.all(Array.from({ length: 200 }, (_, index) => ask(index)))
+  assert.ok(answers.every(({ body }) => body.cancelStatus === 'none'))
+  const calls = actionsOf(started)
+  assert.equal(calls.filter((action) => action === 'QueryTaskDetailList').length, 50)
+  assert.ok(calls.filter((action) => action === 'QueryTaskList').length <= 3, String(calls))
+})
+
+test('the day of an old task is remembered: its details are read once', async () => {
+  const { find, asked, detailed } = startOver(1, () => ['new', 'old'], detailsOf(['succeeded'], 1), 0)
+  for (let look = 0; look < 3; look += 1) assert.equal((await find('old'))?.cancelStatus, 'none')
+  assert.deepEqual([detailed(), asked.length], [1, 6])
+})
+
 test('a failure is shared: those who poll do not storm an ill upstream', async (t) => {
   const started = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' }, overrides: LASTING })
   started.upstream.fault('QueryTaskList', { reply: { status: 503, code: 'ServiceUnavailable' } }, 100)
@@ -85,8 +101,14 @@ test('a failure is shared: those who poll do not storm an ill upstream', async (
 })
 
 /** A lookup over a list that changes with each page that is read of it. */
-const startOver = (limit: number, list: (read: number) => readonly string[], details: TaskQueries['details']) => {
+const startOver = (
+  limit: number,
+  list: (read: number) => readonly string[],
+  details: TaskQueries['details'],
+  ttlMs?: number,
+) => {
   const asked: TaskListQuery[] = []
+  let detailed = 0
   const queries: TaskQueries = {
     list: async (query) => {
       asked.push(query)
@@ -96,10 +118,14 @@ const startOver = (limit: number, list: (read: number) => readonly string[], det
       const totalPages = Math.ceil(rows.length / pageSize)
       return { items, page, pageSize, totalItems: rows.length, totalPages, hasNext: page < totalPages, requestId: 'r' }
     },
-    details,
+    details: (...query) => {
+      detailed += 1
+      return details(...query)
+    },
+    dayOf: (atMs) => atMs,
   }
-  const lookup = createLookup({ queries, limit, timeoutMs: 1000 })
-  return { asked, find: (taskNo: string) => lookup.find(taskNo, deadlineIn(10_000)) }
+  const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
+  return { asked, detailed: () => detailed, find: (taskNo: string) => lookup.find(taskNo, deadlineIn(10_000)) }
 }
 
 const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({

@@ -34,6 +34,8 @@ interface Row {
   /** Meets every question about the task. */
   readonly queryFault?: Fault
   readonly task?: 'open' | 'finished' | 'unknown' | 'cancelling'
+  /** Somebody has just looked at it, and what they read is remembered. */
+  readonly looked?: boolean
   /** How many tasks are newer than this one. */
   readonly others?: number
   readonly between?: (t: TestContext, upstream: Sandbox) => Promise<string>
@@ -404,6 +406,7 @@ const witness = async (t: TestContext, row: Row) => {
   const { api, upstream, record } = await startWatched(t, row)
   const taskNo = addTask(upstream, row.task)
   if (row.task === 'cancelling') await api.delete(`/tasks/${taskNo}`).set(asOperator)
+  if (row.looked) await api.get(`/tasks/${taskNo}`).set(asOperator)
   for (let other = 0; other < (row.others ?? 0); other += 1) upstream.addTask()
   for (const fault of row.faults ?? []) upstream.fault('CancelTask', fault)
   if (row.queryFault !== undefined) upstream.fault('QueryTaskList', row.queryFault, 100)
@@ -442,6 +445,12 @@ const SETTLED: readonly Row[] = [
     task: 'cancelling',
     faults: [throttled],
     truth: settled({ upstreamCode: 'TaskAlreadyCancelled', attempts: 2, calls: 3 }),
+  },
+  {
+    name: 'a reset after the task was cancelled, when somebody had just seen that it was not',
+    looked: true,
+    faults: [{ reply: 'reset', effect: true }],
+    truth: settled(),
   },
   ...[true, false].map((effect) => ({
     name: `a reset ${done(effect)}, and then no answer about the task`,

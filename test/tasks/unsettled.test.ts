@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Task } from '../../src/alibaba/task-answers.ts'
-import type { Outcome, OutcomeEvent } from '../../src/audit/trail.ts'
+import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/trail.ts'
 import type { Fault } from '../../src/sandbox/server.ts'
 import { createUnsettled, findingOf } from '../../src/tasks/unsettled.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -86,12 +86,23 @@ test('a task that is not cancelled proves nothing, however often it is looked at
 })
 
 /** The looks alone, on a clock that moves when it is told to. */
-const startLooks = (t: TestContext, find: () => Promise<Task | null>) => {
+const startLooks = (
+  t: TestContext,
+  find: () => Promise<Task | null>,
+  { records = [], pauseMs = () => 0 }: { records?: readonly AuditRecord[]; pauseMs?: (ageMs: number) => number } = {},
+) => {
   let nowMs = DAY_MS
   const written: OutcomeEvent[] = []
   const looks: string[] = []
+  const filters: AuditFilter[] = []
   const unsettled = createUnsettled({
-    trail: { list: async () => ({ records: [], next: null }), finish: async (outcome) => void written.push(outcome) },
+    trail: {
+      list: async (filter) => {
+        filters.push(filter)
+        return { records, next: null }
+      },
+      finish: async (outcome) => void written.push(outcome),
+    },
     lookup: {
       find: (taskNo) => {
         looks.push(taskNo)
@@ -100,7 +111,7 @@ const startLooks = (t: TestContext, find: () => Promise<Task | null>) => {
     },
     log: createLog('silent', { write: () => {} }),
     now: () => nowMs,
-    pauseMs: () => 0,
+    pauseMs,
   })
   t.after(unsettled.close)
   const note = (outcome: Outcome, taskNo = 't') =>
@@ -110,7 +121,7 @@ const startLooks = (t: TestContext, find: () => Promise<Task | null>) => {
   const advance = (ms: number): void => {
     nowMs += ms
   }
-  return { note, written, looks, looked, advance }
+  return { note, resume: unsettled.resume, written, looks, looked, filters, advance }
 }
 
 const EVENT: OutcomeEvent = {
@@ -165,4 +176,41 @@ test('a look that fails is no finding, and another follows', async (t) => {
   })
   note('unknown')
   assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
+})
+
+const RECORD: AuditRecord = {
+  id: 'c',
+  taskNo: 'old',
+  via: 'api-key',
+  issuer: null,
+  caller: 'operator',
+  clientIp: null,
+  peerIp: null,
+  userAgent: null,
+  requestedAtMs: DAY_MS / 2,
+  gatewayRequestId: 'g',
+  outcome: 'unknown',
+  attempts: 1,
+  requestId: null,
+  upstreamCode: null,
+  finishedAtMs: DAY_MS / 2,
+  settledBy: null,
+}
+
+test('what is taken up after a start is looked at without delay, however old it is', async (t) => {
+  const pauseMs = (ageMs: number) => (ageMs === 0 ? 0 : DAY_MS)
+  const { resume, written } = startLooks(t, async () => taskOf({ cancelStatus: 'cancelled' }), {
+    records: [RECORD],
+    pauseMs,
+  })
+  await resume()
+  assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
+})
+
+test('only what was asked before the start is taken up, and no older than a day', async (t) => {
+  const { resume, filters, advance } = startLooks(t, async () => null)
+  advance(MINUTE_MS)
+  await resume()
+  const [{ outcome, fromMs, toMs } = {}] = filters
+  assert.deepEqual([outcome, fromMs, toMs], ['unknown', MINUTE_MS, DAY_MS])
 })

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import type { UpstreamFailure } from '../../src/alibaba/client.ts'
+import { type Deadline, deadlineIn } from '../../src/deadline.ts'
+import type { Lookup } from '../../src/tasks/lookup.ts'
+import { createSettling } from '../../src/tasks/settling.ts'
+import { taskOf } from '../helpers/task.ts'
+
+const FOREVER_MS = 3_600_000
+
+const AMBIGUOUS: UpstreamFailure = {
+  ok: false,
+  code: 'outcome-unknown',
+  ambiguous: true,
+  upstreamCode: null,
+  requestId: null,
+  retryAfterMs: null,
+  attempts: 1,
+}
+
+/** Looks that are answered as the test says, and what they were asked for. */
+const start = (find: Lookup['find']) => {
+  const asked: { deadline: Deadline; begunAfterMs: number | undefined }[] = []
+  const settling = createSettling({
+    find: (taskNo, deadline, begunAfterMs) => {
+      asked.push({ deadline, begunAfterMs })
+      return find(taskNo, deadline, begunAfterMs)
+    },
+  })
+  return { ...settling, asked }
+}
+
+test('no look of a watch goes on for longer than the watch', async () => {
+  const { watch, asked } = start(async (_taskNo, deadline) => {
+    assert.ok(deadline.remainingMs() <= 50)
+    return null
+  })
+  assert.equal(await watch('t', deadlineIn(50), new AbortController().signal), null)
+  assert.ok(asked.length >= 1)
+})
+
+test('whoever goes away stops a watch, even in the middle of a look', async () => {
+  const leaving = new AbortController()
+  const { watch } = start(() => {
+    leaving.abort()
+    return new Promise(() => {})
+  })
+  assert.equal(await watch('t', deadlineIn(FOREVER_MS), leaving.signal), null)
+})
+
+test('nobody looks for one who is gone already', async () => {
+  const { watch, asked } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
+  await watch('t', deadlineIn(FOREVER_MS), AbortSignal.abort())
+  assert.equal(asked.length, 0)
+})
+
+test('what was read before the call proves a cancellation, and nothing is asked anew', async () => {
+  const { settle, asked } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
+  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).seen, 'cancelling')
+  assert.equal(asked.length, 1)
+})
+
+test('what was read before the call proves nothing else: a reading that began after it is asked for', async () => {
+  const endedAtMs = performance.now()
+  const { settle } = start(async (_taskNo, _deadline, begunAfterMs) =>
+    taskOf({ cancelStatus: (begunAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
+  )
+  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).seen, 'cancelled')
+})
+
+test('an answer that says all is not looked behind', async () => {
+  const { settle, asked } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
+  const throttled = { ...AMBIGUOUS, code: 'upstream-throttled', ambiguous: false } as const
+  const accepted = { ok: true, requestId: 'r', body: {}, attempts: 1 } as const
+  for (const result of [throttled, accepted]) assert.equal((await settle('t', result, deadlineIn(1000))).seen, null)
+  assert.equal(asked.length, 0)
+})
