@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure, UpstreamResult } from '../alibaba/client.ts'
 import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
-import { by, type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
+import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
 import { GatewayError, type Lang } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
+import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
 import { createSettling, type Landing, outcomeOf } from './settling.ts'
 import type { Unsettled } from './unsettled.ts'
@@ -60,14 +61,6 @@ export interface CancellationOptions {
   readonly now?: () => number
 }
 
-/** A call upstream that is under way, and how many callers still wait for it. */
-interface Flight {
-  readonly landing: Promise<Landing>
-  readonly abandon: () => void
-  readonly take: () => void
-  waiting: number
-}
-
 const USER_AGENT_MAX = 256
 
 const LOST: UpstreamFailure = {
@@ -88,7 +81,7 @@ const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, unsettled, trail, log, instanceId, now = Date.now } = options
   const settling = createSettling(options.lookup)
-  const flights = new Map<string, Flight>()
+  const flights = createFlights<Landing>()
   const underWay = new Set<Promise<unknown>>()
 
   const track = <T>(running: Promise<T>): Promise<T> => {
@@ -118,55 +111,19 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return BUG
   }
 
-  const takeOff = (key: string, request: CancelRequest, clientIp: string): Flight => {
-    let abandoned = new AbortController()
-    const limits: CallLimits = {
-      deadline: request.deadline.earlier(SETTLE_RESERVE_MS),
-      get signal() {
-        return abandoned.signal
-      },
-    }
-    const params = { TaskNo: request.taskNo, UserClientIp: clientIp, Lang: request.lang }
-    const land = (): void => {
-      if (flights.get(key) === flight) flights.delete(key)
-    }
-    const flight: Flight = {
-      landing: upstream
-        .call('CancelTask', params, limits)
-        .catch(surprise)
-        .finally(land)
-        .then((result) => settling.settle(request.taskNo, result, settleDeadline(request.deadline))),
-      abandon: () => abandoned.abort(),
-      // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
-      take: () => {
-        if (abandoned.signal.aborted) abandoned = new AbortController()
-      },
-      waiting: 0,
-    }
-    flights.set(key, flight)
-    return flight
-  }
-
-  /**
-   * Waits in a flight until it lands or the time is up. Whoever goes away or runs out of time leaves it, and the last to
-   * leave gives up what was not sent yet: that lands before any other event, so nobody joins it any more.
-   */
-  const ride = async (flight: Flight, { signal, deadline }: CancelRequest): Promise<Landing> => {
-    let isAboard = true
-    const leave = (): void => {
-      if (isAboard) flight.waiting -= 1
-      isAboard = false
-      if (flight.waiting === 0) flight.abandon()
-    }
-    flight.waiting += 1
-    flight.take()
-    if (signal.aborted) leave()
-    signal.addEventListener('abort', leave, { once: true })
-    return await by(deadline, flight.landing, OUT_OF_TIME).finally(() => {
-      signal.removeEventListener('abort', leave)
-      leave()
+  const board = (request: CancelRequest, clientIp: string): Flight<Landing> =>
+    flights.board(flightKey(request), async (cockpit) => {
+      const { taskNo, lang, deadline } = request
+      const limits: CallLimits = {
+        deadline: deadline.earlier(SETTLE_RESERVE_MS),
+        get signal() {
+          return cockpit.signal
+        },
+      }
+      const params = { TaskNo: taskNo, UserClientIp: clientIp, Lang: lang }
+      const result = await upstream.call('CancelTask', params, limits).catch(surprise).finally(cockpit.close)
+      return await settling.settle(taskNo, result, settleDeadline(deadline))
     })
-  }
 
   const conclude = async (intent: Intent, landing: Landing, deadline: Deadline): Promise<void> => {
     const outcome = toEvent(intent, landing, now())
@@ -194,11 +151,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
     await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
-    const key = flightKey(request)
-    const flight = flights.get(key) ?? takeOff(key, request, clientIp)
-    const landing = await ride(flight, request)
+    const flight = board(request, clientIp)
+    const landed = await flight.ride(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
-    if (landing === OUT_OF_TIME) track(flight.landing.then((late) => conclude(intent, late, request.deadline)))
+    if (landed === null) track(flight.landing.then((late) => conclude(intent, late, request.deadline)))
+    const landing = landed ?? OUT_OF_TIME
     await conclude(intent, landing, request.deadline)
     const { result, seen } = landing
     if (!result.ok && seen === null) throw failureOf(intent.id, result)

@@ -1,0 +1,82 @@
+import { by, type Deadline } from '../deadline.ts'
+
+/** Who waits for a flight, and for how long. */
+export interface Rider {
+  readonly deadline: Deadline
+  /** Aborts when the rider goes away. */
+  readonly signal: AbortSignal
+}
+
+/** What is under way for all who ask for the same at the same moment. */
+export interface Flight<T> {
+  readonly landing: Promise<T>
+  /**
+   * Waits until it lands; null where the rider's time is up first. Whoever goes away or runs out of time leaves it, and
+   * the last to leave aborts the flight's signal.
+   */
+  ride(rider: Rider): Promise<T | null>
+}
+
+/** What a flight is told while it is under way. */
+export interface Cockpit {
+  /**
+   * Aborted as long as nobody waits: what was not sent by then need not be. Another one after somebody has joined, so it
+   * is to be asked for anew at each step.
+   */
+  readonly signal: AbortSignal
+  /** To be called when nobody may join any more, before anything else can happen. */
+  close(): void
+}
+
+export interface Flights<T> {
+  /** The flight of that key that can still be joined, or a new one. */
+  board(key: string, takeOff: (cockpit: Cockpit) => Promise<T>): Flight<T>
+}
+
+export const createFlights = <T>(): Flights<T> => {
+  const open = new Map<string, Flight<T>>()
+
+  return {
+    board: (key, takeOff) => {
+      const joined = open.get(key)
+      if (joined !== undefined) return joined
+      const flight = createFlight(takeOff, () => {
+        if (open.get(key) === flight) open.delete(key)
+      })
+      open.set(key, flight)
+      return flight
+    },
+  }
+}
+
+const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () => void): Flight<T> => {
+  let abandoned = new AbortController()
+  let waiting = 0
+  const landing = takeOff({
+    get signal() {
+      return abandoned.signal
+    },
+    close,
+  })
+
+  return {
+    landing,
+    ride: async ({ signal, deadline }) => {
+      let isAboard = true
+      const leave = (): void => {
+        if (isAboard) waiting -= 1
+        isAboard = false
+        if (waiting === 0) abandoned.abort()
+      }
+      waiting += 1
+      // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
+      if (abandoned.signal.aborted) abandoned = new AbortController()
+      if (signal.aborted) leave()
+      signal.addEventListener('abort', leave, { once: true })
+      return await by(deadline, landing, null).finally(() => {
+        signal.removeEventListener('abort', leave)
+        leave()
+      })
+    },
+  }
+}
