@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
+import express from 'express'
 import { openSqliteStore } from '../src/audit/sqlite.ts'
 import { PROBLEMS } from '../src/http/problem.ts'
 import { codesOf, DOCUMENT, GENERAL_PROBLEMS, OPERATIONS, violationsOf } from './helpers/contract.ts'
@@ -185,6 +186,20 @@ test('the methods that a path knows are those that are documented', async (t) =>
     return `${path} ${[...methods, ...(methods.includes('GET') ? ['HEAD'] : [])].sort().join(', ')}`
   })
   assert.deepEqual(await Promise.all(paths.map(allowed)), documented)
+})
+
+/** What the page of the documents loads is a part of that page. */
+const UNDOCUMENTED: readonly string[] = ['GET /docs/:file']
+
+test('every route of the app is documented', async (t) => {
+  // An app takes its methods from there when it is made.
+  const { mock } = t.mock.method(express.application, 'route')
+  await startGateway(t, { env: { DOCS_ENABLED: 'true' } })
+  const routes = mock.calls.flatMap(({ result }) => result?.stack.map((it) => [it.method, result.path]) ?? [])
+  // Without a method: the refusal of all others.
+  const known = routes.flatMap(([method, path]) => (method ? [`${method.toUpperCase()} ${path}`] : []))
+  const documented = OPERATIONS.map(({ method, path }) => `${method} ${path.replace(/\{(\w+)\}/g, ':$1')}`)
+  assert.deepEqual([...new Set(known)].sort(), [...documented, ...UNDOCUMENTED].sort())
 })
 
 test('the codes that are documented are those that there are, each with the status that it has', () => {
