@@ -5,9 +5,10 @@ import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
-import supertest from 'supertest'
+import type supertest from 'supertest'
 import type { Env } from '../../src/config.ts'
 import type { Sandbox } from '../../src/sandbox/server.ts'
+import { createApi } from './contract.ts'
 import { asAuditor, asOperator, baseEnv, cancelCalls, startSandbox, temporaryFolder } from './gateway.ts'
 import { parseObject } from './signed-call.ts'
 
@@ -70,7 +71,7 @@ export const startProcess = async (t: TestContext, env: Env, options: SpawnOptio
   const started = await spawnGateway(t, env, options)
   const { address } = await started.line('listening')
   const url = String(address)
-  const api = supertest(url)
+  const api = createApi(t, url)
   const records = async (query = {}) => {
     const { body } = await api
       .get('/cancellations')
