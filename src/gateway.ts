@@ -5,8 +5,8 @@ import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
 import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
 import { createTrail } from './audit/trail.ts'
-import { createApiKeys } from './callers/api-keys.ts'
-import { watchApiKeysFile } from './callers/api-keys-file.ts'
+import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
+import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
 import type { Docs } from './http/docs.ts'
@@ -64,7 +64,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
   const apiKeys = createApiKeys(config.apiKeys.entries)
   const { file: path } = config.apiKeys
-  const watch = path === undefined ? undefined : watchApiKeysFile({ path, apiKeys, log })
+  const watched = { setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log }
+  const watch = path === undefined ? undefined : watchFile({ path, ...watched })
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null

@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
-import { type Caller, SCOPES } from './caller.ts'
+import type { Caller } from './caller.ts'
+import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entries.ts'
 
 /** A caller and the hashes of the keys that prove it. */
 export interface ApiKeyEntry {
@@ -10,10 +11,7 @@ export interface ApiKeyEntry {
   readonly expiresAtMs: number | null
 }
 
-/** Either the entries, or the rule that the text breaks. The rule names places, never values. */
-export type ParsedApiKeys =
-  | { readonly ok: true; readonly entries: readonly ApiKeyEntry[] }
-  | { readonly ok: false; readonly rule: string }
+export type ParsedApiKeys = ParsedEntries<ApiKeyEntry>
 
 export interface ApiKeys {
   /** The caller that a key belongs to. Every stored hash is compared, in constant time. */
@@ -23,8 +21,6 @@ export interface ApiKeys {
 }
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/i, { error: 'must be a SHA-256 in 64 hex digits' })
-// A restriction that is not enforced would be a promise broken in silence, so an entry with one is refused.
-const unenforced = z.undefined({ error: 'restrictions are not enforced by this version' })
 
 const entrySchema = z.strictObject({
   name: z
@@ -35,21 +31,16 @@ const entrySchema = z.strictObject({
   sha256: z.union([hash, z.array(hash).nonempty({ error: 'must have at least one SHA-256' })], {
     error: 'must be a SHA-256 in 64 hex digits, or a list of them',
   }),
-  scopes: z.array(z.enum(SCOPES, { error: `must be one of ${SCOPES.join(', ')}` }), {
-    error: 'must be a list of scopes',
-  }),
+  scopes: scopesField,
   expiresAt: z.iso.datetime({ offset: true, error: 'must be an ISO 8601 date and time with a zone' }).optional(),
-  domains: unenforced.optional(),
-  taskTypes: unenforced.optional(),
+  ...restrictionFields,
 })
 
 /** Reads the JSON of `API_KEYS` or `API_KEYS_FILE`. */
 export const parseApiKeys = (text: string): ParsedApiKeys => {
-  const json = parseJson(text)
-  if (!Array.isArray(json)) return { ok: false, rule: 'must be a JSON array of {"name","sha256","scopes"}' }
-  const parsed = z.array(entrySchema).safeParse(json)
-  if (!parsed.success) return { ok: false, rule: describeIssue(parsed.error.issues[0]) }
-  const entries = parsed.data.map(toEntry)
+  const parsed = parseEntries(text, entrySchema, '{"name","sha256","scopes"}')
+  if (!parsed.ok) return parsed
+  const entries = parsed.entries.map(toEntry)
   const hashes = entries.flatMap((entry) => entry.hashes.map((digest) => digest.toString('hex')))
   if (new Set(hashes).size < hashes.length) return { ok: false, rule: 'must not list a key twice' }
   return { ok: true, entries }
@@ -82,21 +73,3 @@ const toEntry = ({ name, scopes, sha256: hashes, expiresAt }: z.output<typeof en
   hashes: [hashes].flat().map((hex) => Buffer.from(hex, 'hex')),
   expiresAtMs: expiresAt === undefined ? null : Date.parse(expiresAt),
 })
-
-const parseJson = (text: string): unknown => {
-  try {
-    // A file can begin with a byte order mark, which counts as white space here.
-    return JSON.parse(text.trim())
-  } catch {
-    return undefined
-  }
-}
-
-const describeIssue = (issue: z.core.$ZodIssue | undefined): string => {
-  const [index, ...rest] = issue?.path ?? []
-  const place =
-    index === undefined ? '' : `entry ${Number(index) + 1}${rest.map((step) => `, ${String(step)}`).join('')}: `
-  // The library's own text for unknown fields quotes them, and a misplaced secret can be one.
-  const rule = issue?.code === 'unrecognized_keys' ? 'has a field that is not known' : issue?.message
-  return `${place}${rule ?? 'is not valid'}`
-}

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { createApiKeys, sha256 } from '../../src/callers/api-keys.ts'
-import { watchApiKeysFile } from '../../src/callers/api-keys-file.ts'
+import { createApiKeys, parseApiKeys, sha256 } from '../../src/callers/api-keys.ts'
+import { watchFile } from '../../src/callers/watched-file.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 
@@ -22,7 +22,8 @@ const watch = async (
   const lines: Readonly<Record<string, unknown>>[] = []
   const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
   const apiKeys = createApiKeys([])
-  const watcher = watchApiKeysFile({ path, apiKeys, log, everyMs: 1 })
+  const { replace } = apiKeys
+  const watcher = watchFile({ path, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace, log, everyMs: 1 })
   t.after(() => watcher.close())
   const found = (key: string) => eventually(() => apiKeys.find(key))
   const logged = (level: string) => eventually(() => lines.find((line) => line.level === level))
@@ -76,7 +77,7 @@ for (const [name, text] of [
     await rename(`${path}.new`, path)
     const { msg, setting, reason } = await logged('error')
     assert.deepEqual([setting, typeof reason], ['API_KEYS_FILE', 'string'])
-    assert.match(String(msg), /old keys stay/)
+    assert.match(String(msg), /old entries stay/)
     assert.equal(apiKeys.find('first')?.name, 'first')
   })
 }

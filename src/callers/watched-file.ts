@@ -1,12 +1,16 @@
 import { readFile, stat } from 'node:fs/promises'
 import type { Log } from '../telemetry/log.ts'
-import { type ApiKeys, parseApiKeys } from './api-keys.ts'
+import type { ParsedEntries } from './entries.ts'
 
-export interface WatchOptions {
+export interface WatchOptions<T> {
   readonly path: string
-  readonly apiKeys: ApiKeys
+  /** The setting that names the file, for the log. */
+  readonly setting: string
+  readonly parse: (text: string) => ParsedEntries<T>
+  /** Takes new entries in place of the old ones. */
+  readonly replace: (entries: readonly T[]) => void
   readonly log: Log
-  readonly everyMs?: number
+  readonly everyMs?: number | undefined
 }
 
 const EVERY_MS = 2000
@@ -16,21 +20,22 @@ const readRegularFile = async (path: string): Promise<string | null> =>
   (await stat(path)).isFile() ? readFile(path, 'utf8') : null
 
 /**
- * Re-reads `API_KEYS_FILE` and takes what changed; a file that is faulty or gone changes nothing and raises an alarm.
+ * Re-reads a file of entries and takes what changed; a file that is faulty or gone changes nothing and raises an alarm.
  * By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
  */
-export const watchApiKeysFile = ({ path, apiKeys, log, everyMs = EVERY_MS }: WatchOptions): { close(): void } => {
+export const watchFile = <T>(options: WatchOptions<T>): { close(): void } => {
+  const { path, setting, parse, replace, log, everyMs = EVERY_MS } = options
   let seen: string | null | undefined
 
   const take = (text: string | null, first: boolean): void => {
-    const parsed = text === null ? { ok: false as const, rule: 'can not be read' } : parseApiKeys(text)
+    const parsed = text === null ? { ok: false as const, rule: 'can not be read' } : parse(text)
     if (!parsed.ok) {
-      log.error('the file of API keys is faulty, the old keys stay', { setting: 'API_KEYS_FILE', reason: parsed.rule })
+      log.error('the file is faulty, its old entries stay', { setting, reason: parsed.rule })
       return
     }
-    apiKeys.replace(parsed.entries)
-    if (parsed.entries.length === 0) log.warn('no API key is in force any more', { setting: 'API_KEYS_FILE' })
-    else if (!first) log.info('new API keys are in force', { setting: 'API_KEYS_FILE' })
+    replace(parsed.entries)
+    if (parsed.entries.length === 0) log.warn('the file lists nobody any more', { setting })
+    else if (!first) log.info('new entries are in force', { setting })
   }
 
   // The next look begins after the last has ended: an old reading must not overtake a newer one.
