@@ -1,7 +1,6 @@
 import express, { type Express } from 'express'
 import type { Trail } from './audit/trail.ts'
-import type { ApiKeys } from './callers/api-keys.ts'
-import { identify, requireCaller, requireScope } from './http/authenticate.ts'
+import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
 import { createCancelRoute } from './http/cancel-route.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
@@ -16,9 +15,7 @@ import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 
-export interface AppParts extends ContextOptions, TaskRouteOptions {
-  readonly apiKeys: ApiKeys
-  readonly allowAnonymous: boolean
+export interface AppParts extends AuthenticationOptions, ContextOptions, TaskRouteOptions {
   readonly rateLimit: RateLimitOptions
   readonly publicUrl: string | undefined
   readonly lifecycle: Lifecycle
@@ -31,7 +28,7 @@ export interface AppParts extends ContextOptions, TaskRouteOptions {
 /** The way of a request. The order of these lines is the security policy. */
 export const createApp = (parts: AppParts): Express => {
   const limits = createRateLimits(parts.rateLimit)
-  const known = [identify(parts), limits.unknown, requireCaller]
+  const known = [identify(parts), limits.unknown, verifyToken(parts.tokens, limits.forgive), requireCaller]
   const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
   const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
   const { listCancellations, findCancellation } = createCancellationRoutes(parts.trail)
@@ -72,6 +69,6 @@ export const createApp = (parts: AppParts): Express => {
   }
 
   app.use(notFound)
-  app.use(handleProblems(parts))
+  app.use(handleProblems({ ...parts, acceptsTokens: parts.tokens !== null }))
   return app
 }

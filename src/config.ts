@@ -1,8 +1,11 @@
 import { z } from 'zod'
 import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
+import { DEFAULT_SCOPE_CLAIM } from './callers/caller.ts'
+import type { ParsedEntries } from './callers/entries.ts'
+import { type Grant, parseGrants } from './callers/grants.ts'
 import { SETTLE_RESERVE_MS } from './deadline.ts'
 import { ConfigError } from './errors.ts'
-import { isLoopback } from './loopback.ts'
+import { isLoopback, isSafeUrl } from './loopback.ts'
 import { Secret } from './secret.ts'
 import { parseSubnets, type Subnets } from './subnets.ts'
 
@@ -25,6 +28,15 @@ export interface Config {
   readonly requestTimeoutMs: number
   readonly taskLookupLimit: number
   readonly apiKeys: { readonly entries: readonly ApiKeyEntry[]; readonly file: string | undefined }
+  /** Tokens of one issuer; null where none is named. */
+  readonly jwt: {
+    readonly issuer: string
+    readonly audience: string
+    readonly jwksUrl: URL | undefined
+    readonly algorithms: readonly string[]
+    readonly scopeClaim: string
+  } | null
+  readonly grants: { readonly entries: readonly Grant[]; readonly file: string } | null
   readonly allowAnonymous: boolean
   readonly trustProxy: Subnets
   readonly rateLimit: {
@@ -61,6 +73,12 @@ interface Values {
   UPSTREAM_MAX_ATTEMPTS: number
   REQUEST_TIMEOUT_MS: number
   TASK_LOOKUP_LIMIT: number
+  JWT_ISSUER: string | undefined
+  JWT_AUDIENCE: string | undefined
+  JWT_JWKS_URL: URL | undefined
+  JWT_ALGORITHMS: readonly string[]
+  SCOPE_CLAIM: string
+  GRANTS_FILE: string | undefined
   ALLOW_ANONYMOUS: boolean
   TRUST_PROXY: Subnets
   RATE_LIMIT_MAX: number
@@ -104,6 +122,33 @@ const sqlitePath = z
   .regex(/^sqlite:(?!:memory:|file:)./, { error: 'must be sqlite:<path of a file>' })
   .transform((text) => text.slice('sqlite:'.length))
 
+const URL_RULE = 'must be an https: URL (http: for a loopback host) without credentials or fragment'
+const ISSUER_RULE = 'must be an https: URL (http: for a loopback host) without credentials, query or fragment'
+
+const safeUrlIn = (text: string): URL | null => {
+  const url = /[\s#]/.test(text) ? null : URL.parse(text)
+  return url !== null && isSafeUrl(url) && `${url.username}${url.password}` === '' ? url : null
+}
+
+const safeUrl = z.string().transform((text, context) => {
+  const url = safeUrlIn(text)
+  if (url !== null) return url
+  context.addIssue({ code: 'custom', message: URL_RULE })
+  return z.NEVER
+})
+
+// Compared with a token's `iss` to the letter, so it stays as it was written.
+const issuer = z.string().refine((text) => safeUrlIn(text) !== null && !text.includes('?'), { error: ISSUER_RULE })
+
+/** Symmetric ones are not among them: a public key would be their secret. */
+const ALGORITHMS = ['RS', 'PS', 'ES'].flatMap((family) => ['256', '384', '512'].map((size) => `${family}${size}`))
+const ALGORITHMS_RULE = `must be some of ${[...ALGORITHMS, 'EdDSA'].join(', ')}, separated by commas`
+
+const algorithms = z
+  .string()
+  .transform((text) => text.split(',').map((name) => name.trim()))
+  .pipe(z.array(z.enum([...ALGORITHMS, 'EdDSA'], { error: ALGORITHMS_RULE })))
+
 const SUBNETS_RULE = 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped'
 
 const subnets = z.string().transform((text, context) => {
@@ -134,6 +179,15 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   UPSTREAM_MAX_ATTEMPTS: { schema: integer(1, 10), fallback: 3 },
   REQUEST_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 15_000 },
   TASK_LOOKUP_LIMIT: { schema: integer(1, 1000), fallback: 200 },
+  JWT_ISSUER: { schema: issuer, fallback: undefined },
+  JWT_AUDIENCE: { schema: z.string(), fallback: undefined },
+  JWT_JWKS_URL: { schema: safeUrl, fallback: undefined },
+  JWT_ALGORITHMS: { schema: algorithms, fallback: ['RS256', 'ES256', 'PS256', 'EdDSA'] },
+  SCOPE_CLAIM: {
+    schema: z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the name of a claim, without spaces' }),
+    fallback: DEFAULT_SCOPE_CLAIM,
+  },
+  GRANTS_FILE: { schema: z.string(), fallback: undefined },
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
   TRUST_PROXY: { schema: subnets, fallback: { has: () => false } },
   RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
@@ -165,9 +219,8 @@ export const SETTING_NAMES: readonly string[] = [
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
 const UNSUPPORTED = [
-  /^JWT_(ISSUER|AUDIENCE|JWKS_URL|ALGORITHMS)$/,
   /^(OIDC_(ISSUER|CLIENT_ID|CLIENT_SECRET(_FILE)?)|SESSION_(SECRET(_FILE)?|IDLE_MS|MAX_MS))$/,
-  /^(GRANTS_FILE|(SCOPE|DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT|CORS_ORIGINS)$/,
+  /^((DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT|CORS_ORIGINS)$/,
   /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
   /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
 ] as const
@@ -176,6 +229,8 @@ const UNSUPPORTED = [
 interface Reader {
   read<K extends keyof Values>(name: K): Values[K]
   readSecret(name: SecretName): string | undefined
+  /** The text of the file that the setting names. */
+  readText(name: string): string | undefined
   given(name: string): string | undefined
   fault(name: string, rule: string): void
   sound(...names: readonly string[]): boolean
@@ -189,9 +244,23 @@ const createReader = (env: Env, readFile: (path: string) => string): Reader => {
     if (!faults.has(name)) faults.set(name, rule)
   }
 
+  const readText = (name: string): string | undefined => {
+    const path = given(name)
+    if (path === undefined) return undefined
+    try {
+      const text = readFile(path).trim()
+      if (text === '') fault(name, 'must name a file that is not empty')
+      return text
+    } catch {
+      fault(name, 'must name a file that can be read')
+      return undefined
+    }
+  }
+
   return {
     faults,
     given,
+    readText,
     fault,
     sound: (...names) => !names.some((name) => faults.has(name)),
     read: (name) => {
@@ -204,17 +273,9 @@ const createReader = (env: Env, readFile: (path: string) => string): Reader => {
       return fallback
     },
     readSecret: (name) => {
-      const path = given(`${name}_FILE`)
-      if (path === undefined) return given(name)
+      if (given(`${name}_FILE`) === undefined) return given(name)
       if (given(name) !== undefined) fault(name, `must not be set together with ${name}_FILE`)
-      try {
-        const text = readFile(path).trim()
-        if (text === '') fault(`${name}_FILE`, 'must name a file that is not empty')
-        return text
-      } catch {
-        fault(`${name}_FILE`, 'must name a file that can be read')
-        return undefined
-      }
+      return readText(`${name}_FILE`)
     },
   }
 }
@@ -254,6 +315,8 @@ const readConfig = (reader: Reader): Config => {
     requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
     taskLookupLimit: read('TASK_LOOKUP_LIMIT'),
     apiKeys: { entries: readApiKeys(reader), file: reader.given('API_KEYS_FILE') },
+    jwt: readJwt(reader),
+    grants: readGrants(reader),
     allowAnonymous: read('ALLOW_ANONYMOUS'),
     trustProxy: read('TRUST_PROXY'),
     rateLimit: {
@@ -286,19 +349,39 @@ const readKeys = (reader: Reader): Config['keys'] => {
 const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
   const text = reader.readSecret('API_KEYS')
   if (text === undefined || !reader.sound('API_KEYS_FILE')) return []
-  const parsed = parseApiKeys(text)
+  const name = reader.given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE'
+  return readEntries(reader, name, parseApiKeys(text))
+}
+
+const readGrants = (reader: Reader): Config['grants'] => {
+  const file = reader.read('GRANTS_FILE')
+  const text = reader.readText('GRANTS_FILE')
+  if (file === undefined || text === undefined) return null
+  return { entries: readEntries(reader, 'GRANTS_FILE', parseGrants(text)), file }
+}
+
+const readEntries = <T>({ fault }: Reader, name: string, parsed: ParsedEntries<T>): readonly T[] => {
   if (parsed.ok && parsed.entries.length > 0) return parsed.entries
   // While running a file may become empty, which revokes the last key; a start with nobody to serve is a mistake.
-  const rule = parsed.ok ? 'must have at least one entry' : parsed.rule
-  reader.fault(reader.given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE', rule)
+  fault(name, parsed.ok ? 'must have at least one entry' : parsed.rule)
   return []
 }
 
+const readJwt = ({ read }: Reader): Config['jwt'] => {
+  const [issuer, audience] = [read('JWT_ISSUER'), read('JWT_AUDIENCE')]
+  const [jwksUrl, algorithms, scopeClaim] = [read('JWT_JWKS_URL'), read('JWT_ALGORITHMS'), read('SCOPE_CLAIM')]
+  if (issuer === undefined || audience === undefined) return null
+  return { issuer, audience, jwksUrl, algorithms, scopeClaim }
+}
+
+type Rule = readonly [names: readonly [string, ...string[]], holds: boolean, rule: string]
+
 /** Rules over several settings, each checked where all of its settings are sound: a stand-in proves nothing. */
-const checkTogether = ({ read, fault, sound }: Reader, config: Config): void => {
+const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): void => {
   const { upstream, requestTimeoutMs, shutdown, allowAnonymous } = config
   // The first name is at fault where the rule is broken.
-  const rules: readonly (readonly [readonly [string, ...string[]], boolean, string])[] = [
+  const isAbsent = (name: string): boolean => given(name) === undefined
+  const rules: readonly Rule[] = [
     [
       ['UPSTREAM_URL', 'UPSTREAM_ALLOW_HTTP'],
       isSafeUpstream(upstream.url, read('UPSTREAM_ALLOW_HTTP')),
@@ -319,10 +402,16 @@ const checkTogether = ({ read, fault, sound }: Reader, config: Config): void => 
       !allowAnonymous || isLoopback(config.host ?? ''),
       'needs a loopback HOST, such as 127.0.0.1',
     ],
+    ...[
+      ['JWT_ISSUER', 'JWT_AUDIENCE'] as const,
+      ['JWT_AUDIENCE', 'JWT_ISSUER'] as const,
+      ['JWT_JWKS_URL', 'JWT_ISSUER'] as const,
+      ['GRANTS_FILE', 'JWT_ISSUER'] as const,
+    ].map(([name, other]): Rule => [[name, other], isAbsent(name) || !isAbsent(other), `needs ${other}`]),
     [
-      ['API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS'],
-      allowAnonymous || config.apiKeys.entries.length > 0,
-      'or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true',
+      ['API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS', 'JWT_ISSUER', 'JWT_AUDIENCE'],
+      allowAnonymous || config.apiKeys.entries.length > 0 || config.jwt !== null,
+      'or API_KEYS_FILE or JWT_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
     ],
   ]
   for (const [names, holds, rule] of rules) if (!holds && sound(...names)) fault(names[0], rule)

@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'expectation-failed'
   | 'forbidden'
   | 'headers-too-large'
+  | 'identity-provider-unavailable'
   | 'internal'
   | 'method-not-allowed'
   | 'misdirected'
@@ -44,6 +45,8 @@ export interface ErrorFacts {
   readonly retryAfterMs?: number | null
   /** Methods that the route knows, for `Allow`. */
   readonly allow?: string
+  /** The scope that was lacking, for the challenge. */
+  readonly scope?: string
 }
 
 /** The one error that crosses module borders. Its message is its code: texts for people are made at the edge. */

@@ -5,7 +5,10 @@ import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
 import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
 import { createTrail } from './audit/trail.ts'
-import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
+import { type ApiKeys, createApiKeys, parseApiKeys } from './callers/api-keys.ts'
+import { createGrants, parseGrants } from './callers/grants.ts'
+import { createTokens, type Tokens } from './callers/jwt.ts'
+import { createKeySet, type KeySetTiming } from './callers/key-set.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
@@ -30,6 +33,10 @@ export interface Overrides {
   /** Certificate authorities for the upstream. */
   readonly upstreamCa?: string
   readonly openStore?: (path: string) => Promise<SqliteStore>
+  /** How often, and how patiently, the issuer's keys are read. */
+  readonly keySetTiming?: Partial<KeySetTiming>
+  /** How often files of callers are looked at. */
+  readonly watchEveryMs?: number
   /** How long a reading of tasks serves those who come after it. */
   readonly lookupTtlMs?: number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
@@ -62,14 +69,11 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
   const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
-  const apiKeys = createApiKeys(config.apiKeys.entries)
-  const { file: path } = config.apiKeys
-  const watched = { setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log }
-  const watch = path === undefined ? undefined : watchFile({ path, ...watched })
+  const { apiKeys, tokens, close: closeCallers } = createCallers(config, log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
-  const app = createApp({ ...config, apiKeys, lifecycle, trail, cancellations, queries, lookup, docs, log })
+  const app = createApp({ ...config, apiKeys, tokens, lifecycle, trail, cancellations, queries, lookup, docs, log })
 
   return {
     listen: async () => {
@@ -79,7 +83,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       return listener
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
-      watch?.close()
+      closeCallers()
       await by(deadline, cancellations.idle(), undefined)
       unsettled.close()
       await trail.close(deadline)
@@ -89,6 +93,42 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 }
 
 const CLOSE_MS = 5000
+
+interface Callers {
+  readonly apiKeys: ApiKeys
+  readonly tokens: Tokens | null
+  close(): void
+}
+
+/** Who can be known: by key, and by token where an issuer is named. */
+const createCallers = (config: Config, log: Log, { keySetTiming, watchEveryMs: everyMs }: Overrides): Callers => {
+  const apiKeys = createApiKeys(config.apiKeys.entries)
+  const { file } = config.apiKeys
+  const keysWatch =
+    file === undefined
+      ? null
+      : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
+  if (config.jwt === null) return { apiKeys, tokens: null, close: () => keysWatch?.close() }
+
+  const grants = config.grants === null ? null : createGrants(config.grants.entries)
+  const grantsWatch =
+    config.grants === null || grants === null
+      ? null
+      : watchFile({
+          path: config.grants.file,
+          setting: 'GRANTS_FILE',
+          parse: parseGrants,
+          replace: grants.replace,
+          log,
+          everyMs,
+        })
+  const keySet = createKeySet({ ...config.jwt, log, timing: keySetTiming })
+  const tokens = createTokens({ ...config.jwt, keySet, grants, log })
+  const close = (): void => {
+    for (const part of [keysWatch, grantsWatch, keySet]) part?.close()
+  }
+  return { apiKeys, tokens, close }
+}
 
 /** Only where it is wanted: the parser and the page's files would cost every start. */
 const loadDocs = async (): Promise<Docs> => {

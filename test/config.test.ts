@@ -54,6 +54,11 @@ const RULES: Readonly<Record<string, string>> = {
   UPSTREAM_URL: 'must be an origin without a path, such as https://domain.aliyuncs.com',
   UPSTREAM_ALLOW_HTTP: 'must be true or false',
   UPSTREAM_SIGNATURE: 'must be one of rpc-v1, acs3',
+  JWT_ISSUER: 'must be an https: URL (http: for a loopback host) without credentials, query or fragment',
+  JWT_JWKS_URL: 'must be an https: URL (http: for a loopback host) without credentials or fragment',
+  JWT_ALGORITHMS:
+    'must be some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas',
+  SCOPE_CLAIM: 'must be the name of a claim, without spaces',
   ALLOW_ANONYMOUS: 'must be true or false',
   DOCS_ENABLED: 'must be true or false',
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
@@ -69,7 +74,11 @@ const CROSS_RULES = {
   REQUEST: 'REQUEST_TIMEOUT_MS must be at least UPSTREAM_TIMEOUT_MS + 3000',
   GRACE: 'SHUTDOWN_GRACE_MS must be at least REQUEST_TIMEOUT_MS + 5000',
   LOOPBACK: 'ALLOW_ANONYMOUS needs a loopback HOST, such as 127.0.0.1',
-  CALLERS: 'API_KEYS or API_KEYS_FILE must be set, or else ALLOW_ANONYMOUS=true',
+  CALLERS: 'API_KEYS or API_KEYS_FILE or JWT_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
+  AUDIENCE: 'JWT_ISSUER needs JWT_AUDIENCE',
+  ISSUER: 'JWT_AUDIENCE needs JWT_ISSUER',
+  ISSUER_OF_KEYS: 'JWT_JWKS_URL needs JWT_ISSUER',
+  ISSUER_OF_GRANTS: 'GRANTS_FILE needs JWT_ISSUER',
 } as const
 
 test('what is not given has the default that the documents promise', () => {
@@ -81,6 +90,8 @@ test('what is not given has the default that the documents promise', () => {
     upstream: { url: new URL('https://domain.aliyuncs.com'), signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3 },
     requestTimeoutMs: 15_000,
     taskLookupLimit: 200,
+    jwt: null,
+    grants: null,
     allowAnonymous: false,
     rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
     auditPath: './data/audit.db',
@@ -128,6 +139,110 @@ test('documents are served only where the gateway is told so', () => {
   )
 })
 
+const ISSUER = 'https://id.example.com'
+const JWT: Env = { JWT_ISSUER: ISSUER, JWT_AUDIENCE: 'gateway' }
+
+test('an issuer is told with the defaults that the documents promise', () => {
+  assert.deepEqual(parse(JWT).jwt, {
+    issuer: ISSUER,
+    audience: 'gateway',
+    jwksUrl: undefined,
+    algorithms: ['RS256', 'ES256', 'PS256', 'EdDSA'],
+    scopeClaim: 'scope',
+  })
+})
+
+test('what else is said of tokens is told', () => {
+  const more = {
+    JWT_JWKS_URL: `${ISSUER}/keys?a=b`,
+    JWT_ALGORITHMS: 'ES512, EdDSA',
+    SCOPE_CLAIM: 'https://a.example/s',
+  }
+  const { jwt } = parse({ ...JWT, ...more })
+  assert.deepEqual(
+    [jwt?.jwksUrl?.href, jwt?.algorithms, jwt?.scopeClaim],
+    [`${ISSUER}/keys?a=b`, ['ES512', 'EdDSA'], 'https://a.example/s'],
+  )
+})
+
+for (const [url, sound] of [
+  ['https://id.example.com', true],
+  ['https://id.example.com/', true],
+  ['https://id.example.com/realms/a', true],
+  ['http://127.0.0.1:8080', true],
+  ['http://[::1]:8080/a', true],
+  ['http://id.example.com', false],
+  ['http://localhost.example.com', false],
+  ['https://u:p@id.example.com', false],
+  ['https://id.example.com#a', false],
+  [' https://id.example.com', false],
+  ['https://id.example.com\n', false],
+  ['file:///etc/passwd', false],
+  ['id.example.com', false],
+] as const) {
+  for (const name of ['JWT_ISSUER', 'JWT_JWKS_URL']) {
+    test(`${name}=${JSON.stringify(url)} is ${sound ? 'accepted' : 'refused'}`, () => {
+      assert.deepEqual(faultsOf({ ...JWT, [name]: url }), sound ? [] : [`${name} ${RULES[name]}`])
+    })
+  }
+}
+
+test('an issuer stays as it was written, and has no query', () => {
+  assert.equal(
+    parse({ ...JWT, JWT_ISSUER: 'https://ID.example.com:443/a/' }).jwt?.issuer,
+    'https://ID.example.com:443/a/',
+  )
+  assert.deepEqual(faultsOf({ ...JWT, JWT_ISSUER: `${ISSUER}?a` }), [`JWT_ISSUER ${RULES.JWT_ISSUER}`])
+})
+
+for (const [env, fault] of [
+  [{ JWT_ISSUER: ISSUER }, CROSS_RULES.AUDIENCE],
+  [{ JWT_AUDIENCE: 'gateway' }, CROSS_RULES.ISSUER],
+  [{ JWT_JWKS_URL: ISSUER }, CROSS_RULES.ISSUER_OF_KEYS],
+  [{ GRANTS_FILE: '/run/grants' }, CROSS_RULES.ISSUER_OF_GRANTS],
+] as const) {
+  test(`${Object.keys(env)} alone stops the start`, () => {
+    assert.deepEqual(
+      faultsOf(env, () => GRANTS),
+      [fault],
+    )
+  })
+}
+
+const GRANT = { issuer: ISSUER, sub: 'ops', scopes: ['tasks:cancel'] } as const
+const GRANTS = JSON.stringify([GRANT])
+
+test('with tokens nobody needs a key', () => {
+  assert.deepEqual(faultsOf({ ...JWT, API_KEYS: undefined }), [])
+})
+
+test('grants are read from their file, whose path is told', () => {
+  const { grants } = parse({ ...JWT, GRANTS_FILE: '/run/grants' }, (path) => (path === '/run/grants' ? GRANTS : ''))
+  assert.deepEqual(grants, { entries: [GRANT], file: '/run/grants' })
+})
+
+for (const [text, rule] of [
+  ['{}', 'must be a JSON array of {"issuer","sub","scopes"}'],
+  ['', 'must name a file that is not empty'],
+  ['[]', 'must have at least one entry'],
+  [JSON.stringify([{ ...GRANT, domains: [] }]), 'entry 1, domains: restrictions are not enforced by this version'],
+  [
+    JSON.stringify([{ ...GRANT, taskTypes: ['CHG_DNS'] }]),
+    'entry 1, taskTypes: restrictions are not enforced by this version',
+  ],
+] as const) {
+  test(`GRANTS_FILE with ${text || 'nothing'} in it stops the start`, () => {
+    assert.deepEqual(
+      faultsOf({ ...JWT, GRANTS_FILE: '/x' }, () => text),
+      [`GRANTS_FILE ${rule}`],
+    )
+  })
+}
+
+test('a file of grants that can not be read stops the start', () => {
+  assert.deepEqual(faultsOf({ ...JWT, GRANTS_FILE: '/x' }), ['GRANTS_FILE must name a file that can be read'])
+})
+
 test('a public origin is told in its canonical form', () => {
   assert.equal(parse({ PUBLIC_URL: 'HTTPS://Gateway.Example.com:443/' }).publicUrl, 'https://gateway.example.com')
 })
@@ -168,6 +283,23 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
   UPSTREAM_SIGNATURE: ['acs', 'RPC-V1'],
   ALLOW_ANONYMOUS: ['yes', '1', 'True'],
   AUDIT_URL: ['sqlite:', 'postgres://u:p@a.example/x', './data/audit.db', 'SQLITE:x'],
+  JWT_ALGORITHMS: [
+    ...[
+      'none',
+      'HS256',
+      'HS384',
+      'HS512',
+      'RS256,HS256',
+      'RS256,none',
+      'RS256,',
+      ',',
+      'rs256',
+      'RS256 ES256',
+      'A128KW',
+    ],
+    ...['RSA-OAEP', 'dir', '*', 'ML-DSA-44'],
+  ],
+  SCOPE_CLAIM: ['a b', 'a\n', ' scope'],
   LOG_LEVEL: ['verbose', 'INFO', '30'],
   TRUST_PROXY: [
     ...['x', 'proxy.example', '10.0.0.1,', ',', '10.0.0.1 10.0.0.2', '10.0.0.0/', '10.0.0.0/x', '10.0.0.0/33', '10/8'],
@@ -276,7 +408,7 @@ for (const anonymous of [undefined, 'false']) {
 }
 
 const UNSUPPORTED = [
-  ...['JWT_ISSUER', 'JWT_AUDIENCE', 'JWT_JWKS_URL', 'JWT_ALGORITHMS', 'OIDC_ISSUER', 'OIDC_CLIENT_ID', 'GRANTS_FILE'],
+  ...['DOMAINS_CLAIM', 'TASK_TYPES_CLAIM', 'POLICY_DETAILS_LIMIT', 'OIDC_ISSUER', 'OIDC_CLIENT_ID'],
   ...[
     'OIDC_CLIENT_SECRET',
     'OIDC_CLIENT_SECRET_FILE',
@@ -386,7 +518,7 @@ test('faulty keys never fall back to anonymous callers', () => {
 })
 
 test('all faults are told at once, each by its name and rule', () => {
-  const env = Object.fromEntries([...Object.keys(RULES), 'API_KEYS', 'REDIS_URL'].map((name) => [name, '{']))
+  const env = Object.fromEntries([...Object.keys(RULES), 'API_KEYS', 'REDIS_URL'].map((name) => [name, '{ {']))
   const missing = Object.fromEntries(Object.keys(KEYS).map((name) => [name, undefined]))
   const expected = [
     ...Object.entries(RULES).map(([name, rule]) => `${name} ${rule}`),
@@ -410,9 +542,12 @@ const KNOWN_LINES: readonly string[] = [
     `${name} must be a JSON array of {"name","sha256","scopes"}`,
     `${name}_FILE must be a JSON array of {"name","sha256","scopes"}`,
   ]),
+  'GRANTS_FILE must name a file that can be read',
+  'GRANTS_FILE must name a file that is not empty',
+  'GRANTS_FILE must be a JSON array of {"issuer","sub","scopes"}',
 ]
 const ENTRY_LINE =
-  /^API_KEYS(_FILE)? (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:-]+|restrictions [\w ]+|Too small: [\w ]+>=1 items))$/
+  /^(API_KEYS|API_KEYS_FILE|GRANTS_FILE) (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:-]+|restrictions [\w ]+|Too small: [\w ]+>=1 items))$/
 
 const assertNoValue = (env: Env, readFile: ReadFile): void => {
   for (const line of faultsOf(env, readFile)) assert.ok(KNOWN_LINES.includes(line) || ENTRY_LINE.test(line), line)

@@ -5,6 +5,7 @@ import { openSqliteStore } from '../src/audit/sqlite.ts'
 import { PROBLEMS } from '../src/http/problem.ts'
 import { codesOf, DOCUMENT, GENERAL_PROBLEMS, OPERATIONS, violationsOf } from './helpers/contract.ts'
 import { asAuditor, asOperator, asReader, type Started, type StartOptions, startGateway } from './helpers/gateway.ts'
+import { startIssuer } from './helpers/issuer.ts'
 
 // openapi.yaml says what the gateway does, no more and no less: whatever it documents is produced here, and whatever is
 // answered in any test is held against it.
@@ -97,6 +98,13 @@ const unchanged: Provoke = async (t) => {
   return await api.get(path).set({ ...asOperator, 'if-none-match': String(headers.etag) })
 }
 
+const withoutKeys: Provoke = async (t) => {
+  const issuer = await startIssuer(t)
+  issuer.answerWith('down')
+  const { api } = await startGateway(t, { env: issuer.env })
+  return await api.get('/me').set(await issuer.bearer())
+}
+
 const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
   listTasks: forReads('/tasks', 'QueryTaskList'),
   getTask: {
@@ -137,6 +145,7 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     400: asking('get', '/me', { headers: { ...asOperator, authorization: 'Bearer x' } }),
     401: asking('get', '/me', { headers: {} }),
     429: asking('get', '/me', TWICE),
+    503: withoutKeys,
   },
   getLiveness: { 200: asking('get', '/livez', { headers: {} }) },
   getReadiness: { 200: asking('get', '/readyz', { headers: {} }), 503: asking('get', '/readyz', WITHOUT_RECORD) },

@@ -541,7 +541,7 @@ export interface components {
          * @description What went wrong, for programs.
          * @enum {string}
          */
-        ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "expectation-failed" | "forbidden" | "headers-too-large" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
+        ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "expectation-failed" | "forbidden" | "headers-too-large" | "identity-provider-unavailable" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
     };
     responses: {
         /** @description The query is not valid, or there is more than one credential. */
@@ -549,6 +549,7 @@ export interface components {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
+                "WWW-Authenticate": components["headers"]["Ambiguity"];
                 [name: string]: unknown;
             };
             content: {
@@ -560,6 +561,7 @@ export interface components {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
+                "WWW-Authenticate": components["headers"]["Ambiguity"];
                 [name: string]: unknown;
             };
             content: {
@@ -571,6 +573,7 @@ export interface components {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
+                "WWW-Authenticate": components["headers"]["Ambiguity"];
                 [name: string]: unknown;
             };
             content: {
@@ -596,6 +599,7 @@ export interface components {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
+                "WWW-Authenticate": components["headers"]["Insufficiency"];
                 RateLimit: components["headers"]["RateLimit"];
                 "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 [name: string]: unknown;
@@ -675,7 +679,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream can't be reached or throttles. */
+        /** @description The upstream can't be reached or throttles, or the keys to check a token with can't be had. */
         UpstreamUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -687,12 +691,37 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream can't be reached or throttles, or the record can't be written. The task was not cancelled. */
+        /**
+         * @description The upstream can't be reached or throttles, the record can't be written, or the keys to check a token with can't be
+         *     had. The task was not cancelled.
+         */
         CancelUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
                 "Retry-After": components["headers"]["Retry-After"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The record is not available, or the keys to check a token with. */
+        RecordUnreadable: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Content-Language": components["headers"]["Content-Language"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The keys to check a token with are not available. */
+        TokenUncheckable: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Content-Language": components["headers"]["Content-Language"];
                 [name: string]: unknown;
             };
             content: {
@@ -793,10 +822,21 @@ export interface components {
          */
         "Preference-Applied": string;
         /**
-         * @description How to prove who you are.
+         * @description How to prove who you are: by `Bearer` (RFC 6750) where the gateway trusts an issuer of tokens, else by `ApiKey`. Whoever
+         *     came with a token is told what is wrong.
          * @example ApiKey realm="gateway"
          */
         "WWW-Authenticate": string;
+        /**
+         * @description Where one of the credentials is a token (RFC 6750).
+         * @example Bearer realm="gateway", error="invalid_request"
+         */
+        Ambiguity: "Bearer realm=\"gateway\", error=\"invalid_request\"";
+        /**
+         * @description Where the caller came with a token, the scope that it lacks (RFC 6750).
+         * @example Bearer realm="gateway", error="insufficient_scope", scope="tasks:cancel"
+         */
+        Insufficiency: string;
         /** @description The language of title and detail. */
         "Content-Language": "en" | "zh";
     };
@@ -1081,7 +1121,7 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             429: components["responses"]["TooManyRequests"];
-            503: components["responses"]["RecordUnavailable"];
+            503: components["responses"]["RecordUnreadable"];
         };
     };
     getCancellation: {
@@ -1122,7 +1162,7 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             429: components["responses"]["TooManyRequests"];
-            503: components["responses"]["RecordUnavailable"];
+            503: components["responses"]["RecordUnreadable"];
         };
     };
     getCaller: {
@@ -1149,6 +1189,7 @@ export interface operations {
             400: components["responses"]["BadCredentials"];
             401: components["responses"]["Unauthenticated"];
             429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["TokenUncheckable"];
         };
     };
     getLiveness: {

@@ -2,8 +2,11 @@ export const SCOPES = ['tasks:cancel', 'tasks:read', 'audit:read'] as const
 
 export type Scope = (typeof SCOPES)[number]
 
+/** The claim of a token that lists its scopes, where no other is named. */
+export const DEFAULT_SCOPE_CLAIM = 'scope'
+
 /** How a caller proved who they are. */
-export type Via = 'api-key' | 'anonymous'
+export type Via = 'api-key' | 'jwt' | 'anonymous'
 
 /** Who asks us. A caller is the same as another where via, issuer and name are. */
 export interface Caller {

@@ -1,25 +1,41 @@
-import type { Request, RequestHandler } from 'express'
+import type { Request, RequestHandler, Response } from 'express'
 import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
+import type { Tokens } from '../callers/jwt.ts'
 import { GatewayError } from '../errors.ts'
 
 export interface AuthenticationOptions {
   readonly apiKeys: ApiKeys
+  /** Null where no tokens are accepted. */
+  readonly tokens: Tokens | null
   readonly allowAnonymous: boolean
 }
 
 /**
- * Finds out who asks. Leaves `context.caller` null where nobody known does, so that the attempt can be counted before
- * `requireCaller` refuses it.
+ * Finds out who asks, as far as a hash tells. Leaves `context.caller` null where nobody known does, so that the attempt
+ * can be counted before more is spent on it, or `requireCaller` refuses it.
  */
-export const identify = ({ apiKeys, allowAnonymous }: AuthenticationOptions): RequestHandler =>
+export const identify = (options: AuthenticationOptions): RequestHandler =>
   function identifier(req, _res, next) {
     const credentials = credentialsOf(req)
     const [credential] = credentials
-    if (credentials.length === 1) req.context.caller = callerOf(credential, apiKeys)
-    if (credentials.length === 0 && allowAnonymous) req.context.caller = ANONYMOUS
+    if (credentials.length === 1) req.context.caller = callerOf(credential, options)
+    if (credentials.length === 0 && options.allowAnonymous) req.context.caller = ANONYMOUS
     next()
   }
+
+/** Verifies a token that is not known yet. `forgive` takes back that the attempt was counted. */
+export const verifyToken = (tokens: Tokens | null, forgive: Forgive): RequestHandler =>
+  async function tokenVerifier(req, res, next) {
+    const [credential, ...more] = credentialsOf(req)
+    const token = more.length === 0 ? bearerTokenIn(credential) : null
+    if (tokens === null || token === null || req.context.caller !== null) return next()
+    req.context.caller = (await tokens.verify(token)) ?? null
+    if (req.context.caller !== null) await forgive(req, res)
+    next()
+  }
+
+type Forgive = (req: Request, res: Response) => Promise<void>
 
 export const requireCaller: RequestHandler = function callerGuard(req, _res, next) {
   if (req.context.caller !== null) return next()
@@ -35,7 +51,8 @@ export const callerIn = (req: Request): Caller => {
 
 export const requireScope = (...anyOf: readonly Scope[]): RequestHandler =>
   function scopeGuard(req, _res, next) {
-    if (!anyOf.some((scope) => callerIn(req).scopes.includes(scope))) throw new GatewayError('forbidden')
+    const [scope = ''] = anyOf
+    if (!anyOf.some((it) => callerIn(req).scopes.includes(it))) throw new GatewayError('forbidden', { scope })
     next()
   }
 
@@ -50,5 +67,31 @@ const credentialsOf = ({ headersDistinct }: Request): readonly Credential[] => [
   ...(headersDistinct.authorization ?? []).map((value) => ({ scheme: 'authorization', value }) as const),
 ]
 
-const callerOf = (credential: Credential | undefined, apiKeys: ApiKeys): Caller | null =>
-  credential?.scheme === 'api-key' ? (apiKeys.find(credential.value) ?? null) : null
+const callerOf = (credential: Credential | undefined, { apiKeys, tokens }: AuthenticationOptions): Caller | null => {
+  if (credential?.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
+  const token = bearerTokenIn(credential)
+  return token === null ? null : (tokens?.recall(token) ?? null)
+}
+
+/** RFC 6750, section 2.1; null for everything else. */
+const bearerTokenIn = (credential: Credential | undefined): string | null =>
+  credential?.scheme === 'authorization' ? (/^Bearer +([\w.~+/-]+=*)$/i.exec(credential.value)?.[1] ?? null) : null
+
+/** Whether somebody tried it with a token, however odd. */
+const carriesToken = (req: Request): boolean =>
+  credentialsOf(req).some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +\S/i.test(value))
+
+/** What `WWW-Authenticate` says of a refusal; null where it says nothing. Source: RFC 6750, section 3. */
+export const challengeOf = (
+  { code, facts }: Pick<GatewayError, 'code' | 'facts'>,
+  req: Request,
+  acceptsTokens: boolean,
+): string | null => {
+  if (!acceptsTokens) return code === 'unauthenticated' ? 'ApiKey realm="gateway"' : null
+  const bearer = 'Bearer realm="gateway"'
+  if (code === 'unauthenticated') return carriesToken(req) ? `${bearer}, error="invalid_token"` : bearer
+  if (code === 'credentials-ambiguous' && carriesToken(req)) return `${bearer}, error="invalid_request"`
+  if (code !== 'forbidden' || req.context.caller?.via !== 'jwt') return null
+  const scope = facts.scope === undefined ? '' : `, scope="${facts.scope}"`
+  return `${bearer}, error="insufficient_scope"${scope}`
+}

@@ -20,7 +20,7 @@ export const createCancelRoute = (cancellations: Cancellations, publicUrl: strin
   requireCancelScope: async function cancelScopeGuard(req, _res, next) {
     if (callerIn(req).scopes.includes('tasks:cancel')) return next()
     const cancellationId = await cancellations.refuse(cancelRequest(req))
-    throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled' })
+    throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled', scope: 'tasks:cancel' })
   },
 
   cancelTask: async function cancelTask(req, res) {

@@ -1,11 +1,13 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
+import { challengeOf } from './authenticate.ts'
 import { PROBLEMS, problemBody, retryAfterSeconds } from './problem.ts'
 import { taskNoInvalid } from './task-no.ts'
 
 export interface ProblemOptions {
   readonly publicUrl: string | undefined
+  readonly acceptsTokens: boolean
   readonly log: Log
 }
 
@@ -20,7 +22,7 @@ export const allowOnly = (allow: string): RequestHandler =>
   }
 
 /** Last of all: turns whatever was thrown into a problem (RFC 9457). What is not ours is told to the log alone. */
-export const handleProblems = ({ publicUrl, log }: ProblemOptions): ErrorRequestHandler =>
+export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions): ErrorRequestHandler =>
   function problemHandler(error, req, res, _next) {
     const problem = toGatewayError(error, req.path)
     const { requestId, lang, isCancel } = req.context
@@ -34,12 +36,11 @@ export const handleProblems = ({ publicUrl, log }: ProblemOptions): ErrorRequest
     const retryAfter = retryAfterSeconds(problem.facts)
     if (allow !== undefined) res.set('Allow', allow)
     if (retryAfter !== null) res.set('Retry-After', String(retryAfter))
-    if (problem.code === 'unauthenticated') res.set('WWW-Authenticate', CHALLENGE)
+    const challenge = challengeOf(problem, req, acceptsTokens)
+    if (challenge !== null) res.set('WWW-Authenticate', challenge)
     res.status(PROBLEMS[problem.code].status).set('Content-Language', lang).type('application/problem+json')
     res.send(JSON.stringify(problemBody(problem, { requestId, lang, isCancel, publicUrl })))
   }
-
-const CHALLENGE = 'ApiKey realm="gateway"'
 
 /** Express throws errors with a `status`: those are the caller's; everything else is a bug. */
 const toGatewayError = (error: unknown, path: string): GatewayError => {

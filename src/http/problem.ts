@@ -108,6 +108,20 @@ export const PROBLEMS = {
     },
     zh: { title: '请求头过大', happened: '请求头超出了网关接受的大小。', advice: '请减少或缩短请求头。' },
   },
+  'identity-provider-unavailable': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'The token cannot be checked right now',
+      happened: 'The keys to check the token with cannot be had from its issuer. Nothing was changed.',
+      advice: 'Try again later.',
+    },
+    zh: {
+      title: '暂时无法验证令牌',
+      happened: '无法从令牌签发方获取验证令牌所需的密钥，未做任何更改。',
+      advice: '请稍后重试。',
+    },
+  },
   internal: {
     status: 500,
     retryable: false,

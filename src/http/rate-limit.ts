@@ -1,5 +1,5 @@
-import type { Request, RequestHandler } from 'express'
-import { ipKeyGenerator, rateLimit } from 'express-rate-limit'
+import type { Request, RequestHandler, Response } from 'express'
+import { ipKeyGenerator, MemoryStore, rateLimit } from 'express-rate-limit'
 import { callerKey } from '../callers/caller.ts'
 import { GatewayError } from '../errors.ts'
 import { callerIn } from './authenticate.ts'
@@ -14,6 +14,8 @@ export interface RateLimitOptions {
 export interface RateLimits {
   /** Failed authentication, by address. Known callers pass without being counted. */
   readonly unknown: RequestHandler
+  /** Takes back what `unknown` counted, for one who proved to be known after it. */
+  readonly forgive: (req: Request, res: Response) => Promise<void>
   readonly cancels: RequestHandler
   readonly reads: RequestHandler
 }
@@ -36,11 +38,19 @@ export const createRateLimits = ({ max, readMax, unknownMax, windowMs }: RateLim
         throw new GatewayError('too-many-requests')
       },
     }) as const
+  const failures = new MemoryStore()
   return {
     unknown: rateLimit({
       ...limiter('unknown', unknownMax, addressOf),
+      store: failures,
       skip: (req) => req.context.caller !== null,
     }),
+    forgive: async (req, res) => {
+      await failures.decrement(addressOf(req))
+      // The next limit would add its own to what they say.
+      res.removeHeader('RateLimit')
+      res.removeHeader('RateLimit-Policy')
+    },
     cancels: rateLimit(limiter('cancels', max, byCaller)),
     reads: rateLimit(limiter('reads', readMax, byCaller)),
   }

@@ -67,6 +67,8 @@ export interface StartOptions {
   readonly env?: Env
   readonly sandbox?: Partial<SandboxOptions>
   readonly overrides?: Overrides
+  /** What files hold that settings name. */
+  readonly readFile?: (path: string) => string
 }
 
 /** A folder that is gone after the test. */
@@ -95,7 +97,7 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   const upstream = await startSandbox(t, options.sandbox)
   const logLines: string[] = []
   const log = createLog('info', { write: (line) => void logLines.push(line) })
-  const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, () => '')
+  const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, options.readFile ?? (() => ''))
   const gateway = await createGateway(config, { log, ...options.overrides })
   const listener = await gateway.listen()
   let stopped: Promise<void> | undefined

@@ -9,6 +9,7 @@ import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { ErrorCode, Lang } from '../../src/errors.ts'
 import type { FaultReply } from '../../src/sandbox/server.ts'
 import { asOperator, asReader, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { startIssuer } from '../helpers/issuer.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw.ts'
 
@@ -168,6 +169,16 @@ const ROWS = {
     status: 431,
     ...early,
     provoke: raw(`GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: ${'x'.repeat(20_000)}\r\n\r\n`),
+  },
+  'identity-provider-unavailable': {
+    status: 503,
+    ...later,
+    provoke: async (t, lang) => {
+      const issuer = await startIssuer(t)
+      issuer.answerWith('down')
+      const headers = await issuer.bearer()
+      return cancel({ env: issuer.env, headers })(t, lang)
+    },
   },
   internal: {
     status: 500,

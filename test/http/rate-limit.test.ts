@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, asReader, type Started, startGateway } from '../helpers/gateway.ts'
+import { startIssuer } from '../helpers/issuer.ts'
 
 type Headers = Readonly<Record<string, string>>
 
@@ -105,4 +106,44 @@ test('probes are never counted', async (t) => {
   const started = await startGateway(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '1', RATE_LIMIT_READ_MAX: '1' } })
   assert.deepEqual(await statusesOf(started, '/livez', [{}, {}, {}]), [200, 200, 200])
   assert.deepEqual(await statusesOf(started, '/readyz', [{}, {}, {}]), [200, 200, 200])
+})
+
+/** A gateway that lets an address fail once, and an issuer that it trusts. */
+const startWithIssuer = async (t: TestContext) => {
+  const issuer = await startIssuer(t)
+  const started = await startGateway(t, { env: { ...issuer.env, RATE_LIMIT_UNKNOWN_MAX: '1' } })
+  return { started, issuer, wrong: { authorization: 'Bearer a.b.c' } }
+}
+
+test('over the limit keys and remembered tokens pass, and no new token is checked', async (t) => {
+  const { started, issuer, wrong } = await startWithIssuer(t)
+  const [known, another] = [await issuer.bearer({ jti: 'a' }), await issuer.bearer({ jti: 'b' })]
+  assert.deepEqual(
+    await statusesOf(started, '/me', [known, wrong, wrong, known, asOperator, another, known]),
+    [200, 401, 429, 200, 200, 429, 200],
+  )
+})
+
+test('over the limit nobody makes the gateway ask the issuer for keys', async (t) => {
+  const issuer = await startIssuer(t)
+  issuer.answerWith('error')
+  const env = { ...issuer.env, RATE_LIMIT_UNKNOWN_MAX: '1' }
+  const started = await startGateway(t, { env, overrides: { keySetTiming: { cooldownMs: 0 } } })
+  const token = await issuer.bearer()
+  assert.deepEqual(await statusesOf(started, '/me', [token]), [503])
+  const asked = issuer.requests.length
+  assert.deepEqual(await statusesOf(started, '/me', [token, token]), [429, 429])
+  assert.equal(issuer.requests.length, asked)
+})
+
+test('tokens that prove good use up nothing of their address', async (t) => {
+  const { started, issuer, wrong } = await startWithIssuer(t)
+  const tokens = await Promise.all(['a', 'b', 'c'].map((jti) => issuer.bearer({ jti })))
+  assert.deepEqual(await statusesOf(started, '/me', [...tokens, wrong, wrong]), [200, 200, 200, 401, 429])
+})
+
+test('a token that proves good is told of the limit of its caller alone', async (t) => {
+  const { started, issuer } = await startWithIssuer(t)
+  const answer = await started.api.get('/me').set(await issuer.bearer())
+  assert.match(answer.get('ratelimit') ?? '', /^"reads"; r=\d+; t=\d+$/)
 })

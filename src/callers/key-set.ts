@@ -1,0 +1,167 @@
+import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwksCache } from 'jose'
+import { z } from 'zod'
+import { GatewayError } from '../errors.ts'
+import { isSafeUrl } from '../loopback.ts'
+import { describeError, type Log } from '../telemetry/log.ts'
+
+export interface KeySetOptions {
+  readonly issuer: string
+  /** Where the keys are; undefined: where the issuer's metadata says. */
+  readonly jwksUrl: URL | undefined
+  readonly log: Log
+  readonly timing?: Partial<KeySetTiming> | undefined
+}
+
+export interface KeySetTiming {
+  /** One reading of the set, its metadata included. */
+  readonly timeoutMs: number
+  /** After a reading, how long unknown keys ask for no other. */
+  readonly cooldownMs: number
+  /** How often the set is read unasked, so that a key that was withdrawn counts no longer. */
+  readonly refreshMs: number
+}
+
+export interface KeySet {
+  /**
+   * The key that a token names. @throws identity-provider-unavailable where it is not at hand and can't be had; an
+   * error of jose's where the set has no such key
+   */
+  readonly keyFor: JWTVerifyGetKey
+  /** Another number after each change of the set. */
+  version(): number
+  close(): void
+}
+
+const TIMING: KeySetTiming = { timeoutMs: 5000, cooldownMs: 10_000, refreshMs: 300_000 }
+const MAX_BYTES = 256 * 1024
+
+/** The provider's answer is of no use. The message is a fixed text. */
+class Unusable extends Error {}
+
+/**
+ * The issuer's keys. jose joins readings and limits how often unknown keys cause one; a set once read serves until
+ * the next, however long the provider is away.
+ */
+export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): KeySet => {
+  const { timeoutMs, cooldownMs, refreshMs } = { ...TIMING, ...timing }
+  const closing = new AbortController()
+  const changes = watchChanges()
+  let failedAtMs = Number.NEGATIVE_INFINITY
+
+  const fetchSet = async (signal: AbortSignal): Promise<Response> => {
+    // jose's own pause follows successes only.
+    if (performance.now() < failedAtMs + cooldownMs) throw new Unusable('failed a moment ago')
+    try {
+      return Response.json(await readSet(issuer, jwksUrl, AbortSignal.any([signal, closing.signal])))
+    } catch (error) {
+      failedAtMs = performance.now()
+      const reason = error instanceof Unusable ? error.message : signal.aborted ? 'took too long' : 'can not be reached'
+      log.error('the issuer’s keys can not be had, known ones stay', {
+        setting: jwksUrl === undefined ? 'JWT_ISSUER' : 'JWT_JWKS_URL',
+        reason,
+        ...(error instanceof Unusable ? {} : { errorCode: causeOf(error) }),
+      })
+      throw error
+    }
+  }
+
+  const remote = createRemoteJWKSet(jwksUrl ?? new URL(issuer), {
+    timeoutDuration: timeoutMs,
+    cooldownDuration: cooldownMs,
+    cacheMaxAge: Number.POSITIVE_INFINITY,
+    [jwksCache]: changes.cache,
+    [customFetch]: (_url, { signal }) => fetchSet(signal),
+  })
+
+  const refresh = async (): Promise<void> => {
+    // The log has it.
+    await remote.reload().catch(() => undefined)
+    if (!closing.signal.aborted) timer = setTimeout(refresh, refreshMs).unref()
+  }
+
+  let timer: NodeJS.Timeout | undefined
+  void refresh()
+  return {
+    keyFor: async (header, token) => {
+      try {
+        return await remote(header, token)
+      } catch (error) {
+        if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error
+        throw new GatewayError('identity-provider-unavailable')
+      }
+    },
+    version: changes.version,
+    close: () => {
+      closing.abort()
+      clearTimeout(timer)
+    },
+  }
+}
+
+/** jose puts each set that it takes into the given cache, in the same moment in which it begins to use it. */
+const watchChanges = () => {
+  let version = 0
+  let known = ''
+  const cache: Record<string, never> = {}
+  Object.defineProperty(cache, 'jwks', {
+    set: (set: unknown) => {
+      const text = JSON.stringify(set)
+      if (text !== known) version += 1
+      known = text
+    },
+  })
+  return { cache, version: () => version }
+}
+
+const keySetSchema = z.looseObject({ keys: z.array(z.looseObject({ kty: z.string() })) })
+const metadataSchema = z.object({ issuer: z.string(), jwks_uri: z.string() })
+
+const readSet = async (issuer: string, jwksUrl: URL | undefined, signal: AbortSignal) => {
+  const url = jwksUrl ?? (await findSet(issuer, signal))
+  const parsed = keySetSchema.safeParse(await readJson(url, signal))
+  if (!parsed.success) throw new Unusable('is no key set')
+  return parsed.data
+}
+
+/** OpenID Connect Discovery 1.0, sections 4.1 and 4.3: the metadata must name the issuer that it was asked of. */
+const findSet = async (issuer: string, signal: AbortSignal): Promise<URL> => {
+  const metadataUrl = new URL(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
+  const parsed = metadataSchema.safeParse(await readJson(metadataUrl, signal))
+  if (!parsed.success || parsed.data.issuer !== issuer) throw new Unusable('has no metadata of this issuer')
+  const url = URL.parse(parsed.data.jwks_uri)
+  const isSafe = url !== null && isSafeUrl(url) && (url.protocol === 'https:' || metadataUrl.protocol === 'http:')
+  if (!isSafe) throw new Unusable('names no safe address of its keys')
+  return url
+}
+
+const readJson = async (url: URL, signal: AbortSignal): Promise<unknown> => {
+  const headers = { accept: 'application/json, application/jwk-set+json' }
+  const response = await fetch(url, { headers, redirect: 'manual', signal })
+  if (response.status !== 200) {
+    await response.body?.cancel()
+    throw new Unusable(`answered ${response.status}`)
+  }
+  const text = await readText(response)
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Unusable('is not JSON')
+  }
+}
+
+const readText = async ({ body }: Response): Promise<string> => {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of body ?? []) {
+    size += chunk.length
+    if (size > MAX_BYTES) throw new Unusable('is too large')
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString('utf8')
+}
+
+/** Of a failed fetch the cause tells what happened. */
+const causeOf = (error: unknown): string | null => {
+  const { errorCode } = describeError(error instanceof Error ? (error.cause ?? error) : error)
+  return typeof errorCode === 'string' ? errorCode : null
+}

@@ -1,0 +1,338 @@
+import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
+import { type TestContext, test } from 'node:test'
+import { exportSPKI, importJWK } from 'jose'
+import { sha256 } from '../../src/callers/api-keys.ts'
+import { createTokens } from '../../src/callers/jwt.ts'
+import { createKeySet } from '../../src/callers/key-set.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+import { asAuditor, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import {
+  AUDIENCE,
+  type Claims,
+  createIssuerKey,
+  type Issuer,
+  secondsFromNow,
+  sign,
+  startIssuer,
+} from '../helpers/issuer.ts'
+import { codeOf, sendLine } from '../helpers/raw.ts'
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+
+/** A gateway that trusts an issuer of its own. */
+const start = async (t: TestContext, { env, ...options }: StartOptions = {}) => {
+  const issuer = await startIssuer(t)
+  const started = await startGateway(t, { env: { ...issuer.env, ...env }, ...options })
+  const whoIs = async (token: string) => (await started.api.get('/me').set(bearer(token))).body
+  return { ...started, issuer, whoIs }
+}
+
+test('a token of the issuer cancels, on record under the name that it gives', async (t) => {
+  const { api, upstream, record, issuer } = await start(t)
+  const taskNo = upstream.addTask()
+  assert.equal((await api.delete(`/tasks/${taskNo}`).set(await issuer.bearer())).status, 202)
+  const { caller, via, outcome } = await record(taskNo)
+  assert.deepEqual([caller, via, outcome], ['shop', 'jwt', 'accepted'])
+})
+
+/** What tokens say besides what sound ones do, and the scopes that they have. */
+const SCOPES: readonly (readonly [Claims, readonly string[]])[] = [
+  [{ scope: 'tasks:cancel' }, ['tasks:cancel']],
+  [{ scope: 'openid audit:read tasks:read' }, ['tasks:read', 'audit:read']],
+  [{ scope: ['tasks:read', 'x'] }, ['tasks:read']],
+  [{ scope: undefined, scp: 'tasks:read' }, ['tasks:read']],
+  [{ scope: undefined, scp: ['tasks:read'] }, ['tasks:read']],
+  [{ scope: undefined }, []],
+  [{ scope: '' }, []],
+  [{ scope: 'TASKS:READ tasks:reader tasks:' }, []],
+  [{ scope: '*' }, []],
+  [{ scope: ['tasks:read tasks:cancel'] }, []],
+  [{ scope: ['tasks:read', 1] }, []],
+  [{ scope: { 'tasks:read': true } }, []],
+  [{ scope: true }, []],
+  [{ scope: 'x', scp: 'tasks:read' }, []],
+  [{ scope: undefined, scopes: 'tasks:read', roles: ['tasks:read'] }, []],
+]
+
+test('a token has the scopes that it lists, as far as they are known', async (t) => {
+  const { issuer, whoIs } = await start(t)
+  for (const [claims, scopes] of SCOPES) {
+    await t.test(`${JSON.stringify(claims)}: ${scopes.join(', ') || 'none'}`, async () => {
+      assert.deepEqual(await whoIs(await issuer.token(claims)), { name: 'shop', via: 'jwt', scopes })
+    })
+  }
+})
+
+test('another claim can be named to list the scopes, and then it alone does', async (t) => {
+  const { issuer, whoIs } = await start(t, { env: { SCOPE_CLAIM: 'https://a.example/scopes' } })
+  const named = await issuer.token({ scope: 'audit:read', 'https://a.example/scopes': ['tasks:read'] })
+  const unnamed = await issuer.token({ scope: 'audit:read', scp: 'audit:read' })
+  assert.deepEqual([(await whoIs(named)).scopes, (await whoIs(unnamed)).scopes], [['tasks:read'], []])
+})
+
+const encode = (part: unknown): string => Buffer.from(JSON.stringify(part)).toString('base64url')
+
+const unsigned = (header: object, claims: Claims): string => `${encode(header)}.${encode(claims)}.`
+
+/** The oldest trick of all: what everybody knows becomes the secret. */
+const signedByPublicKey = async (issuer: Issuer): Promise<string> => {
+  const { publicJwk, kid } = issuer.key
+  const key = await importJWK(publicJwk)
+  if (key instanceof Uint8Array) throw new Error('not a public key')
+  const input = `${encode({ alg: 'HS256', kid })}.${encode(issuer.claims())}`
+  return `${input}.${createHmac('sha256', await exportSPKI(key))
+    .update(input)
+    .digest('base64url')}`
+}
+
+const tampered = async (issuer: Issuer): Promise<string> => {
+  const [header = '', , signature = ''] = (await issuer.token()).split('.')
+  return [header, encode(issuer.claims({ scope: 'audit:read' })), signature].join('.')
+}
+
+type Forge = (issuer: Issuer) => Promise<string> | string
+
+const claiming =
+  (changes: () => Claims): Forge =>
+  (issuer) =>
+    issuer.token(changes())
+
+/** Signed by a key of the attacker's own, with whatever the header may say of it. */
+const signedByStranger =
+  (headerOf: (stranger: Awaited<ReturnType<typeof createIssuerKey>>, issuer: Issuer) => object): Forge =>
+  async (issuer) => {
+    const stranger = await createIssuerKey()
+    return sign(stranger, issuer.claims(), headerOf(stranger, issuer))
+  }
+
+const FORGED: Readonly<Record<string, Forge>> = {
+  'no signature, as alg none': (issuer) => unsigned({ alg: 'none' }, issuer.claims()),
+  'no signature, as alg nOnE with a kid': (issuer) => unsigned({ alg: 'nOnE', kid: issuer.key.kid }, issuer.claims()),
+  'no signature under an alg that has one': (issuer) =>
+    unsigned({ alg: issuer.key.alg, kid: issuer.key.kid }, issuer.claims()),
+  'the public key as the secret of HS256': signedByPublicKey,
+  'claims that were changed after signing': tampered,
+  'another issuer': claiming(() => ({ iss: 'https://other.example' })),
+  'the issuer with a slash more': async (issuer) => issuer.token({ iss: `${issuer.url}/` }),
+  'no issuer': claiming(() => ({ iss: undefined })),
+  'another audience': claiming(() => ({ aud: 'other' })),
+  'other audiences': claiming(() => ({ aud: ['other', 'gateway2'] })),
+  'no audience': claiming(() => ({ aud: undefined })),
+  'an expiry that is over': claiming(() => ({ exp: secondsFromNow(-6) })),
+  'no expiry': claiming(() => ({ exp: undefined })),
+  'an expiry that is a text': (issuer) => issuer.token({ exp: '9999999999' }),
+  'a beginning that is to come': claiming(() => ({ nbf: secondsFromNow(60) })),
+  'an issue that is to come': claiming(() => ({ iat: secondsFromNow(60) })),
+  'no subject': claiming(() => ({ sub: undefined })),
+  'an empty subject': claiming(() => ({ sub: '' })),
+  'a subject that is too long': claiming(() => ({ sub: 'x'.repeat(257) })),
+  'a subject of two lines': claiming(() => ({ sub: 'a\nb' })),
+  'a subject that turns what follows round': claiming(() => ({ sub: 'a\u202eb' })),
+  'a key that nobody knows': signedByStranger(() => ({})),
+  "a stranger's key under the name of a known one": signedByStranger((_stranger, { key }) => ({ kid: key.kid })),
+  'its own key in the header': signedByStranger(({ publicJwk }, { key }) => ({ kid: key.kid, jwk: publicJwk })),
+  "the address of a stranger's keys in the header": signedByStranger((_stranger, { key, url }) => ({
+    kid: key.kid,
+    jku: `${url}/jwks-of-a-stranger`,
+    x5u: `${url}/x5u-of-a-stranger`,
+  })),
+  'an extension that must be understood': async (issuer) => {
+    const [, payload = '', signature = ''] = (await issuer.token()).split('.')
+    return `${encode({ alg: issuer.key.alg, kid: issuer.key.kid, crit: ['x'], x: 1 })}.${payload}.${signature}`
+  },
+  garbage: () => 'garbage',
+  'three parts of garbage': () => 'a.b.c',
+  'five parts, as if encrypted': () => 'a.b.c.d.e',
+}
+
+for (const alg of ['ES256', 'RS256']) {
+  test(`a token with a flaw proves nothing, where the issuer signs by ${alg}`, async (t) => {
+    const issuer = await startIssuer(t, await createIssuerKey(alg))
+    const { url, upstream, record } = await startGateway(t, { env: issuer.env })
+    for (const [flaw, forge] of Object.entries(FORGED)) {
+      await t.test(flaw, async () => {
+        const answer = await sendLine(url, 'DELETE /tasks/x', `Authorization: Bearer ${await forge(issuer)}`)
+        assert.deepEqual(codeOf(answer), [401, 'unauthenticated'])
+        assert.equal(answer.headers['www-authenticate'], 'Bearer realm="gateway", error="invalid_token"')
+        assert.deepEqual([upstream.calls.length, await record('x')], [0, undefined])
+      })
+    }
+    assert.deepEqual(
+      issuer.requests.filter((path) => path.includes('stranger')),
+      [],
+    )
+  })
+}
+
+/** What is odd, but right. */
+const SOUND: Readonly<Record<string, () => Claims>> = {
+  'several audiences, ours among them': () => ({ aud: ['other', AUDIENCE] }),
+  'an expiry within the tolerance of clocks': () => ({ exp: secondsFromNow(-1) }),
+  'an issue within the tolerance of clocks': () => ({ iat: secondsFromNow(3) }),
+  'no time of issue': () => ({ iat: undefined }),
+  'a subject in another script': () => ({ sub: '客户 é 🙂' }),
+  'a subject of the greatest length': () => ({ sub: 'x'.repeat(256) }),
+}
+
+test('a token that is odd but right counts', async (t) => {
+  const { issuer, whoIs } = await start(t)
+  for (const [oddity, changes] of Object.entries(SOUND)) {
+    await t.test(oddity, async () => {
+      const claims = issuer.claims(changes())
+      assert.equal((await whoIs(await issuer.token(claims))).name, claims.sub)
+    })
+  }
+})
+
+test('an algorithm that is not among those set proves nothing, even by a key of the issuer', async (t) => {
+  const issuer = await startIssuer(t)
+  const { api } = await startGateway(t, { env: { ...issuer.env, JWT_ALGORITHMS: 'RS256,EdDSA' } })
+  assert.equal((await api.get('/me').set(await issuer.bearer())).status, 401)
+})
+
+test('a token of 100 kB is refused before it is looked at', async (t) => {
+  const { url, issuer } = await start(t)
+  const answer = await sendLine(
+    url,
+    'GET /me',
+    `Authorization: Bearer ${await issuer.token({ pad: 'x'.repeat(75_000) })}`,
+  )
+  assert.deepEqual(codeOf(answer), [431, 'headers-too-large'])
+})
+
+/** Where a sound token stands, and what that is answered with. */
+const PLACES: readonly (readonly [string, (token: string) => readonly string[], number, string | undefined])[] = [
+  ['in the header', (token) => [`Authorization: Bearer ${token}`], 200, undefined],
+  ['under a scheme in lower case', (token) => [`Authorization: bearer ${token}`], 200, undefined],
+  ['under a scheme in upper case', (token) => [`authorization: BEARER  ${token}`], 200, undefined],
+  ['under another scheme', (token) => [`Authorization: Basic ${token}`], 401, 'Bearer realm="gateway"'],
+  ['under no scheme', (token) => [`Authorization: ${token}`], 401, 'Bearer realm="gateway"'],
+  ['as a key', (token) => [`X-API-Key: ${token}`], 401, 'Bearer realm="gateway"'],
+  ['in a cookie', (token) => [`Cookie: token=${token}`], 401, 'Bearer realm="gateway"'],
+  [
+    'twice in one header',
+    (token) => [`Authorization: Bearer ${token}, Bearer ${token}`],
+    401,
+    'Bearer realm="gateway", error="invalid_token"',
+  ],
+  [
+    'in two headers',
+    (token) => [`Authorization: Bearer ${token}`, `Authorization: Bearer ${token}`],
+    400,
+    'Bearer realm="gateway", error="invalid_request"',
+  ],
+  [
+    'beside an empty header',
+    (token) => ['Authorization:', `Authorization: Bearer ${token}`],
+    400,
+    'Bearer realm="gateway", error="invalid_request"',
+  ],
+  [
+    'beside a key',
+    (token) => [`Authorization: Bearer ${token}`, `X-API-Key: ${CANARIES.operatorKey}`],
+    400,
+    'Bearer realm="gateway", error="invalid_request"',
+  ],
+]
+
+test('a token counts in one place', async (t) => {
+  const { url, issuer } = await start(t)
+  for (const [place, linesOf, status, challenge] of PLACES) {
+    await t.test(`${place}: ${status}`, async () => {
+      const answer = await sendLine(url, 'GET /me', ...linesOf(await issuer.token()))
+      assert.deepEqual([answer.status, answer.headers['www-authenticate']], [status, challenge])
+    })
+  }
+})
+
+test('in the query or the body a token is none', async (t) => {
+  const { api, issuer } = await start(t)
+  assert.equal((await api.get(`/me?access_token=${await issuer.token()}`)).status, 401)
+})
+
+test('a token that lacks a scope is told which', async (t) => {
+  const { api, issuer } = await start(t)
+  const headers = await issuer.bearer({ scope: 'x' })
+  const lacks = (scope: string) => `Bearer realm="gateway", error="insufficient_scope", scope="${scope}"`
+  const answers = [await api.delete('/tasks/x').set(headers), await api.get('/tasks').set(headers)]
+  assert.deepEqual(
+    answers.map((answer) => [answer.status, answer.get('www-authenticate')]),
+    [
+      [403, lacks('tasks:cancel')],
+      [403, lacks('tasks:read')],
+    ],
+  )
+})
+
+test('whoever came with a key is not told of tokens', async (t) => {
+  const { api } = await start(t)
+  const answer = await api.get('/tasks').set(asAuditor)
+  assert.deepEqual([answer.status, answer.get('www-authenticate')], [403, undefined])
+})
+
+test('a subject with the name of a key is not its owner', async (t) => {
+  const { api, upstream, issuer } = await start(t)
+  const { body } = await api.delete(`/tasks/${upstream.addTask()}`).set({ 'x-api-key': CANARIES.operatorKey })
+  const own = await api.get(`/cancellations/${body.cancellationId}`).set(await issuer.bearer({ sub: 'operator' }))
+  assert.equal(own.body.code, 'not-found')
+})
+
+test('a subject of another issuer is not the same caller', async (t) => {
+  const first = await start(t)
+  const { body } = await first.api.delete(`/tasks/${first.upstream.addTask()}`).set(await first.issuer.bearer())
+  const path = `/cancellations/${body.cancellationId}`
+  assert.equal((await first.api.get(path).set(await first.issuer.bearer())).status, 200)
+  await first.stop()
+  const second = await start(t, { env: { AUDIT_URL: `sqlite:${first.auditPath}` } })
+  assert.equal((await second.api.get(path).set(await second.issuer.bearer())).body.code, 'not-found')
+  assert.equal((await second.api.get(path).set(await first.issuer.bearer())).status, 401)
+})
+
+/** Tokens as the gateway has them, on a clock of the test's own. */
+const startClock = async (t: TestContext) => {
+  const issuer = await startIssuer(t)
+  const log = createLog('silent')
+  const keySet = createKeySet({ issuer: issuer.url, jwksUrl: undefined, log })
+  t.after(() => keySet.close())
+  let nowMs = Date.now()
+  const rules = { issuer: issuer.url, audience: AUDIENCE, algorithms: ['ES256'], scopeClaim: 'scope' }
+  const tokens = createTokens({ ...rules, keySet, grants: null, log, now: () => nowMs })
+  const pass = (seconds: number): void => {
+    nowMs += seconds * 1000
+  }
+  return { issuer, tokens, pass }
+}
+
+for (const [lifetime, passed, isRemembered] of [
+  [600, 299, true],
+  [600, 301, false],
+  [60, 58, true],
+  [60, 61, false],
+] as const) {
+  test(`a token of ${lifetime} s is ${isRemembered ? '' : 'not '}remembered after ${passed} s`, async (t) => {
+    const { issuer, tokens, pass } = await startClock(t)
+    const token = await issuer.token({ exp: secondsFromNow(lifetime) })
+    assert.equal(tokens.recall(token), undefined)
+    assert.equal((await tokens.verify(token))?.name, 'shop')
+    pass(passed)
+    assert.equal(tokens.recall(token)?.name, isRemembered ? 'shop' : undefined)
+  })
+}
+
+test('a token is remembered by all of it', async (t) => {
+  const { issuer, tokens } = await startClock(t)
+  const token = await issuer.token()
+  await tokens.verify(token)
+  const others = [`${token}A`, token.slice(0, -1), sha256(token).toString('base64'), '']
+  assert.deepEqual(
+    others.filter((other) => tokens.recall(other) !== undefined),
+    [],
+  )
+})
+
+test('a token that was refused is not remembered', async (t) => {
+  const { issuer, tokens } = await startClock(t)
+  const token = await issuer.token({ aud: 'other' })
+  assert.deepEqual([await tokens.verify(token), tokens.recall(token)], [undefined, undefined])
+})
