@@ -8,7 +8,8 @@ import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
 import { FAULT_NAMES, type FaultReply } from '../src/sandbox/faults.ts'
 import { type Gate, startGate, startWatched } from './helpers/between.ts'
-import { baseEnv, CANARIES, type Started } from './helpers/gateway.ts'
+import { baseEnv, CANARIES, type Started, startGateway } from './helpers/gateway.ts'
+import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
 import { closedPort, listenOn } from './helpers/ports.ts'
 import { sendBytes } from './helpers/raw.ts'
 
@@ -208,6 +209,59 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
     assertClean(haul, [...SECRETS, ...signedParts(gate, started)])
   })
 }
+
+/** Parts of a token that must not be seen. Its header is no secret, and the name in it is meant to be. */
+const partsOf = (token: string): readonly string[] =>
+  [token, ...token.split('.').slice(1)].filter((part) => part !== '')
+
+const CLAIM = 'canary-of-a-claim'
+
+test('whatever is done with tokens, none leaves', async (t) => {
+  const issuer = await startIssuer(t)
+  const sound = await issuer.token({ private: CLAIM })
+  const tokens = [
+    sound,
+    `${sound}x`,
+    await issuer.token({ private: CLAIM, aud: CLAIM }),
+    await issuer.token({ private: CLAIM, iss: CLAIM }),
+    await issuer.token({ private: CLAIM, exp: CLAIM }),
+    await issuer.token({ private: CLAIM, sub: `${CLAIM}\n` }),
+    await issuer.token({ private: CLAIM, scope: CLAIM }),
+    await sign(await createIssuerKey(), issuer.claims({ private: CLAIM })),
+    await sign(issuer.key, issuer.claims({ private: CLAIM }), { kid: CLAIM }),
+  ]
+  const overrides = { keySetTiming: { cooldownMs: 0 } }
+  const started = await startGateway(t, { env: issuer.env, overrides })
+  const { url, upstream, logLines, auditPath, stop } = started
+  const answers: string[] = []
+  const ask = async (bytes: string): Promise<void> => void answers.push(await sendBytes(url, bytes))
+  for (const reply of ['keys', 'not-json', 'error', 'down'] as const) {
+    issuer.answerWith(reply)
+    for (const token of tokens) {
+      const line = `Authorization: Bearer ${token}`
+      await ask(request(`DELETE /tasks/${upstream.addTask()}`, line))
+      await ask(request('GET /tasks', line))
+      await ask(request('GET /me', line, line))
+      await ask(request('GET /me', line, `X-API-Key: ${token}`))
+      await ask(request(`GET /nowhere/${token}?access_token=${token}`, line, `Cookie: token=${token}`))
+      await ask(request('GET /livez', `X-Request-Id: ${token}`, `Prefer: wait=${token}`))
+    }
+  }
+  await ask(request('GET /cancellations?limit=200', `X-API-Key: ${auditorKey}`))
+  await stop()
+  for (const seen of [
+    /202 Accepted/,
+    /unauthenticated/,
+    /credentials-ambiguous/,
+    /identity-provider-unavailable/,
+    /"jwt"/,
+  ]) {
+    assert.match(answers.join(''), seen)
+  }
+  const haul = { answers, log: logLines.join(''), record: await readAll(auditPath) }
+  assert.match(haul.log, /a token was refused/)
+  assertClean(haul, [CLAIM, ...tokens.flatMap(partsOf)])
+})
 
 const UNREACHABLE: readonly (readonly [string, (t: TestContext) => Promise<string>])[] = [
   ['refuses', async () => `http://127.0.0.1:${await closedPort()}`],
