@@ -110,24 +110,21 @@ const createCallers = (config: Config, log: Log, { keySetTiming, watchEveryMs: e
       : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
   if (config.jwt === null) return { apiKeys, tokens: null, close: () => keysWatch?.close() }
 
-  const grants = config.grants === null ? null : createGrants(config.grants.entries)
-  const grantsWatch =
-    config.grants === null || grants === null
-      ? null
-      : watchFile({
-          path: config.grants.file,
-          setting: 'GRANTS_FILE',
-          parse: parseGrants,
-          replace: grants.replace,
-          log,
-          everyMs,
-        })
+  const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
   const keySet = createKeySet({ ...config.jwt, log, timing: keySetTiming })
   const tokens = createTokens({ ...config.jwt, keySet, grants, log })
   const close = (): void => {
     for (const part of [keysWatch, grantsWatch, keySet]) part?.close()
   }
   return { apiKeys, tokens, close }
+}
+
+const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number | undefined) => {
+  if (given === null) return { grants: null, watch: null }
+  const grants = createGrants(given.entries)
+  const { replace } = grants
+  const watch = watchFile({ path: given.file, setting: 'GRANTS_FILE', parse: parseGrants, replace, log, everyMs })
+  return { grants, watch }
 }
 
 /** Only where it is wanted: the parser and the page's files would cost every start. */
