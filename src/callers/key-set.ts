@@ -54,6 +54,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): K
     try {
       return Response.json(await readSet(issuer, jwksUrl, AbortSignal.any([signal, closing.signal])))
     } catch (error) {
+      if (closing.signal.aborted) throw error
       failedAtMs = performance.now()
       const reason = error instanceof Unusable ? error.message : signal.aborted ? 'took too long' : 'can not be reached'
       log.error('the issuer’s keys can not be had, known ones stay', {

@@ -141,3 +141,11 @@ test('a gateway that is stopped leaves its issuer alone', async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 50))
   assert.equal(issuer.requests.length, before)
 })
+
+test('a gateway that is stopped while it waits for keys raises no alarm', async (t) => {
+  const { issuer, stop, logLines } = await start(t, { reply: 'slow' })
+  await eventually(() => (readings(issuer) > 0 ? true : undefined))
+  await stop()
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  assert.doesNotMatch(logLines.join(''), /"level":"error"/)
+})
