@@ -851,9 +851,12 @@ export interface operations {
                 page?: components["parameters"]["Page"];
                 /** @description Items on a page. */
                 pageSize?: number;
-                /** @description The first day of creation to include, such as `2026-11-01`. */
+                /**
+                 * @description The first day of creation to include. An ISO 8601 date, or date and time with a zone, of which the day in UTC+8
+                 *     counts.
+                 */
                 createdFrom?: string;
-                /** @description The last day of creation to include, such as `2026-11-30`. */
+                /** @description The last day of creation to include, likewise. */
                 createdTo?: string;
                 /** @description The language of texts; wins over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];

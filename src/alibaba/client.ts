@@ -113,15 +113,16 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   let isClosed = false
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = (
+  const send = async (
     action: string,
     params: Readonly<Record<string, string>>,
     timeoutMs: number,
     signal: AbortSignal | undefined,
   ) => {
     const stamp = { nonce: randomUUID(), at: new Date(now() + clockSkewMs) }
-    const signed = sign({ action, params, host: url.host }, options.keys(), stamp)
-    return exchange.send(signed, { timeoutMs, signal })
+    const keys = options.keys()
+    const signed = sign({ action, params, host: url.host }, keys, stamp)
+    return withoutKeys(await exchange.send(signed, { timeoutMs, signal }), keys)
   }
 
   const correctClock = (date: Date | null): number | null => {
@@ -188,6 +189,14 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       exchange.close()
     },
   }
+}
+
+/** Upstream's answers can give back what was signed: no part of the keys gets any further, whatever field it stands in. */
+const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, securityToken }: PlainKeys): Exchanged => {
+  if (exchanged.kind !== 'answer') return exchanged
+  const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
+  const body = secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), exchanged.answer.body)
+  return { ...exchanged, answer: { ...exchanged.answer, body } }
 }
 
 const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent

@@ -27,7 +27,7 @@ export const createCancelRoute = (cancellations: Cancellations, publicUrl: strin
     parseQuery(cancelQuery, req.query)
     const taskNo = taskNoOf(req)
     const { waitedMs, ...cancelled } = await cancellations.cancel(cancelRequest(req))
-    const waitedSeconds = Math.floor(waitedMs / 1000)
+    const waitedSeconds = Math.round(waitedMs / 1000)
     if (waitedSeconds > 0) res.set('Preference-Applied', `wait=${waitedSeconds}`)
     res
       .status(cancelled.cancelStatus === 'cancelled' ? 200 : 202)

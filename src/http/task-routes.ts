@@ -46,6 +46,7 @@ const detailQuery = z.strictObject({
   page,
   pageSize: countParameter('detailPageSize', 1000).default(100),
   status: z.enum(['waiting', 'executing', 'succeeded', 'failed'], rule('detailStatus')).optional(),
+  // As it is given: whether upstream knows a name by its A-label or its U-label is not documented.
   domain: textParameter,
   lang: langParameter,
 })

@@ -38,6 +38,9 @@ export interface Settling {
 
 /** Looks are cheap: most are served by what another watcher's look has read. */
 const LOOK_EVERY_MS = 250
+/** When a watch is nearly over it looks once more, and for that reading others need have begun it only a moment ago. */
+const LAST_LOOK_MS = 300
+const RECENT_MS = 500
 
 export const createSettling = (lookup: Lookup): Settling => {
   const look = async (taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<CancelStatus | null> => {
@@ -61,10 +64,12 @@ export const createSettling = (lookup: Lookup): Settling => {
       const left = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true }))
       for (let seen: CancelStatus | null = null; ; ) {
         if (signal.aborted) return seen
-        seen = (await Promise.race([look(taskNo, until), left])) ?? seen
-        const leftMs = until.remainingMs()
-        if (seen === 'cancelled' || leftMs <= 0) return seen
-        await delay(Math.min(LOOK_EVERY_MS, leftMs), undefined, { signal }).catch(() => undefined)
+        const isLast = until.remainingMs() <= LAST_LOOK_MS
+        const begunAfterMs = isLast ? performance.now() - RECENT_MS : undefined
+        seen = (await Promise.race([look(taskNo, until, begunAfterMs), left])) ?? seen
+        if (seen === 'cancelled' || isLast) return seen
+        const pauseMs = Math.min(LOOK_EVERY_MS, until.remainingMs() - LAST_LOOK_MS)
+        await delay(Math.max(0, pauseMs), undefined, { signal }).catch(() => undefined)
       }
     },
   }

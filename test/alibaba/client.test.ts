@@ -418,3 +418,19 @@ test('a client that is closed sends nothing any more', async (t) => {
   assert.deepEqual(summary(await call()), ['upstream-unavailable', 0])
   assert.equal(sandbox.calls.length, 0)
 })
+
+test('what upstream gives back of the keys is cut, wherever it stands', async (t) => {
+  const { upstream, script } = await startClient(t)
+  const { accessKeyId, accessKeySecret } = KEYS
+  script({ reply: { status: 400, code: accessKeyId, message: `AccessKeyId%3D${accessKeyId} ${accessKeySecret}` } })
+  const result = await upstream.call('CancelTask', { TaskNo: 't' }, { deadline: deadlineIn(15_000) })
+  assert.doesNotMatch(JSON.stringify(result), new RegExp(accessKeyId))
+})
+
+test('a page that holds the keys is read without them', async (t) => {
+  const { sandbox, upstream } = await startClient(t)
+  sandbox.addTask({ taskType: `${KEYS.accessKeyId} ${KEYS.accessKeySecret}` })
+  const params = { PageNum: '1', PageSize: '10' }
+  const result = await upstream.query('QueryTaskList', params, { deadline: deadlineIn(15_000) })
+  assert.match(JSON.stringify(result), /\[secret\] \[secret\]/)
+})

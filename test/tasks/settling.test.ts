@@ -75,3 +75,12 @@ test('an answer that says all is not looked behind', async () => {
   for (const result of [throttled, accepted]) assert.equal((await settle('t', result, deadlineIn(1000))).seen, null)
   assert.equal(asked.length, 0)
 })
+
+test('a watch that is nearly over looks once more, at what was read a moment ago at most', async () => {
+  const { watch, asked } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
+  const begunAtMs = performance.now()
+  assert.equal(await watch('t', deadlineIn(400), new AbortController().signal), 'cancelling')
+  const [first, last] = [asked.at(0), asked.at(-1)]
+  assert.deepEqual([asked.length > 1, first?.begunAfterMs], [true, undefined])
+  assert.ok((last?.begunAfterMs ?? 0) >= begunAtMs - 500)
+})
