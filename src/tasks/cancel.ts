@@ -79,8 +79,8 @@ const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
 const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
-  const { upstream, unsettled, trail, log, instanceId, now = Date.now } = options
-  const settling = createSettling(options.lookup)
+  const { upstream, lookup, unsettled, trail, log, instanceId, now = Date.now } = options
+  const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
   const underWay = new Set<Promise<unknown>>()
 
@@ -122,6 +122,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       }
       const params = { TaskNo: taskNo, UserClientIp: clientIp, Lang: lang }
       const result = await upstream.call('CancelTask', params, limits).catch(surprise).finally(cockpit.close)
+      if (result.ok) lookup.changed(taskNo)
       return await settling.settle(taskNo, result, settleDeadline(deadline))
     })
 

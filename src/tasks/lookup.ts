@@ -12,6 +12,8 @@ export interface Lookup {
    * @throws GatewayError upstream-timeout where it isn't found out by the deadline, or another code of upstream's
    */
   find(taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<Task | null>
+  /** Takes note that a task was changed: no reading that began before serves those who look for it. */
+  changed(taskNo: string): void
 }
 
 export interface LookupOptions {
@@ -47,6 +49,8 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
   const listOf = new Map<string, List>()
   const newest: List = { key: 'newest', plan: planPages(limit), days: {} }
   const dayPlan = planPages(DAY_LIMIT)
+  /** As long as a reading from before can be under way or remembered. */
+  const changedAtMs = new Map<string, number>()
   const limits = () => ({ deadline: deadlineIn(timeoutMs) })
 
   /** The first page is read at once, each other when someone first needs it. */
@@ -60,7 +64,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
     }
   }
 
-  const search = async (taskNo: string, list: List, begunAfterMs: number | undefined): Promise<Task | null> => {
+  const search = async (taskNo: string, list: List, begunAfterMs: number): Promise<Task | null> => {
     const readPage = await lists.get(list.key, () => read(list), begunAfterMs)
     for (const asked of list.plan) {
       const { items, hasNext } = await readPage(asked)
@@ -90,7 +94,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
   }
 
   /** An old task's details name the day on which it was created, and upstream can list that day. */
-  const searchOld = async (taskNo: string, begunAfterMs: number | undefined): Promise<Task | null> => {
+  const searchOld = async (taskNo: string, begunAfterMs: number): Promise<Task | null> => {
     const day = listOf.get(taskNo)
     const listed = day === undefined ? null : await search(taskNo, day, begunAfterMs)
     if (listed !== null) return listed
@@ -103,8 +107,20 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
   }
 
   return {
-    find: async (taskNo, deadline, begunAfterMs) => {
-      const look = async () => (await search(taskNo, newest, begunAfterMs)) ?? (await searchOld(taskNo, begunAfterMs))
+    changed: (taskNo) => {
+      const nowMs = performance.now()
+      for (const [other, atMs] of changedAtMs) {
+        if (nowMs - atMs < timeoutMs + ttlMs) break
+        changedAtMs.delete(other)
+      }
+      // The latest stands last.
+      changedAtMs.delete(taskNo)
+      changedAtMs.set(taskNo, nowMs)
+    },
+
+    find: async (taskNo, deadline, begunAfterMs = 0) => {
+      const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0)
+      const look = async () => (await search(taskNo, newest, sinceMs)) ?? (await searchOld(taskNo, sinceMs))
       const looked = look().then((task) => ({ task }))
       const found = await by(deadline, looked, null)
       if (found === null) throw new GatewayError('upstream-timeout')

@@ -42,7 +42,7 @@ const LOOK_EVERY_MS = 250
 const LAST_LOOK_MS = 300
 const RECENT_MS = 500
 
-export const createSettling = (lookup: Lookup): Settling => {
+export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
   const look = async (taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<CancelStatus | null> => {
     try {
       return (await lookup.find(taskNo, deadline, begunAfterMs))?.cancelStatus ?? null

@@ -42,7 +42,7 @@ export const createSharedReads = <T>({
     return reading.value
   }
 
-  const get: SharedReads<T>['get'] = async (key, read, begunAfterMs = Number.NEGATIVE_INFINITY) => {
+  const get: SharedReads<T>['get'] = async (key, read, begunAfterMs = 0) => {
     const reading = readings.get(key)
     if (reading === undefined) return begin(key, read)
     const { value, begunAtMs, endedAtMs } = reading

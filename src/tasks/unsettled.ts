@@ -16,7 +16,7 @@ export interface Unsettled {
 
 export interface UnsettledOptions {
   readonly trail: Pick<Trail, 'list' | 'finish'>
-  readonly lookup: Lookup
+  readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
   readonly now?: () => number
   /** How long to wait for the next look at a cancellation of that age. */

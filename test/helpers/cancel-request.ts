@@ -19,6 +19,6 @@ export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = 
 
 /** For the operation alone: no task shows anything, and nothing is looked at later. */
 export const BLIND: Pick<CancellationOptions, 'lookup' | 'unsettled'> = {
-  lookup: { find: async () => null },
+  lookup: { find: async () => null, changed: () => {} },
   unsettled: { note: () => {} },
 }

@@ -69,6 +69,15 @@ test('whoever goes away stops the watching', async (t) => {
   assert.ok(started.upstream.calls.length <= 4, String(started.upstream.calls.length))
 })
 
+test('whoever cancels and then looks sees what became of it, whatever others had just read', async (t) => {
+  const started = await startGateway(t, { overrides: { lookupTtlMs: 600_000 } })
+  const taskNo = started.upstream.addTask()
+  const look = async () => (await started.api.get(`/tasks/${taskNo}`).set(asOperator)).body.cancelStatus
+  assert.equal(await look(), 'none')
+  await started.api.delete(`/tasks/${taskNo}`).set(asOperator)
+  assert.deepEqual([await look(), await look(), started.upstream.calls.length], ['cancelling', 'cancelling', 3])
+})
+
 test('many who wait for many tasks share their looks', async (t) => {
   const started = await startGateway(t, { sandbox: { cancellingMs: 0 }, overrides: { lookupTtlMs: 600_000 } })
   const taskNos = Array.from({ length: 20 }, () => started.upstream.addTask())
