@@ -7,8 +7,8 @@ import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
 import { createTrail } from './audit/trail.ts'
 import { type ApiKeys, createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, parseGrants } from './callers/grants.ts'
-import { createTokens, type Tokens } from './callers/jwt.ts'
-import { createKeySet, type KeySetTiming } from './callers/key-set.ts'
+import type { Tokens } from './callers/jwt.ts'
+import type { KeySetTiming } from './callers/key-set.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
@@ -69,7 +69,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
   const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
-  const { apiKeys, tokens, close: closeCallers } = createCallers(config, log, overrides)
+  const { apiKeys, tokens, close: closeCallers } = await createCallers(config, log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
@@ -101,7 +101,8 @@ interface Callers {
 }
 
 /** Who can be known: by key, and by token where an issuer is named. */
-const createCallers = (config: Config, log: Log, { keySetTiming, watchEveryMs: everyMs }: Overrides): Callers => {
+const createCallers = async (config: Config, log: Log, overrides: Overrides): Promise<Callers> => {
+  const { keySetTiming, watchEveryMs: everyMs } = overrides
   const apiKeys = createApiKeys(config.apiKeys.entries)
   const { file } = config.apiKeys
   const keysWatch =
@@ -110,6 +111,11 @@ const createCallers = (config: Config, log: Log, { keySetTiming, watchEveryMs: e
       : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
   if (config.jwt === null) return { apiKeys, tokens: null, close: () => keysWatch?.close() }
 
+  // What checks tokens would cost every start.
+  const [{ createKeySet }, { createTokens }] = await Promise.all([
+    import('./callers/key-set.ts'),
+    import('./callers/jwt.ts'),
+  ])
   const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
   const keySet = createKeySet({ ...config.jwt, log, timing: keySetTiming })
   const tokens = createTokens({ ...config.jwt, keySet, grants, log })
