@@ -54,7 +54,7 @@ const MODULES = globSync('**/*', { cwd: SRC, withFileTypes: true })
 /** The folder that a module stands in; its own path where it stands at the top. */
 const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
 
-const LEAVES = ['errors.ts', 'secret.ts', 'deadline.ts', 'loopback.ts', 'subnets.ts'] as const
+const LEAVES = ['errors.ts', 'secret.ts', 'deadline.ts', 'loopback.ts', 'subnets.ts', 'bounded.ts'] as const
 const LOG = 'telemetry/log.ts'
 /** What upstream says of tasks, in names of ours. */
 const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as const

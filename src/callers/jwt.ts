@@ -1,5 +1,6 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose'
 import { z } from 'zod'
+import { setBounded } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'
@@ -68,11 +69,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
     scopes: grants === null ? scopes : grants.scopesOf(issuer, sub),
   })
 
-  const remember = (token: string, proof: Proof): void => {
-    const [oldest] = remembered.keys()
-    if (remembered.size >= REMEMBERED_MAX && oldest !== undefined) remembered.delete(oldest)
-    remembered.set(digestOf(token), proof)
-  }
+  const remember = (token: string, proof: Proof): void => setBounded(remembered, digestOf(token), proof, REMEMBERED_MAX)
 
   const prove = async (token: string): Promise<Proof> => {
     const version = keySet.version()

@@ -1,5 +1,6 @@
 import type { Asked, Page, Task, TaskDetail } from '../alibaba/task-answers.ts'
 import type { TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
+import { setBounded } from '../bounded.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { createSharedReads } from './shared-reads.ts'
@@ -87,9 +88,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: Look
   const rememberDay = (taskNo: string, createdAtMs: number): List => {
     const dayMs = queries.dayOf(createdAtMs)
     const list = { key: String(dayMs), plan: dayPlan, days: { createdFromMs: dayMs, createdToMs: dayMs } }
-    listOf.set(taskNo, list)
-    const [oldest] = listOf.keys()
-    if (listOf.size > OLD_TASKS_KEPT && oldest !== undefined) listOf.delete(oldest)
+    setBounded(listOf, taskNo, list, OLD_TASKS_KEPT)
     return list
   }
 

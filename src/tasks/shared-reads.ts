@@ -1,3 +1,5 @@
+import { setBounded } from '../bounded.ts'
+
 export interface SharedReads<T> {
   /**
    * What was read under this key a moment ago, or is being read, or else is read now. A failure is shared like a value.
@@ -35,10 +37,7 @@ export const createSharedReads = <T>({
       reading.endedAtMs = now()
     }
     reading.value.then(end, end)
-    readings.delete(key)
-    readings.set(key, reading)
-    const [oldest] = readings.keys()
-    if (readings.size > max && oldest !== undefined) readings.delete(oldest)
+    setBounded(readings, key, reading, max)
     return reading.value
   }
 
