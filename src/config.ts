@@ -1,8 +1,8 @@
 import { z } from 'zod'
 import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
-import { DEFAULT_SCOPE_CLAIM } from './callers/caller.ts'
+import { DEFAULT_SCOPE_CLAIM } from './callers/claims.ts'
 import type { ParsedEntries } from './callers/entries.ts'
-import { type Grant, parseGrants } from './callers/grants.ts'
+import { type NamedGrant, parseGrants } from './callers/grants.ts'
 import { SETTLE_RESERVE_MS } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { isLoopback, isSafeUrl } from './loopback.ts'
@@ -36,7 +36,7 @@ export interface Config {
     readonly algorithms: readonly string[]
     readonly scopeClaim: string
   } | null
-  readonly grants: { readonly entries: readonly Grant[]; readonly file: string } | null
+  readonly grants: { readonly entries: readonly NamedGrant[]; readonly file: string } | null
   readonly allowAnonymous: boolean
   readonly trustProxy: Subnets
   readonly rateLimit: {

@@ -218,7 +218,7 @@ test('with tokens nobody needs a key', () => {
 
 test('grants are read from their file, whose path is told', () => {
   const { grants } = parse({ ...JWT, GRANTS_FILE: '/run/grants' }, (path) => (path === '/run/grants' ? GRANTS : ''))
-  assert.deepEqual(grants, { entries: [GRANT], file: '/run/grants' })
+  assert.deepEqual(grants, { entries: [{ ...GRANT, domains: null, taskTypes: null }], file: '/run/grants' })
 })
 
 for (const [text, rule] of [

@@ -68,8 +68,8 @@ export const createApiKeys = (initial: readonly ApiKeyEntry[], now: () => number
   }
 }
 
-const toEntry = ({ name, scopes, sha256: hashes, expiresAt }: z.output<typeof entrySchema>): ApiKeyEntry => ({
-  caller: { via: 'api-key', issuer: null, name, scopes },
+const toEntry = ({ sha256: hashes, expiresAt, ...caller }: z.output<typeof entrySchema>): ApiKeyEntry => ({
+  caller: { via: 'api-key', issuer: null, ...caller },
   hashes: [hashes].flat().map((hex) => Buffer.from(hex, 'hex')),
   expiresAtMs: expiresAt === undefined ? null : Date.parse(expiresAt),
 })

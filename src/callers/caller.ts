@@ -2,20 +2,27 @@ export const SCOPES = ['tasks:cancel', 'tasks:read', 'audit:read'] as const
 
 export type Scope = (typeof SCOPES)[number]
 
-/** The claim of a token that lists its scopes, where no other is named. */
-export const DEFAULT_SCOPE_CLAIM = 'scope'
-
 /** How a caller proved who they are. */
 export type Via = 'api-key' | 'jwt' | 'anonymous'
 
+/** What a caller may do, and to which tasks. */
+export interface Grant {
+  readonly scopes: readonly Scope[]
+  /** Those that every detail of a task must name one of; null: any. An empty list leaves nothing. */
+  readonly domains: readonly string[] | null
+  /** As with domains. */
+  readonly taskTypes: readonly string[] | null
+}
+
 /** Who asks us. A caller is the same as another where via, issuer and name are. */
-export interface Caller {
+export interface Caller extends Grant {
   readonly via: Via
   /** Who vouches for the name; null where we do. */
   readonly issuer: string | null
   readonly name: string
-  readonly scopes: readonly Scope[]
 }
+
+export const NO_GRANT: Grant = { scopes: [], domains: null, taskTypes: null }
 
 /** One text per caller, for counting what each asks. */
 export const callerKey = ({ via, issuer, name }: Caller): string => JSON.stringify([via, issuer, name])
@@ -26,4 +33,6 @@ export const ANONYMOUS: Caller = {
   issuer: null,
   name: 'anonymous',
   scopes: ['tasks:cancel', 'tasks:read'],
+  domains: null,
+  taskTypes: null,
 }

@@ -11,9 +11,12 @@ export const scopesField = z.array(z.enum(SCOPES, { error: `must be one of ${SCO
 })
 
 // A restriction that is not enforced would be a promise broken in silence, so an entry with one is refused.
-const unenforced = z.undefined({ error: 'restrictions are not enforced by this version' })
+const unenforced = z
+  .undefined({ error: 'restrictions are not enforced by this version' })
+  .optional()
+  .transform(() => null)
 
-export const restrictionFields = { domains: unenforced.optional(), taskTypes: unenforced.optional() }
+export const restrictionFields = { domains: unenforced, taskTypes: unenforced }
 
 /** Reads a JSON array of such entries. `shape` is how the rule names an entry. */
 export const parseEntries = <T>(text: string, entry: z.ZodType<T>, shape: string): ParsedEntries<T> => {

@@ -1,19 +1,18 @@
 import { z } from 'zod'
-import type { Scope } from './caller.ts'
+import { type Grant, NO_GRANT } from './caller.ts'
 import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entries.ts'
 
-/** What one holder of tokens may do, whatever the tokens say. */
-export interface Grant {
+/** What one subject of an issuer may do, whatever its tokens say. */
+export interface NamedGrant extends Grant {
   readonly issuer: string
   readonly sub: string
-  readonly scopes: readonly Scope[]
 }
 
 export interface Grants {
-  /** None for whoever is not listed. */
-  scopesOf(issuer: string, sub: string): readonly Scope[]
+  /** Nothing for whoever is not listed. */
+  grantOf(issuer: string, sub: string): Grant
   /** Takes new grants in place of the old ones. */
-  replace(grants: readonly Grant[]): void
+  replace(grants: readonly NamedGrant[]): void
 }
 
 // Compared to the letter with what tokens say, so nothing is cut or folded.
@@ -22,22 +21,22 @@ const claim = z.string({ error: 'must be a text' }).min(1, { error: 'must not be
 const grantSchema = z.strictObject({ issuer: claim, sub: claim, scopes: scopesField, ...restrictionFields })
 
 /** Reads the JSON of `GRANTS_FILE`. */
-export const parseGrants = (text: string): ParsedEntries<Grant> => {
+export const parseGrants = (text: string): ParsedEntries<NamedGrant> => {
   const parsed = parseEntries(text, grantSchema, '{"issuer","sub","scopes"}')
   if (!parsed.ok) return parsed
   const isDoubled = new Set(parsed.entries.map(keyOf)).size < parsed.entries.length
   return isDoubled ? { ok: false, rule: 'must not list a subject twice' } : parsed
 }
 
-export const createGrants = (initial: readonly Grant[]): Grants => {
-  const index = (grants: readonly Grant[]) => new Map(grants.map((grant) => [keyOf(grant), grant.scopes]))
-  let scopes = index(initial)
+export const createGrants = (initial: readonly NamedGrant[]): Grants => {
+  const index = (grants: readonly NamedGrant[]) => new Map(grants.map((grant) => [keyOf(grant), grant]))
+  let granted = index(initial)
   return {
-    scopesOf: (issuer, sub) => scopes.get(keyOf({ issuer, sub })) ?? [],
+    grantOf: (issuer, sub) => granted.get(keyOf({ issuer, sub })) ?? NO_GRANT,
     replace: (grants) => {
-      scopes = index(grants)
+      granted = index(grants)
     },
   }
 }
 
-const keyOf = ({ issuer, sub }: Pick<Grant, 'issuer' | 'sub'>): string => JSON.stringify([issuer, sub])
+const keyOf = ({ issuer, sub }: Pick<NamedGrant, 'issuer' | 'sub'>): string => JSON.stringify([issuer, sub])

@@ -4,20 +4,17 @@ import { setBounded } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'
-import { type Caller, DEFAULT_SCOPE_CLAIM, SCOPES, type Scope } from './caller.ts'
+import type { Caller, Grant } from './caller.ts'
+import { type ClaimNames, grantIn, subject } from './claims.ts'
 import type { Grants } from './grants.ts'
 import type { KeySet } from './key-set.ts'
 
-export interface TokenRules {
+export interface TokenOptions extends ClaimNames {
   readonly issuer: string
   readonly audience: string
   readonly algorithms: readonly string[]
-  readonly scopeClaim: string
-}
-
-export interface TokenOptions extends TokenRules {
   readonly keySet: KeySet
-  /** What counts instead of the tokens' own scopes; null: those count. */
+  /** What counts instead of what the tokens say themselves; null: that counts. */
   readonly grants: Grants | null
   readonly log: Log
   readonly now?: () => number
@@ -38,19 +35,16 @@ const REMEMBERED_MS = 300_000
 /** What a verified token says of its holder. */
 interface Proof {
   readonly sub: string
-  readonly scopes: readonly Scope[]
+  readonly grant: Grant
   readonly untilMs: number
   /** Of the key set that verified it. */
   readonly version: number
 }
 
-// The name goes on record and into the log, so nothing in it may be invisible or break a line.
-const name = z.string().regex(/^(?!\s)[^\p{C}\p{Zl}\p{Zp}]{1,256}(?<!\s)$/u)
-
 // jose looks at `iat` only where a greatest age is given.
 const claimsSchema = (nowMs: number) =>
   z.object({
-    sub: name,
+    sub: subject,
     exp: z.number(),
     iat: z
       .number()
@@ -59,15 +53,13 @@ const claimsSchema = (nowMs: number) =>
   })
 
 export const createTokens = (options: TokenOptions): Tokens => {
-  const { issuer, scopeClaim, keySet, grants, log, now = Date.now } = options
+  const { issuer, keySet, grants, log, now = Date.now } = options
   const remembered = new Map<string, Proof>()
 
-  const toCaller = ({ sub, scopes }: Proof): Caller => ({
-    via: 'jwt',
-    issuer,
-    name: sub,
-    scopes: grants === null ? scopes : grants.scopesOf(issuer, sub),
-  })
+  const toCaller = ({ sub, grant }: Proof): Caller => {
+    const { scopes, domains, taskTypes } = grants === null ? grant : grants.grantOf(issuer, sub)
+    return { via: 'jwt', issuer, name: sub, scopes, domains, taskTypes }
+  }
 
   const remember = (token: string, proof: Proof): void => setBounded(remembered, digestOf(token), proof, REMEMBERED_MAX)
 
@@ -78,7 +70,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
     // A set that came meanwhile decides anew, so that what its keys do not prove is not remembered as proven by it.
     if (version !== keySet.version()) return prove(token)
     const untilMs = Math.min(claims.exp * 1000, now() + REMEMBERED_MS)
-    return { sub: claims.sub, scopes: scopesIn(payload, scopeClaim), untilMs, version }
+    return { sub: claims.sub, grant: grantIn(payload, options), untilMs, version }
   }
 
   return {
@@ -116,14 +108,6 @@ const payloadOf = async (token: string, options: TokenOptions, nowMs: number): P
     currentDate: new Date(nowMs),
   })
   return payload
-}
-
-/** A text with spaces in between (RFC 8693, section 4.2) or a list of texts; in any other form it grants nothing. */
-const scopesIn = (payload: JWTPayload, claim: string): readonly Scope[] => {
-  const value = payload[claim] ?? (claim === DEFAULT_SCOPE_CLAIM ? payload.scp : undefined)
-  const listed: unknown = typeof value === 'string' ? value.split(' ') : value
-  const parsed = z.array(z.string()).safeParse(listed)
-  return parsed.success ? SCOPES.filter((scope) => parsed.data.includes(scope)) : []
 }
 
 /** What may be told of a refused token: the kind of fault and the claim, never a value. */

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { createApiKeys, type ParsedApiKeys, parseApiKeys, sha256 } from '../../src/callers/api-keys.ts'
+import { NO_GRANT } from '../../src/callers/caller.ts'
 
 const hashOf = (key: string): string => sha256(key).toString('hex')
 const ENTRY = { name: 'shop', sha256: hashOf('key'), scopes: ['tasks:cancel'] } as const
@@ -15,7 +16,7 @@ const keysOf = (entries: readonly unknown[], now?: () => number) => {
 }
 
 test('a key finds the caller that it belongs to, with the scopes of its entry', () => {
-  const caller = { via: 'api-key', issuer: null, name: 'shop', scopes: ['tasks:cancel'] }
+  const caller = { ...NO_GRANT, via: 'api-key', issuer: null, name: 'shop', scopes: ['tasks:cancel'] }
   assert.deepEqual(keysOf([ENTRY]).find('key'), caller)
 })
 

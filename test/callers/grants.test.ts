@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { NO_GRANT } from '../../src/callers/caller.ts'
 import { createGrants, parseGrants } from '../../src/callers/grants.ts'
 import { eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
@@ -24,7 +25,7 @@ for (const [issuer, sub, scopes] of [
   ['https://a.example', '__proto__', []],
 ] as const) {
   test(`"${sub}" of ${issuer} is granted ${scopes.join(', ') || 'nothing'}`, () => {
-    assert.deepEqual(createGrants([GRANT]).scopesOf(issuer, sub), scopes)
+    assert.deepEqual(createGrants([{ ...NO_GRANT, ...GRANT }]).grantOf(issuer, sub).scopes, scopes)
   })
 }
 

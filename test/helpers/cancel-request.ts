@@ -5,7 +5,7 @@ import type { CancellationOptions, CancelRequest } from '../../src/tasks/cancel.
 /** A request of one operator from one address, as the operation sees it, where the test says nothing else. */
 export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = {}): CancelRequest => ({
   taskNo,
-  caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'] },
+  caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'], domains: null, taskTypes: null },
   clientIp: '203.0.113.7',
   peerIp: '203.0.113.7',
   userAgent: null,

@@ -1,0 +1,32 @@
+import { z } from 'zod'
+import { type Grant, SCOPES, type Scope } from './caller.ts'
+
+/** The claim that lists a token's scopes, where no other is named. */
+export const DEFAULT_SCOPE_CLAIM = 'scope'
+
+export type Claims = Readonly<Record<string, unknown>>
+
+/** Which claims say what the holder of a token may do. */
+export interface ClaimNames {
+  readonly scopeClaim: string
+}
+
+const texts = z.array(z.string())
+
+/** What a token grants its holder by itself. */
+export const grantIn = (claims: Claims, { scopeClaim }: ClaimNames): Grant => ({
+  scopes: scopesIn(claims, scopeClaim),
+  domains: null,
+  taskTypes: null,
+})
+
+/** A text with spaces in between (RFC 8693, section 4.2) or a list of texts; in any other form it grants nothing. */
+const scopesIn = (claims: Claims, name: string): readonly Scope[] => {
+  const value = claims[name] ?? (name === DEFAULT_SCOPE_CLAIM ? claims.scp : undefined)
+  const listed: unknown = typeof value === 'string' ? value.split(' ') : value
+  const parsed = texts.safeParse(listed)
+  return parsed.success ? SCOPES.filter((scope) => parsed.data.includes(scope)) : []
+}
+
+/** A holder's name goes on record and into the log, so nothing in it may be invisible or break a line. */
+export const subject = z.string().regex(/^(?!\s)[^\p{C}\p{Zl}\p{Zp}]{1,256}(?<!\s)$/u)
