@@ -1,5 +1,6 @@
 import express, { type Express } from 'express'
 import type { Trail } from './audit/trail.ts'
+import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
 import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
 import { createCancelRoute } from './http/cancel-route.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
@@ -11,13 +12,18 @@ import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
 import { problemPage } from './http/problem-pages.ts'
 import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
+import { guardSession, requireOwnPage } from './http/session-guard.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 
-export interface AppParts extends AuthenticationOptions, ContextOptions, TaskRouteOptions {
+export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {
   readonly rateLimit: RateLimitOptions
   readonly publicUrl: string | undefined
+  /** Origins whose pages may use sessions. */
+  readonly trustedOrigins: readonly string[]
+  /** Null where nobody signs in. */
+  readonly auth: AuthRouteOptions | null
   readonly lifecycle: Lifecycle
   readonly trail: Trail
   readonly cancellations: Cancellations
@@ -28,7 +34,13 @@ export interface AppParts extends AuthenticationOptions, ContextOptions, TaskRou
 /** The way of a request. The order of these lines is the security policy. */
 export const createApp = (parts: AppParts): Express => {
   const limits = createRateLimits(parts.rateLimit)
-  const known = [identify(parts), limits.unknown, verifyToken(parts.tokens, limits.forgive), requireCaller]
+  const known = [
+    identify({ ...parts, sessions: parts.auth?.sessions ?? null }),
+    limits.unknown,
+    verifyToken(parts.tokens, limits.forgive),
+    requireCaller,
+    guardSession(parts.trustedOrigins),
+  ]
   const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
   const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
   const { listCancellations, findCancellation } = createCancellationRoutes(parts.trail)
@@ -61,6 +73,13 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
   app.route('/readyz').get(createReadyz(parts.lifecycle, parts.trail.isWritable)).all(allowOnly('GET, HEAD'))
+
+  if (parts.auth !== null) {
+    const { login, callback, logout, showProblem } = createAuthRoutes(parts.auth)
+    app.route('/auth/login').get(login, showProblem).all(allowOnly('GET, HEAD'))
+    app.route('/auth/callback').get(limits.signIns, callback, showProblem).all(allowOnly('GET, HEAD'))
+    app.route('/auth/logout').post(requireOwnPage(parts.trustedOrigins), logout).all(allowOnly('POST'))
+  }
 
   if (parts.docs !== null) {
     app.route('/openapi.json').get(parts.docs.openapi).all(allowOnly('GET, HEAD'))

@@ -36,6 +36,17 @@ export interface Config {
     readonly algorithms: readonly string[]
     readonly scopeClaim: string
   } | null
+  /** Sign-in of browsers at one provider; null where none is named. */
+  readonly signIn: {
+    readonly issuer: string
+    readonly clientId: string
+    readonly clientSecret: Secret
+    readonly sessionSecrets: readonly [Secret, ...Secret[]]
+    readonly publicUrl: string
+    readonly scopeClaim: string
+    readonly idleMs: number
+    readonly maxMs: number
+  } | null
   readonly grants: { readonly entries: readonly NamedGrant[]; readonly file: string } | null
   readonly allowAnonymous: boolean
   readonly trustProxy: Subnets
@@ -55,6 +66,8 @@ export type Env = Readonly<Record<string, string | undefined>>
 
 const DRAIN_MARGIN_MS = 5000
 const MAX_TIMER_MS = 2 ** 31 - 1
+/** A stolen session works until it ends. */
+const SESSION_LIMIT_MS = 3_600_000
 
 interface Setting<T> {
   readonly schema: z.ZodType<T>
@@ -78,6 +91,10 @@ interface Values {
   JWT_JWKS_URL: URL | undefined
   JWT_ALGORITHMS: readonly string[]
   SCOPE_CLAIM: string
+  OIDC_ISSUER: string | undefined
+  OIDC_CLIENT_ID: string | undefined
+  SESSION_IDLE_MS: number
+  SESSION_MAX_MS: number
   GRANTS_FILE: string | undefined
   ALLOW_ANONYMOUS: boolean
   TRUST_PROXY: Subnets
@@ -187,6 +204,10 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
     schema: z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the name of a claim, without spaces' }),
     fallback: DEFAULT_SCOPE_CLAIM,
   },
+  OIDC_ISSUER: { schema: issuer, fallback: undefined },
+  OIDC_CLIENT_ID: { schema: z.string(), fallback: undefined },
+  SESSION_IDLE_MS: { schema: integer(1000, SESSION_LIMIT_MS), fallback: 900_000 },
+  SESSION_MAX_MS: { schema: integer(1000, SESSION_LIMIT_MS), fallback: SESSION_LIMIT_MS },
   GRANTS_FILE: { schema: z.string(), fallback: undefined },
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
   TRUST_PROXY: { schema: subnets, fallback: { has: () => false } },
@@ -207,6 +228,8 @@ const SECRETS = [
   'ALIBABA_CLOUD_ACCESS_KEY_SECRET',
   'ALIBABA_CLOUD_SECURITY_TOKEN',
   'API_KEYS',
+  'OIDC_CLIENT_SECRET',
+  'SESSION_SECRET',
 ] as const
 
 type SecretName = (typeof SECRETS)[number]
@@ -219,7 +242,6 @@ export const SETTING_NAMES: readonly string[] = [
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
 const UNSUPPORTED = [
-  /^(OIDC_(ISSUER|CLIENT_ID|CLIENT_SECRET(_FILE)?)|SESSION_(SECRET(_FILE)?|IDLE_MS|MAX_MS))$/,
   /^((DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT|CORS_ORIGINS)$/,
   /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
   /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
@@ -316,6 +338,7 @@ const readConfig = (reader: Reader): Config => {
     taskLookupLimit: read('TASK_LOOKUP_LIMIT'),
     apiKeys: { entries: readApiKeys(reader), file: reader.given('API_KEYS_FILE') },
     jwt: readJwt(reader),
+    signIn: readSignIn(reader),
     grants: readGrants(reader),
     allowAnonymous: read('ALLOW_ANONYMOUS'),
     trustProxy: read('TRUST_PROXY'),
@@ -346,11 +369,14 @@ const readKeys = (reader: Reader): Config['keys'] => {
   }
 }
 
+/** The variable that a secret came by. */
+const nameOf = ({ given }: Reader, name: SecretName): string =>
+  given(`${name}_FILE`) === undefined ? name : `${name}_FILE`
+
 const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
   const text = reader.readSecret('API_KEYS')
   if (text === undefined || !reader.sound('API_KEYS_FILE')) return []
-  const name = reader.given('API_KEYS_FILE') === undefined ? 'API_KEYS' : 'API_KEYS_FILE'
-  return readEntries(reader, name, parseApiKeys(text))
+  return readEntries(reader, nameOf(reader, 'API_KEYS'), parseApiKeys(text))
 }
 
 const readGrants = (reader: Reader): Config['grants'] => {
@@ -374,13 +400,41 @@ const readJwt = ({ read }: Reader): Config['jwt'] => {
   return { issuer, audience, jwksUrl, algorithms, scopeClaim }
 }
 
+const SECRETS_RULE =
+  'must be one secret of at least 32 characters, or two with a comma in between: the new and the old one'
+
+const readSessionSecrets = (reader: Reader): readonly Secret[] => {
+  const texts = reader.readSecret('SESSION_SECRET')?.split(',') ?? []
+  const secrets = texts.map((text) => text.trim())
+  const isSound = secrets.length <= 2 && secrets.every((text) => text.length >= 32)
+  if (!isSound) reader.fault(nameOf(reader, 'SESSION_SECRET'), SECRETS_RULE)
+  return secrets.map((text) => new Secret(text))
+}
+
+const readSignIn = (reader: Reader): Config['signIn'] => {
+  const { read } = reader
+  const [issuer, clientId, publicUrl] = [read('OIDC_ISSUER'), read('OIDC_CLIENT_ID'), read('PUBLIC_URL')]
+  const clientSecret = reader.readSecret('OIDC_CLIENT_SECRET')
+  const [first, ...others] = readSessionSecrets(reader)
+  const times = { idleMs: read('SESSION_IDLE_MS'), maxMs: read('SESSION_MAX_MS') }
+  if (issuer === undefined || clientId === undefined || publicUrl === undefined) return null
+  if (clientSecret === undefined || first === undefined) return null
+  const sessionSecrets = [first, ...others] as const
+  const scopeClaim = read('SCOPE_CLAIM')
+  return { issuer, clientId, clientSecret: new Secret(clientSecret), sessionSecrets, publicUrl, scopeClaim, ...times }
+}
+
 type Rule = readonly [names: readonly [string, ...string[]], holds: boolean, rule: string]
 
 /** Rules over several settings, each checked where all of its settings are sound: a stand-in proves nothing. */
 const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): void => {
   const { upstream, requestTimeoutMs, shutdown, allowAnonymous } = config
   // The first name is at fault where the rule is broken.
-  const isAbsent = (name: string): boolean => given(name) === undefined
+  const isGiven = (name: string): boolean => given(name) !== undefined || given(`${name}_FILE`) !== undefined
+  const needs = (name: string, ...others: readonly string[]): Rule => {
+    const missing = others.filter((other) => !isGiven(other))
+    return [[name, ...others], !isGiven(name) || missing.length === 0, `needs ${missing.join(', ')}`]
+  }
   const rules: readonly Rule[] = [
     [
       ['UPSTREAM_URL', 'UPSTREAM_ALLOW_HTTP'],
@@ -402,16 +456,25 @@ const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): v
       !allowAnonymous || isLoopback(config.host ?? ''),
       'needs a loopback HOST, such as 127.0.0.1',
     ],
-    ...[
-      ['JWT_ISSUER', 'JWT_AUDIENCE'] as const,
-      ['JWT_AUDIENCE', 'JWT_ISSUER'] as const,
-      ['JWT_JWKS_URL', 'JWT_ISSUER'] as const,
-      ['GRANTS_FILE', 'JWT_ISSUER'] as const,
-    ].map(([name, other]): Rule => [[name, other], isAbsent(name) || !isAbsent(other), `needs ${other}`]),
+    needs('JWT_ISSUER', 'JWT_AUDIENCE'),
+    needs('JWT_AUDIENCE', 'JWT_ISSUER'),
+    needs('JWT_JWKS_URL', 'JWT_ISSUER'),
+    needs('OIDC_ISSUER', 'OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'SESSION_SECRET', 'PUBLIC_URL'),
+    ...['OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'SESSION_SECRET'].map((name) => needs(name, 'OIDC_ISSUER')),
     [
-      ['API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS', 'JWT_ISSUER', 'JWT_AUDIENCE'],
-      allowAnonymous || config.apiKeys.entries.length > 0 || config.jwt !== null,
-      'or API_KEYS_FILE or JWT_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
+      ['PUBLIC_URL', 'OIDC_ISSUER'],
+      config.signIn === null || isSafeUrl(new URL(config.signIn.publicUrl)),
+      'must be https: (http: for a loopback host) where browsers sign in',
+    ],
+    [
+      ['GRANTS_FILE', 'JWT_ISSUER', 'OIDC_ISSUER'],
+      !isGiven('GRANTS_FILE') || isGiven('JWT_ISSUER') || isGiven('OIDC_ISSUER'),
+      'needs JWT_ISSUER or OIDC_ISSUER',
+    ],
+    [
+      ['API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS', 'JWT_ISSUER', 'JWT_AUDIENCE', 'OIDC_ISSUER'],
+      allowAnonymous || config.apiKeys.entries.length > 0 || config.jwt !== null || config.signIn !== null,
+      'or API_KEYS_FILE, JWT_ISSUER or OIDC_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
     ],
   ]
   for (const [names, holds, rule] of rules) if (!holds && sound(...names)) fault(names[0], rule)

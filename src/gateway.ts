@@ -5,13 +5,14 @@ import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
 import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
 import { createTrail } from './audit/trail.ts'
-import { type ApiKeys, createApiKeys, parseApiKeys } from './callers/api-keys.ts'
-import { createGrants, parseGrants } from './callers/grants.ts'
-import type { Tokens } from './callers/jwt.ts'
+import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
+import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/key-set.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
+import type { AuthRouteOptions } from './http/auth-routes.ts'
+import type { AuthenticationOptions } from './http/authenticate.ts'
 import type { Docs } from './http/docs.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
@@ -39,6 +40,8 @@ export interface Overrides {
   readonly watchEveryMs?: number
   /** How long a reading of tasks serves those who come after it. */
   readonly lookupTtlMs?: number
+  /** The wall clock of sign-ins and sessions. */
+  readonly now?: () => number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
   readonly unsettledPauseMs?: (ageMs: number) => number
 }
@@ -69,11 +72,13 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
   const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
-  const { apiKeys, tokens, close: closeCallers } = await createCallers(config, log, overrides)
+  const callers = await createCallers(config, log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
-  const app = createApp({ ...config, apiKeys, tokens, lifecycle, trail, cancellations, queries, lookup, docs, log })
+  const trustedOrigins = config.publicUrl === undefined ? [] : [config.publicUrl]
+  const parts = { lifecycle, trail, cancellations, queries, lookup, docs, log, trustedOrigins }
+  const app = createApp({ ...config, ...callers, ...parts })
 
   return {
     listen: async () => {
@@ -83,7 +88,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       return listener
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
-      closeCallers()
+      callers.close()
       await by(deadline, cancellations.idle(), undefined)
       unsettled.close()
       await trail.close(deadline)
@@ -94,35 +99,58 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
 const CLOSE_MS = 5000
 
-interface Callers {
-  readonly apiKeys: ApiKeys
-  readonly tokens: Tokens | null
+interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
+  readonly auth: AuthRouteOptions | null
   close(): void
 }
 
-/** Who can be known: by key, and by token where an issuer is named. */
+/** Who can be known: by key, by token where an issuer is named, and by signing in where a provider is. */
 const createCallers = async (config: Config, log: Log, overrides: Overrides): Promise<Callers> => {
-  const { keySetTiming, watchEveryMs: everyMs } = overrides
+  const { watchEveryMs: everyMs } = overrides
   const apiKeys = createApiKeys(config.apiKeys.entries)
   const { file } = config.apiKeys
   const keysWatch =
     file === undefined
       ? null
       : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
-  if (config.jwt === null) return { apiKeys, tokens: null, close: () => keysWatch?.close() }
+  const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
+  const jwt = await createJwt(config.jwt, grants, log, overrides)
+  const auth = await createAuth(config, grants, log, overrides.now)
+  const close = (): void => {
+    for (const part of [keysWatch, grantsWatch, jwt]) part?.close()
+  }
+  return { apiKeys, tokens: jwt?.tokens ?? null, auth, close }
+}
 
-  // What checks tokens would cost every start.
+// What tokens and sign-ins need would cost every start.
+
+const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, overrides: Overrides) => {
+  if (jwt === null) return null
   const [{ createKeySet }, { createTokens }] = await Promise.all([
     import('./callers/key-set.ts'),
     import('./callers/jwt.ts'),
   ])
-  const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
-  const keySet = createKeySet({ ...config.jwt, log, timing: keySetTiming })
-  const tokens = createTokens({ ...config.jwt, keySet, grants, log })
-  const close = (): void => {
-    for (const part of [keysWatch, grantsWatch, keySet]) part?.close()
+  const keySet = createKeySet({ ...jwt, log, timing: overrides.keySetTiming })
+  return { tokens: createTokens({ ...jwt, keySet, grants, log }), close: keySet.close }
+}
+
+const createAuth = async (
+  { signIn }: Config,
+  grants: Grants | null,
+  log: Log,
+  now: Overrides['now'],
+): Promise<AuthRouteOptions | null> => {
+  if (signIn === null) return null
+  const [{ createSessions }, { createSignIn }] = await Promise.all([
+    import('./callers/session.ts'),
+    import('./callers/sign-in.ts'),
+  ])
+  return {
+    sessions: createSessions({ ...signIn, grants, now }),
+    signIn: createSignIn({ ...signIn, signedOutUrl: undefined, log, now }),
+    publicUrl: signIn.publicUrl,
+    home: '/me',
   }
-  return { apiKeys, tokens, close }
 }
 
 const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number | undefined) => {

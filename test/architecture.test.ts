@@ -88,6 +88,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   helmet: ['http/'],
   got: ['alibaba/'],
   jose: ['callers/'],
+  'openid-client': ['callers/'],
   pino: ['telemetry/'],
   dotenv: ['server.ts'],
   yaml: ['http/'],

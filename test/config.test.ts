@@ -44,6 +44,8 @@ const INTEGERS = {
   RATE_LIMIT_READ_MAX: [1, 1_000_000],
   RATE_LIMIT_UNKNOWN_MAX: [1, 1_000_000],
   RATE_LIMIT_WINDOW_MS: [1000, 2_147_483_647],
+  SESSION_IDLE_MS: [1000, 3_600_000],
+  SESSION_MAX_MS: [1000, 3_600_000],
   SHUTDOWN_GRACE_MS: [0, 3_600_000],
   SHUTDOWN_DELAY_MS: [0, 3_600_000],
 } as const
@@ -55,6 +57,7 @@ const RULES: Readonly<Record<string, string>> = {
   UPSTREAM_ALLOW_HTTP: 'must be true or false',
   UPSTREAM_SIGNATURE: 'must be one of rpc-v1, acs3',
   JWT_ISSUER: 'must be an https: URL (http: for a loopback host) without credentials, query or fragment',
+  OIDC_ISSUER: 'must be an https: URL (http: for a loopback host) without credentials, query or fragment',
   JWT_JWKS_URL: 'must be an https: URL (http: for a loopback host) without credentials or fragment',
   JWT_ALGORITHMS:
     'must be some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas',
@@ -74,11 +77,14 @@ const CROSS_RULES = {
   REQUEST: 'REQUEST_TIMEOUT_MS must be at least UPSTREAM_TIMEOUT_MS + 3000',
   GRACE: 'SHUTDOWN_GRACE_MS must be at least REQUEST_TIMEOUT_MS + 5000',
   LOOPBACK: 'ALLOW_ANONYMOUS needs a loopback HOST, such as 127.0.0.1',
-  CALLERS: 'API_KEYS or API_KEYS_FILE or JWT_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
+  CALLERS: 'API_KEYS or API_KEYS_FILE, JWT_ISSUER or OIDC_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
   AUDIENCE: 'JWT_ISSUER needs JWT_AUDIENCE',
   ISSUER: 'JWT_AUDIENCE needs JWT_ISSUER',
   ISSUER_OF_KEYS: 'JWT_JWKS_URL needs JWT_ISSUER',
-  ISSUER_OF_GRANTS: 'GRANTS_FILE needs JWT_ISSUER',
+  ISSUER_OF_GRANTS: 'GRANTS_FILE needs JWT_ISSUER or OIDC_ISSUER',
+  SECRETS:
+    'SESSION_SECRET must be one secret of at least 32 characters, or two with a comma in between: the new and the old one',
+  SAFE_SIGN_IN: 'PUBLIC_URL must be https: (http: for a loopback host) where browsers sign in',
 } as const
 
 test('what is not given has the default that the documents promise', () => {
@@ -91,6 +97,7 @@ test('what is not given has the default that the documents promise', () => {
     requestTimeoutMs: 15_000,
     taskLookupLimit: 200,
     jwt: null,
+    signIn: null,
     grants: null,
     allowAnonymous: false,
     rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
@@ -408,15 +415,8 @@ for (const anonymous of [undefined, 'false']) {
 }
 
 const UNSUPPORTED = [
-  ...['DOMAINS_CLAIM', 'TASK_TYPES_CLAIM', 'POLICY_DETAILS_LIMIT', 'OIDC_ISSUER', 'OIDC_CLIENT_ID'],
-  ...[
-    'OIDC_CLIENT_SECRET',
-    'OIDC_CLIENT_SECRET_FILE',
-    'SESSION_SECRET',
-    'CORS_ORIGINS',
-    'REDIS_URL',
-    'AUDIT_ADMIN_URL',
-  ],
+  ...['DOMAINS_CLAIM', 'TASK_TYPES_CLAIM', 'POLICY_DETAILS_LIMIT'],
+  ...['CORS_ORIGINS', 'REDIS_URL', 'AUDIT_ADMIN_URL'],
   ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS'],
 ] as const
 
@@ -427,7 +427,7 @@ for (const name of UNSUPPORTED) {
   })
 }
 
-for (const name of ['SESSION_SECRET_FILE', 'REDIS_URL_FILE', 'AUDIT_ADMIN_URL_FILE', 'AUDIT_URL_FILE']) {
+for (const name of ['REDIS_URL_FILE', 'AUDIT_ADMIN_URL_FILE', 'AUDIT_URL_FILE']) {
   test(`${name} is not passed over in silence`, () => {
     assert.deepEqual(faultsOf({ [name]: '/x' }), [`${name} is not supported by this version`])
   })
@@ -471,6 +471,74 @@ for (const name of SECRETS) {
       faultsOf(both, () => text),
       [`${name} must not be set together with ${file}`],
     )
+  })
+}
+
+const SESSION_SECRET = 'a secret of thirty-two characters'
+const SIGN_IN: Env = {
+  OIDC_ISSUER: ISSUER,
+  OIDC_CLIENT_ID: 'gateway',
+  OIDC_CLIENT_SECRET: 'secret',
+  SESSION_SECRET,
+  PUBLIC_URL: 'https://gateway.example.com',
+}
+
+test('a provider for sign-ins is told with the defaults that the documents promise', () => {
+  const { signIn } = parse({ ...SIGN_IN, API_KEYS: undefined })
+  const { clientSecret, sessionSecrets, ...rest } = signIn ?? {}
+  assert.deepEqual([clientSecret?.reveal(), sessionSecrets?.map((it) => it.reveal())], ['secret', [SESSION_SECRET]])
+  assert.deepEqual(rest, {
+    issuer: ISSUER,
+    clientId: 'gateway',
+    publicUrl: 'https://gateway.example.com',
+    scopeClaim: 'scope',
+    idleMs: 900_000,
+    maxMs: 3_600_000,
+  })
+})
+
+for (const name of ['OIDC_CLIENT_SECRET', 'SESSION_SECRET']) {
+  test(`${name} can come as a file`, () => {
+    const { signIn } = parse({ ...SIGN_IN, [name]: undefined, [`${name}_FILE`]: '/run/x' }, () => `${'f'.repeat(32)}\n`)
+    const secrets = [signIn?.clientSecret, ...(signIn?.sessionSecrets ?? [])].map((it) => it?.reveal())
+    assert.ok(secrets.includes('f'.repeat(32)))
+  })
+}
+
+test('without any of what it takes to sign in, the start stops and names it', () => {
+  for (const name of Object.keys(SIGN_IN).filter((it) => it !== 'OIDC_ISSUER')) {
+    assert.deepEqual(faultsOf({ ...SIGN_IN, [name]: undefined }), [`OIDC_ISSUER needs ${name}`])
+  }
+  const others = ['OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'SESSION_SECRET']
+  const faults = others.map((name) => `${name} needs OIDC_ISSUER`)
+  assert.deepEqual(faultsOf({ ...SIGN_IN, OIDC_ISSUER: undefined }), faults)
+  const missing = `OIDC_ISSUER needs ${others.join(', ')}, PUBLIC_URL`
+  assert.deepEqual(faultsOf({ OIDC_ISSUER: ISSUER }), [missing])
+})
+
+for (const [secret, sound] of [
+  ['x'.repeat(32), true],
+  [`${'x'.repeat(32)},${'y'.repeat(32)}`, true],
+  [`${'x'.repeat(32)} , ${'y'.repeat(32)}`, true],
+  ['x'.repeat(31), false],
+  [`${'x'.repeat(31)} `, false],
+  [`${'x'.repeat(32)},${'y'.repeat(31)}`, false],
+  [`${'x'.repeat(32)},`, false],
+  [['x', 'y', 'z'].map((it) => it.repeat(32)).join(), false],
+] as const) {
+  test(`SESSION_SECRET=${secret} is ${sound ? 'accepted' : 'refused'}`, () => {
+    assert.deepEqual(faultsOf({ ...SIGN_IN, SESSION_SECRET: secret }), sound ? [] : [CROSS_RULES.SECRETS])
+  })
+}
+
+for (const [url, sound] of [
+  ['https://gateway.example.com', true],
+  ['http://127.0.0.1:3000', true],
+  ['http://localhost:3000', true],
+  ['http://gateway.example.com', false],
+] as const) {
+  test(`browsers ${sound ? 'may' : 'may not'} sign in at ${url}`, () => {
+    assert.deepEqual(faultsOf({ ...SIGN_IN, PUBLIC_URL: url }), sound ? [] : [CROSS_RULES.SAFE_SIGN_IN])
   })
 }
 
@@ -546,11 +614,17 @@ const KNOWN_LINES: readonly string[] = [
   'GRANTS_FILE must name a file that is not empty',
   'GRANTS_FILE must be a JSON array of {"issuer","sub","scopes"}',
 ]
+const NEEDS_LINE = /^(OIDC_ISSUER|OIDC_CLIENT_ID|OIDC_CLIENT_SECRET|SESSION_SECRET) needs [A-Z_]+(, [A-Z_]+)*$/
+const SECRET_LINE =
+  /^(OIDC_CLIENT|SESSION)_SECRET(_FILE)? must (not be set together|name a file|be one secret)[\w ,:-]+$/
 const ENTRY_LINE =
   /^(API_KEYS|API_KEYS_FILE|GRANTS_FILE) (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:-]+|restrictions [\w ]+|Too small: [\w ]+>=1 items))$/
 
+const LINES = [ENTRY_LINE, NEEDS_LINE, SECRET_LINE] as const
+
 const assertNoValue = (env: Env, readFile: ReadFile): void => {
-  for (const line of faultsOf(env, readFile)) assert.ok(KNOWN_LINES.includes(line) || ENTRY_LINE.test(line), line)
+  for (const line of faultsOf(env, readFile))
+    assert.ok(KNOWN_LINES.includes(line) || LINES.some((it) => it.test(line)), line)
 }
 
 test('whatever all settings hold, no value is shown', () => {

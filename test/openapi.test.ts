@@ -6,6 +6,8 @@ import { PROBLEMS } from '../src/http/problem.ts'
 import { codesOf, DOCUMENT, GENERAL_PROBLEMS, OPERATIONS, violationsOf } from './helpers/contract.ts'
 import { asAuditor, asOperator, asReader, type Started, type StartOptions, startGateway } from './helpers/gateway.ts'
 import { startIssuer } from './helpers/issuer.ts'
+import { createVisitor, startProvider } from './helpers/provider.ts'
+import { SIGN_IN_ENV } from './helpers/session.ts'
 
 // openapi.yaml says what the gateway does, no more and no less: whatever it documents is produced here, and whatever is
 // answered in any test is held against it.
@@ -19,7 +21,7 @@ interface Answered {
 type Provoke = (t: TestContext) => Promise<Answered>
 
 type Headers = Readonly<Record<string, string>>
-type Method = 'get' | 'delete'
+type Method = 'get' | 'delete' | 'post'
 
 interface Scene extends StartOptions {
   readonly headers?: Headers
@@ -65,6 +67,28 @@ const WITHOUT_RECORD: Scene = {
     }),
   },
 }
+
+const SIGN_IN: Scene = { env: SIGN_IN_ENV, headers: {} }
+
+/** Comes back from the provider, which is away by then or not. */
+const comingBack =
+  (isAway: boolean): Provoke =>
+  async (t) => {
+    const provider = await startProvider(t)
+    const { api, url } = await startGateway(t, { env: provider.env })
+    const visitor = createVisitor()
+    const { pathname, search } = await visitor.authenticate(url, 'ann')
+    provider.setAway(isAway)
+    return await api.get(pathname + search).set('cookie', visitor.cookieHeader(url))
+  }
+
+const startingToSignIn: Provoke = async (t) => {
+  const { env } = await startProvider(t)
+  const { api } = await startGateway(t, { env })
+  return await api.get('/auth/login').redirects(0)
+}
+
+const OWN_PAGE: Headers = { origin: 'https://gateway.example.com', 'x-csrf': '1' }
 
 const DOCS: Scene = { env: { DOCS_ENABLED: 'true' } }
 
@@ -147,6 +171,28 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     429: asking('get', '/me', TWICE),
     503: withoutKeys,
   },
+  startSignIn: {
+    302: startingToSignIn,
+    400: asking('get', '/auth/login?returnTo=x', SIGN_IN),
+    404: asking('get', '/auth/login', { headers: {} }),
+    503: asking('get', '/auth/login', { ...SIGN_IN, env: { ...SIGN_IN_ENV, OIDC_ISSUER: 'http://127.0.0.1:1' } }),
+  },
+  completeSignIn: {
+    200: comingBack(false),
+    400: asking('get', '/auth/callback', SIGN_IN),
+    404: asking('get', '/auth/callback', { headers: {} }),
+    429: asking('get', '/auth/callback', {
+      ...SIGN_IN,
+      env: { ...SIGN_IN_ENV, RATE_LIMIT_UNKNOWN_MAX: '1' },
+      times: 2,
+    }),
+    503: comingBack(true),
+  },
+  signOut: {
+    200: asking('post', '/auth/logout', { ...SIGN_IN, headers: OWN_PAGE }),
+    403: asking('post', '/auth/logout', SIGN_IN),
+    404: asking('post', '/auth/logout', { headers: {} }),
+  },
   getLiveness: { 200: asking('get', '/livez', { headers: {} }) },
   getReadiness: { 200: asking('get', '/readyz', { headers: {} }), 503: asking('get', '/readyz', WITHOUT_RECORD) },
   getOpenapi: {
@@ -184,7 +230,7 @@ test('nothing is produced here that is not documented', () => {
 })
 
 test('the methods that a path knows are those that are documented', async (t) => {
-  const { api } = await startGateway(t, { env: { DOCS_ENABLED: 'true' } })
+  const { api } = await startGateway(t, { env: { ...SIGN_IN_ENV, DOCS_ENABLED: 'true' } })
   const allowed = async (path: string): Promise<string> => {
     const { headers } = await api.patch(path.replace(/\{\w+\}/, 'x'))
     return `${path} ${headers.allow}`
@@ -203,7 +249,7 @@ const UNDOCUMENTED: readonly string[] = ['GET /docs/:file']
 test('every route of the app is documented', async (t) => {
   // An app takes its methods from there when it is made.
   const { mock } = t.mock.method(express.application, 'route')
-  await startGateway(t, { env: { DOCS_ENABLED: 'true' } })
+  await startGateway(t, { env: { ...SIGN_IN_ENV, DOCS_ENABLED: 'true' } })
   const routes = mock.calls.flatMap(({ result }) => result?.stack.map((it) => [it.method, result.path]) ?? [])
   // Without a method: the refusal of all others.
   const known = routes.flatMap(([method, path]) => (method ? [`${method.toUpperCase()} ${path}`] : []))

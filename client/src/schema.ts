@@ -222,6 +222,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/auth/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Sign in
+         * @description Sends the browser to the identity provider. Where nobody can sign in, it is not found.
+         */
+        get: operations["startSignIn"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Come back from the identity provider
+         * @description Where the provider sends the browser. It works once, and for the browser that began to sign in.
+         */
+        get: operations["completeSignIn"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/auth/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign out
+         * @description Ends the session in this browser. The provider has one of its own.
+         */
+        post: operations["signOut"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/problems/{code}": {
         parameters: {
             query?: never;
@@ -487,6 +547,10 @@ export interface components {
         Via: "api-key" | "jwt" | "session" | "anonymous";
         /** @enum {string} */
         Scope: "tasks:cancel" | "tasks:read" | "audit:read";
+        SignedOut: {
+            /** @description Where the browser can end the provider's session too; null where the provider offers no such page. */
+            logoutUrl: string | null;
+        };
         Liveness: {
             /** @constant */
             status: "ok";
@@ -541,7 +605,7 @@ export interface components {
          * @description What went wrong, for programs.
          * @enum {string}
          */
-        ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "expectation-failed" | "forbidden" | "headers-too-large" | "identity-provider-unavailable" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
+        ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "csrf-rejected" | "expectation-failed" | "forbidden" | "headers-too-large" | "identity-provider-unavailable" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "sign-in-failed" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
     };
     responses: {
         /** @description The query is not valid, or there is more than one credential. */
@@ -602,6 +666,21 @@ export interface components {
                 "WWW-Authenticate": components["headers"]["Insufficiency"];
                 RateLimit: components["headers"]["RateLimit"];
                 "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /**
+         * @description The caller is known, but lacks the scope, which is on record; or has a session, and the request does not show that
+         *     a page of a trusted origin sent it.
+         */
+        CancelForbidden: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Content-Language": components["headers"]["Content-Language"];
+                "WWW-Authenticate": components["headers"]["Insufficiency"];
                 [name: string]: unknown;
             };
             content: {
@@ -717,6 +796,18 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description The identity provider can't be reached. */
+        ProviderUnavailable: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Content-Language": components["headers"]["Content-Language"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+                "text/html": string;
+            };
+        };
         /** @description The keys to check a token with are not available. */
         TokenUncheckable: {
             headers: {
@@ -772,6 +863,8 @@ export interface components {
          * @example 7f217ae0-61f5-42e2-a1c3-42bad0124aaa
          */
         TaskNo: string;
+        /** @description Needed with a session where anything is changed. Says that somebody did this, so that the session goes on. */
+        Csrf: "1";
         /** @description The page, counted from 1. */
         Page: number;
         /** @description The language of texts; wins over `Accept-Language`. */
@@ -958,6 +1051,8 @@ export interface operations {
             header?: {
                 /** @description The languages that you like to read; `en` and `zh` are known. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
+                /** @description Needed with a session where anything is changed. Says that somebody did this, so that the session goes on. */
+                "X-CSRF"?: components["parameters"]["Csrf"];
                 /** @description `wait=N`: how many seconds to watch the task, at most as long as a request may take. */
                 Prefer?: string;
             };
@@ -1018,7 +1113,7 @@ export interface operations {
             };
             400: components["responses"]["BadTaskNo"];
             401: components["responses"]["Unauthenticated"];
-            403: components["responses"]["Forbidden"];
+            403: components["responses"]["CancelForbidden"];
             404: components["responses"]["TaskNotFound"];
             409: components["responses"]["TaskNotCancellable"];
             429: components["responses"]["TooManyRequests"];
@@ -1277,6 +1372,149 @@ export interface operations {
                 };
                 content: {
                     "text/html": string;
+                };
+            };
+            404: components["responses"]["NotFound"];
+        };
+    };
+    startSignIn: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Where to go afterwards, a path of this site.
+                 * @example /console
+                 */
+                returnTo?: string;
+                /** @description The language of texts; wins over `Accept-Language`. */
+                lang?: components["parameters"]["Lang"];
+            };
+            header?: {
+                /** @description The languages that you like to read; `en` and `zh` are known. */
+                "Accept-Language"?: components["parameters"]["AcceptLanguage"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browser is to go to the identity provider. */
+            302: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    /** @description The provider's page. */
+                    Location: string;
+                    /** @description What the browser has to bring back within ten minutes. */
+                    "Set-Cookie": string;
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The query is not valid. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Language": components["headers"]["Content-Language"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                    "text/html": string;
+                };
+            };
+            404: components["responses"]["NotFound"];
+            503: components["responses"]["ProviderUnavailable"];
+        };
+    };
+    completeSignIn: {
+        parameters: {
+            query?: {
+                /** @description What the provider gives for a token, once. */
+                code?: string;
+                /** @description Names the sign-in that was begun. */
+                state?: string;
+                /** @description The provider (RFC 9207). */
+                iss?: string;
+                /** @description Why there is no code. */
+                error?: string;
+                /** @description The language of texts; wins over `Accept-Language`. */
+                lang?: components["parameters"]["Lang"];
+            };
+            header?: {
+                /** @description The languages that you like to read; `en` and `zh` are known. */
+                "Accept-Language"?: components["parameters"]["AcceptLanguage"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browser has a session now, and a page that leads on. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    /** @description The session, and the end of what was to be brought back. */
+                    "Set-Cookie": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description What came back completes no sign-in that this browser began. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Language": components["headers"]["Content-Language"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                    "text/html": string;
+                };
+            };
+            404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
+            503: components["responses"]["ProviderUnavailable"];
+        };
+    };
+    signOut: {
+        parameters: {
+            query?: {
+                /** @description The language of texts; wins over `Accept-Language`. */
+                lang?: components["parameters"]["Lang"];
+            };
+            header?: {
+                /** @description Needed with a session where anything is changed. Says that somebody did this, so that the session goes on. */
+                "X-CSRF"?: components["parameters"]["Csrf"];
+                /** @description The languages that you like to read; `en` and `zh` are known. */
+                "Accept-Language"?: components["parameters"]["AcceptLanguage"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session is gone. */
+            200: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    /** @description The end of the session. */
+                    "Set-Cookie": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedOut"];
+                };
+            };
+            /** @description The request does not show that a page of a trusted origin sent it. */
+            403: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Content-Language": components["headers"]["Content-Language"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             404: components["responses"]["NotFound"];

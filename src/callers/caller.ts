@@ -3,7 +3,7 @@ export const SCOPES = ['tasks:cancel', 'tasks:read', 'audit:read'] as const
 export type Scope = (typeof SCOPES)[number]
 
 /** How a caller proved who they are. */
-export type Via = 'api-key' | 'jwt' | 'anonymous'
+export type Via = 'api-key' | 'jwt' | 'session' | 'anonymous'
 
 /** What a caller may do, and to which tasks. */
 export interface Grant {

@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { GatewayError } from '../errors.ts'
 import { isSafeUrl } from '../loopback.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
+import { readBounded } from './bounded-body.ts'
 
 export interface KeySetOptions {
   readonly issuer: string
@@ -142,23 +143,13 @@ const readJson = async (url: URL, signal: AbortSignal): Promise<unknown> => {
     await response.body?.cancel()
     throw new Unusable(`answered ${response.status}`)
   }
-  const text = await readText(response)
+  const text = await readBounded(response, MAX_BYTES)
+  if (text === null) throw new Unusable('is too large')
   try {
     return JSON.parse(text)
   } catch {
     throw new Unusable('is not JSON')
   }
-}
-
-const readText = async ({ body }: Response): Promise<string> => {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of body ?? []) {
-    size += chunk.length
-    if (size > MAX_BYTES) throw new Unusable('is too large')
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
 /** Of a failed fetch the cause tells what happened. */

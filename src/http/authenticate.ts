@@ -2,12 +2,16 @@ import type { Request, RequestHandler, Response } from 'express'
 import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
 import type { Tokens } from '../callers/jwt.ts'
+import type { Session, Sessions } from '../callers/session.ts'
 import { GatewayError } from '../errors.ts'
+import { cookieValues, SESSION_COOKIE } from './cookies.ts'
 
 export interface AuthenticationOptions {
   readonly apiKeys: ApiKeys
   /** Null where no tokens are accepted. */
   readonly tokens: Tokens | null
+  /** Null where nobody signs in. */
+  readonly sessions: Sessions | null
   readonly allowAnonymous: boolean
 }
 
@@ -16,18 +20,23 @@ export interface AuthenticationOptions {
  * can be counted before more is spent on it, or `requireCaller` refuses it.
  */
 export const identify = (options: AuthenticationOptions): RequestHandler =>
-  function identifier(req, _res, next) {
-    const credentials = credentialsOf(req)
+  async function identifier(req, _res, next) {
+    const credentials = credentialsOf(req, options)
+    const { context } = req
+    context.credentials = credentials
     const [credential] = credentials
-    if (credentials.length === 1) req.context.caller = callerOf(credential, options)
-    if (credentials.length === 0 && options.allowAnonymous) req.context.caller = ANONYMOUS
+    if (credential === undefined) context.caller = options.allowAnonymous ? ANONYMOUS : null
+    else if (credentials.length === 1) {
+      context.session = await sessionOf(credential, options)
+      context.caller = context.session?.caller ?? callerOf(credential, options)
+    }
     next()
   }
 
 /** Verifies a token that is not known yet. `forgive` takes back that the attempt was counted. */
 export const verifyToken = (tokens: Tokens | null, forgive: Forgive): RequestHandler =>
   async function tokenVerifier(req, res, next) {
-    const [credential, ...more] = credentialsOf(req)
+    const [credential, ...more] = req.context.credentials
     const token = more.length === 0 ? bearerTokenIn(credential) : null
     if (tokens === null || token === null || req.context.caller !== null) return next()
     req.context.caller = (await tokens.verify(token)) ?? null
@@ -39,7 +48,7 @@ type Forgive = (req: Request, res: Response) => Promise<void>
 
 export const requireCaller: RequestHandler = function callerGuard(req, _res, next) {
   if (req.context.caller !== null) return next()
-  throw new GatewayError(credentialsOf(req).length > 1 ? 'credentials-ambiguous' : 'unauthenticated')
+  throw new GatewayError(req.context.credentials.length > 1 ? 'credentials-ambiguous' : 'unauthenticated')
 }
 
 /** The caller of a request that has passed `requireCaller`. @throws unauthenticated */
@@ -56,19 +65,28 @@ export const requireScope = (...anyOf: readonly Scope[]): RequestHandler =>
     next()
   }
 
-interface Credential {
-  readonly scheme: 'api-key' | 'authorization'
+export interface Credential {
+  readonly scheme: 'api-key' | 'authorization' | 'session'
   readonly value: string
 }
 
 // Counted on the distinct lines: of two Authorization lines Node silently keeps the first.
-const credentialsOf = ({ headersDistinct }: Request): readonly Credential[] => [
-  ...(headersDistinct['x-api-key'] ?? []).map((value) => ({ scheme: 'api-key', value }) as const),
-  ...(headersDistinct.authorization ?? []).map((value) => ({ scheme: 'authorization', value }) as const),
-]
+const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): readonly Credential[] => {
+  const { authorization = [], 'x-api-key': keys = [] } = req.headersDistinct
+  // Where nobody signs in, such a cookie is another's: a host's cookies go to all its ports.
+  const cookies = sessions === null ? [] : cookieValues(req, SESSION_COOKIE)
+  return [
+    ...keys.map((value) => ({ scheme: 'api-key', value }) as const),
+    ...authorization.map((value) => ({ scheme: 'authorization', value }) as const),
+    ...cookies.map((value) => ({ scheme: 'session', value }) as const),
+  ]
+}
 
-const callerOf = (credential: Credential | undefined, { apiKeys, tokens }: AuthenticationOptions): Caller | null => {
-  if (credential?.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
+const sessionOf = async ({ scheme, value }: Credential, options: AuthenticationOptions): Promise<Session | null> =>
+  scheme === 'session' ? ((await options.sessions?.resume(value)) ?? null) : null
+
+const callerOf = (credential: Credential, { apiKeys, tokens }: AuthenticationOptions): Caller | null => {
+  if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
   return token === null ? null : (tokens?.recall(token) ?? null)
 }
@@ -79,7 +97,7 @@ const bearerTokenIn = (credential: Credential | undefined): string | null =>
 
 /** Whether somebody tried it with a token, however odd. */
 const carriesToken = (req: Request): boolean =>
-  credentialsOf(req).some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +\S/i.test(value))
+  req.context.credentials.some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +\S/i.test(value))
 
 /** What `WWW-Authenticate` says of a refusal; null where it says nothing. Source: RFC 6750, section 3. */
 export const challengeOf = (

@@ -2,10 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request, RequestHandler, Response } from 'express'
 import type { Caller } from '../callers/caller.ts'
+import type { Session } from '../callers/session.ts'
 import { type Deadline, deadlineIn } from '../deadline.ts'
 import type { ErrorCode, Lang } from '../errors.ts'
 import type { Subnets } from '../subnets.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { Credential } from './authenticate.ts'
 import { clientAddress } from './client-ip.ts'
 
 /** What is known of a request from its first moment on; the open fields are filled on its way. */
@@ -22,7 +24,11 @@ export interface Context {
   /** Aborts when the caller goes away before the answer is complete. */
   readonly signal: AbortSignal
   readonly isCancel: boolean
+  /** Whatever claims to prove who asks. */
+  credentials: readonly Credential[]
   caller: Caller | null
+  /** Where the caller has signed in. */
+  session: Session | null
   code: ErrorCode | null
 }
 
@@ -55,7 +61,9 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOpti
       deadline: deadlineIn(requestTimeoutMs),
       signal: gone.signal,
       isCancel: isCancel(req),
+      credentials: [],
       caller: null,
+      session: null,
       code: null,
     }
     res.set({ 'X-Request-Id': req.context.requestId, Vary: 'Accept-Language, Origin', 'Cache-Control': 'no-store' })

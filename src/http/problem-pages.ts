@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto'
 import type { RequestHandler } from 'express'
 import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
+import { type Html, html, type Page, sendHtml } from './page.ts'
 import { PROBLEMS } from './problem.ts'
 
 /** The page that a problem's `type` points at. It is made of the table alone: nothing of the request is on it. */
@@ -8,66 +8,19 @@ export const problemPage: RequestHandler = function problemPage(req, res) {
   const { code } = req.params
   if (typeof code !== 'string' || !isErrorCode(code)) throw new GatewayError('not-found')
   const { lang } = req.context
-  res.set({ 'Content-Language': lang, 'Content-Security-Policy': POLICY })
-  res.type('html').send(pageOf(code, lang).markup)
+  const { otherLang, otherName } = WORDS[lang]
+  const nav = html`<nav><a href="?lang=${otherLang}" hreflang="${otherLang}" lang="${otherLang}">${otherName}</a></nav>`
+  const { title, body } = describeProblem(code, lang)
+  sendHtml(res, { lang, title, body: html`${nav}\n${body}` })
 }
 
 const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(PROBLEMS, code)
 
-const STYLE = `
-:root { color-scheme: light dark }
-body { margin: 3rem auto; max-width: 38rem; padding: 0 1.25rem; font: 1rem/1.6 system-ui, sans-serif }
-h1 { margin: 0; font-size: 1.6rem; line-height: 1.25 }
-h2 { margin: 1.75rem 0 0; font-size: 1rem }
-p { margin: .25rem 0 0; overflow-wrap: break-word }
-nav { text-align: end }
-`
-
-// This page alone has a style, and no other style gets in.
-const POLICY = [
-  "default-src 'none'",
-  `style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`,
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join(';')
-
-interface Html {
-  readonly markup: string
-}
-
-const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
-
-/** Every value is escaped, unless it is made by this function itself. */
-const html = (parts: TemplateStringsArray, ...values: readonly (string | number | Html)[]): Html => ({
-  markup: String.raw(
-    { raw: parts },
-    ...values.map((value) => (typeof value === 'object' ? value.markup : escapeHtml(value))),
-  ),
+/** What is to be said of a problem to people. */
+export const describeProblem = (code: ErrorCode, lang: Lang): Pick<Page, 'title' | 'body'> => ({
+  title: PROBLEMS[code][lang].title,
+  body: html`<main>\n${contentOf(code, lang)}\n</main>`,
 })
-
-const escapeHtml = (value: string | number): string => String(value).replace(/[&<>"]/g, (sign) => ESCAPES[sign] ?? '')
-
-const pageOf = (code: ErrorCode, lang: Lang): Html => {
-  const { title } = PROBLEMS[code][lang]
-  const { otherLang, otherName } = WORDS[lang]
-  return html`<!doctype html>
-<html lang="${lang}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>${title}</title>
-<style>${STYLE_MARKUP}</style>
-</head>
-<body>
-<nav><a href="?lang=${otherLang}" hreflang="${otherLang}" lang="${otherLang}">${otherName}</a></nav>
-<main>
-${contentOf(code, lang)}
-</main>
-</body>
-</html>
-`
-}
 
 const contentOf = (code: ErrorCode, lang: Lang): Html => {
   const { status, retryable, [lang]: text } = PROBLEMS[code]
@@ -79,9 +32,6 @@ ${section(headings.effect, effect[effectOf(code)])}
 ${section(headings.retry, retry[retryable ? 'yes' : 'no'])}
 ${section(headings.advice, text.advice)}`
 }
-
-// The hash is that of the text between the tags, to the letter.
-const STYLE_MARKUP: Html = { markup: STYLE }
 
 const section = (heading: string, text: string): Html => html`<h2>${heading}</h2>\n<p>${text}</p>`
 

@@ -73,6 +73,21 @@ export const PROBLEMS = {
       advice: '请只在一个请求头中发送一份凭证。',
     },
   },
+  'csrf-rejected': {
+    status: 403,
+    ...refusal,
+    en: {
+      title: 'Not sent by a trusted page',
+      happened:
+        'The request came with a session, but without the header “X-CSRF: 1” or not from an origin that the gateway trusts.',
+      advice: 'It was stopped: if you did not mean it, do nothing.',
+    },
+    zh: {
+      title: '请求并非由受信任的页面发出',
+      happened: '该请求使用了登录会话，但缺少请求头“X-CSRF: 1”，或并非来自网关信任的来源。',
+      advice: '请求已被拦截：如果这不是您的操作，无需处理。',
+    },
+  },
   'expectation-failed': {
     status: 417,
     ...refusal,
@@ -112,13 +127,13 @@ export const PROBLEMS = {
     status: 503,
     ...later,
     en: {
-      title: 'The token cannot be checked right now',
-      happened: 'The keys to check the token with cannot be had from its issuer. Nothing was changed.',
+      title: 'The identity provider is not available',
+      happened: 'The identity provider cannot be asked who you are, so nothing was done.',
       advice: 'Try again later.',
     },
     zh: {
-      title: '暂时无法验证令牌',
-      happened: '无法从令牌签发方获取验证令牌所需的密钥，未做任何更改。',
+      title: '身份提供方不可用',
+      happened: '暂时无法向身份提供方确认您的身份，未做任何更改。',
       advice: '请稍后重试。',
     },
   },
@@ -216,6 +231,21 @@ export const PROBLEMS = {
       title: '该实例正在关闭',
       happened: '该实例即将停止服务，不再接受新请求。',
       advice: '请稍后重试，其他实例可以响应。',
+    },
+  },
+  'sign-in-failed': {
+    status: 400,
+    retryable: true,
+    outcome: null,
+    en: {
+      title: 'The sign-in failed',
+      happened: 'What came back from the identity provider does not complete a sign-in that this browser began.',
+      advice: 'Sign in again. If it keeps failing, tell the operator.',
+    },
+    zh: {
+      title: '登录失败',
+      happened: '身份提供方返回的内容无法完成由此浏览器发起的登录。',
+      advice: '请重新登录。如果仍然失败，请告知运维人员。',
     },
   },
   'task-no-invalid': {

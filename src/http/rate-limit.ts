@@ -16,6 +16,8 @@ export interface RateLimits {
   readonly unknown: RequestHandler
   /** Takes back what `unknown` counted, for one who proved to be known after it. */
   readonly forgive: (req: Request, res: Response) => Promise<void>
+  /** Sign-ins that came to nothing, by address: each can cost a call to the identity provider. */
+  readonly signIns: RequestHandler
   readonly cancels: RequestHandler
   readonly reads: RequestHandler
 }
@@ -51,6 +53,7 @@ export const createRateLimits = ({ max, readMax, unknownMax, windowMs }: RateLim
       res.removeHeader('RateLimit')
       res.removeHeader('RateLimit-Policy')
     },
+    signIns: rateLimit({ ...limiter('sign-ins', unknownMax, addressOf), skipSuccessfulRequests: true }),
     cancels: rateLimit(limiter('cancels', max, byCaller)),
     reads: rateLimit(limiter('reads', readMax, byCaller)),
   }

@@ -27,6 +27,7 @@ const mayBeSentAgain = (code: ProblemCode): boolean => {
     case 'identity-provider-unavailable':
     case 'request-timeout':
     case 'shutting-down':
+    case 'sign-in-failed':
     case 'too-many-requests':
     case 'upstream-throttled':
     case 'upstream-timeout':
@@ -35,6 +36,7 @@ const mayBeSentAgain = (code: ProblemCode): boolean => {
     case 'bad-request':
     case 'content-too-large':
     case 'credentials-ambiguous':
+    case 'csrf-rejected':
     case 'expectation-failed':
     case 'forbidden':
     case 'headers-too-large':

@@ -156,7 +156,8 @@ const headerFaults = (response: Response, { headers }: Answer): readonly string[
   Object.entries(response.headers ?? {}).flatMap(([name, header]) => {
     const { required = false, schema } = resolve(header)
     const value = headers[name.toLowerCase()]
-    if (value !== undefined) return faultsOf(name, schema, value)
+    // Of a header with several lines there is a list.
+    if (value !== undefined) return faultsOf(name, schema, String(value))
     return required ? [`${name} is missing`] : []
   })
 

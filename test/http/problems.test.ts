@@ -12,6 +12,7 @@ import { asOperator, asReader, eventually, type Started, type StartOptions, star
 import { startIssuer } from '../helpers/issuer.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw.ts'
+import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 // One row for each code of the contract's table that this version knows; one that is added does not compile until it is here.
 
@@ -158,6 +159,16 @@ const ROWS = {
     ...refusal,
     provoke: cancel({ headers: { ...asOperator, authorization: 'Bearer x' } }),
   },
+  'csrf-rejected': {
+    status: 403,
+    ...refusal,
+    provoke: async (t, lang) => {
+      const { api, upstream } = await startGateway(t, { env: SIGN_IN_ENV })
+      return await api
+        .delete(`/tasks/${upstream.addTask()}`)
+        .set({ ...(await sessionCookie()), 'accept-language': lang })
+    },
+  },
   'expectation-failed': {
     status: 417,
     ...early,
@@ -216,6 +227,14 @@ const ROWS = {
     provoke: (t) => tooLate(t, 'DELETE /tasks/x HTTP/1.1\r\nHost: a\r\n', '\r\n'),
   },
   'shutting-down': { status: 503, ...later, headers: { connection: /^close$/ }, provoke: whileDraining },
+  'sign-in-failed': {
+    status: 400,
+    retryable: true,
+    provoke: async (t, lang) => {
+      const { api } = await startGateway(t, { env: SIGN_IN_ENV })
+      return await api.get('/auth/callback').set('accept-language', lang)
+    },
+  },
   'task-no-invalid': { status: 400, ...refusal, provoke: cancel({ taskNo: 'a.b' }) },
   'task-not-cancellable': {
     status: 409,

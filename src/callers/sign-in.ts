@@ -1,0 +1,181 @@
+import * as oidc from 'openid-client'
+import { z } from 'zod'
+import { GatewayError } from '../errors.ts'
+import { isLoopback } from '../loopback.ts'
+import type { Secret } from '../secret.ts'
+import { describeError, type Log } from '../telemetry/log.ts'
+import { readBounded } from './bounded-body.ts'
+import { type ClaimNames, type Claims, grantIn, subject } from './claims.ts'
+import { createSeal } from './seal.ts'
+import type { Identity } from './session.ts'
+
+/** A browser that is on its way to the provider. */
+export interface Departure {
+  readonly location: URL
+  /** The cookie that it has to bring back. */
+  readonly transaction: string
+}
+
+export interface Arrival {
+  readonly identity: Identity
+  /** Where the sign-in was asked for; of this origin. */
+  readonly returnTo: string
+}
+
+/** Sign-in by the authorization code flow with PKCE (OpenID Connect Core 1.0, RFC 7636). Tokens stay here. */
+export interface SignIn {
+  /** @throws identity-provider-unavailable */
+  begin(returnTo: string): Promise<Departure>
+  /**
+   * What the provider says of the browser that came back with that query and that cookie.
+   * @throws sign-in-failed, identity-provider-unavailable
+   */
+  complete(query: string, transaction: string): Promise<Arrival>
+  /** Where the provider's own session ends; null where it has no such page, or can't be asked. */
+  logoutUrl(): Promise<string | null>
+}
+
+export interface SignInOptions extends ClaimNames {
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientSecret: Secret
+  readonly sessionSecrets: readonly [Secret, ...Secret[]]
+  /** The origin that browsers see. */
+  readonly publicUrl: string
+  /** Where the provider sends browsers after signing out; undefined: it decides. */
+  readonly signedOutUrl: string | undefined
+  readonly log: Log
+  readonly now?: (() => number) | undefined
+}
+
+export const TRANSACTION_MS = 600_000
+const TIMEOUT_S = 5
+const METADATA_MS = 3_600_000
+const ANSWER_MAX_BYTES = 256 * 1024
+
+const transactionSchema = z.object({
+  state: z.string(),
+  nonce: z.string(),
+  verifier: z.string(),
+  returnTo: z.string(),
+  untilMs: z.number(),
+})
+
+export const createSignIn = (options: SignInOptions): SignIn => {
+  const { issuer, clientId, sessionSecrets, publicUrl, signedOutUrl, log, now = Date.now } = options
+  const seal = createSeal(sessionSecrets, JSON.stringify(['sign-in', issuer, clientId]))
+  const redirectUrl = new URL('/auth/callback', publicUrl)
+  const provider = createProvider(options, now)
+
+  /** Every failure becomes one of ours: the library's carry requests and answers. */
+  const refuse = (error: unknown): never => {
+    if (error instanceof Error && error.cause instanceof GatewayError) throw error.cause
+    log.info('a sign-in was refused', { reason: reasonOf(error) })
+    throw new GatewayError('sign-in-failed')
+  }
+
+  const openTransaction = async (sealed: string) => {
+    const text = await seal.open(sealed)
+    const transaction = text === undefined ? undefined : transactionSchema.safeParse(JSON.parse(text)).data
+    return transaction !== undefined && now() < transaction.untilMs ? transaction : refuse('no transaction')
+  }
+
+  return {
+    begin: async (returnTo) => {
+      const [state, nonce, verifier] = [oidc.randomState(), oidc.randomNonce(), oidc.randomPKCECodeVerifier()]
+      const location = oidc.buildAuthorizationUrl(await provider.config(), {
+        redirect_uri: redirectUrl.href,
+        scope: 'openid',
+        state,
+        nonce,
+        code_challenge: await oidc.calculatePKCECodeChallenge(verifier),
+        code_challenge_method: 'S256',
+      })
+      const content = { state, nonce, verifier, returnTo, untilMs: now() + TRANSACTION_MS }
+      return { location, transaction: await seal.seal(JSON.stringify(content)) }
+    },
+
+    complete: async (query, sealed) => {
+      const { state, nonce, verifier, returnTo } = await openTransaction(sealed)
+      const callbackUrl = new URL(query, redirectUrl)
+      const checks = { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier }
+      const config = await provider.config()
+      const tokens = await oidc.authorizationCodeGrant(config, callbackUrl, checks).catch(refuse)
+      const claims: Claims = tokens.claims() ?? {}
+      const sub = subject.safeParse(claims.sub)
+      if (!sub.success) return refuse('claim sub')
+      return { identity: { sub: sub.data, grant: grantIn(claims, options) }, returnTo }
+    },
+
+    logoutUrl: async () => {
+      const config = await provider.config().catch(() => null)
+      if (config === null || config.serverMetadata().end_session_endpoint === undefined) return null
+      const parameters = signedOutUrl === undefined ? {} : { post_logout_redirect_uri: signedOutUrl }
+      return oidc.buildEndSessionUrl(config, parameters).href
+    },
+  }
+}
+
+/** What the provider says of itself, read when it is first needed and now and then; the last holds while it is away. */
+const createProvider = ({ issuer, clientId, clientSecret, log }: SignInOptions, now: () => number) => {
+  let known: { readonly config: oidc.Configuration; readonly untilMs: number } | undefined
+  let underWay: Promise<oidc.Configuration> | undefined
+  // Basic is the one that every provider has to support (RFC 6749, section 2.3.1).
+  const authentication = oidc.ClientSecretBasic(clientSecret.reveal())
+  const insecure = isLoopback(new URL(issuer).hostname) ? [oidc.allowInsecureRequests] : []
+
+  const discover = async (): Promise<oidc.Configuration> => {
+    try {
+      const config = await oidc.discovery(new URL(issuer), clientId, undefined, authentication, {
+        execute: [...insecure, oidc.enableNonRepudiationChecks],
+        timeout: TIMEOUT_S,
+        [oidc.customFetch]: fetchFromProvider,
+      })
+      if (config.serverMetadata().authorization_endpoint === undefined)
+        throw new GatewayError('identity-provider-unavailable')
+      known = { config, untilMs: now() + METADATA_MS }
+      return config
+    } catch (error) {
+      log.error('the identity provider can not be asked about itself', {
+        setting: 'OIDC_ISSUER',
+        reason: reasonOf(error),
+      })
+      if (known !== undefined) return known.config
+      throw new GatewayError('identity-provider-unavailable')
+    }
+  }
+
+  return {
+    /** @throws identity-provider-unavailable */
+    config: async (): Promise<oidc.Configuration> => {
+      if (known !== undefined && now() < known.untilMs) return known.config
+      underWay ??= discover().finally(() => {
+        underWay = undefined
+      })
+      return underWay
+    },
+  }
+}
+
+/** Away is whoever can't be reached, takes too long, says too much or fails by its own word. */
+const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
+  try {
+    const response = await fetch(url, { ...options, body: options.body ?? null })
+    const { status, headers } = response
+    const text = await readBounded(response, ANSWER_MAX_BYTES)
+    if (text !== null && status < 500) return new Response(text, { status, headers })
+  } catch {
+    // The reason is an error that carries the request.
+  }
+  throw new GatewayError('identity-provider-unavailable')
+}
+
+/** What may be told of a failure: a code of the library's or OAuth's, never a text or value. */
+const reasonOf = (error: unknown): string => {
+  if (typeof error === 'string') return error
+  if (error instanceof oidc.ResponseBodyError || error instanceof oidc.AuthorizationResponseError) {
+    return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
+  }
+  const { errorCode } = describeError(error)
+  return typeof errorCode === 'string' ? errorCode : 'is not valid'
+}

@@ -1,0 +1,82 @@
+import type { ErrorRequestHandler, RequestHandler } from 'express'
+import { z } from 'zod'
+import type { Sessions } from '../callers/session.ts'
+import { type SignIn, TRANSACTION_MS } from '../callers/sign-in.ts'
+import { GatewayError, type Lang } from '../errors.ts'
+import { cookieValues, SESSION_COOKIE, SIGN_IN_COOKIE } from './cookies.ts'
+import { html, sendHtml } from './page.ts'
+import { PROBLEMS } from './problem.ts'
+import { describeProblem } from './problem-pages.ts'
+import { langParameter, parseQuery, rule } from './query.ts'
+
+/** Signing browsers in and out, at an identity provider. */
+export interface AuthRoutes {
+  readonly login: RequestHandler
+  readonly callback: RequestHandler
+  /** Shows what went wrong to a person, where a page was asked for. */
+  readonly showProblem: ErrorRequestHandler
+  readonly logout: RequestHandler
+}
+
+export interface AuthRouteOptions {
+  readonly sessions: Sessions
+  readonly signIn: SignIn
+  readonly publicUrl: string
+  /** Where those go who did not say where they came from: a path. */
+  readonly home: string
+}
+
+export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRouteOptions): AuthRoutes => {
+  const returnTo = z
+    .string(rule('returnTo'))
+    .startsWith('/', rule('returnTo'))
+    .default(home)
+    .transform((path) => URL.parse(path, publicUrl))
+    .refine((url) => url?.origin === publicUrl, rule('returnTo'))
+    .transform((url) => String(url))
+  const loginQuery = z.strictObject({ returnTo, lang: langParameter })
+
+  return {
+    login: async function login(req, res) {
+      const asked = parseQuery(loginQuery, req.query)
+      const { location, transaction } = await signIn.begin(asked.returnTo)
+      res.cookie(SIGN_IN_COOKIE.name, transaction, { ...SIGN_IN_COOKIE.options, maxAge: TRANSACTION_MS })
+      res.status(302).location(location.href).end()
+    },
+
+    callback: async function callback(req, res) {
+      // Whatever comes of it, it is used up.
+      res.clearCookie(SIGN_IN_COOKIE.name, SIGN_IN_COOKIE.options)
+      const [transaction, ...more] = cookieValues(req, SIGN_IN_COOKIE)
+      if (transaction === undefined || more.length > 0) throw new GatewayError('sign-in-failed')
+      const arrival = await signIn.complete(new URL(req.url, publicUrl).search, transaction)
+      const session = await sessions.begin(arrival.identity)
+      res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
+      // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
+      const { lang } = req.context
+      const { title, go } = WORDS[lang]
+      const head = html`<meta http-equiv="refresh" content="0;url=${arrival.returnTo}">\n`
+      sendHtml(res, { lang, title, head, body: html`<main>\n<p><a href="${arrival.returnTo}">${go}</a></p>\n</main>` })
+    },
+
+    showProblem: function authProblemHandler(error, req, res, next) {
+      const wantsPage = req.accepts(['application/problem+json', 'text/html']) === 'text/html'
+      if (!wantsPage || !(error instanceof GatewayError)) return next(error)
+      const { lang } = req.context
+      req.context.code = error.code
+      const { title, body } = describeProblem(error.code, lang)
+      res.status(PROBLEMS[error.code].status)
+      sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
+    },
+
+    logout: async function logout(_req, res) {
+      res.clearCookie(SESSION_COOKIE.name, SESSION_COOKIE.options)
+      res.json({ logoutUrl: await signIn.logoutUrl() })
+    },
+  }
+}
+
+const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
+  en: { title: 'Signed in', go: 'Go on', again: 'Sign in again' },
+  zh: { title: '已登录', go: '继续', again: '重新登录' },
+}

@@ -1,0 +1,34 @@
+import type { Request, RequestHandler } from 'express'
+import { GatewayError } from '../errors.ts'
+import { SESSION_COOKIE } from './cookies.ts'
+
+const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
+
+/** Browsers add cookies to what other pages cause, so a session alone changes nothing. Other callers are not concerned. */
+export const guardSession = (trustedOrigins: readonly string[]): RequestHandler =>
+  async function sessionGuard(req, res, next) {
+    const { session } = req.context
+    if (session === null) return next()
+    if (!SAFE_METHODS.includes(req.method)) checkOwnPage(req, trustedOrigins)
+    // What somebody did keeps the session alive. What a page does by itself, such as polling, comes without the header.
+    if (isDeliberate(req)) res.cookie(SESSION_COOKIE.name, await session.renew(), SESSION_COOKIE.options)
+    next()
+  }
+
+export const requireOwnPage = (trustedOrigins: readonly string[]): RequestHandler =>
+  function csrfGuard(req, _res, next) {
+    checkOwnPage(req, trustedOrigins)
+    next()
+  }
+
+/**
+ * Only a script of a trusted origin can set that header and come from there: forms can't, and the browser asks first
+ * whether a script of another origin may. @throws csrf-rejected
+ */
+const checkOwnPage = (req: Request, trustedOrigins: readonly string[]): void => {
+  const [origin = '', ...more] = req.headersDistinct.origin ?? []
+  const isOwn = more.length === 0 && trustedOrigins.includes(origin)
+  if (!isOwn || !isDeliberate(req)) throw new GatewayError('csrf-rejected')
+}
+
+const isDeliberate = ({ headersDistinct }: Request): boolean => headersDistinct['x-csrf']?.join() === '1'

@@ -1,0 +1,166 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { TestContext } from 'node:test'
+import { exportJWK, generateKeyPair } from 'jose'
+import Provider from 'oidc-provider'
+import type { Env } from '../../src/config.ts'
+import { closedPort } from './ports.ts'
+import { SESSION_SECRET } from './session.ts'
+
+/** What the ID token says of a person, besides who it is. */
+export type PersonClaims = Readonly<Record<string, unknown>>
+
+export interface IdentityProvider {
+  /** On another site than the gateway's: `localhost`, and not `127.0.0.1`. */
+  readonly url: string
+  /** The settings of a gateway on that port, whose browsers sign in here. */
+  readonly env: Env
+  readonly gatewayUrl: string
+  /** Every request that it got, method and path. */
+  readonly requests: readonly string[]
+  /** Cuts whoever asks, from now on or no longer. */
+  setAway(isAway: boolean): void
+  /** What is said of a person who signs in from now on. */
+  describe(name: string, claims: PersonClaims): void
+}
+
+export const CLIENT_SECRET = 'canary-client-secret'
+
+const CLIENT_ID = 'gateway'
+
+/** A certified OpenID provider, where everybody can sign in under any name. */
+export const startProvider = async (t: TestContext): Promise<IdentityProvider> => {
+  const gatewayUrl = `http://127.0.0.1:${await closedPort()}`
+  const people = new Map<string, PersonClaims>()
+  const requests: string[] = []
+  let isAway = false
+  const server = createServer()
+  server.listen(0, 'localhost')
+  await once(server, 'listening')
+  t.after(() => server.close().closeAllConnections())
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the provider does not listen on a port')
+  const url = `http://localhost:${address.port}`
+  // It says at length that it is not set up for production.
+  for (const method of ['warn', 'info'] as const) t.mock.method(console, method, () => {})
+  const { privateKey } = await generateKeyPair('RS256', { extractable: true })
+  const provider = new Provider(url, {
+    clients: [
+      {
+        client_id: CLIENT_ID,
+        client_secret: CLIENT_SECRET,
+        redirect_uris: [`${gatewayUrl}/auth/callback`],
+        post_logout_redirect_uris: [`${gatewayUrl}/console`],
+      },
+    ],
+    cookies: { keys: ['a key of the provider’s own'] },
+    jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig' }] },
+    conformIdTokenClaims: false,
+    claims: { openid: ['sub', 'scope', 'domains', 'types'] },
+    findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub, ...people.get(sub) }) }),
+    features: { devInteractions: { enabled: true }, rpInitiatedLogout: { enabled: true } },
+    pkce: { required: () => true },
+    // Consent is given beforehand, so that only the name is asked for.
+    loadExistingGrant: async ({ oidc: { client, session } }) => {
+      const grant = new provider.Grant({ clientId: client?.clientId, accountId: session?.accountId })
+      grant.addOIDCScope('openid')
+      await grant.save()
+      return grant
+    },
+  })
+  const answer = provider.callback()
+  server.on('request', (req, res) => {
+    requests.push(`${req.method} ${req.url?.split('?')[0]}`)
+    if (isAway) res.destroy()
+    else answer(req, res)
+  })
+  const env = {
+    PORT: new URL(gatewayUrl).port,
+    PUBLIC_URL: gatewayUrl,
+    OIDC_ISSUER: url,
+    OIDC_CLIENT_ID: CLIENT_ID,
+    OIDC_CLIENT_SECRET: CLIENT_SECRET,
+    SESSION_SECRET,
+  }
+  return {
+    url,
+    env,
+    gatewayUrl,
+    requests,
+    setAway: (next) => {
+      isAway = next
+    },
+    describe: (name, claims) => void people.set(name, claims),
+  }
+}
+
+/** A browser without a screen: it keeps cookies by host, as browsers do, and goes where it is sent. */
+export const createVisitor = () => {
+  const jars = new Map<string, Map<string, string>>()
+  const jarOf = (url: URL): Map<string, string> => {
+    const jar = jars.get(url.hostname) ?? new Map<string, string>()
+    jars.set(url.hostname, jar)
+    return jar
+  }
+
+  const cookieHeader = (url: string | URL): string =>
+    [...jarOf(new URL(url))].map(([name, value]) => `${name}=${value}`).join('; ')
+
+  const keep = (jar: Map<string, string>, line: string): void => {
+    const [pair = ''] = line.split(';')
+    const [name = ''] = pair.split('=')
+    const isGone = /expires=Thu, 01 Jan 1970/i.test(line)
+    if (isGone) jar.delete(name)
+    else jar.set(name, pair.slice(name.length + 1))
+  }
+
+  const visit = async (target: string | URL, init: RequestInit = {}): Promise<Response> => {
+    const url = new URL(target)
+    const jar = jarOf(url)
+    const cookie = cookieHeader(url)
+    const headers = new Headers(init.headers)
+    if (cookie !== '') headers.set('cookie', cookie)
+    const response = await fetch(url, { ...init, headers, redirect: 'manual' })
+    for (const line of response.headers.getSetCookie()) keep(jar, line)
+    return response
+  }
+
+  /** Follows redirects until there is something to see. */
+  const follow = async (target: string | URL, isEnd: (url: URL) => boolean = () => false): Promise<Response | URL> => {
+    const url = new URL(target)
+    if (isEnd(url)) return url
+    const response = await visit(url)
+    const location = response.headers.get('location')
+    if (location === null) return response
+    await response.body?.cancel()
+    return follow(new URL(location, url), isEnd)
+  }
+
+  const isCallback = (url: URL): boolean => url.pathname === '/auth/callback'
+
+  /** Signs in at the provider, and stops where it sends the browser back. */
+  const authenticate = async (gatewayUrl: string, name: string, query = ''): Promise<URL> => {
+    const form = await follow(`${gatewayUrl}/auth/login${query}`, isCallback)
+    if (form instanceof URL) return form
+    const action = /action="([^"]+)"/.exec(await form.text())?.[1]
+    if (action === undefined) throw new Error('the provider shows no form')
+    const body = new URLSearchParams({ prompt: 'login', login: name, password: 'any' })
+    const sent = await visit(new URL(action, form.url), { method: 'POST', body })
+    const back = await follow(new URL(sent.headers.get('location') ?? '', form.url), isCallback)
+    if (!(back instanceof URL)) throw new Error('the provider does not send the browser back')
+    return back
+  }
+
+  /** Signs in, to the page that says so. */
+  const signIn = async (gatewayUrl: string, name: string, query = ''): Promise<Response> =>
+    visit(await authenticate(gatewayUrl, name, query))
+
+  return {
+    visit,
+    authenticate,
+    signIn,
+    cookieHeader,
+    cookie: (url: string, name: string) => jarOf(new URL(url)).get(name),
+    setCookie: (url: string, name: string, value: string) => jarOf(new URL(url)).set(name, value),
+  }
+}

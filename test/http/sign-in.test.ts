@@ -1,0 +1,284 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { SESSION_COOKIE, SIGN_IN_COOKIE } from '../../src/http/cookies.ts'
+import { type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { CLIENT_SECRET, createVisitor, type IdentityProvider, startProvider } from '../helpers/provider.ts'
+import { SESSION_SECRET } from '../helpers/session.ts'
+
+const MINUTE_MS = 60_000
+
+/** A gateway whose browsers sign in at a real provider on another site, and one of them. */
+const start = async (t: TestContext, options: StartOptions = {}) => {
+  const provider = await startProvider(t)
+  const gateway = await startGateway(t, { ...options, env: { ...provider.env, ...options.env } })
+  return { provider, gateway, visitor: createVisitor() }
+}
+
+const jsonOf = async (response: Response): Promise<Readonly<Record<string, unknown>>> => Object(await response.json())
+
+const codeOf = async (response: Response): Promise<readonly [number, unknown]> => [
+  response.status,
+  (await jsonOf(response)).code,
+]
+
+const setCookieOf = (response: Response, name: string): string | undefined =>
+  response.headers.getSetCookie().find((line) => line.startsWith(`${name}=`))
+
+test('who signs in at the provider is known by the name and the scopes that it tells', async (t) => {
+  const { provider, gateway, visitor } = await start(t)
+  provider.describe('ann', { scope: 'tasks:read audit:read other' })
+  const page = await visitor.signIn(gateway.url, 'ann')
+  assert.equal(page.status, 200)
+  const me = await jsonOf(await visitor.visit(`${gateway.url}/me`))
+  assert.deepEqual(me, { name: 'ann', via: 'session', scopes: ['tasks:read', 'audit:read'] })
+})
+
+test('the code is asked for with PKCE, a state and a nonce, and for an identity alone', async (t) => {
+  const { gateway, provider, visitor } = await start(t)
+  const { status, headers } = await visitor.visit(`${gateway.url}/auth/login`)
+  const location = new URL(headers.get('location') ?? '')
+  const { state = '', nonce = '', code_challenge = '', ...others } = Object.fromEntries(location.searchParams)
+  assert.deepEqual([status, location.origin], [302, provider.url])
+  for (const random of [state, nonce, code_challenge]) assert.ok(random.length >= 43, location.search)
+  assert.deepEqual(others, {
+    client_id: 'gateway',
+    code_challenge_method: 'S256',
+    redirect_uri: `${gateway.url}/auth/callback`,
+    response_type: 'code',
+    scope: 'openid',
+  })
+})
+
+test('both cookies are for this host alone, over TLS alone, and out of reach of scripts', async (t) => {
+  const { gateway, visitor } = await start(t)
+  const login = await visitor.visit(`${gateway.url}/auth/login`)
+  assert.match(
+    setCookieOf(login, SIGN_IN_COOKIE.name) ?? '',
+    /^__Host-sign-in=[\w.-]+; Max-Age=600; Path=\/; Expires=[^;]+; HttpOnly; Secure; SameSite=Lax$/,
+  )
+  const page = await visitor.signIn(gateway.url, 'ann')
+  assert.match(
+    setCookieOf(page, SESSION_COOKIE.name) ?? '',
+    /^__Host-session=[\w.-]+; Path=\/; HttpOnly; Secure; SameSite=Strict$/,
+  )
+})
+
+test('after the sign-in a page of the gateway’s own leads on, since a redirect would carry no Strict cookie', async (t) => {
+  const { gateway, visitor } = await start(t)
+  const page = await visitor.signIn(gateway.url, 'ann', '?returnTo=/me?a=%26%22%23x')
+  assert.deepEqual([page.status, page.headers.get('location')], [200, null])
+  const text = await page.text()
+  const target = `${gateway.url}/me?a=&amp;%22#x`
+  assert.ok(text.includes(`<meta http-equiv="refresh" content="0;url=${target}">`), text)
+  assert.ok(text.includes(`<a href="${target}">Go on</a>`), text)
+})
+
+test('returnTo leads to that path of this site', async (t) => {
+  const { gateway, visitor } = await start(t)
+  for (const [returnTo, path] of [
+    ['/console', '/console'],
+    ['/.//example.com', '//example.com'],
+    ['/a%2f%2fb?c=d#e', '/a%2f%2fb?c=d#e'],
+    ['/@example.com', '/@example.com'],
+  ] as const) {
+    const page = await visitor.signIn(gateway.url, 'ann', `?returnTo=${encodeURIComponent(returnTo)}`)
+    assert.ok((await page.text()).includes(`url=${gateway.url}${path}">`), returnTo)
+  }
+})
+
+test('returnTo leads nowhere else', async (t) => {
+  const { gateway, visitor } = await start(t)
+  for (const returnTo of [
+    '//example.com',
+    '/\\example.com',
+    '/\t/example.com',
+    '\\\\example.com',
+    'https://example.com/',
+    'https:/example.com/',
+    'javascript:alert(1)',
+    'console',
+    '',
+  ]) {
+    const refused = await visitor.visit(`${gateway.url}/auth/login?returnTo=${encodeURIComponent(returnTo)}`)
+    assert.deepEqual(await codeOf(refused), [400, 'query-invalid'], returnTo)
+  }
+})
+
+test('no token and no secret of a sign-in reaches the browser, the log or the record', async (t) => {
+  const { gateway, provider, visitor } = await start(t)
+  provider.describe('ann', { scope: 'audit:read' })
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  const page = await visitor.visit(back)
+  const me = await visitor.visit(`${gateway.url}/me`)
+  const told = [await page.text(), await me.text(), ...gateway.logLines].join('\n')
+  const cookie = visitor.cookie(gateway.url, SESSION_COOKIE.name) ?? ''
+  const secrets = [CLIENT_SECRET, SESSION_SECRET, cookie, ...back.searchParams.values()].filter(
+    (it) => it !== provider.url,
+  )
+  assert.deepEqual(
+    secrets.filter((secret) => told.includes(secret)),
+    [],
+  )
+  assert.doesNotMatch(`${told}${[...page.headers]}`, /id_token|access_token|refresh_token|eyJ[^\n]*\.eyJ/)
+})
+
+type Tamper = (back: URL, visitor: ReturnType<typeof createVisitor>, gateway: Started) => Promise<void> | void
+
+/** Not at the end, where some bits count for nothing. */
+const change = (text: string): string => `${text.slice(0, -9)}${text.at(-9) === 'A' ? 'B' : 'A'}${text.slice(-8)}`
+
+const TAMPERED: Readonly<Record<string, Tamper>> = {
+  'a state of another sign-in': (back) => back.searchParams.set('state', 'x'.repeat(43)),
+  'no state': (back) => back.searchParams.delete('state'),
+  'two states': (back) => back.searchParams.append('state', 'x'),
+  'a code that was never given': (back) => back.searchParams.set('code', 'x'.repeat(43)),
+  'no code': (back) => back.searchParams.delete('code'),
+  'another issuer': (back) => back.searchParams.set('iss', 'https://id.example.com'),
+  'no issuer, where the provider names it': (back) => back.searchParams.delete('iss'),
+  'the refusal of a person': (back) => {
+    back.searchParams.delete('code')
+    back.searchParams.set('error', 'access_denied')
+  },
+  'no cookie: somebody else began it': (_back, visitor, { url }) =>
+    void visitor.setCookie(url, SIGN_IN_COOKIE.name, ''),
+  'a cookie that was changed': (_back, visitor, { url }) =>
+    void visitor.setCookie(url, SIGN_IN_COOKIE.name, change(visitor.cookie(url, SIGN_IN_COOKIE.name) ?? '')),
+  'the cookie of a later sign-in': async (_back, visitor, { url }) => {
+    await visitor.visit(`${url}/auth/login`)
+  },
+  'two cookies': (_back, visitor, { url }) => {
+    const cookie = visitor.cookie(url, SIGN_IN_COOKIE.name) ?? ''
+    visitor.setCookie(url, SIGN_IN_COOKIE.name, `${cookie}; ${SIGN_IN_COOKIE.name}=${cookie}`)
+  },
+}
+
+for (const [name, tamper] of Object.entries(TAMPERED)) {
+  test(`a sign-in with ${name} fails, begins no session, and is used up`, async (t) => {
+    const { gateway, visitor } = await start(t)
+    const back = await visitor.authenticate(gateway.url, 'ann')
+    await tamper(back, visitor, gateway)
+    const answer = await visitor.visit(back)
+    assert.deepEqual(await codeOf(answer), [400, 'sign-in-failed'])
+    assert.equal(setCookieOf(answer, SESSION_COOKIE.name), undefined)
+    assert.match(setCookieOf(answer, SIGN_IN_COOKIE.name) ?? '', /^__Host-sign-in=; .*Expires=Thu, 01 Jan 1970/)
+  })
+}
+
+test('a sign-in that took longer than ten minutes fails', async (t) => {
+  let nowMs = Date.now()
+  const { gateway, visitor } = await start(t, { overrides: { now: () => nowMs } })
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  nowMs += 10 * MINUTE_MS
+  assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
+})
+
+test('who replays a callback with its cookie gets no second session: the code is spent', async (t) => {
+  const { gateway, visitor } = await start(t)
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  const cookie = visitor.cookie(gateway.url, SIGN_IN_COOKIE.name) ?? ''
+  assert.equal((await visitor.visit(back)).status, 200)
+  assert.equal(visitor.cookie(gateway.url, SIGN_IN_COOKIE.name), undefined)
+  visitor.setCookie(gateway.url, SIGN_IN_COOKIE.name, cookie)
+  assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
+})
+
+test('a person is shown a page where the sign-in failed, and a way on', async (t) => {
+  const { gateway, visitor } = await start(t)
+  const headers = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8', 'accept-language': 'zh' }
+  const page = await visitor.visit(`${gateway.url}/auth/callback?error=x`, { headers })
+  const text = await page.text()
+  assert.deepEqual([page.status, page.headers.get('content-type')], [400, 'text/html; charset=utf-8'])
+  assert.match(text, /<h1>登录失败<\/h1>.*<a href="login">重新登录<\/a>/s)
+  assert.ok(gateway.logLines.some((line) => /"code":"sign-in-failed"/.test(line)))
+})
+
+test('a provider that is away is told apart from a sign-in that failed', async (t) => {
+  const { gateway, provider, visitor } = await start(t)
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  provider.setAway(true)
+  assert.deepEqual(await codeOf(await visitor.visit(back)), [503, 'identity-provider-unavailable'])
+})
+
+test('a provider that was never reached is asked again with the next sign-in', async (t) => {
+  const { gateway, provider, visitor } = await start(t)
+  provider.setAway(true)
+  assert.deepEqual(await codeOf(await visitor.visit(`${gateway.url}/auth/login`)), [
+    503,
+    'identity-provider-unavailable',
+  ])
+  provider.setAway(false)
+  assert.equal((await visitor.visit(`${gateway.url}/auth/login`)).status, 302)
+})
+
+test('what the provider said of itself holds while it is away, and is read again after an hour', async (t) => {
+  let nowMs = Date.now()
+  const { gateway, provider, visitor } = await start(t, { overrides: { now: () => nowMs } })
+  const readings = () => provider.requests.filter((line) => line.endsWith('openid-configuration')).length
+  const login = async () => (await visitor.visit(`${gateway.url}/auth/login`)).status
+  assert.deepEqual([await login(), await login(), readings()], [302, 302, 1])
+  nowMs += 60 * MINUTE_MS
+  provider.setAway(true)
+  assert.deepEqual([await login(), readings()], [302, 2])
+})
+
+test('sign-ins that come to nothing are limited by address, those that succeed are not', async (t) => {
+  const { gateway, visitor } = await start(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '2' } })
+  for (const name of ['ann', 'bob', 'eve']) assert.equal((await visitor.signIn(gateway.url, name)).status, 200, name)
+  const answers = []
+  for (const _ of [1, 2, 3]) answers.push(await codeOf(await visitor.visit(`${gateway.url}/auth/callback`)))
+  assert.deepEqual(answers, [
+    [400, 'sign-in-failed'],
+    [400, 'sign-in-failed'],
+    [429, 'too-many-requests'],
+  ])
+})
+
+const signOut = { method: 'POST', headers: { 'x-csrf': '1' } }
+
+test('who signs out has no session here, and is told where the provider’s own one ends', async (t) => {
+  const { gateway, provider, visitor } = await start(t)
+  await visitor.signIn(gateway.url, 'ann')
+  const headers = { ...signOut.headers, origin: gateway.url }
+  const answer = await visitor.visit(`${gateway.url}/auth/logout`, { ...signOut, headers })
+  const { logoutUrl } = await jsonOf(answer)
+  assert.match(setCookieOf(answer, SESSION_COOKIE.name) ?? '', /^__Host-session=; .*Expires=Thu, 01 Jan 1970/)
+  assert.deepEqual(await codeOf(await visitor.visit(`${gateway.url}/me`)), [401, 'unauthenticated'])
+  const ending = new URL(String(logoutUrl))
+  assert.deepEqual([ending.origin, ending.searchParams.get('client_id')], [provider.url, 'gateway'])
+  assert.equal((await visitor.visit(ending)).status, 200)
+})
+
+test('signing out works while the provider is away', async (t) => {
+  const { gateway, provider, visitor } = await start(t)
+  provider.setAway(true)
+  const headers = { ...signOut.headers, origin: gateway.url }
+  const answer = await visitor.visit(`${gateway.url}/auth/logout`, { ...signOut, headers })
+  assert.deepEqual([answer.status, await jsonOf(answer)], [200, { logoutUrl: null }])
+})
+
+test('another page can’t sign anybody out', async (t) => {
+  const { gateway, visitor } = await start(t)
+  await visitor.signIn(gateway.url, 'ann')
+  const answer = await visitor.visit(`${gateway.url}/auth/logout`, { method: 'POST' })
+  assert.deepEqual(await codeOf(answer), [403, 'csrf-rejected'])
+  assert.equal((await visitor.visit(`${gateway.url}/me`)).status, 200)
+})
+
+test('where grants stand in a file, they count and not what the provider says, from one moment to the next', async (t) => {
+  const provider: IdentityProvider = await startProvider(t)
+  provider.describe('ann', { scope: 'audit:read' })
+  const grants = [{ issuer: provider.url, sub: 'ann', scopes: ['tasks:read'] }]
+  const env = { ...provider.env, GRANTS_FILE: '/grants' }
+  const { url } = await startGateway(t, { env, readFile: () => JSON.stringify(grants) })
+  const visitor = createVisitor()
+  await visitor.signIn(url, 'ann')
+  assert.deepEqual((await jsonOf(await visitor.visit(`${url}/me`))).scopes, ['tasks:read'])
+})
+
+for (const path of ['/auth/login', '/auth/callback', '/auth/logout']) {
+  test(`${path} is not there where nobody can sign in`, async (t) => {
+    const { api } = await startGateway(t)
+    const { status, body } = await api.get(path)
+    assert.deepEqual([status, body.code], [404, 'not-found'])
+  })
+}
