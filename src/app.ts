@@ -5,6 +5,7 @@ import { type AuthenticationOptions, identify, requireCaller, requireScope, veri
 import { createCancelRoute } from './http/cancel-route.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
+import { allowOrigins, answerPreflights } from './http/cors.ts'
 import type { Docs } from './http/docs.ts'
 import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
 import { createReadyz, type Lifecycle, livez } from './http/health.ts'
@@ -20,8 +21,8 @@ import type { Cancellations } from './tasks/cancel.ts'
 export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {
   readonly rateLimit: RateLimitOptions
   readonly publicUrl: string | undefined
-  /** Origins whose pages may use sessions. */
-  readonly trustedOrigins: readonly string[]
+  /** Of pages that may read answers and use sessions. */
+  readonly corsOrigins: readonly string[]
   /** Null where nobody signs in. */
   readonly auth: AuthRouteOptions | null
   readonly lifecycle: Lifecycle
@@ -33,13 +34,14 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
 
 /** The way of a request. The order of these lines is the security policy. */
 export const createApp = (parts: AppParts): Express => {
+  const trustedOrigins = [...parts.corsOrigins, ...(parts.publicUrl === undefined ? [] : [parts.publicUrl])]
   const limits = createRateLimits(parts.rateLimit)
   const known = [
     identify({ ...parts, sessions: parts.auth?.sessions ?? null }),
     limits.unknown,
     verifyToken(parts.tokens, limits.forgive),
     requireCaller,
-    guardSession(parts.trustedOrigins),
+    guardSession(trustedOrigins),
   ]
   const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
   const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
@@ -50,8 +52,8 @@ export const createApp = (parts: AppParts): Express => {
   // Express's own last resort shows a stack in any other environment.
   app.set('query parser', 'simple').set('env', 'production')
 
-  app.use(assignContext(parts), securityHeaders(), refuseWhenDraining(parts.lifecycle))
-  app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts))
+  app.use(assignContext(parts), securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
+  app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts), answerPreflights)
 
   const mayRead = [...known, limits.reads, requireScope('tasks:read')]
   app.route('/tasks').get(mayRead, listTasks).all(allowOnly('GET, HEAD'))
@@ -78,7 +80,7 @@ export const createApp = (parts: AppParts): Express => {
     const { login, callback, logout, showProblem } = createAuthRoutes(parts.auth)
     app.route('/auth/login').get(login, showProblem).all(allowOnly('GET, HEAD'))
     app.route('/auth/callback').get(limits.signIns, callback, showProblem).all(allowOnly('GET, HEAD'))
-    app.route('/auth/logout').post(requireOwnPage(parts.trustedOrigins), logout).all(allowOnly('POST'))
+    app.route('/auth/logout').post(requireOwnPage(trustedOrigins), logout).all(allowOnly('POST'))
   }
 
   if (parts.docs !== null) {

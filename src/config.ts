@@ -14,6 +14,8 @@ export interface Config {
   readonly host: string | undefined
   readonly port: number
   readonly publicUrl: string | undefined
+  /** As browsers send them. */
+  readonly corsOrigins: readonly string[]
   readonly keys: {
     readonly accessKeyId: Secret
     readonly accessKeySecret: Secret
@@ -78,6 +80,7 @@ interface Values {
   PORT: number
   HOST: string | undefined
   PUBLIC_URL: string | undefined
+  CORS_ORIGINS: readonly string[]
   CREDENTIALS: 'env'
   UPSTREAM_URL: URL
   UPSTREAM_ALLOW_HTTP: boolean
@@ -134,6 +137,17 @@ const origin = (rule: string): z.ZodType<URL> =>
     return z.NEVER
   })
 
+// Compared with what browsers send, so each must be in the form that they send.
+const ORIGINS_RULE =
+  'must be http(s) origins such as https://app.example.com, in lower case, without path, default port or wildcard, separated by commas'
+
+const origins = z
+  .string()
+  .transform((text) => text.split(',').map((one) => one.trim()))
+  .refine((all) => all.every((one) => /^https?:[^*]+$/.test(one) && URL.parse(one)?.origin === one), {
+    error: ORIGINS_RULE,
+  })
+
 const sqlitePath = z
   .string()
   .regex(/^sqlite:(?!:memory:|file:)./, { error: 'must be sqlite:<path of a file>' })
@@ -185,6 +199,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
     ),
     fallback: undefined,
   },
+  CORS_ORIGINS: { schema: origins, fallback: [] },
   CREDENTIALS: { schema: choice(['env']), fallback: 'env' },
   UPSTREAM_URL: {
     schema: origin('must be an origin without a path, such as https://domain.aliyuncs.com'),
@@ -242,7 +257,7 @@ export const SETTING_NAMES: readonly string[] = [
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
 const UNSUPPORTED = [
-  /^((DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT|CORS_ORIGINS)$/,
+  /^((DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT)$/,
   /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
   /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
 ] as const
@@ -327,6 +342,7 @@ const readConfig = (reader: Reader): Config => {
     host: read('HOST'),
     port: read('PORT'),
     publicUrl: read('PUBLIC_URL'),
+    corsOrigins: read('CORS_ORIGINS'),
     keys: readKeys(reader),
     upstream: {
       url: read('UPSTREAM_URL'),

@@ -76,8 +76,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
-  const trustedOrigins = config.publicUrl === undefined ? [] : [config.publicUrl]
-  const parts = { lifecycle, trail, cancellations, queries, lookup, docs, log, trustedOrigins }
+  const parts = { lifecycle, trail, cancellations, queries, lookup, docs, log }
   const app = createApp({ ...config, ...callers, ...parts })
 
   return {

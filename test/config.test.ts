@@ -52,6 +52,8 @@ const INTEGERS = {
 
 const RULES: Readonly<Record<string, string>> = {
   PUBLIC_URL: 'must be an http(s) origin without a path, such as https://gateway.example.com',
+  CORS_ORIGINS:
+    'must be http(s) origins such as https://app.example.com, in lower case, without path, default port or wildcard, separated by commas',
   CREDENTIALS: 'must be one of env',
   UPSTREAM_URL: 'must be an origin without a path, such as https://domain.aliyuncs.com',
   UPSTREAM_ALLOW_HTTP: 'must be true or false',
@@ -93,6 +95,7 @@ test('what is not given has the default that the documents promise', () => {
     host: undefined,
     port: 3000,
     publicUrl: undefined,
+    corsOrigins: [],
     upstream: { url: new URL('https://domain.aliyuncs.com'), signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3 },
     requestTimeoutMs: 15_000,
     taskLookupLimit: 200,
@@ -254,6 +257,13 @@ test('a public origin is told in its canonical form', () => {
   assert.equal(parse({ PUBLIC_URL: 'HTTPS://Gateway.Example.com:443/' }).publicUrl, 'https://gateway.example.com')
 })
 
+test('origins of pages are told as browsers send them', () => {
+  const { corsOrigins } = parse({
+    CORS_ORIGINS: 'https://app.example, http://localhost:5173,https://xn--bcher-kva.example',
+  })
+  assert.deepEqual(corsOrigins, ['https://app.example', 'http://localhost:5173', 'https://xn--bcher-kva.example'])
+})
+
 test('the keys of Alibaba Cloud are secrets from the start', () => {
   const { keys } = parse({ ALIBABA_CLOUD_SECURITY_TOKEN: 'token' })
   assert.deepEqual(
@@ -283,6 +293,14 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
     'https://a.example/?',
     'https://u:p@a.example',
     'ftp://a.b',
+  ],
+  CORS_ORIGINS: [
+    ...['*', 'null', 'app.example', '//app.example', 'file:///x', 'ftp://app.example', 'blob:https://app.example'],
+    ...['https://app.example/', 'https://app.example/x', 'https://app.example?', 'https://app.example#', 'https://'],
+    ...['https://*.example', 'https://*', 'https://u:p@app.example', 'https://@app.example', 'https://App.example'],
+    ...['HTTPS://app.example', 'https://app.example:443', 'http://app.example:80', 'https://app.example:0443'],
+    ...['https://app.example:99999', 'https://bücher.example', 'https://app.example,', ',', 'https://app.example,*'],
+    ...['https://a.example https://b.example', 'https://a.example,null', 'https://a.example;https://b.example'],
   ],
   CREDENTIALS: ['chain', 'ENV', ' env'],
   UPSTREAM_URL: ['x', 'https://a.example/x', 'https://a.example?x', 'https://u@a.example', 'file:///x', 'https://'],
@@ -415,8 +433,7 @@ for (const anonymous of [undefined, 'false']) {
 }
 
 const UNSUPPORTED = [
-  ...['DOMAINS_CLAIM', 'TASK_TYPES_CLAIM', 'POLICY_DETAILS_LIMIT'],
-  ...['CORS_ORIGINS', 'REDIS_URL', 'AUDIT_ADMIN_URL'],
+  ...['DOMAINS_CLAIM', 'TASK_TYPES_CLAIM', 'POLICY_DETAILS_LIMIT', 'REDIS_URL', 'AUDIT_ADMIN_URL'],
   ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS'],
 ] as const
 

@@ -13,6 +13,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { ConfigError, type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { isCancel } from './context.ts'
+import { corsHeaders } from './cors.ts'
 import type { Lifecycle } from './health.ts'
 import { PROBLEMS, problemBody } from './problem.ts'
 
@@ -20,6 +21,7 @@ export interface ListenerOptions {
   readonly host: string | undefined
   readonly port: number
   readonly publicUrl: string | undefined
+  readonly corsOrigins: readonly string[]
   readonly lifecycle: Lifecycle
   readonly log: Log
 }
@@ -139,6 +141,7 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
       return
     }
     if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+    // Of what can't be parsed no origin is known, so that no page reads this.
     const { status, headers, body } = refusal(PARSER_CODES[error.code ?? ''] ?? 'bad-request', options)
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
     socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'), () => socket.destroy())
@@ -150,7 +153,7 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
 
 const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions): void => {
   const { status, headers, body } = refusal(code, options, isCancel(res.req))
-  res.writeHead(status, headers).end(body)
+  res.writeHead(status, { ...headers, ...corsHeaders(options.corsOrigins, res.req) }).end(body)
 }
 
 /** A problem for whoever is turned away before there is a request, and the log line that goes with it. */

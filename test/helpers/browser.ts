@@ -12,8 +12,11 @@ const PLACES = [
 /** Where Chromium is on this machine. */
 export const chromiumPath = (): string | undefined => PLACES.find((path) => existsSync(path))
 
-/** A name that the browser takes for this machine, since pages can behave otherwise on a loopback address. No other leads anywhere. */
+/** Names that the browser takes for this machine, since pages can behave otherwise on a loopback address. No other leads anywhere. */
 const HOST = 'gateway.example.com'
+/** Of an app that may be told of the gateway's answers, and of one that is nobody's. */
+export const APP_HOST = 'app.example.com'
+export const STRANGE_HOST = 'stranger.example.com'
 
 const ARGS = [
   '--no-sandbox',
@@ -23,7 +26,7 @@ const ARGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  `--host-resolver-rules=MAP ${HOST} 127.0.0.1, MAP * ~NOTFOUND`,
+  `--host-resolver-rules=${[HOST, APP_HOST, STRANGE_HOST].map((host) => `MAP ${host} 127.0.0.1`)}, MAP * ~NOTFOUND`,
 ] as const
 
 /** A page of a browser of its own, and what a visitor would rather not see there. */
