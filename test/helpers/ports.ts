@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 
 /** Listens on a free port of loopback until the test is over, and cuts what is still connected then. */
@@ -27,4 +27,13 @@ export const closedPort = async (): Promise<number> => {
   server.close()
   await once(server, 'close')
   return port
+}
+
+/** Whether somebody listens there. */
+export const isOpen = (url: string): Promise<boolean> => {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const { hostname, port } = new URL(url)
+  const probe = connect(Number(port), hostname)
+  probe.once('error', () => resolve(false)).once('connect', () => resolve(true))
+  return promise.finally(() => probe.destroy())
 }

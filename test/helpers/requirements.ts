@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { chromiumPath } from './browser.ts'
+import { hasNginx } from './nginx.ts'
 
 const REQUIREMENTS = {
   chromium: { reason: 'needs Chromium', isMet: () => chromiumPath() !== undefined },
+  nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const
 

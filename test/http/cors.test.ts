@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { CANARIES, eventually, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { isOpen } from '../helpers/ports.ts'
 import { openSocket, parseAnswer, sendBytes } from '../helpers/raw.ts'
 
 const APP = 'https://app.example.com'
@@ -209,13 +209,6 @@ test('with no origins listed nothing is said of any, and preflights are refused'
     }
   }
 })
-
-const isOpen = (url: string): Promise<boolean> => {
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  const probe = connect(Number(new URL(url).port), '127.0.0.1')
-  probe.once('error', () => resolve(false)).once('connect', () => resolve(true) ?? probe.destroy())
-  return promise
-}
 
 /** What is sent before the gateway stops, and what after. */
 const HALVES: Readonly<Record<string, readonly [string, string]>> = {

@@ -10,7 +10,7 @@ import type { ErrorCode, Lang } from '../../src/errors.ts'
 import type { FaultReply } from '../../src/sandbox/server.ts'
 import { asOperator, asReader, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
-import { closedPort } from '../helpers/ports.ts'
+import { closedPort, isOpen } from '../helpers/ports.ts'
 import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
@@ -92,13 +92,6 @@ const whileDraining: Row['provoke'] = async (t, lang) => {
   await stopped
   return answer
 }
-
-const isOpen = (url: string): Promise<boolean> =>
-  new Promise((resolve) => {
-    const probe = openSocket(url)
-    probe.once('connect', () => resolve(true)).once('error', () => resolve(false))
-    probe.once('connect', () => probe.destroy())
-  })
 
 /** Node looks for late requests twice a minute; what it does then is done here at once. The rest comes after all. */
 const tooLate = async (t: TestContext, bytes: string, rest: string): Promise<Seen> => {

@@ -1,0 +1,68 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import type { TestContext } from 'node:test'
+import { eventually, temporaryFolder } from './gateway.ts'
+import { closedPort, isOpen } from './ports.ts'
+
+const NGINX = '/usr/sbin/nginx'
+
+export const hasNginx = (): boolean => existsSync(NGINX)
+
+/** Where nginx connects from: an alias of loopback, so that its address is not the one of whoever asks it. */
+export const NGINX_ADDRESS = '127.0.0.3'
+
+export interface NginxOptions {
+  /** Addresses of gateways: the first is asked, the others are there should it fail. */
+  readonly gateways: readonly [string, ...string[]]
+  /** Lines of the location, as an operator writes them. */
+  readonly lines: readonly string[]
+}
+
+// One process in the foreground: it needs no other user, and ends with the signal that it is sent.
+const configOf = (port: number, { gateways: [first, ...others], lines }: NginxOptions): string => `
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${name};`).join(' ')}
+  upstream gateway {
+    server ${new URL(first).host};
+    ${others.map((url) => `server ${new URL(url).host} backup;`).join(' ')}
+  }
+  server {
+    listen 127.0.0.1:${port};
+    location / {
+      proxy_pass http://gateway;
+      proxy_bind ${NGINX_ADDRESS};
+      ${lines.join('\n      ')}
+    }
+  }
+}
+`
+
+/** A real nginx in front of gateways, with nothing but a temporary folder; it is gone after the test. */
+export const startNginx = async (t: TestContext, options: NginxOptions): Promise<string> => {
+  const [folder, port] = [await temporaryFolder(t), await closedPort()]
+  await writeFile(join(folder, 'nginx.conf'), configOf(port, options))
+  const args = ['-e', 'stderr', '-p', folder, '-c', 'nginx.conf']
+  const child = spawn(NGINX, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const [closed, complaints] = [once(child, 'close'), text(child.stderr)]
+  t.after(async () => {
+    child.kill('SIGTERM')
+    await closed
+  })
+  const over = closed.then(async () => {
+    throw new Error(`nginx ended: ${await complaints}`)
+  })
+  over.catch(() => undefined)
+  const url = `http://127.0.0.1:${port}`
+  await Promise.race([eventually(async () => ((await isOpen(url)) ? true : undefined)), over])
+  return url
+}
