@@ -44,8 +44,8 @@ const REQUEST_MS = 75_000
 const CHECK_MS = 5000
 const MAX_HEADER_BYTES = 16 * 1024
 
-const createHttpServer = (app: RequestListener): Server =>
-  createServer(
+const createHttpServer = (app: RequestListener): Server => {
+  const server = createServer(
     {
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_MS,
@@ -57,14 +57,25 @@ const createHttpServer = (app: RequestListener): Server =>
     },
     app,
   )
+  // By itself Node may read a thousand lines and silently leave out the rest: a second key, or what a proxy adds.
+  server.maxHeadersCount = 0
+  return server
+}
+
+/** A path, or an address of http(s) with a host and without a user (RFC 9110, 4.2). */
+const TARGET = /^([/*]|https?:\/\/[^/?@\\]+([/?]|$))/i
+
+/**
+ * Express answers a target that is no URL by itself, past every line of the app, cuts a fragment silently, and takes an
+ * address of any other kind by its path.
+ */
+const isTarget = (url: string): boolean => TARGET.test(url) && URL.canParse(url, 'http://host') && !url.includes('#')
 
 /** @throws ConfigError where the port can't be opened */
 export const listen = async (app: RequestListener, options: ListenerOptions): Promise<Listener> => {
   const { lifecycle } = options
   const server = createHttpServer((req, res) => {
-    // Express answers a target that is no URL by itself, past every line of the app, and cuts a fragment silently.
-    const { url = '' } = req
-    if (URL.canParse(url, 'http://host') && !url.includes('#')) app(req, res)
+    if (isTarget(req.url ?? '')) app(req, res)
     else refuse(res, 'bad-request', options)
   })
   const open = new Set<ServerResponse>()

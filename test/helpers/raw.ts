@@ -22,7 +22,7 @@ export const openSocket = (url: string): Socket => {
 /** Sends the bytes as they are, and reads what comes until the other side closes. */
 export const sendBytes = (url: string, bytes: string): Promise<string> => {
   const socket = openSocket(url)
-  socket.write(bytes)
+  socket.write(bytes, 'latin1')
   return text(socket)
 }
 
