@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
-import { DEFAULT_SCOPE_CLAIM } from './callers/claims.ts'
+import { type ClaimNames, DEFAULT_SCOPE_CLAIM } from './callers/claims.ts'
 import type { ParsedEntries } from './callers/entries.ts'
 import { type NamedGrant, parseGrants } from './callers/grants.ts'
 import { SETTLE_RESERVE_MS } from './deadline.ts'
@@ -29,6 +29,7 @@ export interface Config {
   }
   readonly requestTimeoutMs: number
   readonly taskLookupLimit: number
+  readonly policyDetailsLimit: number
   readonly apiKeys: { readonly entries: readonly ApiKeyEntry[]; readonly file: string | undefined }
   /** Tokens of one issuer; null where none is named. */
   readonly jwt: {
@@ -36,7 +37,7 @@ export interface Config {
     readonly audience: string
     readonly jwksUrl: URL | undefined
     readonly algorithms: readonly string[]
-    readonly scopeClaim: string
+    readonly claimNames: ClaimNames
   } | null
   /** Sign-in of browsers at one provider; null where none is named. */
   readonly signIn: {
@@ -45,7 +46,7 @@ export interface Config {
     readonly clientSecret: Secret
     readonly sessionSecrets: readonly [Secret, ...Secret[]]
     readonly publicUrl: string
-    readonly scopeClaim: string
+    readonly claimNames: ClaimNames
     readonly idleMs: number
     readonly maxMs: number
   } | null
@@ -89,6 +90,7 @@ interface Values {
   UPSTREAM_MAX_ATTEMPTS: number
   REQUEST_TIMEOUT_MS: number
   TASK_LOOKUP_LIMIT: number
+  POLICY_DETAILS_LIMIT: number
   JWT_ISSUER: string | undefined
   JWT_AUDIENCE: string | undefined
   JWT_JWKS_URL: URL | undefined
@@ -98,6 +100,8 @@ interface Values {
   OIDC_CLIENT_ID: string | undefined
   SESSION_IDLE_MS: number
   SESSION_MAX_MS: number
+  DOMAINS_CLAIM: string | undefined
+  TASK_TYPES_CLAIM: string | undefined
   GRANTS_FILE: string | undefined
   ALLOW_ANONYMOUS: boolean
   TRUST_PROXY: Subnets
@@ -180,6 +184,8 @@ const algorithms = z
   .transform((text) => text.split(',').map((name) => name.trim()))
   .pipe(z.array(z.enum([...ALGORITHMS, 'EdDSA'], { error: ALGORITHMS_RULE })))
 
+const claimName = z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the name of a claim, without spaces' })
+
 const SUBNETS_RULE = 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped'
 
 const subnets = z.string().transform((text, context) => {
@@ -211,14 +217,14 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   UPSTREAM_MAX_ATTEMPTS: { schema: integer(1, 10), fallback: 3 },
   REQUEST_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 15_000 },
   TASK_LOOKUP_LIMIT: { schema: integer(1, 1000), fallback: 200 },
+  POLICY_DETAILS_LIMIT: { schema: integer(1, 100_000), fallback: 5000 },
   JWT_ISSUER: { schema: issuer, fallback: undefined },
   JWT_AUDIENCE: { schema: z.string(), fallback: undefined },
   JWT_JWKS_URL: { schema: safeUrl, fallback: undefined },
   JWT_ALGORITHMS: { schema: algorithms, fallback: ['RS256', 'ES256', 'PS256', 'EdDSA'] },
-  SCOPE_CLAIM: {
-    schema: z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the name of a claim, without spaces' }),
-    fallback: DEFAULT_SCOPE_CLAIM,
-  },
+  SCOPE_CLAIM: { schema: claimName, fallback: DEFAULT_SCOPE_CLAIM },
+  DOMAINS_CLAIM: { schema: claimName, fallback: undefined },
+  TASK_TYPES_CLAIM: { schema: claimName, fallback: undefined },
   OIDC_ISSUER: { schema: issuer, fallback: undefined },
   OIDC_CLIENT_ID: { schema: z.string(), fallback: undefined },
   SESSION_IDLE_MS: { schema: integer(1000, SESSION_LIMIT_MS), fallback: 900_000 },
@@ -257,7 +263,6 @@ export const SETTING_NAMES: readonly string[] = [
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
 const UNSUPPORTED = [
-  /^((DOMAINS|TASK_TYPES)_CLAIM|POLICY_DETAILS_LIMIT)$/,
   /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
   /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
 ] as const
@@ -352,6 +357,7 @@ const readConfig = (reader: Reader): Config => {
     },
     requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
     taskLookupLimit: read('TASK_LOOKUP_LIMIT'),
+    policyDetailsLimit: read('POLICY_DETAILS_LIMIT'),
     apiKeys: { entries: readApiKeys(reader), file: reader.given('API_KEYS_FILE') },
     jwt: readJwt(reader),
     signIn: readSignIn(reader),
@@ -409,11 +415,19 @@ const readEntries = <T>({ fault }: Reader, name: string, parsed: ParsedEntries<T
   return []
 }
 
-const readJwt = ({ read }: Reader): Config['jwt'] => {
+const readClaimNames = ({ read }: Reader): ClaimNames => ({
+  scopeClaim: read('SCOPE_CLAIM'),
+  domainsClaim: read('DOMAINS_CLAIM'),
+  taskTypesClaim: read('TASK_TYPES_CLAIM'),
+})
+
+const readJwt = (reader: Reader): Config['jwt'] => {
+  const { read } = reader
   const [issuer, audience] = [read('JWT_ISSUER'), read('JWT_AUDIENCE')]
-  const [jwksUrl, algorithms, scopeClaim] = [read('JWT_JWKS_URL'), read('JWT_ALGORITHMS'), read('SCOPE_CLAIM')]
+  const [jwksUrl, algorithms] = [read('JWT_JWKS_URL'), read('JWT_ALGORITHMS')]
+  const claimNames = readClaimNames(reader)
   if (issuer === undefined || audience === undefined) return null
-  return { issuer, audience, jwksUrl, algorithms, scopeClaim }
+  return { issuer, audience, jwksUrl, algorithms, claimNames }
 }
 
 const SECRETS_RULE =
@@ -432,12 +446,12 @@ const readSignIn = (reader: Reader): Config['signIn'] => {
   const [issuer, clientId, publicUrl] = [read('OIDC_ISSUER'), read('OIDC_CLIENT_ID'), read('PUBLIC_URL')]
   const clientSecret = reader.readSecret('OIDC_CLIENT_SECRET')
   const [first, ...others] = readSessionSecrets(reader)
+  const claimNames = readClaimNames(reader)
   const times = { idleMs: read('SESSION_IDLE_MS'), maxMs: read('SESSION_MAX_MS') }
   if (issuer === undefined || clientId === undefined || publicUrl === undefined) return null
   if (clientSecret === undefined || first === undefined) return null
   const sessionSecrets = [first, ...others] as const
-  const scopeClaim = read('SCOPE_CLAIM')
-  return { issuer, clientId, clientSecret: new Secret(clientSecret), sessionSecrets, publicUrl, scopeClaim, ...times }
+  return { issuer, clientId, clientSecret: new Secret(clientSecret), sessionSecrets, publicUrl, claimNames, ...times }
 }
 
 type Rule = readonly [names: readonly [string, ...string[]], holds: boolean, rule: string]
@@ -482,11 +496,13 @@ const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): v
       config.signIn === null || isSafeUrl(new URL(config.signIn.publicUrl)),
       'must be https: (http: for a loopback host) where browsers sign in',
     ],
-    [
-      ['GRANTS_FILE', 'JWT_ISSUER', 'OIDC_ISSUER'],
-      !isGiven('GRANTS_FILE') || isGiven('JWT_ISSUER') || isGiven('OIDC_ISSUER'),
-      'needs JWT_ISSUER or OIDC_ISSUER',
-    ],
+    ...['GRANTS_FILE', 'SCOPE_CLAIM', 'DOMAINS_CLAIM', 'TASK_TYPES_CLAIM'].map(
+      (name): Rule => [
+        [name, 'JWT_ISSUER', 'OIDC_ISSUER'],
+        !isGiven(name) || isGiven('JWT_ISSUER') || isGiven('OIDC_ISSUER'),
+        'needs JWT_ISSUER or OIDC_ISSUER',
+      ],
+    ),
     [
       ['API_KEYS', 'API_KEYS_FILE', 'ALLOW_ANONYMOUS', 'JWT_ISSUER', 'JWT_AUDIENCE', 'OIDC_ISSUER'],
       allowAnonymous || config.apiKeys.entries.length > 0 || config.jwt !== null || config.signIn !== null,

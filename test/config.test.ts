@@ -40,6 +40,7 @@ const INTEGERS = {
   UPSTREAM_MAX_ATTEMPTS: [1, 10],
   REQUEST_TIMEOUT_MS: [10, 600_000],
   TASK_LOOKUP_LIMIT: [1, 1000],
+  POLICY_DETAILS_LIMIT: [1, 100_000],
   RATE_LIMIT_MAX: [1, 1_000_000],
   RATE_LIMIT_READ_MAX: [1, 1_000_000],
   RATE_LIMIT_UNKNOWN_MAX: [1, 1_000_000],
@@ -64,6 +65,8 @@ const RULES: Readonly<Record<string, string>> = {
   JWT_ALGORITHMS:
     'must be some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas',
   SCOPE_CLAIM: 'must be the name of a claim, without spaces',
+  DOMAINS_CLAIM: 'must be the name of a claim, without spaces',
+  TASK_TYPES_CLAIM: 'must be the name of a claim, without spaces',
   ALLOW_ANONYMOUS: 'must be true or false',
   DOCS_ENABLED: 'must be true or false',
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
@@ -84,6 +87,9 @@ const CROSS_RULES = {
   ISSUER: 'JWT_AUDIENCE needs JWT_ISSUER',
   ISSUER_OF_KEYS: 'JWT_JWKS_URL needs JWT_ISSUER',
   ISSUER_OF_GRANTS: 'GRANTS_FILE needs JWT_ISSUER or OIDC_ISSUER',
+  ISSUER_OF_SCOPES: 'SCOPE_CLAIM needs JWT_ISSUER or OIDC_ISSUER',
+  ISSUER_OF_DOMAINS: 'DOMAINS_CLAIM needs JWT_ISSUER or OIDC_ISSUER',
+  ISSUER_OF_TYPES: 'TASK_TYPES_CLAIM needs JWT_ISSUER or OIDC_ISSUER',
   SECRETS:
     'SESSION_SECRET must be one secret of at least 32 characters, or two with a comma in between: the new and the old one',
   SAFE_SIGN_IN: 'PUBLIC_URL must be https: (http: for a loopback host) where browsers sign in',
@@ -99,6 +105,7 @@ test('what is not given has the default that the documents promise', () => {
     upstream: { url: new URL('https://domain.aliyuncs.com'), signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3 },
     requestTimeoutMs: 15_000,
     taskLookupLimit: 200,
+    policyDetailsLimit: 5000,
     jwt: null,
     signIn: null,
     grants: null,
@@ -128,6 +135,7 @@ for (const [name, expected, pick] of [
   ['UPSTREAM_SIGNATURE', 'rpc-v1', (config) => config.upstream.signature],
   ['REQUEST_TIMEOUT_MS', 600_000, (config) => config.requestTimeoutMs],
   ['TASK_LOOKUP_LIMIT', 7, (config) => config.taskLookupLimit],
+  ['POLICY_DETAILS_LIMIT', 8, (config) => config.policyDetailsLimit],
   ['RATE_LIMIT_MAX', 1, (config) => config.rateLimit.max],
   ['RATE_LIMIT_READ_MAX', 2, (config) => config.rateLimit.readMax],
   ['RATE_LIMIT_UNKNOWN_MAX', 3, (config) => config.rateLimit.unknownMax],
@@ -158,7 +166,7 @@ test('an issuer is told with the defaults that the documents promise', () => {
     audience: 'gateway',
     jwksUrl: undefined,
     algorithms: ['RS256', 'ES256', 'PS256', 'EdDSA'],
-    scopeClaim: 'scope',
+    claimNames: { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined },
   })
 })
 
@@ -170,7 +178,7 @@ test('what else is said of tokens is told', () => {
   }
   const { jwt } = parse({ ...JWT, ...more })
   assert.deepEqual(
-    [jwt?.jwksUrl?.href, jwt?.algorithms, jwt?.scopeClaim],
+    [jwt?.jwksUrl?.href, jwt?.algorithms, jwt?.claimNames.scopeClaim],
     [`${ISSUER}/keys?a=b`, ['ES512', 'EdDSA'], 'https://a.example/s'],
   )
 })
@@ -210,6 +218,9 @@ for (const [env, fault] of [
   [{ JWT_AUDIENCE: 'gateway' }, CROSS_RULES.ISSUER],
   [{ JWT_JWKS_URL: ISSUER }, CROSS_RULES.ISSUER_OF_KEYS],
   [{ GRANTS_FILE: '/run/grants' }, CROSS_RULES.ISSUER_OF_GRANTS],
+  [{ SCOPE_CLAIM: 'roles' }, CROSS_RULES.ISSUER_OF_SCOPES],
+  [{ DOMAINS_CLAIM: 'domains' }, CROSS_RULES.ISSUER_OF_DOMAINS],
+  [{ TASK_TYPES_CLAIM: 'types' }, CROSS_RULES.ISSUER_OF_TYPES],
 ] as const) {
   test(`${Object.keys(env)} alone stops the start`, () => {
     assert.deepEqual(
@@ -235,11 +246,8 @@ for (const [text, rule] of [
   ['{}', 'must be a JSON array of {"issuer","sub","scopes"}'],
   ['', 'must name a file that is not empty'],
   ['[]', 'must have at least one entry'],
-  [JSON.stringify([{ ...GRANT, domains: [] }]), 'entry 1, domains: restrictions are not enforced by this version'],
-  [
-    JSON.stringify([{ ...GRANT, taskTypes: ['CHG_DNS'] }]),
-    'entry 1, taskTypes: restrictions are not enforced by this version',
-  ],
+  [JSON.stringify([{ ...GRANT, domains: 'a.example' }]), 'entry 1, domains: must be a list of domains'],
+  [JSON.stringify([{ ...GRANT, taskTypes: [''] }]), 'entry 1, taskTypes, 0: must be a type of task, such as CHG_DNS'],
 ] as const) {
   test(`GRANTS_FILE with ${text || 'nothing'} in it stops the start`, () => {
     assert.deepEqual(
@@ -432,10 +440,7 @@ for (const anonymous of [undefined, 'false']) {
   })
 }
 
-const UNSUPPORTED = [
-  ...['DOMAINS_CLAIM', 'TASK_TYPES_CLAIM', 'POLICY_DETAILS_LIMIT', 'REDIS_URL', 'AUDIT_ADMIN_URL'],
-  ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS'],
-] as const
+const UNSUPPORTED = [...['REDIS_URL', 'AUDIT_ADMIN_URL'], ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS']] as const
 
 for (const name of UNSUPPORTED) {
   test(`${name} promises what this version does not keep, so the start stops`, () => {
@@ -508,7 +513,7 @@ test('a provider for sign-ins is told with the defaults that the documents promi
     issuer: ISSUER,
     clientId: 'gateway',
     publicUrl: 'https://gateway.example.com',
-    scopeClaim: 'scope',
+    claimNames: { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined },
     idleMs: 900_000,
     maxMs: 3_600_000,
   })
@@ -575,12 +580,11 @@ for (const [name, entries, rule] of [
   ['an empty array', [], 'must have at least one entry'],
   ['a key listed twice', [ENTRY, ENTRY], 'must not list a key twice'],
   [
-    'domains',
-    [{ ...ENTRY, domains: ['*.a.example'] }],
-    'entry 1, domains: restrictions are not enforced by this version',
+    'every domain',
+    [{ ...ENTRY, domains: ['*'] }],
+    'entry 1, domains, 0: must be a domain, such as example.com, or *.example.com for those below it',
   ],
-  ['no domains', [{ ...ENTRY, domains: [] }], 'entry 1, domains: restrictions are not enforced by this version'],
-  ['task types', [{ ...ENTRY, taskTypes: [] }], 'entry 1, taskTypes: restrictions are not enforced by this version'],
+  ['types that are null', [{ ...ENTRY, taskTypes: null }], 'entry 1, taskTypes: must be a list of types of tasks'],
 ] as const) {
   test(`API_KEYS with ${name} stop the start, whether inline or in a file`, () => {
     const text = JSON.stringify(entries)
@@ -635,7 +639,7 @@ const NEEDS_LINE = /^(OIDC_ISSUER|OIDC_CLIENT_ID|OIDC_CLIENT_SECRET|SESSION_SECR
 const SECRET_LINE =
   /^(OIDC_CLIENT|SESSION)_SECRET(_FILE)? must (not be set together|name a file|be one secret)[\w ,:-]+$/
 const ENTRY_LINE =
-  /^(API_KEYS|API_KEYS_FILE|GRANTS_FILE) (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:-]+|restrictions [\w ]+|Too small: [\w ]+>=1 items))$/
+  /^(API_KEYS|API_KEYS_FILE|GRANTS_FILE) (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|taskTypes|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:.*-]+|Too small: [\w ]+>=1 items))$/
 
 const LINES = [ENTRY_LINE, NEEDS_LINE, SECRET_LINE] as const
 
@@ -655,7 +659,7 @@ test('whatever all settings hold, no value is shown', () => {
 
 test('whatever entries of keys hold, no value is shown', () => {
   const value = fc.jsonValue({ maxDepth: 1 }).map((json) => (typeof json === 'string' ? `canary${json}` : json))
-  const fields = { name: value, sha256: value, scopes: value, expiresAt: value, domains: value }
+  const fields = { name: value, sha256: value, scopes: value, expiresAt: value, domains: value, taskTypes: value }
   const property = fc.property(fc.array(fc.record(fields, { requiredKeys: [] })), (entries) => {
     const [fault = '', ...more] = faultsOf({ API_KEYS: JSON.stringify(entries) })
     assert.doesNotMatch(fault, /canary/)

@@ -8,9 +8,9 @@ export type Via = 'api-key' | 'jwt' | 'session' | 'anonymous'
 /** What a caller may do, and to which tasks. */
 export interface Grant {
   readonly scopes: readonly Scope[]
-  /** Those that every detail of a task must name one of; null: any. An empty list leaves nothing. */
+  /** Patterns in A-labels, one of which must cover each detail of a task; null: any. An empty list leaves nothing. */
   readonly domains: readonly string[] | null
-  /** As with domains. */
+  /** Likewise, the types that each detail may have. */
   readonly taskTypes: readonly string[] | null
 }
 

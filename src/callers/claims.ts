@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { type Grant, SCOPES, type Scope } from './caller.ts'
+import { domainPatterns, taskTypes } from './entries.ts'
 
 /** The claim that lists a token's scopes, where no other is named. */
 export const DEFAULT_SCOPE_CLAIM = 'scope'
@@ -9,16 +10,26 @@ export type Claims = Readonly<Record<string, unknown>>
 /** Which claims say what the holder of a token may do. */
 export interface ClaimNames {
   readonly scopeClaim: string
+  /** Undefined where tokens do not restrict their holders so. */
+  readonly domainsClaim: string | undefined
+  readonly taskTypesClaim: string | undefined
 }
 
 const texts = z.array(z.string())
 
 /** What a token grants its holder by itself. */
-export const grantIn = (claims: Claims, { scopeClaim }: ClaimNames): Grant => ({
+export const grantIn = (claims: Claims, { scopeClaim, domainsClaim, taskTypesClaim }: ClaimNames): Grant => ({
   scopes: scopesIn(claims, scopeClaim),
-  domains: null,
-  taskTypes: null,
+  domains: restrictionIn(claims, domainsClaim, domainPatterns),
+  taskTypes: restrictionIn(claims, taskTypesClaim, taskTypes),
 })
+
+/** A claim that restricts leaves nothing where it is absent or in any part faulty. */
+const restrictionIn = (
+  claims: Claims,
+  name: string | undefined,
+  list: z.ZodType<readonly string[]>,
+): readonly string[] | null => (name === undefined ? null : (list.safeParse(claims[name]).data ?? []))
 
 /** A text with spaces in between (RFC 8693, section 4.2) or a list of texts; in any other form it grants nothing. */
 const scopesIn = (claims: Claims, name: string): readonly Scope[] => {

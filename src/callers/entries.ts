@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { SCOPES } from './caller.ts'
+import { toDomainPattern } from './domain-names.ts'
 
 /** Either the entries, or the rule that the text breaks. The rule names places, never values. */
 export type ParsedEntries<T> =
@@ -10,13 +11,28 @@ export const scopesField = z.array(z.enum(SCOPES, { error: `must be one of ${SCO
   error: 'must be a list of scopes',
 })
 
-// A restriction that is not enforced would be a promise broken in silence, so an entry with one is refused.
-const unenforced = z
-  .undefined({ error: 'restrictions are not enforced by this version' })
-  .optional()
-  .transform(() => null)
+const DOMAIN_RULE = 'must be a domain, such as example.com, or *.example.com for those below it'
 
-export const restrictionFields = { domains: unenforced, taskTypes: unenforced }
+const domainPattern = z.string({ error: DOMAIN_RULE }).transform((text, context) => {
+  const pattern = toDomainPattern(text)
+  if (pattern !== null) return pattern
+  context.addIssue({ code: 'custom', message: DOMAIN_RULE })
+  return z.NEVER
+})
+
+const TYPE_RULE = 'must be a type of task, such as CHG_DNS'
+
+const taskType = z.string({ error: TYPE_RULE }).regex(/^[\w.-]{1,64}$/, { error: TYPE_RULE })
+
+export const domainPatterns = z.array(domainPattern, { error: 'must be a list of domains' })
+
+export const taskTypes = z.array(taskType, { error: 'must be a list of types of tasks' })
+
+// An empty list leaves nothing. Refusing it would leave a caller with what it could do before the file was changed.
+export const restrictionFields = {
+  domains: domainPatterns.optional().transform((patterns) => patterns ?? null),
+  taskTypes: taskTypes.optional().transform((types) => types ?? null),
+}
 
 /** Reads a JSON array of such entries. `shape` is how the rule names an entry. */
 export const parseEntries = <T>(text: string, entry: z.ZodType<T>, shape: string): ParsedEntries<T> => {

@@ -9,7 +9,8 @@ import { type ClaimNames, grantIn, subject } from './claims.ts'
 import type { Grants } from './grants.ts'
 import type { KeySet } from './key-set.ts'
 
-export interface TokenOptions extends ClaimNames {
+export interface TokenOptions {
+  readonly claimNames: ClaimNames
   readonly issuer: string
   readonly audience: string
   readonly algorithms: readonly string[]
@@ -53,7 +54,7 @@ const claimsSchema = (nowMs: number) =>
   })
 
 export const createTokens = (options: TokenOptions): Tokens => {
-  const { issuer, keySet, grants, log, now = Date.now } = options
+  const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
   const remembered = new Map<string, Proof>()
 
   const toCaller = ({ sub, grant }: Proof): Caller => {
@@ -70,7 +71,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
     // A set that came meanwhile decides anew, so that what its keys do not prove is not remembered as proven by it.
     if (version !== keySet.version()) return prove(token)
     const untilMs = Math.min(claims.exp * 1000, now() + REMEMBERED_MS)
-    return { sub: claims.sub, grant: grantIn(payload, options), untilMs, version }
+    return { sub: claims.sub, grant: grantIn(payload, claimNames), untilMs, version }
   }
 
   return {

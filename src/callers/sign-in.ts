@@ -35,7 +35,8 @@ export interface SignIn {
   logoutUrl(): Promise<string | null>
 }
 
-export interface SignInOptions extends ClaimNames {
+export interface SignInOptions {
+  readonly claimNames: ClaimNames
   readonly issuer: string
   readonly clientId: string
   readonly clientSecret: Secret
@@ -62,7 +63,7 @@ const transactionSchema = z.object({
 })
 
 export const createSignIn = (options: SignInOptions): SignIn => {
-  const { issuer, clientId, sessionSecrets, publicUrl, signedOutUrl, log, now = Date.now } = options
+  const { claimNames, issuer, clientId, sessionSecrets, publicUrl, signedOutUrl, log, now = Date.now } = options
   const seal = createSeal(sessionSecrets, JSON.stringify(['sign-in', issuer, clientId]))
   const redirectUrl = new URL('/auth/callback', publicUrl)
   const provider = createProvider(options, now)
@@ -104,7 +105,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
       const claims: Claims = tokens.claims() ?? {}
       const sub = subject.safeParse(claims.sub)
       if (!sub.success) return refuse('claim sub')
-      return { identity: { sub: sub.data, grant: grantIn(claims, options) }, returnTo }
+      return { identity: { sub: sub.data, grant: grantIn(claims, claimNames) }, returnTo }
     },
 
     logoutUrl: async () => {

@@ -100,7 +100,8 @@ for (const text of ['', 'x', '{', '{}', 'null', '"x"', '7', `{"0":${JSON.stringi
 const TWICE = 'must not list a key twice'
 const HASHES = 'must be a SHA-256 in 64 hex digits'
 const EXPIRY = 'entry 1, expiresAt: must be an ISO 8601 date and time with a zone'
-const RESTRICTED = 'restrictions are not enforced by this version'
+const DOMAIN = 'must be a domain, such as example.com, or *.example.com for those below it'
+const TYPE = 'must be a type of task, such as CHG_DNS'
 
 const FAULTS: readonly (readonly [string, readonly unknown[], string | RegExp])[] = [
   ['a key in two entries', [ENTRY, { ...ENTRY, name: 'other' }], TWICE],
@@ -130,11 +131,13 @@ const FAULTS: readonly (readonly [string, readonly unknown[], string | RegExp])[
   ['an expiry that is a number', [{ ...ENTRY, expiresAt: 1 }], EXPIRY],
   ['an expiry that is null', [{ ...ENTRY, expiresAt: null }], EXPIRY],
   ['a field that is not known', [{ ...ENTRY, Domains: ['a.example'] }], /^entry 1: /],
-  ['domains', [{ ...ENTRY, domains: ['*.a.example'] }], `entry 1, domains: ${RESTRICTED}`],
-  ['no domains at all', [{ ...ENTRY, domains: [] }], `entry 1, domains: ${RESTRICTED}`],
-  ['domains that are null', [{ ...ENTRY, domains: null }], `entry 1, domains: ${RESTRICTED}`],
-  ['task types', [ENTRY, { ...ENTRY, taskTypes: ['CHG_DNS'] }], `entry 2, taskTypes: ${RESTRICTED}`],
-  ['no task types at all', [{ ...ENTRY, taskTypes: [] }], `entry 1, taskTypes: ${RESTRICTED}`],
+  ['every domain', [{ ...ENTRY, domains: ['*'] }], `entry 1, domains, 0: ${DOMAIN}`],
+  ['a faulty domain', [{ ...ENTRY, domains: ['a.example', 'a..example'] }], `entry 1, domains, 1: ${DOMAIN}`],
+  ['a domain that is a number', [{ ...ENTRY, domains: [1] }], `entry 1, domains, 0: ${DOMAIN}`],
+  ['domains as one text', [{ ...ENTRY, domains: 'a.example' }], 'entry 1, domains: must be a list of domains'],
+  ['domains that are null', [{ ...ENTRY, domains: null }], 'entry 1, domains: must be a list of domains'],
+  ['a type of blanks', [ENTRY, { ...ENTRY, taskTypes: ['CHG DNS'] }], `entry 2, taskTypes, 0: ${TYPE}`],
+  ['types that are null', [{ ...ENTRY, taskTypes: null }], 'entry 1, taskTypes: must be a list of types of tasks'],
 ]
 
 for (const [name, entries, rule] of FAULTS) {
@@ -142,6 +145,26 @@ for (const [name, entries, rule] of FAULTS) {
     const broken = ruleOf(parse(...entries)) ?? ''
     if (typeof rule === 'string') assert.equal(broken, rule)
     else assert.match(broken, rule)
+  })
+}
+
+for (const [given, restrictions] of [
+  [{}, { domains: null, taskTypes: null }],
+  [
+    { domains: [], taskTypes: [] },
+    { domains: [], taskTypes: [] },
+  ],
+  [
+    { domains: ['*.Bücher.example', 'A.example.'] },
+    { domains: ['*.xn--bcher-kva.example', 'a.example'], taskTypes: null },
+  ],
+  [{ taskTypes: ['CHG_DNS', 'x.1-2'] }, { domains: null, taskTypes: ['CHG_DNS', 'x.1-2'] }],
+] as const) {
+  test(`an entry with ${JSON.stringify(given)} restricts its caller to that`, () => {
+    const parsed = parse({ ...ENTRY, ...given })
+    assert.ok(parsed.ok)
+    const { domains, taskTypes } = parsed.entries[0]?.caller ?? {}
+    assert.deepEqual({ domains, taskTypes }, restrictions)
   })
 }
 

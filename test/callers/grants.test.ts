@@ -29,8 +29,6 @@ for (const [issuer, sub, scopes] of [
   })
 }
 
-const RESTRICTED = 'restrictions are not enforced by this version'
-
 for (const [name, entries, rule] of [
   ['no issuer', [{ ...GRANT, issuer: undefined }], 'entry 1, issuer: must be a text'],
   ['an empty subject', [{ ...GRANT, sub: '' }], 'entry 1, sub: must not be empty'],
@@ -42,12 +40,23 @@ for (const [name, entries, rule] of [
     'entry 1, scopes, 0: must be one of tasks:cancel, tasks:read, audit:read',
   ],
   ['an unknown field', [{ ...GRANT, name: 'ops' }], 'entry 1: has a field that is not known'],
-  ['domains', [GRANT, { ...GRANT, sub: 'b', domains: ['a.example'] }], `entry 2, domains: ${RESTRICTED}`],
-  ['no task types', [{ ...GRANT, taskTypes: [] }], `entry 1, taskTypes: ${RESTRICTED}`],
+  [
+    'a faulty domain',
+    [GRANT, { ...GRANT, sub: 'b', domains: ['*.*.example'] }],
+    'entry 2, domains, 0: must be a domain, such as example.com, or *.example.com for those below it',
+  ],
+  ['types as a text', [{ ...GRANT, taskTypes: 'X' }], 'entry 1, taskTypes: must be a list of types of tasks'],
   ['a subject twice', [GRANT, { ...GRANT, scopes: [] }], 'must not list a subject twice'],
 ] as const) {
   test(`grants with ${name} are refused, and the rule tells where`, () => assert.equal(ruleOf(...entries), rule))
 }
+
+test('what a grant is restricted to holds for whom it is granted', () => {
+  const parsed = parseGrants(JSON.stringify([{ ...GRANT, domains: ['*.A.example'], taskTypes: [] }]))
+  assert.ok(parsed.ok)
+  const granted = createGrants(parsed.entries).grantOf(GRANT.issuer, GRANT.sub)
+  assert.deepEqual([granted.domains, granted.taskTypes], [['*.a.example'], []])
+})
 
 test('one name of two issuers is two subjects', () => {
   assert.equal(ruleOf(GRANT, { ...GRANT, issuer: 'https://b.example' }), null)

@@ -3,6 +3,8 @@ import { createHmac } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import { exportSPKI, importJWK } from 'jose'
 import { sha256 } from '../../src/callers/api-keys.ts'
+import type { Grant } from '../../src/callers/caller.ts'
+import { grantIn } from '../../src/callers/claims.ts'
 import { createTokens } from '../../src/callers/jwt.ts'
 import { createKeySet } from '../../src/callers/key-set.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -69,6 +71,45 @@ test('another claim can be named to list the scopes, and then it alone does', as
   const named = await issuer.token({ scope: 'audit:read', 'https://a.example/scopes': ['tasks:read'] })
   const unnamed = await issuer.token({ scope: 'audit:read', scp: 'audit:read' })
   assert.deepEqual([(await whoIs(named)).scopes, (await whoIs(unnamed)).scopes], [['tasks:read'], []])
+})
+
+const CLAIMED: readonly (readonly [Claims, Partial<Grant>])[] = [
+  [{ domains: ['*.A.example', 'bücher.example.'] }, { domains: ['*.a.example', 'xn--bcher-kva.example'] }],
+  [{ types: ['CHG_DNS'] }, { taskTypes: ['CHG_DNS'] }],
+  [{}, { domains: [], taskTypes: [] }],
+  [
+    { domains: [], types: [] },
+    { domains: [], taskTypes: [] },
+  ],
+  [
+    { domains: 'a.example', types: 'CHG_DNS' },
+    { domains: [], taskTypes: [] },
+  ],
+  [
+    { domains: null, types: { 0: 'CHG_DNS' } },
+    { domains: [], taskTypes: [] },
+  ],
+  [
+    { domains: ['a.example', 1], types: ['CHG_DNS', null] },
+    { domains: [], taskTypes: [] },
+  ],
+  [
+    { domains: ['a.example', '*'], types: ['CHG_DNS', ''] },
+    { domains: [], taskTypes: [] },
+  ],
+]
+
+for (const [claims, expected] of CLAIMED) {
+  test(`${JSON.stringify(claims)} restricts to ${JSON.stringify(expected)}, where those claims are named`, () => {
+    const granted = grantIn(claims, { scopeClaim: 'scope', domainsClaim: 'domains', taskTypesClaim: 'types' })
+    assert.deepEqual(granted, { scopes: [], domains: [], taskTypes: [], ...expected })
+  })
+}
+
+test('claims that are not named restrict nothing', () => {
+  const claims = { domains: ['a.example'], taskTypes: ['CHG_DNS'] }
+  const granted = grantIn(claims, { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined })
+  assert.deepEqual([granted.domains, granted.taskTypes], [null, null])
 })
 
 const encode = (part: unknown): string => Buffer.from(JSON.stringify(part)).toString('base64url')
@@ -298,8 +339,9 @@ const startClock = async (t: TestContext) => {
   const keySet = createKeySet({ issuer: issuer.url, jwksUrl: undefined, log })
   t.after(() => keySet.close())
   let nowMs = Date.now()
-  const rules = { issuer: issuer.url, audience: AUDIENCE, algorithms: ['ES256'], scopeClaim: 'scope' }
-  const tokens = createTokens({ ...rules, keySet, grants: null, log, now: () => nowMs })
+  const claimNames = { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined }
+  const rules = { issuer: issuer.url, audience: AUDIENCE, algorithms: ['ES256'] }
+  const tokens = createTokens({ ...rules, claimNames, keySet, grants: null, log, now: () => nowMs })
   const pass = (seconds: number): void => {
     nowMs += seconds * 1000
   }

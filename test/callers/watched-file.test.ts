@@ -69,7 +69,7 @@ test('a mounted secret that is swapped by its symbolic link is read again', asyn
 for (const [name, text] of [
   ['no JSON', '{'],
   ['empty', ''],
-  ['restricted in a way that is not enforced', listOf('second').replace('"scopes"', '"domains":[],"scopes"')],
+  ['restricted in a way that is not understood', listOf('second').replace('"scopes"', '"domains":["*"],"scopes"')],
 ] as const) {
   test(`a new file that is ${name} changes nothing and raises an alarm`, async (t) => {
     const { path, apiKeys, logged } = await watch(t)

@@ -1,0 +1,26 @@
+import { domainToASCII, domainToUnicode } from 'node:url'
+
+const NAME = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/
+
+/**
+ * A domain's name in lower-case A-labels, without a dot at its end; null for what is none. The platform's conversion also
+ * decodes, cuts and maps, so that what is not the same name in either form is refused.
+ */
+export const toDomain = (text: string): string | null => {
+  const given = text.toLowerCase().normalize().replace(/\.$/, '')
+  const name = domainToASCII(given)
+  const labels = given.split('.')
+  const isSame = name.split('.').every((label, index) => [label, domainToUnicode(label)].includes(labels[index] ?? ''))
+  return NAME.test(name) && isSame ? name : null
+}
+
+/** `example.com`, or `*.example.com` for everything below it, in the form of `toDomain`; null for what is neither. */
+export const toDomainPattern = (text: string): string | null => {
+  const [wildcard = '', name] = /^(\*\.)?(.*)$/s.exec(text)?.slice(1) ?? []
+  const domain = toDomain(name ?? '')
+  return domain === null ? null : `${wildcard}${domain}`
+}
+
+/** Whether a pattern covers a domain, both in those forms. A wildcard stands for one label or more, never for none. */
+export const coversDomain = (pattern: string, domain: string): boolean =>
+  pattern.startsWith('*.') ? domain.endsWith(pattern.slice(1)) : domain === pattern
