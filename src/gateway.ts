@@ -8,6 +8,7 @@ import { createTrail } from './audit/trail.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/key-set.ts'
+import { allows, isRestricted } from './callers/policy.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
@@ -18,6 +19,7 @@ import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
 import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
+import { createPermissions } from './tasks/permission.ts'
 import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 
@@ -70,8 +72,15 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     timeoutMs: config.requestTimeoutMs,
     ttlMs: overrides.lookupTtlMs,
   })
+  const permissions = createPermissions({
+    queries,
+    policy: { isRestricted, allows },
+    detailsLimit: config.policyDetailsLimit,
+    timeoutMs: config.requestTimeoutMs,
+    ttlMs: overrides.lookupTtlMs,
+  })
   const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
-  const cancellations = createCancellations({ upstream, lookup, unsettled, trail, log, instanceId })
+  const cancellations = createCancellations({ upstream, lookup, permissions, unsettled, trail, log, instanceId })
   const callers = await createCallers(config, log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 

@@ -68,7 +68,10 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   'alibaba/': { any: [LOG] },
   'audit/': { any: [LOG] },
   'callers/': { any: [LOG] },
-  'tasks/': { any: [LOG], types: ['alibaba/client.ts', ...TASK_DATA, 'audit/trail.ts', 'callers/caller.ts'] },
+  'tasks/': {
+    any: [LOG],
+    types: ['alibaba/client.ts', ...TASK_DATA, 'audit/trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
+  },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
   'http/': { any: ['tasks/', 'callers/', LOG, 'audit/trail.ts'], types: TASK_DATA },
   'sandbox/': { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },

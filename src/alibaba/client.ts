@@ -21,6 +21,8 @@ export interface UpstreamFailure {
   readonly code: ErrorCode
   /** The call may have taken effect: a request was sent, and no answer says that it was refused. */
   readonly ambiguous: boolean
+  /** The last attempt went out on a connection: upstream may have had it, and failed to serve it. */
+  readonly sent: boolean
   readonly upstreamCode: string | null
   readonly requestId: string | null
   /** How long the caller should wait before trying again, where that is known to help. */
@@ -153,7 +155,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     const { failure, upstreamCode, requestId } = reading
     const retryInMs = retryIn(failure, exchanged, tried)
     const retryAfterMs = failure === 'throttled' ? retryInMs : null
-    return { ...kind.meanings[failure], upstreamCode, requestId, retryAfterMs, retryInMs }
+    return { ...kind.meanings[failure], sent: true, upstreamCode, requestId, retryAfterMs, retryInMs }
   }
 
   const operate =
@@ -216,6 +218,7 @@ const retryAfterOf = (exchanged: Exchanged): number =>
 const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
   code,
   ambiguous: false,
+  sent: false,
   upstreamCode: null,
   requestId: null,
   retryAfterMs: null,

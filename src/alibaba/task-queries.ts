@@ -38,11 +38,23 @@ export interface QueryLimits extends CallLimits {
 /** A page, and upstream's RequestId of the answer that carried it. */
 export type Answered<T> = Page<T> & { readonly requestId: string }
 
+/** All that a task does, as far as it could be read. */
+export interface WholeTask {
+  readonly taskNo: string
+  readonly details: readonly TaskDetail[]
+  /** How many details there are, as each page said. */
+  readonly totals: readonly number[]
+  /** What ended the reading before its end. */
+  readonly failure: UpstreamFailure | null
+}
+
 export interface TaskQueries {
   /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of upstream's */
   list(query: TaskListQuery, limits: QueryLimits): Promise<Answered<Task>>
   /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
   details(query: TaskDetailQuery, limits: QueryLimits): Promise<Answered<TaskDetail>>
+  /** Every page of a task's details, as long as there are no more than `max` of them. */
+  allDetails(taskNo: string, max: number, limits: QueryLimits): Promise<WholeTask>
   /** A moment that stands for the day of upstream's on which the given one lies: the same for all of that day. */
   dayOf(atMs: number): number
 }
@@ -60,15 +72,19 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     params: Params,
     { asker, ...limits }: QueryLimits,
     read: (body: unknown) => Page<T> | null,
-  ): Promise<Answered<T>> => {
+  ): Promise<Told<T>> => {
     const common = { UserClientIp: asker?.clientIp ?? undefined, Lang: asker?.lang }
     const result = await upstream.query(action, given({ ...params, ...common }), limits)
-    if (!result.ok) throw failureOf(result, params)
+    if (!result.ok) return result
+    const { requestId, attempts } = result
     const page = read(result.body)
-    if (page !== null) return { ...page, requestId: result.requestId }
-    log.error('upstream answered what its documents do not say', { action, upstreamRequestId: result.requestId })
-    throw new GatewayError('upstream-bad-response', { requestId: result.requestId })
+    if (page !== null) return { ok: true, page: { ...page, requestId } }
+    log.error('upstream answered what its documents do not say', { action, upstreamRequestId: requestId })
+    return { ...UNREADABLE, requestId, attempts }
   }
+
+  const askDetails = (query: TaskDetailQuery, limits: QueryLimits): Promise<Told<TaskDetail>> =>
+    ask('QueryTaskDetailList', detailParams(query), limits, (body) => answers.readDetails(body, query))
 
   return {
     dayOf: noonOf,
@@ -79,20 +95,52 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
         BeginCreateTime: query.createdFromMs,
         EndCreateTime: query.createdToMs,
       }
-      return await ask('QueryTaskList', params, limits, (body) => answers.readTasks(body, query))
+      const told = await ask('QueryTaskList', params, limits, (body) => answers.readTasks(body, query))
+      if (told.ok) return told.page
+      // Nobody who names no task can be told that there is none.
+      throw failureOf(told.code === 'task-not-found' ? { ...told, code: 'upstream-bad-response' } : told)
     },
     details: async (query, limits) => {
-      const params = {
-        TaskNo: query.taskNo,
-        PageNum: query.page,
-        PageSize: query.pageSize,
-        TaskStatus: query.status === undefined ? undefined : DETAIL_STATUS_CODES[query.status],
-        DomainName: query.domain,
+      const told = await askDetails(query, limits)
+      if (told.ok) return told.page
+      throw failureOf(told)
+    },
+    allDetails: async (taskNo, max, limits) => {
+      const [details, totals]: [TaskDetail[], number[]] = [[], []]
+      for (let page = 1; ; page += 1) {
+        const told = await askDetails({ taskNo, page, pageSize: Math.min(DETAIL_PAGE_MAX, max) }, limits)
+        if (!told.ok) return { taskNo, details, totals, failure: told }
+        const { items, totalItems } = told.page
+        details.push(...items)
+        totals.push(totalItems)
+        const isEnd = items.length === 0 || details.length >= totalItems || totalItems > max
+        if (isEnd) return { taskNo, details, totals, failure: null }
       }
-      return await ask('QueryTaskDetailList', params, limits, (body) => answers.readDetails(body, query))
     },
   }
 }
+
+/** Upstream's limit. */
+const DETAIL_PAGE_MAX = 1000
+
+type Told<T> = { readonly ok: true; readonly page: Answered<T> } | UpstreamFailure
+
+const UNREADABLE = {
+  ok: false,
+  code: 'upstream-bad-response',
+  ambiguous: false,
+  sent: true,
+  upstreamCode: null,
+  retryAfterMs: null,
+} as const
+
+const detailParams = ({ taskNo, page, pageSize, status, domain }: TaskDetailQuery): Params => ({
+  TaskNo: taskNo,
+  PageNum: page,
+  PageSize: pageSize,
+  TaskStatus: status === undefined ? undefined : DETAIL_STATUS_CODES[status],
+  DomainName: domain,
+})
 
 type Params = Readonly<Record<string, string | number | undefined>>
 
@@ -101,11 +149,8 @@ const given = (params: Params): Readonly<Record<string, string>> =>
     Object.entries(params).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
   )
 
-const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure, asked: Params): GatewayError => {
-  // Nobody who names no task can be told that there is none.
-  const isAnswer = code !== 'task-not-found' || asked.TaskNo !== undefined
-  return new GatewayError(isAnswer ? code : 'upstream-bad-response', { upstreamCode, requestId, retryAfterMs })
-}
+const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure): GatewayError =>
+  new GatewayError(code, { upstreamCode, requestId, retryAfterMs })
 
 const REPORTED_MAX = 100
 

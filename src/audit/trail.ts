@@ -84,8 +84,11 @@ export interface Trail {
    * @throws audit-unavailable where it can't be written by the deadline; then nothing may be sent
    */
   begin(intent: Intent, deadline: Deadline): Promise<void>
-  /** Writes down a refusal. One that can't be written is reported as an alarm, since refusing stays right. */
-  refuse(intent: Intent, deadline: Deadline): Promise<void>
+  /**
+   * Writes down, intent and outcome in one, that nothing is sent. What can't be written is reported as an alarm, since
+   * sending nothing stays right.
+   */
+  decline(intent: Intent, outcome: OutcomeEvent, deadline: Deadline): Promise<void>
   /**
    * Writes the outcome. Resolves once it is durable, or after a second at most, since the answer need not wait for it;
    * then tries on in the background.
@@ -169,10 +172,9 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },
 
-    refuse: async (intent, deadline) => {
-      const refusal: OutcomeEvent = { ...failedBeforeSending(intent, now()), outcome: 'refused' }
+    decline: async (intent, outcome, deadline) => {
       const write = track(
-        store.append([intent], [refusal]).catch(() => {
+        store.append([intent], [outcome]).catch(() => {
           log.error('a refusal could not be written', { cancellationId: intent.id })
         }),
       )

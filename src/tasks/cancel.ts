@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { CallLimits, Upstream, UpstreamFailure, UpstreamResult } from '../alibaba/client.ts'
+import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts'
 import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
@@ -7,6 +7,7 @@ import { GatewayError, type Lang } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
+import type { Permission, Permissions } from './permission.ts'
 import { createSettling, type Landing, outcomeOf } from './settling.ts'
 import type { Unsettled } from './unsettled.ts'
 
@@ -38,7 +39,7 @@ export interface Cancelled {
 
 export interface Cancellations {
   /**
-   * Cancels a task: intent on record, one signed call (shared with the caller's equal requests under way), outcome on
+   * Cancels a task that its caller may touch: intent on record, one signed call (shared with the caller's equal requests under way), outcome on
    * record. What the call leaves open is settled by looking at the task.
    * @throws GatewayError with `outcome` (of this request) and `cancellationId`
    */
@@ -52,6 +53,7 @@ export interface Cancellations {
 export interface CancellationOptions {
   readonly upstream: Upstream
   readonly lookup: Lookup
+  readonly permissions: Pick<Permissions, 'toChange'>
   /** Goes on to look at what stays unknown. */
   readonly unsettled: Pick<Unsettled, 'note'>
   readonly trail: Trail
@@ -67,6 +69,7 @@ const LOST: UpstreamFailure = {
   ok: false,
   code: 'outcome-unknown',
   ambiguous: true,
+  sent: true,
   upstreamCode: null,
   requestId: null,
   retryAfterMs: null,
@@ -79,7 +82,7 @@ const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
 const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
-  const { upstream, lookup, unsettled, trail, log, instanceId, now = Date.now } = options
+  const { upstream, lookup, permissions, unsettled, trail, log, instanceId, now = Date.now } = options
   const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
   const underWay = new Set<Promise<unknown>>()
@@ -106,7 +109,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   })
 
   // A bug of ours in mid-call proves nothing about the task: only `unknown` is sure to be true.
-  const surprise = (error: unknown): UpstreamResult => {
+  const surprise = (error: unknown): UpstreamFailure => {
     log.error('a call upstream ended in a bug', describeError(error))
     return BUG
   }
@@ -147,10 +150,42 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return { ...known, cancelStatus: seen }
   }
 
+  /** Puts on record that nothing is sent, and why. */
+  const decline = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
+    const outcome = toUnsent(intent, failure, now())
+    log.info('cancellation', summary(intent, outcome))
+    await trail.decline(intent, outcome, deadline.earlier(RECORD_RESERVE_MS))
+  }
+
+  const permissionFor = async ({
+    taskNo,
+    caller,
+    clientIp,
+    lang,
+    deadline,
+    signal,
+  }: CancelRequest): Promise<Permission> => {
+    const limits = { asker: { clientIp, lang }, deadline: deadline.earlier(SETTLE_RESERVE_MS), signal }
+    return await permissions
+      .toChange(taskNo, caller, limits)
+      .catch((error) => ({ kind: 'untold', failure: surprise(error) }) as const)
+  }
+
+  /** @throws forbidden where the task is none of the caller's, another code where nobody can tell; both are on record */
+  const authorize = async (intent: Intent, request: CancelRequest): Promise<void> => {
+    const permission = await permissionFor(request)
+    if (permission.kind === 'granted') return
+    const failure = permission.kind === 'untold' ? permission.failure : null
+    await decline(intent, failure, request.deadline)
+    const facts = { cancellationId: intent.id, outcome: 'not-cancelled' } as const
+    throw new GatewayError(failure?.code ?? 'forbidden', { ...(failure && factsOf(failure)), ...facts })
+  }
+
   const run: Cancellations['cancel'] = async (request) => {
     const { clientIp } = request
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
+    await authorize(intent, request)
     await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
     const flight = board(request, clientIp)
     const landed = await flight.ride(request)
@@ -167,8 +202,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 
   const refuse: Cancellations['refuse'] = async (request) => {
     const intent = intentOf(request)
-    log.info('cancellation', { ...identity(intent), outcome: 'refused' })
-    await trail.refuse(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
+    await decline(intent, null, request.deadline)
     return intent.id
   }
 
@@ -199,6 +233,17 @@ const toEvent = (intent: Intent, landing: Landing, finishedAtMs: number): Outcom
   settledBy: landing.seen === null ? null : 'query',
 })
 
+/** Of what was not sent: refused by us, or failed since upstream could not be asked about the task. */
+const toUnsent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs: number): OutcomeEvent => ({
+  cancellationId: intent.id,
+  outcome: failure === null ? 'refused' : 'failed',
+  attempts: failure?.attempts ?? 0,
+  requestId: failure?.requestId ?? null,
+  upstreamCode: failure?.upstreamCode ?? null,
+  finishedAtMs,
+  settledBy: null,
+})
+
 /** Upstream's of the answer that decided; where asking decided, there is none. */
 const requestIdOf = ({ result, seen }: Landing): string | null => (result.ok || seen === null ? result.requestId : null)
 
@@ -206,10 +251,14 @@ const failureOf = (cancellationId: string, result: UpstreamFailure): GatewayErro
   new GatewayError(result.code, {
     cancellationId,
     outcome: result.ambiguous ? 'unknown' : 'not-cancelled',
-    upstreamCode: result.upstreamCode,
-    requestId: result.requestId,
-    retryAfterMs: result.retryAfterMs,
+    ...factsOf(result),
   })
+
+const factsOf = ({ upstreamCode, requestId, retryAfterMs }: UpstreamFailure) => ({
+  upstreamCode,
+  requestId,
+  retryAfterMs,
+})
 
 const identity = (intent: Intent) => ({
   cancellationId: intent.id,

@@ -3,7 +3,7 @@ import type { TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import { setBounded } from '../bounded.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
-import { createSharedReads } from './shared-reads.ts'
+import { createSharedReads, SHARED_MS } from './shared-reads.ts'
 
 /** Finds a task by its number, which upstream has no filter for, at the cost of a few calls however many ask. */
 export interface Lookup {
@@ -27,7 +27,6 @@ export interface LookupOptions {
   readonly ttlMs?: number | undefined
 }
 
-const TTL_MS = 1500
 /** How many tasks of an old task's day are looked through. */
 const DAY_LIMIT = 1000
 const DETAILS_READ = 1000
@@ -43,7 +42,7 @@ interface List {
   readonly days: Pick<TaskListQuery, 'createdFromMs' | 'createdToMs'>
 }
 
-export const createLookup = ({ queries, limit, timeoutMs, ttlMs = TTL_MS }: LookupOptions): Lookup => {
+export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: LookupOptions): Lookup => {
   const lists = createSharedReads<ReadPage>({ ttlMs, max: LISTS_KEPT })
   const details = createSharedReads<Page<TaskDetail> | null>({ ttlMs, max: OLD_TASKS_KEPT })
   /** The list of the day on which a task was created; that never changes. */

@@ -1,5 +1,8 @@
 import { setBounded } from '../bounded.ts'
 
+/** For how long what was read of tasks serves those who come after it, unless something else is asked for. */
+export const SHARED_MS = 1500
+
 export interface SharedReads<T> {
   /**
    * What was read under this key a moment ago, or is being read, or else is read now. A failure is shared like a value.

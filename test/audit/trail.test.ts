@@ -137,7 +137,7 @@ test('a refusal is written with its intent, in one append', async () => {
     },
   })
   const intent = intentOf()
-  await trail.refuse(intent, LONG())
+  await trail.decline(intent, outcomeOf(intent, { outcome: 'refused' }), LONG())
   const [intents, [refusal, ...more] = []] = appended ?? []
   assert.deepEqual(intents, [intent])
   assert.deepEqual([refusal?.cancellationId, refusal?.outcome, more.length], [intent.id, 'refused', 0])
@@ -147,14 +147,15 @@ test('a refusal that cannot be written is an alarm and nothing else', async () =
   const { trail, faults, lines } = start()
   faults.push(FULL)
   const intent = intentOf()
-  await trail.refuse(intent, LONG())
+  await trail.decline(intent, outcomeOf(intent, { outcome: 'refused' }), LONG())
   assert.match(lines.join(), new RegExp(`"level":"error".*"cancellationId":"${intent.id}"`))
 })
 
 test('a refusal is not waited for beyond its deadline', async () => {
   const { trail, faults } = start()
   faults.push(NEVER)
-  await trail.refuse(intentOf(), deadlineIn(10))
+  const intent = intentOf()
+  await trail.decline(intent, outcomeOf(intent, { outcome: 'refused' }), deadlineIn(10))
 })
 
 test('closing waits for outcomes that are still being tried, then closes the store', async () => {

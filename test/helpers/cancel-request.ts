@@ -17,8 +17,9 @@ export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = 
   ...changes,
 })
 
-/** For the operation alone: no task shows anything, and nothing is looked at later. */
-export const BLIND: Pick<CancellationOptions, 'lookup' | 'unsettled'> = {
+/** For the operation alone: no task shows anything, every caller may do all, and nothing is looked at later. */
+export const BLIND: Pick<CancellationOptions, 'lookup' | 'permissions' | 'unsettled'> = {
   lookup: { find: async () => null, changed: () => {} },
+  permissions: { toChange: async () => ({ kind: 'granted' }) },
   unsettled: { note: () => {} },
 }

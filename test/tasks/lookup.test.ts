@@ -122,6 +122,7 @@ const startOver = (
       detailed += 1
       return details(...query)
     },
+    allDetails: () => assert.fail('nobody asks for all of them'),
     dayOf: (atMs) => atMs,
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })

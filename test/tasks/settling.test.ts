@@ -12,6 +12,7 @@ const AMBIGUOUS: UpstreamFailure = {
   ok: false,
   code: 'outcome-unknown',
   ambiguous: true,
+  sent: true,
   upstreamCode: null,
   requestId: null,
   retryAfterMs: null,

@@ -301,6 +301,7 @@ const NEVER_SENT: UpstreamResult = {
   ok: false,
   code: 'upstream-unavailable',
   ambiguous: false,
+  sent: false,
   upstreamCode: null,
   requestId: null,
   retryAfterMs: null,

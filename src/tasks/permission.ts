@@ -1,0 +1,89 @@
+import type { UpstreamFailure } from '../alibaba/client.ts'
+import type { QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
+import type { Policy, Restrictions } from '../callers/policy.ts'
+import { by, type Deadline, deadlineIn } from '../deadline.ts'
+import { GatewayError } from '../errors.ts'
+import { createSharedReads, SHARED_MS } from './shared-reads.ts'
+
+/** Whether a caller may touch a task; `untold` where upstream could not be asked. */
+export type Permission =
+  | { readonly kind: 'granted' | 'denied' }
+  | { readonly kind: 'untold'; readonly failure: UpstreamFailure }
+
+/** Holds tasks against what their callers are restricted to. Those who are not cost no reading. */
+export interface Permissions {
+  /** For a change: by a reading of its own, which begins now. */
+  toChange(taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<Permission>
+  /**
+   * For a look: by a reading that all with the same restrictions share for a moment.
+   * @throws task-not-found where it is not granted, another code of upstream's where nobody can tell
+   */
+  toSee(taskNo: string, restrictions: Restrictions, deadline: Deadline): Promise<void>
+}
+
+export interface PermissionOptions {
+  readonly queries: Pick<TaskQueries, 'allDetails'>
+  readonly policy: Policy
+  /** A task of more details is not touched by whoever is restricted. */
+  readonly detailsLimit: number
+  /** For one shared reading, which nobody's own deadline cuts short. */
+  readonly timeoutMs: number
+  readonly ttlMs?: number | undefined
+}
+
+/** Readings that are remembered; each is small. */
+const REMEMBERED_MAX = 10_000
+
+const GRANTED = { kind: 'granted' } as const
+const DENIED = { kind: 'denied' } as const
+
+export const createPermissions = (options: PermissionOptions): Permissions => {
+  const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_MS } = options
+  const looks = createSharedReads<Permission>({ ttlMs, max: REMEMBERED_MAX })
+
+  const judge = (whole: WholeTask, restrictions: Restrictions): Permission => {
+    const { failure } = whole
+    if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'untold', failure }
+    return policy.allows(restrictions, whole) ? GRANTED : DENIED
+  }
+
+  const look = async (taskNo: string, restrictions: Restrictions): Promise<Permission> => {
+    const whole = await queries.allDetails(taskNo, detailsLimit, { deadline: deadlineIn(timeoutMs) })
+    const { failure, details } = whole
+    // Where upstream served nothing at all, that says nothing of the task.
+    if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'untold', failure }
+    return judge(whole, restrictions)
+  }
+
+  return {
+    toChange: async (taskNo, restrictions, limits) => {
+      if (!policy.isRestricted(restrictions)) return GRANTED
+      const whole = await queries.allDetails(taskNo, detailsLimit, limits)
+      const { failure } = whole
+      // Whoever left in the meantime was refused nothing.
+      const isCutShort = failure !== null && limits.signal?.aborted
+      return isCutShort ? { kind: 'untold', failure } : judge(whole, restrictions)
+    },
+
+    toSee: async (taskNo, restrictions, deadline) => {
+      if (!policy.isRestricted(restrictions)) return
+      const { domains, taskTypes } = restrictions
+      const key = JSON.stringify([taskNo, domains, taskTypes])
+      const permission = await by(
+        deadline,
+        looks.get(key, () => look(taskNo, restrictions)),
+        null,
+      )
+      if (permission === null) throw new GatewayError('upstream-timeout')
+      if (permission.kind === 'denied') throw new GatewayError('task-not-found')
+      if (permission.kind === 'untold') throw failureOf(permission.failure)
+    },
+  }
+}
+
+/** The task itself, rather than upstream, is what can't be read: it is unknown, or it was asked for and not served whole. */
+const isUnreadable = ({ code, sent }: UpstreamFailure): boolean =>
+  code === 'task-not-found' || code === 'upstream-bad-response' || (code === 'upstream-unavailable' && sent)
+
+const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure): GatewayError =>
+  new GatewayError(code, { upstreamCode, requestId, retryAfterMs })
