@@ -85,7 +85,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
-  const parts = { lifecycle, trail, cancellations, queries, lookup, docs, log }
+  const parts = { lifecycle, trail, cancellations, queries, lookup, permissions, docs, log }
   const app = createApp({ ...config, ...callers, ...parts })
 
   return {

@@ -45,7 +45,8 @@ export interface paths {
         };
         /**
          * Look at one task
-         * @description Needs the scope `tasks:read`. Answers come from a cache that lives for a moment and is shared.
+         * @description Needs the scope `tasks:read`. Answers come from a cache that lives for a moment and is shared. A task outside what the
+         *     caller is restricted to is not found.
          */
         get: operations["getTask"];
         put?: never;
@@ -57,6 +58,9 @@ export interface paths {
          *
          *     Equal requests of one caller at one moment (same task, address and language) share one call upstream; each has
          *     its own entry in the record.
+         *
+         *     A caller who is restricted to domains or types of tasks cancels a task all of whose details are inside. They are
+         *     read first: what is outside, unknown or not readable to its end is `forbidden`, and nothing is sent.
          */
         delete: operations["cancelTask"];
         options?: never;
@@ -73,7 +77,7 @@ export interface paths {
         };
         /**
          * List what a task does, domain by domain
-         * @description Needs the scope `tasks:read`.
+         * @description Needs the scope `tasks:read`. A task outside what the caller is restricted to is not found.
          */
         get: operations["listTaskDetails"];
         put?: never;
@@ -94,7 +98,7 @@ export interface paths {
         /**
          * Read the record
          * @description Needs the scope `audit:read`. Every cancel by a known caller that passed the checks of syntax and limit, refused
-         *     ones included.
+         *     ones included. A caller who is restricted to domains or types of tasks sees its own.
          */
         get: operations["listCancellations"];
         put?: never;
@@ -114,7 +118,8 @@ export interface paths {
         };
         /**
          * Read one entry of the record
-         * @description Needs the scope `audit:read`, or `tasks:cancel` for the caller's own.
+         * @description Needs the scope `audit:read`, or `tasks:cancel` for the caller's own. A caller who is restricted to domains or types of
+         *     tasks sees its own only.
          */
         get: operations["getCancellation"];
         put?: never;
@@ -354,8 +359,10 @@ export interface components {
             items: components["schemas"]["Task"][];
             page: components["schemas"]["PageNumber"];
             pageSize: components["schemas"]["PageSize"];
-            totalItems: components["schemas"]["TotalItems"];
-            totalPages: components["schemas"]["TotalPages"];
+            /** @description Items on all pages; null for a caller who is restricted to types of tasks. */
+            totalItems: number | null;
+            /** @description How many pages there are; null likewise. */
+            totalPages: number | null;
             hasNext: components["schemas"]["HasNext"];
             requestId: components["schemas"]["UpstreamRequestId"];
         };
@@ -658,7 +665,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The caller is known, but lacks the scope. A refused cancel is on record. */
+        /**
+         * @description The caller is known, but lacks the scope, or the task is not known to be inside what it is restricted to. A refused
+         *     cancel is on record.
+         */
         Forbidden: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -698,7 +708,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream knows no such task. */
+        /** @description The upstream knows no such task, or the caller is restricted to others. */
         TaskNotFound: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -843,7 +853,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The request was sent, and nobody can tell whether it took effect. */
+        /**
+         * @description The request was sent, and nobody can tell whether it took effect; or, for a caller who is restricted, the task could
+         *     not be looked at in time, and nothing was sent.
+         */
         OutcomeUnknown: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -963,7 +976,10 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description One page of tasks, newest first. */
+            /**
+             * @description One page of tasks, newest first. A caller who is restricted to types of tasks sees those of them, so that a page can
+             *     hold fewer than `pageSize`, or none, and be followed by others.
+             */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];

@@ -53,6 +53,8 @@ export interface AuditFilter {
   readonly taskNo?: string | undefined
   readonly caller?: string | undefined
   readonly outcome?: Outcome | 'pending' | undefined
+  /** The one whose records they are; a name alone is not enough to tell. */
+  readonly owner?: Pick<AuditRecord, 'via' | 'issuer' | 'caller'> | undefined
   readonly fromMs?: number | undefined
   readonly toMs?: number | undefined
   readonly limit: number

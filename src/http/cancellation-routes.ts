@@ -2,6 +2,7 @@ import type { RequestHandler } from 'express'
 import { z } from 'zod'
 import { type AuditRecord, OUTCOMES, type Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
+import { isRestricted } from '../callers/policy.ts'
 import { GatewayError } from '../errors.ts'
 import { callerIn } from './authenticate.ts'
 import { isoTime } from './iso-time.ts'
@@ -42,6 +43,7 @@ export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
       fromMs: query.from,
       toMs: query.to,
       before: query.cursor ?? null,
+      owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
     })
     res.json({ items: records.map(toItem), nextCursor: next === null ? null : encodeCursor(next) })
   },
@@ -54,9 +56,13 @@ export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
   },
 })
 
+/** The record names tasks that restrictions keep from a caller, so the right to read it reaches no further than they do. */
+const maySeeAll = (caller: Caller): boolean => caller.scopes.includes('audit:read') && !isRestricted(caller)
+
+const ownerOf = ({ via, issuer, name }: Caller) => ({ via, issuer, caller: name })
+
 const maySee = (caller: Caller, record: AuditRecord): boolean =>
-  caller.scopes.includes('audit:read') ||
-  (record.via === caller.via && record.issuer === caller.issuer && record.caller === caller.name)
+  maySeeAll(caller) || (record.via === caller.via && record.issuer === caller.issuer && record.caller === caller.name)
 
 const encodeCursor = (position: number): string => Buffer.from(String(position), 'latin1').toString('base64url')
 

@@ -5,6 +5,7 @@ import type { Task, TaskDetail } from '../alibaba/task-answers.ts'
 import type { Answered, QueryLimits, TaskQueries } from '../alibaba/task-queries.ts'
 import { GatewayError } from '../errors.ts'
 import type { Lookup } from '../tasks/lookup.ts'
+import type { Permissions } from '../tasks/permission.ts'
 import { callerIn } from './authenticate.ts'
 import { isoTime } from './iso-time.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
@@ -19,6 +20,7 @@ export interface TaskRoutes {
 export interface TaskRouteOptions {
   readonly queries: TaskQueries
   readonly lookup: Lookup
+  readonly permissions: Pick<Permissions, 'toSee'>
 }
 
 const DAY_MS = 86_400_000
@@ -53,17 +55,22 @@ const detailQuery = z.strictObject({
 
 const findQuery = z.strictObject({ lang: langParameter })
 
-export const createTaskRoutes = ({ queries, lookup }: TaskRouteOptions): TaskRoutes => ({
+export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOptions): TaskRoutes => ({
   listTasks: async function listTasks(req, res) {
     const { createdFrom, createdTo, ...asked } = parseQuery(listQuery, req.query)
     const query = { ...asked, createdFromMs: createdFrom, createdToMs: createdTo }
-    const tasks = await queries.list(query, limitsOf(req))
+    const { domains, taskTypes } = callerIn(req)
+    // Its rows name no domains.
+    if (domains !== null) throw new GatewayError('forbidden')
+    const tasks = onlyOf(taskTypes, await queries.list(query, limitsOf(req)))
     sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
   },
 
   findTask: async function findTask(req, res) {
     parseQuery(findQuery, req.query)
-    const task = await lookup.find(taskNoOf(req), req.context.deadline)
+    const taskNo = taskNoOf(req)
+    await permissions.toSee(taskNo, callerIn(req), req.context.deadline)
+    const task = await lookup.find(taskNo, req.context.deadline)
     if (task === null) throw new GatewayError('task-not-found')
     const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
     // Of what this caller sees: two callers can see a task differently.
@@ -76,6 +83,7 @@ export const createTaskRoutes = ({ queries, lookup }: TaskRouteOptions): TaskRou
   listDetails: async function listDetails(req, res) {
     const query = parseQuery(detailQuery, req.query)
     const taskNo = taskNoOf(req)
+    await permissions.toSee(taskNo, callerIn(req), req.context.deadline)
     const details = await queries.details({ ...query, taskNo }, limitsOf(req))
     // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
     if (details.totalItems === 0 && (await lookup.find(taskNo, req.context.deadline)) === null) {
@@ -101,8 +109,25 @@ const limitsOf = ({ context }: Request): QueryLimits => ({
 /** Addresses of people are for those who read the record. */
 const maySeeAddresses = (req: Request): boolean => callerIn(req).scopes.includes('audit:read')
 
+/** Totals are null where they would count what the caller may not see. */
+type SentPage<T> = Omit<Answered<T>, 'totalItems' | 'totalPages'> & {
+  readonly totalItems: number | null
+  readonly totalPages: number | null
+}
+
+/** The tasks of those types on a page, which keeps its place; null for all types. */
+const onlyOf = (types: readonly string[] | null, tasks: Answered<Task>): SentPage<Task> =>
+  types === null
+    ? tasks
+    : {
+        ...tasks,
+        items: tasks.items.filter(({ type }) => type !== null && types.includes(type)),
+        totalItems: null,
+        totalPages: null,
+      }
+
 /** A page and, by the same query, its neighbours (RFC 8288). */
-const sendPage = (req: Request, res: Response, answered: Answered<unknown>): void => {
+const sendPage = (req: Request, res: Response, answered: SentPage<unknown>): void => {
   const { items, page, pageSize, totalItems, totalPages, hasNext, requestId } = answered
   const address = (number: number): string => {
     const { pathname, searchParams } = new URL(req.url, 'http://localhost')
@@ -110,7 +135,7 @@ const sendPage = (req: Request, res: Response, answered: Answered<unknown>): voi
     return `${pathname}?${searchParams}`
   }
   if (hasNext) res.links({ next: address(page + 1) })
-  if (page > 1 && totalPages > 0) res.links({ prev: address(Math.min(page - 1, totalPages)) })
+  if (page > 1 && totalPages !== 0) res.links({ prev: address(Math.min(page - 1, totalPages ?? page)) })
   res.json({ items, page, pageSize, totalItems, totalPages, hasNext, requestId })
 }
 

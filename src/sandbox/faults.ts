@@ -8,6 +8,8 @@ export const FAULT_NAMES = [
   'no-request-id',
   'envelope',
   'slow',
+  'right',
+  'wrong-total',
 ] as const
 
 export type FaultName = (typeof FAULT_NAMES)[number]
@@ -24,7 +26,7 @@ export type FaultReply = FaultName | FailureReply
 
 export interface Fault {
   readonly reply: FaultReply
-  /** Is the action carried out before the reply goes wrong? Only `envelope` and `slow` do so when nothing is said. */
+  /** Is the action carried out before the reply goes wrong? Only a right answer does so when nothing is said. */
   readonly effect?: boolean
 }
 
@@ -35,8 +37,10 @@ export interface Faults {
   clear(): void
 }
 
-/** These give the right answer, only in an unusual way. */
-export const isRightAnswer = (reply: FaultReply): boolean => reply === 'envelope' || reply === 'slow'
+/** These give the right answer, only in an unusual way; `right` in the usual one, before a fault that is to come later. */
+const RIGHT_ANSWERS: readonly FaultReply[] = ['envelope', 'slow', 'right']
+
+export const isRightAnswer = (reply: FaultReply): boolean => RIGHT_ANSWERS.includes(reply)
 
 export const carriesOut = ({ reply, effect = isRightAnswer(reply) }: Fault): boolean => effect
 

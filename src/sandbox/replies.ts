@@ -69,6 +69,12 @@ const stream = (source: Readable, res: ServerResponse): void => {
   pipeline(source, res, () => {})
 }
 
+/** One row more than there are. */
+const wrongTotal: SendFault = (res, { right }) => {
+  const { TotalItemNum } = right.body
+  sendReply(res, { ...right, body: { ...right.body, TotalItemNum: Number(TotalItemNum) + 1 } })
+}
+
 const SEND_FAULT = {
   stall: () => {},
   reset: (_res, { socket }) => socket.resetAndDestroy(),
@@ -79,6 +85,8 @@ const SEND_FAULT = {
   'no-request-id': (res) => sendReply(res, { status: 200, body: {} }),
   envelope: (res, { envelope }) => sendReply(res, envelope),
   slow,
+  right: (res, { right }) => sendReply(res, right),
+  'wrong-total': wrongTotal,
 } as const satisfies Record<FaultName, SendFault>
 
 export const sendFault = (name: FaultName, res: ServerResponse, context: FaultContext): void =>

@@ -35,6 +35,28 @@ test('effect carries the action out before the reply goes wrong', async (t) => {
   assert.equal(cancelStatus(), 'CANCELLING')
 })
 
+test('right is the right answer, and the next fault follows it', async (t) => {
+  const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'right' })
+  sandbox.fault('CancelTask', { reply: { status: 400, code: 'Later' } })
+  const answers = [await call(sandbox, 'CancelTask', params), await call(sandbox, 'CancelTask', params)]
+  assert.deepEqual(
+    answers.map(({ status, body }) => [status, body.Code]),
+    [
+      [200, undefined],
+      [400, 'Later'],
+    ],
+  )
+  assert.equal(cancelStatus(), 'CANCELLING')
+})
+
+test('wrong-total counts a row that is not there', async (t) => {
+  const sandbox = await startKeyedSandbox(t)
+  const params = { TaskNo: sandbox.addTask({ domains: ['a.com', 'b.com'] }), PageNum: '1', PageSize: '10' }
+  sandbox.fault('QueryTaskDetailList', { reply: 'wrong-total' })
+  const { status, body } = await call(sandbox, 'QueryTaskDetailList', params)
+  assert.deepEqual([status, body.TotalItemNum, body.TotalPageNum], [200, 3, 1])
+})
+
 test('reset ends the connection with RST', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'reset' })
   await assert.rejects(call(sandbox, 'CancelTask', params), { code: 'ECONNRESET', message: 'read ECONNRESET' })

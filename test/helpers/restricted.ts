@@ -1,0 +1,25 @@
+import { sha256 } from '../../src/callers/api-keys.ts'
+import type { Scope } from '../../src/callers/caller.ts'
+import { API_KEYS } from './gateway.ts'
+
+export interface Restrictions {
+  readonly domains?: readonly string[]
+  readonly taskTypes?: readonly string[]
+}
+
+export interface Entry extends Restrictions {
+  readonly name: string
+  readonly scopes: readonly Scope[]
+}
+
+const keyOf = (name: string): string => `key-of-${name}`
+
+/** The header of a caller whose entry `keysOf` makes. */
+export const as = (name: string) => ({ 'x-api-key': keyOf(name) })
+
+/** `API_KEYS` with further callers, each of them with a key of its own. */
+export const keysOf = (...entries: readonly Entry[]): string =>
+  JSON.stringify([
+    ...JSON.parse(API_KEYS),
+    ...entries.map((entry) => ({ ...entry, sha256: sha256(keyOf(entry.name)).toString('hex') })),
+  ])
