@@ -100,6 +100,26 @@ export const startRewriter = async (
   return `http://127.0.0.1:${await listenOn(t, server)}`
 }
 
+/** An HTTP proxy that keeps cancellations back as long as it is told to. What only reads passes it, and so do resets. */
+export const startHolder = async (t: TestContext, target: string) => {
+  let released = Promise.resolve()
+  const server = createHttpServer(async (req, res) => {
+    const body = await buffer(req)
+    if (body.includes('Action=CancelTask')) await released
+    const answer = await passOn(target, req, body).catch(() => null)
+    if (answer === null) req.socket.resetAndDestroy()
+    else res.writeHead(answer.status, { 'content-type': 'application/json' }).end(answer.body)
+  })
+  const url = `http://127.0.0.1:${await listenOn(t, server)}`
+  /** Returns what lets them go. */
+  const hold = (): (() => void) => {
+    const { promise, resolve } = Promise.withResolvers<void>()
+    released = promise
+    return resolve
+  }
+  return { url, hold }
+}
+
 const passOn = async (target: string, { url = '/', headers }: IncomingMessage, body: Buffer) => {
   const sent = request(new URL(url, target), { method: 'POST', headers: { ...headers }, agent: false }).end(body)
   const [reply]: IncomingMessage[] = await once(sent, 'response')
