@@ -2,8 +2,9 @@ import { parseArgs } from 'node:util'
 import { createKey, parseApiKeys, sha256 } from '../callers/api-keys.ts'
 import { SCOPES, type Scope } from '../callers/caller.ts'
 
-const USAGE = `Usage: npm run key -- NAME [--scopes ${SCOPES.join(',')}] [--expires-at 2027-01-31T00:00:00Z]
-Makes an API key for the caller NAME (by default with the scopes tasks:cancel,tasks:read).`
+const USAGE = `Usage: npm run key -- NAME [--scopes ${SCOPES.join(',')}] [--domains example.com,*.example.com]
+  [--task-types CHG_DNS] [--expires-at 2027-01-31T00:00:00Z]
+Makes an API key for the caller NAME (by default with the scopes tasks:cancel,tasks:read, for all tasks).`
 
 const DEFAULT_SCOPES = 'tasks:cancel,tasks:read'
 
@@ -18,21 +19,28 @@ const readArguments = () => {
   try {
     return parseArgs({
       allowPositionals: true,
-      options: { scopes: { type: 'string', default: DEFAULT_SCOPES }, 'expires-at': { type: 'string' } },
+      options: {
+        scopes: { type: 'string', default: DEFAULT_SCOPES },
+        domains: { type: 'string' },
+        'task-types': { type: 'string' },
+        'expires-at': { type: 'string' },
+      },
     })
   } catch (error) {
     return fail(error instanceof Error ? error.message : 'The arguments are not understood.')
   }
 }
 
+const listOf = (text: string): readonly string[] => text.split(',').map((each) => each.trim())
+
 const { positionals, values } = readArguments()
 const [name = '', ...more] = positionals
 if (name.trim() === '' || name.length > 128 || more.length > 0) fail('Give exactly one NAME of at most 128 characters.')
 
-const scopes = values.scopes.split(',').map((scope) => scope.trim())
+const scopes = listOf(values.scopes)
 if (!scopes.every(isScope)) fail(`Scopes are ${SCOPES.join(', ')}.`)
 
-const expiresAt = values['expires-at']
+const { domains, 'task-types': taskTypes, 'expires-at': expiresAt } = values
 const expires = new Date(expiresAt ?? Number.NaN)
 if (expiresAt !== undefined && Number.isNaN(expires.getTime())) fail('--expires-at is not a date.')
 
@@ -41,6 +49,8 @@ const entry = {
   name,
   sha256: sha256(key).toString('hex'),
   scopes,
+  ...(domains !== undefined && { domains: listOf(domains) }),
+  ...(taskTypes !== undefined && { taskTypes: listOf(taskTypes) }),
   ...(expiresAt !== undefined && { expiresAt: expires.toISOString() }),
 }
 const checked = parseApiKeys(JSON.stringify([entry]))

@@ -29,7 +29,8 @@ const callerOf = ({ key, entry }: ReturnType<typeof make>) => {
 
 test('the key is printed once, and its entry proves its caller', () => {
   const scopes = ['tasks:cancel', 'tasks:read']
-  assert.deepEqual(callerOf(make('shop')), { via: 'api-key', issuer: null, name: 'shop', scopes })
+  const restrictions = { domains: null, taskTypes: null }
+  assert.deepEqual(callerOf(make('shop')), { via: 'api-key', issuer: null, name: 'shop', scopes, ...restrictions })
 })
 
 test('a key holds 256 random bits, and the entry nothing of it but its hash', () => {
@@ -42,6 +43,11 @@ test('a key holds 256 random bits, and the entry nothing of it but its hash', ()
 
 test('scopes can be chosen', () => {
   assert.deepEqual(callerOf(make('shop', '--scopes', 'audit:read, tasks:read'))?.scopes, ['audit:read', 'tasks:read'])
+})
+
+test('the caller can be restricted to domains and types of tasks', () => {
+  const caller = callerOf(make('shop', '--domains', 'A.example, *.bücher.example', '--task-types', 'CHG_DNS'))
+  assert.deepEqual([caller?.domains, caller?.taskTypes], [['a.example', '*.xn--bcher-kva.example'], ['CHG_DNS']])
 })
 
 test('a name may hold whatever JSON can', () => {
@@ -70,7 +76,10 @@ for (const [name, ...args] of [
   ['scopes without a value', 'shop', '--scopes'],
   ['an expiry that is no date', 'shop', '--expires-at', 'tomorrow'],
   ['an empty expiry', 'shop', '--expires-at', ''],
-  ['an unknown option', 'shop', '--domains', 'a.example'],
+  ['every domain', 'shop', '--domains', '*'],
+  ['an empty list of domains', 'shop', '--domains', ''],
+  ['a type that is none', 'shop', '--task-types', 'CHG DNS'],
+  ['an unknown option', 'shop', '--owner', 'a.example'],
 ] as const) {
   test(`${name}: no key, the usage on stderr, and exit code 2`, () => {
     const { status, stdout, stderr } = run(...args)

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import type { Env } from '../../src/config.ts'
+import { deadlineIn } from '../../src/deadline.ts'
+import { GatewayError } from '../../src/errors.ts'
+import type { FaultReply } from '../../src/sandbox/server.ts'
+import { createPermissions } from '../../src/tasks/permission.ts'
+import { asAuditor, asOperator, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
+import { closedPort } from '../helpers/ports.ts'
+import { startCancel } from '../helpers/raw.ts'
+import { as, keysOf } from '../helpers/restricted.ts'
+
+// What becomes of a cancellation whose task can't be held against what its caller is restricted to.
+
+const API_KEYS = keysOf({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
+const INSIDE = { domains: ['www.a.example'] } as const
+
+const start = (t: TestContext, env: Env = {}): Promise<Started> => startGateway(t, { env: { API_KEYS, ...env } })
+
+const cancel = async ({ api }: Started, taskNo: string) => {
+  const { status, body, headers } = await api.delete(`/tasks/${taskNo}`).set(as('shop'))
+  return { status, body, headers }
+}
+
+type Facts = readonly [status: number, code: string, record: string, attempts: number, upstreamCode: string | null]
+
+const FORBIDDEN: Facts = [403, 'forbidden', 'refused', 0, null]
+
+const FAILURES: readonly (readonly [FaultReply, Facts])[] = [
+  [{ status: 404, code: 'TaskNotExist' }, FORBIDDEN],
+  [{ status: 400, code: 'InvalidParameter' }, FORBIDDEN],
+  ['not-json', FORBIDDEN],
+  ['huge', FORBIDDEN],
+  ['redirect', FORBIDDEN],
+  ['no-request-id', FORBIDDEN],
+  ['reset', FORBIDDEN],
+  ['truncate', FORBIDDEN],
+  ['wrong-total', FORBIDDEN],
+  [{ status: 500, code: 'InternalError' }, FORBIDDEN],
+  [{ status: 503, code: 'ServiceUnavailable' }, FORBIDDEN],
+  ['stall', [504, 'upstream-timeout', 'failed', 2, null]],
+  [{ status: 400, code: 'Throttling.User' }, [503, 'upstream-throttled', 'failed', 2, 'Throttling.User']],
+  [{ status: 403, code: 'Forbidden.RAM' }, [502, 'upstream-forbidden', 'failed', 1, 'Forbidden.RAM']],
+  [
+    { status: 404, code: 'InvalidAccessKeyId.NotFound' },
+    [502, 'upstream-credentials-rejected', 'failed', 1, 'InvalidAccessKeyId.NotFound'],
+  ],
+  [{ status: 400, code: 'NoSuchVersion' }, [502, 'upstream-misconfigured', 'failed', 1, 'NoSuchVersion']],
+  [{ status: 400, code: 'MissingTaskNo' }, [500, 'internal', 'failed', 1, 'MissingTaskNo']],
+]
+
+for (const [reply, [status, code, outcome, attempts, upstreamCode]] of FAILURES) {
+  test(`details answered by ${JSON.stringify(reply)}: ${code}, on record as ${outcome}`, async (t) => {
+    const started = await start(t, { UPSTREAM_MAX_ATTEMPTS: '2', UPSTREAM_TIMEOUT_MS: '500' })
+    const taskNo = started.upstream.addTask(INSIDE)
+    started.upstream.fault('QueryTaskDetailList', { reply }, Number.POSITIVE_INFINITY)
+    const { body, headers } = await cancel(started, taskNo)
+    assert.deepEqual([body.status, body.code, body.outcome], [status, code, 'not-cancelled'])
+    assert.equal(code === 'upstream-throttled', headers['retry-after'] !== undefined)
+    const record = await started.record(taskNo)
+    assert.deepEqual(
+      [record.id, record.outcome, record.attempts, record.upstreamCode],
+      [body.cancellationId, outcome, attempts, upstreamCode],
+    )
+    assert.equal(cancelCalls(started.upstream).length, 0)
+    // A refusal says nothing of what is refused.
+    if (code === 'forbidden') assert.deepEqual([body.upstreamCode, body.requestId], [undefined, undefined])
+  })
+}
+
+test('an upstream that is not there is told as such', async (t) => {
+  const started = await start(t, { UPSTREAM_URL: `http://127.0.0.1:${await closedPort()}`, UPSTREAM_MAX_ATTEMPTS: '2' })
+  const { body } = await cancel(started, 't')
+  assert.deepEqual([body.status, body.code, body.outcome], [503, 'upstream-unavailable', 'not-cancelled'])
+  const { id, outcome, attempts } = await started.record('t')
+  assert.deepEqual([id, outcome, attempts], [body.cancellationId, 'failed', 2])
+})
+
+test('a task is read for each cancellation, whatever was read of it before, and as that caller', async (t) => {
+  const started = await startGateway(t, {
+    env: { API_KEYS, TRUST_PROXY: '127.0.0.1' },
+    overrides: { lookupTtlMs: 3_600_000 },
+  })
+  const { api, upstream } = started
+  const taskNo = upstream.addTask(INSIDE)
+  assert.equal((await api.get(`/tasks/${taskNo}`).set(as('shop'))).status, 200)
+  const before = upstream.calls.length
+  upstream.fault('QueryTaskDetailList', { reply: 'wrong-total' }, 2)
+  const headers = { ...as('shop'), 'x-forwarded-for': '203.0.113.9', 'accept-language': 'zh' }
+  assert.equal((await api.delete(`/tasks/${taskNo}`).set(headers)).status, 403)
+  const [read] = upstream.calls.slice(before)
+  const { TaskNo, PageNum, PageSize, UserClientIp, Lang } = read?.params ?? {}
+  assert.deepEqual([TaskNo, PageNum, PageSize, UserClientIp, Lang], [taskNo, '1', '1000', '203.0.113.9', 'zh'])
+})
+
+test('who is not restricted costs no reading', async (t) => {
+  const { api, upstream } = await start(t)
+  assert.equal((await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)).status, 202)
+  assert.deepEqual(
+    upstream.calls.map(({ action }) => action),
+    ['CancelTask'],
+  )
+})
+
+test('for one who goes away while the task is read nothing is sent, and it is on record as failed', async (t) => {
+  const started = await start(t, { UPSTREAM_TIMEOUT_MS: '200' })
+  const { upstream, url } = started
+  const taskNo = upstream.addTask(INSIDE)
+  upstream.fault('QueryTaskDetailList', { reply: 'stall' }, Number.POSITIVE_INFINITY)
+  const asked = upstream.nextCall('QueryTaskDetailList')
+  const leaving = startCancel(url, `/tasks/${taskNo}`, as('shop'))
+  await asked
+  leaving.destroy()
+  const record = await eventually(() => started.record(taskNo))
+  assert.deepEqual([record.outcome, cancelCalls(upstream).length], ['failed', 0])
+  assert.equal(upstream.calls.length, 1)
+})
+
+test('a refusal that can not be written is a refusal all the same, with an alarm', async (t) => {
+  const started = await startGateway(t, {
+    env: { API_KEYS },
+    overrides: {
+      openStore: async (path) => ({
+        ...(await openSqliteStore(path)),
+        append: () => Promise.reject(new Error('disk full')),
+      }),
+    },
+  })
+  const { body } = await cancel(started, started.upstream.addTask({ domains: ['b.example'] }))
+  assert.deepEqual([body.status, body.code, body.outcome], [403, 'forbidden', 'not-cancelled'])
+  assert.match(started.logLines.join(''), /"level":"error".*a refusal could not be written/)
+})
+
+test('another key of the same name does not lend its restrictions, and joins no call of it', async (t) => {
+  const unrestricted = keysOf(
+    { name: 'shop', scopes: ['tasks:cancel'], domains: ['*.a.example'] },
+    { name: 'operator', scopes: ['tasks:cancel'], domains: ['*.a.example'] },
+  )
+  const { api, upstream } = await startGateway(t, { env: { API_KEYS: unrestricted } })
+  const taskNo = upstream.addTask({ domains: ['b.example'] })
+  const answers = await Promise.all(
+    [asOperator, as('operator'), asAuditor].map((headers) => api.delete(`/tasks/${taskNo}`).set(headers)),
+  )
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [202, 403, 202],
+  )
+  assert.equal(cancelCalls(upstream).length, 2)
+})
+
+test('a bug while the task is looked at is told of, and grants nothing', async () => {
+  const permissions = createPermissions({
+    queries: { allDetails: () => Promise.reject(new Error('a bug')) },
+    policy: { isRestricted: () => true, allows: () => true },
+    detailsLimit: 1,
+    timeoutMs: 1000,
+  })
+  const limits = { deadline: deadlineIn(1000) }
+  await assert.rejects(permissions.toChange('t', { domains: [], taskTypes: null }, limits), /a bug/)
+  await assert.rejects(
+    permissions.toSee('t', { domains: [], taskTypes: null }, limits.deadline),
+    (error) => !(error instanceof GatewayError),
+  )
+})
