@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * List tasks
-         * @description Needs the scope `tasks:read`.
+         * @description Needs the scope `tasks:read`, and that the caller is not restricted to domains, which a list does not show.
          */
         get: operations["listTasks"];
         put?: never;
