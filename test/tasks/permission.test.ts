@@ -149,6 +149,23 @@ test('another key of the same name does not lend its restrictions, and joins no 
   assert.equal(cancelCalls(upstream).length, 2)
 })
 
+test('a reading that breaks off for one who has gone away refuses nothing', async () => {
+  const failure = {
+    ...{ ok: false, code: 'upstream-unavailable', ambiguous: false, sent: true },
+    ...{ upstreamCode: null, requestId: null, retryAfterMs: null, attempts: 1 },
+  } as const
+  const permissions = createPermissions({
+    queries: { allDetails: async (taskNo) => ({ taskNo, details: [], totals: [], failure }) },
+    policy: { isRestricted: () => true, allows: () => true },
+    detailsLimit: 1,
+    timeoutMs: 1000,
+  })
+  const ask = (signal: AbortSignal) =>
+    permissions.toChange('t', { domains: [], taskTypes: null }, { deadline: deadlineIn(1000), signal })
+  assert.deepEqual(await ask(AbortSignal.abort()), { kind: 'untold', failure })
+  assert.deepEqual(await ask(new AbortController().signal), { kind: 'denied' })
+})
+
 test('a bug while the task is looked at is told of, and grants nothing', async () => {
   const permissions = createPermissions({
     queries: { allDetails: () => Promise.reject(new Error('a bug')) },
