@@ -33,6 +33,9 @@ const CLOCK_TOLERANCE_S = 5
 const REMEMBERED_MAX = 10_000
 const REMEMBERED_MS = 300_000
 
+// An issuer signs other things with the same key, such as orders to sign out (RFC 8725, section 3.11).
+const TYPE = /^(application\/)?(at\+)?jwt$/i
+
 /** What a verified token says of its holder. */
 interface Proof {
   readonly sub: string
@@ -101,13 +104,15 @@ export const createTokens = (options: TokenOptions): Tokens => {
 const digestOf = (token: string): string => sha256(token).toString('base64')
 
 const payloadOf = async (token: string, options: TokenOptions, nowMs: number): Promise<JWTPayload> => {
-  const { payload } = await jwtVerify(token, options.keySet.keyFor, {
+  const { payload, protectedHeader } = await jwtVerify(token, options.keySet.keyFor, {
     issuer: options.issuer,
     audience: options.audience,
     algorithms: [...options.algorithms],
     clockTolerance: CLOCK_TOLERANCE_S,
     currentDate: new Date(nowMs),
   })
+  const { typ = 'JWT' } = protectedHeader
+  if (!TYPE.test(typ)) throw new errors.JWTClaimValidationFailed('another type', payload, 'typ', 'check_failed')
   return payload
 }
 

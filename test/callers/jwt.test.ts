@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
-import { createHmac } from 'node:crypto'
+import { createHmac, KeyObject, sign as signBytes } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
-import { exportSPKI, importJWK } from 'jose'
+import { CompactEncrypt, exportSPKI, importJWK } from 'jose'
 import { sha256 } from '../../src/callers/api-keys.ts'
 import type { Grant } from '../../src/callers/caller.ts'
 import { grantIn } from '../../src/callers/claims.ts'
@@ -147,6 +147,29 @@ const signedByStranger =
     return sign(stranger, issuer.claims(), headerOf(stranger, issuer))
   }
 
+/** What the issuer itself would sign, with whatever stands in header and payload. */
+const signedText = ({ key: { privateKey } }: Issuer, header: string, payload: string): string => {
+  const input = [header, payload].map((part) => Buffer.from(part).toString('base64url')).join('.')
+  const key = { key: KeyObject.from(privateKey), dsaEncoding: 'ieee-p1363' } as const
+  return `${input}.${signBytes('sha256', Buffer.from(input), key).toString('base64url')}`
+}
+
+/** Signed by the issuer, with a header that says more than usual. */
+const withHeader =
+  (more: object, payloadOf = async (issuer: Issuer) => JSON.stringify(issuer.claims())): Forge =>
+  async (issuer) => {
+    const { alg, kid } = issuer.key
+    return signedText(issuer, JSON.stringify({ alg, kid, ...more }), await payloadOf(issuer))
+  }
+
+/** Encrypted for the issuer's key, as anybody can: inside is a token that is sound. */
+const encrypted: Forge = async (issuer) => {
+  const alg = issuer.key.alg === 'RS256' ? 'RSA-OAEP-256' : 'ECDH-ES'
+  const key = await importJWK(issuer.key.publicJwk, alg)
+  const jwe = new CompactEncrypt(Buffer.from(await issuer.token()))
+  return jwe.setProtectedHeader({ alg, enc: 'A256GCM', cty: 'JWT', kid: issuer.key.kid }).encrypt(key)
+}
+
 const FORGED: Readonly<Record<string, Forge>> = {
   'no signature, as alg none': (issuer) => unsigned({ alg: 'none' }, issuer.claims()),
   'no signature, as alg nOnE with a kid': (issuer) => unsigned({ alg: 'nOnE', kid: issuer.key.kid }, issuer.claims()),
@@ -180,10 +203,42 @@ const FORGED: Readonly<Record<string, Forge>> = {
     jku: `${url}/jwks-of-a-stranger`,
     x5u: `${url}/x5u-of-a-stranger`,
   })),
-  'an extension that must be understood': async (issuer) => {
-    const [, payload = '', signature = ''] = (await issuer.token()).split('.')
-    return `${encode({ alg: issuer.key.alg, kid: issuer.key.kid, crit: ['x'], x: 1 })}.${payload}.${signature}`
+  "a certificate of a stranger's in the header": signedByStranger((_stranger, { key }) => ({
+    kid: key.kid,
+    x5c: [Buffer.from('a certificate').toString('base64')],
+  })),
+  'a kid that is a path': signedByStranger(() => ({ kid: '../../../../dev/null' })),
+  'a kid that is a query': signedByStranger(() => ({ kid: "' OR '1'='1" })),
+  'a kid that is an address': signedByStranger((_stranger, { url }) => ({ kid: `${url}/jwks-of-a-stranger` })),
+  'a kid that every object has': signedByStranger(() => ({ kid: '__proto__' })),
+  'a kid that is a list': (issuer) =>
+    `${encode({ alg: issuer.key.alg, kid: [issuer.key.kid] })}.${encode(issuer.claims())}.AAAA`,
+  'a signature of noughts': (issuer) => {
+    const { alg, kid } = issuer.key
+    const noughts = Buffer.alloc(alg === 'ES256' ? 64 : 256).toString('base64url')
+    return `${encode({ alg, kid })}.${encode(issuer.claims())}.${noughts}`
   },
+  'no signature, under a second alg': (issuer) => {
+    const header = `{"alg":"${issuer.key.alg}","kid":"${issuer.key.kid}","alg":"none"}`
+    return `${Buffer.from(header).toString('base64url')}.${encode(issuer.claims())}.`
+  },
+  'an alg that is a list': withHeader({ alg: ['ES256', 'RS256'] }),
+  'an alg that is inherited': (issuer) =>
+    signedText(issuer, `{"__proto__":{"alg":"${issuer.key.alg}"}}`, JSON.stringify(issuer.claims())),
+  'a header of many levels': (issuer) => {
+    const header = `{"alg":"${issuer.key.alg}","x":${'['.repeat(3000)}${']'.repeat(3000)}}`
+    return `${Buffer.from(header).toString('base64url')}.${encode(issuer.claims())}.AAAA`
+  },
+  'an extension that must be understood': withHeader({ crit: ['x'], x: 1 }),
+  'an empty list of extensions': withHeader({ crit: [] }),
+  'a payload that is not encoded': withHeader({ crit: ['b64'], b64: false }),
+  'a token inside a token': withHeader({ cty: 'JWT' }, (issuer) => issuer.token()),
+  'a payload that is a list': withHeader({}, async (issuer) => JSON.stringify([issuer.claims()])),
+  'a token inside an envelope': encrypted,
+  'the type of a proof of possession': withHeader({ typ: 'dpop+jwt' }),
+  'the type of an order to sign out': withHeader({ typ: 'logout+jwt' }),
+  'the type of an event': withHeader({ typ: 'application/secevent+jwt' }),
+  'an empty type': withHeader({ typ: '' }),
   garbage: () => 'garbage',
   'three parts of garbage': () => 'a.b.c',
   'five parts, as if encrypted': () => 'a.b.c.d.e',
@@ -207,6 +262,18 @@ for (const alg of ['ES256', 'RS256']) {
     )
   })
 }
+
+/** Types that say no more than that it is a token for access, or nothing. */
+const TYPES = [undefined, 'JWT', 'jwt', 'at+jwt', 'application/at+jwt', 'application/jwt'] as const
+
+test('a token of a type that fits counts', async (t) => {
+  const { issuer, whoIs } = await start(t)
+  for (const typ of TYPES) {
+    await t.test(String(typ), async () => {
+      assert.equal((await whoIs(await withHeader({ typ })(issuer))).name, 'shop')
+    })
+  }
+})
 
 /** What is odd, but right. */
 const SOUND: Readonly<Record<string, () => Claims>> = {
