@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import type { UpstreamFailure } from '../../src/alibaba/client.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { Env } from '../../src/config.ts'
 import { deadlineIn } from '../../src/deadline.ts'
@@ -150,10 +151,16 @@ test('another key of the same name does not lend its restrictions, and joins no 
 })
 
 test('a reading that breaks off for one who has gone away refuses nothing', async () => {
-  const failure = {
-    ...{ ok: false, code: 'upstream-unavailable', ambiguous: false, sent: true },
-    ...{ upstreamCode: null, requestId: null, retryAfterMs: null, attempts: 1 },
-  } as const
+  const failure: UpstreamFailure = {
+    ok: false,
+    code: 'upstream-unavailable',
+    ambiguous: false,
+    sent: true,
+    upstreamCode: null,
+    requestId: null,
+    retryAfterMs: null,
+    attempts: 1,
+  }
   const permissions = createPermissions({
     queries: { allDetails: async (taskNo) => ({ taskNo, details: [], totals: [], failure }) },
     policy: { isRestricted: () => true, allows: () => true },
