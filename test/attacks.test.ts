@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
+import type { Scope } from '../src/callers/caller.ts'
 import { asAuditor, CANARIES, cancelCalls, type StartOptions, startGateway } from './helpers/gateway.ts'
 import { codeOf, parseAnswer, sendBytes } from './helpers/raw.ts'
+import { SIGN_IN_ENV, sessionCookie } from './helpers/session.ts'
 
 // What somebody tries who knows HTTP better than we do. Each row is one request over the wire, as it is sent.
 
@@ -30,12 +32,20 @@ const CANCEL = 'DELETE /tasks/VICTIM'
 const PROBE = 'GET /livez'
 const SMUGGLED = `DELETE /tasks/VICTIM HTTP/1.1\r\nHost: a\r\n${KEY}\r\n\r\n`
 
+const cookieOf = async (...scopes: readonly Scope[]): Promise<string> => (await sessionCookie({ scopes })).cookie
+const COOKIE = await cookieOf('tasks:cancel')
+const SESSION = `Cookie: ${COOKIE}`
+const OWN = 'Origin: https://gateway.example.com'
+const SIBLING = 'https://app.gateway.example.com'
+const FLAG = 'X-CSRF: 1'
+
 const CANCELS = '202 accepted'
 const BAD = '400 bad-request'
 const BAD_TASK = '400 task-no-invalid'
 const BAD_QUERY = '400 query-invalid'
 const AMBIGUOUS = '400 credentials-ambiguous'
 const UNKNOWN = '401 unauthenticated'
+const REJECTED = '403 csrf-rejected'
 const NO_ROUTE = '404 not-found'
 const NO_METHOD = '405 method-not-allowed'
 
@@ -118,6 +128,54 @@ const FRONTS: Readonly<Record<string, Front>> = {
       ['a deep path', `DELETE ${'/tasks'.repeat(1000)}`, [], NO_ROUTE],
       ['a second key behind many headers', CANCEL, [...MANY, KEY], AMBIGUOUS],
       ['a second host behind many headers', CANCEL, [...MANY, 'Host: b'], BAD],
+    ],
+  },
+
+  'what a browser adds by itself': {
+    env: SIGN_IN_ENV,
+    attacks: [
+      ['nothing: a page of the gateway’s own', CANCEL, [SESSION, OWN, FLAG], CANCELS],
+      [
+        'a session, to a form of another site',
+        'POST /tasks/VICTIM',
+        [SESSION, 'Origin: https://evil.example'],
+        NO_METHOD,
+      ],
+      ['a session, without the header', CANCEL, [SESSION, OWN], REJECTED],
+      ['a session, with another value', CANCEL, [SESSION, OWN, 'X-CSRF: evil'], REJECTED],
+      ['a session, with the header twice', CANCEL, [SESSION, OWN, FLAG, FLAG], REJECTED],
+      ['a session, without an origin', CANCEL, [SESSION, FLAG], REJECTED],
+      ['a session, with two origins', CANCEL, [SESSION, OWN, OWN, FLAG], REJECTED],
+      ['a session, from a sibling', CANCEL, [SESSION, `Origin: ${SIBLING}`, FLAG], REJECTED],
+      [
+        'a session, from a sibling in the name of the page',
+        CANCEL,
+        [SESSION, `Referer: ${OWN.slice(8)}/`, FLAG],
+        REJECTED,
+      ],
+      ['a session, from a sandbox', CANCEL, [SESSION, 'Origin: null', FLAG], REJECTED],
+      ['a session, from the host that is asked', CANCEL, [SESSION, 'Origin: http://a', FLAG], REJECTED],
+      ['a session, from an origin in upper case', CANCEL, [SESSION, OWN.toUpperCase(), FLAG], REJECTED],
+      ['a session and a key', CANCEL, [SESSION, KEY, OWN, FLAG], AMBIGUOUS],
+      ['a session and a token', CANCEL, [SESSION, BEARER, OWN, FLAG], AMBIGUOUS],
+      ['two sessions', CANCEL, [`${SESSION}; ${COOKIE}`, OWN, FLAG], AMBIGUOUS],
+      ['two sessions on two lines', CANCEL, [SESSION, SESSION, OWN, FLAG], AMBIGUOUS],
+      ['a session behind many headers', CANCEL, [KEY, ...MANY, SESSION], AMBIGUOUS],
+      ['a session and an empty one', CANCEL, [`Cookie: __Host-session=; ${COOKIE}`, OWN, FLAG], AMBIGUOUS],
+      ['a session of a sibling’s making', CANCEL, ['Cookie: __Host-session=evil', OWN, FLAG], UNKNOWN],
+      ['a session under a name that siblings can set', CANCEL, [SESSION.replace('__Host-', ''), OWN, FLAG], UNKNOWN],
+      ['a session under a name in lower case', CANCEL, [SESSION.replace('H', 'h'), OWN, FLAG], UNKNOWN],
+      ['a session that was shortened', CANCEL, [SESSION.slice(0, -9), OWN, FLAG], UNKNOWN],
+      [
+        'a session that may only read',
+        CANCEL,
+        [`Cookie: ${await cookieOf('tasks:read')}`, OWN, FLAG],
+        '403 forbidden refused',
+      ],
+      ['a session, to sign out', 'POST /auth/logout', [SESSION, 'Origin: https://evil.example', FLAG], REJECTED],
+      ['a session, to sign out by a link', 'GET /auth/logout', [SESSION], NO_METHOD],
+      ['the sign-in of somebody else', 'GET /auth/callback?code=evil&state=evil', [SESSION], '400 sign-in-failed'],
+      ['a sign-in that leads away', 'GET /auth/login?returnTo=//evil.example', [], BAD_QUERY],
     ],
   },
 
