@@ -32,6 +32,7 @@ COPY --from=production /app/node_modules ./node_modules
 COPY --from=build /app/package.json ./
 COPY --from=build /app/dist ./dist
 COPY openapi.yaml ./
+COPY public ./public
 COPY --from=build --chown=65532:65532 /app/data /data
 # Everything is written below /data, what SQLite sets aside included: the rest of the file system can be read-only.
 ENV NODE_ENV=production AUDIT_URL=sqlite:/data/audit.db SQLITE_TMPDIR=/data

@@ -4,6 +4,7 @@ import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
 import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
 import { createCancelRoute } from './http/cancel-route.ts'
 import { createCancellationRoutes } from './http/cancellation-routes.ts'
+import type { Console } from './http/console.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
 import { allowOrigins, answerPreflights } from './http/cors.ts'
 import type { Docs } from './http/docs.ts'
@@ -30,6 +31,7 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   readonly cancellations: Cancellations
   /** Null where they are switched off. */
   readonly docs: Docs | null
+  readonly console: Console | null
 }
 
 /** The way of a request. The order of these lines is the security policy. */
@@ -87,6 +89,10 @@ export const createApp = (parts: AppParts): Express => {
     app.route('/openapi.json').get(parts.docs.openapi).all(allowOnly('GET, HEAD'))
     app.route('/docs').get(parts.docs.page).all(allowOnly('GET, HEAD'))
     app.route('/docs/:file').get(parts.docs.asset).all(allowOnly('GET, HEAD'))
+  }
+  if (parts.console !== null) {
+    app.route('/console').get(parts.console.page).all(allowOnly('GET, HEAD'))
+    app.route('/console/:file').get(parts.console.asset).all(allowOnly('GET, HEAD'))
   }
 
   app.use(notFound)

@@ -61,6 +61,7 @@ export interface Config {
   }
   readonly auditPath: string
   readonly docsEnabled: boolean
+  readonly consoleEnabled: boolean
   readonly shutdown: { readonly graceMs: number; readonly delayMs: number }
   readonly logLevel: string
 }
@@ -111,6 +112,7 @@ interface Values {
   RATE_LIMIT_WINDOW_MS: number
   AUDIT_URL: string
   DOCS_ENABLED: boolean
+  CONSOLE_ENABLED: boolean
   SHUTDOWN_GRACE_MS: number
   SHUTDOWN_DELAY_MS: number
   LOG_LEVEL: string
@@ -238,6 +240,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   RATE_LIMIT_WINDOW_MS: { schema: integer(1000, MAX_TIMER_MS), fallback: 60_000 },
   AUDIT_URL: { schema: sqlitePath, fallback: './data/audit.db' },
   DOCS_ENABLED: { schema: flag, fallback: false },
+  CONSOLE_ENABLED: { schema: flag, fallback: false },
   SHUTDOWN_GRACE_MS: { schema: integer(0, 3_600_000), fallback: 20_000 },
   SHUTDOWN_DELAY_MS: { schema: integer(0, 3_600_000), fallback: 0 },
   LOG_LEVEL: { schema: choice(LOG_LEVELS), fallback: 'info' },
@@ -372,6 +375,7 @@ const readConfig = (reader: Reader): Config => {
     },
     auditPath: read('AUDIT_URL'),
     docsEnabled: read('DOCS_ENABLED'),
+    consoleEnabled: read('CONSOLE_ENABLED'),
     shutdown: { graceMs: read('SHUTDOWN_GRACE_MS'), delayMs: read('SHUTDOWN_DELAY_MS') },
     logLevel: read('LOG_LEVEL'),
   }

@@ -14,6 +14,7 @@ import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
 import type { AuthRouteOptions } from './http/auth-routes.ts'
 import type { AuthenticationOptions } from './http/authenticate.ts'
+import type { Console } from './http/console.ts'
 import type { Docs } from './http/docs.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
@@ -85,7 +86,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
-  const parts = { lifecycle, trail, cancellations, queries, lookup, permissions, docs, log }
+  const console = config.consoleEnabled ? await loadConsole(config) : null
+  const parts = { lifecycle, trail, cancellations, queries, lookup, permissions, docs, console, log }
   const app = createApp({ ...config, ...callers, ...parts })
 
   return {
@@ -143,7 +145,7 @@ const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, ov
 }
 
 const createAuth = async (
-  { signIn }: Config,
+  { signIn, consoleEnabled }: Config,
   grants: Grants | null,
   log: Log,
   now: Overrides['now'],
@@ -153,11 +155,13 @@ const createAuth = async (
     import('./callers/session.ts'),
     import('./callers/sign-in.ts'),
   ])
+  const { publicUrl } = signIn
+  const signedOutUrl = consoleEnabled ? `${publicUrl}/console` : undefined
   return {
     sessions: createSessions({ ...signIn, grants, now }),
-    signIn: createSignIn({ ...signIn, signedOutUrl: undefined, log, now }),
-    publicUrl: signIn.publicUrl,
-    home: '/me',
+    signIn: createSignIn({ ...signIn, signedOutUrl, log, now }),
+    publicUrl,
+    home: consoleEnabled ? '/console' : '/me',
   }
 }
 
@@ -173,6 +177,11 @@ const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number 
 const loadDocs = async (): Promise<Docs> => {
   const { createDocs } = await import('./http/docs.ts')
   return createDocs()
+}
+
+const loadConsole = async ({ signIn }: Config): Promise<Console> => {
+  const { createConsole } = await import('./http/console.ts')
+  return createConsole({ signIn: signIn !== null })
 }
 
 const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: Config['keys']): PlainKeys => ({

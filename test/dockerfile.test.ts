@@ -127,7 +127,7 @@ describe('what the Dockerfile builds', () => {
       built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
       [],
     )
-    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json'])
+    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json', 'public'])
   })
 
   test('holds the packages of production and no other', async () => {
@@ -174,6 +174,14 @@ describe('what the Dockerfile builds', () => {
     ]
     assert.deepEqual([document.status, page.status, script.status], [200, 200, 200])
     assert.match(document.body.openapi, /^3\.1\./)
+  })
+
+  test('has a console where that is switched on', async (t) => {
+    const { env } = await prepare(t)
+    const entry = inImage('app/dist/server.js')
+    const { api } = await startProcess(t, { ...settings, ...env, CONSOLE_ENABLED: 'true' }, { entry })
+    const [page, script] = [await api.get('/console'), await api.get('/console/console.js')]
+    assert.deepEqual([page.status, script.status], [200, 200])
   })
 
   test('makes keys', async () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import express from 'express'
 import { openSqliteStore } from '../src/audit/sqlite.ts'
+import type { Env } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/problem.ts'
 import { codesOf, DOCUMENT, GENERAL_PROBLEMS, OPERATIONS, violationsOf } from './helpers/contract.ts'
 import { asAuditor, asOperator, asReader, type Started, type StartOptions, startGateway } from './helpers/gateway.ts'
@@ -91,6 +92,8 @@ const startingToSignIn: Provoke = async (t) => {
 const OWN_PAGE: Headers = { origin: 'https://gateway.example.com', 'x-csrf': '1' }
 
 const DOCS: Scene = { env: { DOCS_ENABLED: 'true' } }
+const EVERYTHING: Env = { ...SIGN_IN_ENV, DOCS_ENABLED: 'true', CONSOLE_ENABLED: 'true' }
+const CONSOLE: Scene = { env: { CONSOLE_ENABLED: 'true' } }
 
 /** What every operation that needs a caller can answer. */
 const forCallers = (method: Method, path: string, stranger: Headers, known: Headers = asOperator) => ({
@@ -200,6 +203,10 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     404: asking('get', '/openapi.json', { headers: {} }),
   },
   getDocs: { 200: asking('get', '/docs', { ...DOCS, headers: {} }), 404: asking('get', '/docs', { headers: {} }) },
+  getConsole: {
+    200: asking('get', '/console', { ...CONSOLE, headers: {} }),
+    404: asking('get', '/console', { headers: {} }),
+  },
   getProblemPage: {
     200: asking('get', '/problems/not-found', { headers: {} }),
     404: asking('get', '/problems/nowhere', { headers: {} }),
@@ -230,7 +237,7 @@ test('nothing is produced here that is not documented', () => {
 })
 
 test('the methods that a path knows are those that are documented', async (t) => {
-  const { api } = await startGateway(t, { env: { ...SIGN_IN_ENV, DOCS_ENABLED: 'true' } })
+  const { api } = await startGateway(t, { env: EVERYTHING })
   const allowed = async (path: string): Promise<string> => {
     const { headers } = await api.patch(path.replace(/\{\w+\}/, 'x'))
     return `${path} ${headers.allow}`
@@ -243,13 +250,13 @@ test('the methods that a path knows are those that are documented', async (t) =>
   assert.deepEqual(await Promise.all(paths.map(allowed)), documented)
 })
 
-/** What the page of the documents loads is a part of that page. */
-const UNDOCUMENTED: readonly string[] = ['GET /docs/:file']
+/** What a page loads is a part of that page. */
+const UNDOCUMENTED: readonly string[] = ['GET /docs/:file', 'GET /console/:file']
 
 test('every route of the app is documented', async (t) => {
   // An app takes its methods from there when it is made.
   const { mock } = t.mock.method(express.application, 'route')
-  await startGateway(t, { env: { ...SIGN_IN_ENV, DOCS_ENABLED: 'true' } })
+  await startGateway(t, { env: EVERYTHING })
   const routes = mock.calls.flatMap(({ result }) => result?.stack.map((it) => [it.method, result.path]) ?? [])
   // Without a method: the refusal of all others.
   const known = routes.flatMap(([method, path]) => (method ? [`${method.toUpperCase()} ${path}`] : []))

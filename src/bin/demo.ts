@@ -41,6 +41,7 @@ const settings = async (upstreamUrl: string, folder: string) => ({
   ]),
   AUDIT_URL: `sqlite:${join(folder, 'audit.db')}`,
   DOCS_ENABLED: 'true',
+  CONSOLE_ENABLED: 'true',
   LOG_LEVEL: 'error',
 })
 
@@ -103,6 +104,8 @@ Now you (Ctrl+C ends the demo):
   curl -s ${listener.url}/tasks -H 'X-API-Key: ${API_KEY}'
 
 More tasks to cancel: ${others.slice(1).join(' ')}
+
+In a browser, with the same key: ${listener.url}/console
 
 Or look at the whole interface, and try it out, at ${listener.url}/docs`)
 }

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import type { TestContext } from 'node:test'
-import { chromium, type Page } from 'playwright-core'
+import { type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
 const PLACES = [
   '/usr/bin/chromium',
@@ -41,13 +41,17 @@ export interface Visit {
 }
 
 /** Opens a browser that knows nothing from before, for a gateway on this machine; it is gone after the test. */
-export const openBrowser = async (t: TestContext, { url }: { readonly url: string }): Promise<Visit> => {
+export const openBrowser = async (
+  t: TestContext,
+  { url }: { readonly url: string },
+  options: BrowserContextOptions = {},
+): Promise<Visit> => {
   const origin = url.replace('127.0.0.1', HOST)
   // Without TLS it would complain of headers that only work with it.
   const args = [...ARGS, `--unsafely-treat-insecure-origin-as-secure=${origin}`]
   const browser = await chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args })
   t.after(() => browser.close())
-  const page = await browser.newPage()
+  const page = await browser.newPage(options)
   const complaints: string[] = []
   const requested: string[] = []
   page.on('pageerror', (error) => complaints.push(error.message))

@@ -1,0 +1,264 @@
+import { abortRequests, endSession, Failure, getCaller, onUnauthenticated, useKey, usesKey } from './api.js'
+import { openCancelDialog } from './cancel.js'
+import { byId, h } from './dom.js'
+import { historyView } from './history.js'
+import { problemBox } from './parts.js'
+import { recallPlace, signInView } from './sign-in.js'
+import { taskView } from './task.js'
+import { tasksView } from './tasks.js'
+import { language, setLanguage, t } from './texts.js'
+
+/** @typedef {import('./api.js').Caller} Caller */
+
+/**
+ * What a view knows of where it is and who looks.
+ * @typedef {object} Visit
+ * @property {string} taskNo
+ * @property {URLSearchParams} query
+ * @property {AbortSignal} signal ends with the visit
+ * @property {boolean} mayCancel
+ * @property {boolean} mayAudit
+ * @property {() => void} refresh
+ * @property {(taskNo: string) => void} cancel
+ * @property {(text: string) => void} announce
+ */
+
+/**
+ * @typedef {object} View
+ * @property {string} heading
+ * @property {readonly Node[]} controls
+ * @property {() => Promise<readonly Node[]>} load
+ */
+
+const ROUTES = /** @type {const} */ ([
+  [/^#\/tasks\/(?<taskNo>[A-Za-z0-9_-]{1,64})(?:\?|$)/, taskView],
+  [/^#\/history(?:\?|$)/, historyView],
+])
+
+const main = byId('main')
+const results = h('div', { id: 'results' })
+
+/** @type {Caller | null} */
+let caller = null
+let visit = new AbortController()
+/** @type {unknown} */
+let shownView = null
+
+const findRoute = () => {
+  const found = ROUTES.map(([pattern, view]) => ({ view, match: pattern.exec(location.hash) })).find((it) => it.match)
+  return {
+    view: found?.view ?? tasksView,
+    taskNo: found?.match?.groups?.taskNo ?? '',
+    query: new URLSearchParams(location.hash.split('?')[1] ?? ''),
+  }
+}
+
+/** @param {string} text */
+const announce = (text) => {
+  byId('status').textContent = text
+}
+
+/** Shows what the address says. What was shown before stays until it is replaced, if it is of the same kind. */
+const navigate = async () => {
+  if (caller === null) return
+  visit.abort()
+  visit = new AbortController()
+  const { signal } = visit
+  const { view, taskNo, query } = findRoute()
+  const focused = view === shownView ? document.activeElement?.id : undefined
+  const heading = h('h1', { tabindex: '-1' })
+  const may = (/** @type {Caller['scopes'][number]} */ scope) => caller?.scopes.includes(scope) ?? false
+  const {
+    heading: text,
+    controls,
+    load,
+  } = view({
+    taskNo,
+    query,
+    signal,
+    mayCancel: may('tasks:cancel'),
+    mayAudit: may('audit:read'),
+    refresh: navigate,
+    cancel: (cancelled) => openCancelDialog({ taskNo: cancelled, mayRead: may('tasks:read'), onClosed: navigate }),
+    announce,
+  })
+  heading.textContent = text
+  document.title = `${text} · ${t('title')}`
+  if (view !== shownView) results.replaceChildren(h('p', { class: 'loading' }, t('loading')))
+  results.setAttribute('aria-busy', 'true')
+  main.replaceChildren(heading, ...controls, results)
+  markCurrent(view)
+  focusOn(focused, shownView === null ? null : heading)
+  shownView = view
+  announce(t('loading'))
+  const content = await load().catch((error) => failureContent(error, signal))
+  if (signal.aborted) return
+  const wasInside = results.contains(document.activeElement)
+  results.replaceChildren(...content)
+  results.removeAttribute('aria-busy')
+  if (byId('status').textContent === t('loading')) announce('')
+  if (wasInside) focusOn(focused, heading)
+}
+
+/**
+ * @param {string | undefined} id
+ * @param {HTMLElement | null} otherwise
+ */
+const focusOn = (id, otherwise) => {
+  const wanted = id ? document.getElementById(id) : null
+  const target = wanted ?? otherwise
+  target?.focus()
+}
+
+/**
+ * @param {unknown} error
+ * @param {AbortSignal} signal
+ */
+const failureContent = (error, signal) => {
+  if (signal.aborted) return []
+  if (!(error instanceof Failure)) throw error
+  return [problemBox(error, h('button', { id: 'retry', click: navigate }, t('retry')))]
+}
+
+/** @param {unknown} view */
+const markCurrent = (view) => {
+  for (const [id, its] of /** @type {const} */ ([
+    ['nav-tasks', tasksView],
+    ['nav-history', historyView],
+  ])) {
+    const link = document.getElementById(id)
+    if (view === its) link?.setAttribute('aria-current', 'page')
+    else link?.removeAttribute('aria-current')
+  }
+}
+
+const showFrame = () => {
+  document.documentElement.lang = language() === 'zh' ? 'zh-CN' : 'en'
+  document.title = t('title')
+  byId('header').replaceChildren(
+    h('a', { class: 'skip', href: '#main', click: skipToMain }, t('skip.main')),
+    h('p', { class: 'brand' }, t('title')),
+    ...(caller === null ? [] : [navigation(caller), identity(caller)]),
+    languageButton(),
+  )
+  byId('footer').replaceChildren(...(caller === null ? [] : [h('p', {}, grantsOf(caller))]))
+}
+
+// The hash is the address of a view, so it can't name a place on the page.
+/** @param {Event} event */
+const skipToMain = (event) => {
+  event.preventDefault()
+  main.querySelector('h1')?.focus()
+}
+
+/** @param {Caller} who */
+const navigation = ({ scopes }) =>
+  h(
+    'nav',
+    { 'aria-label': t('nav.label') },
+    h('a', { id: 'nav-tasks', href: '#/tasks' }, t('nav.tasks')),
+    scopes.includes('audit:read') ? h('a', { id: 'nav-history', href: '#/history' }, t('nav.history')) : null,
+  )
+
+/** @param {Caller} who */
+const identity = ({ name, via }) =>
+  h(
+    'div',
+    { class: 'identity' },
+    h('span', { id: 'who' }, t('who.via', { name, via: t(`via.${via}`) })),
+    via === 'anonymous' ? null : h('button', { class: 'small', click: signOut }, t('who.sign-out')),
+  )
+
+/** @param {Caller} who */
+const grantsOf = ({ scopes }) =>
+  scopes.length === 0
+    ? t('who.may-nothing')
+    : t('who.may', { scopes: scopes.map((scope) => t(`scope.${scope}`)).join(' · ') })
+
+const languageButton = () => {
+  const other = language() === 'zh' ? 'en' : 'zh'
+  const button = h('button', { id: 'language', class: 'small', lang: other }, t('language.other'))
+  button.addEventListener('click', () => {
+    setLanguage(other)
+    shownView = null
+    showFrame()
+    if (caller === null) showSignIn({})
+    else void navigate()
+    byId('language').focus()
+  })
+  return button
+}
+
+/** @param {{ failure?: Failure, hasEnded?: boolean }} options */
+const showSignIn = ({ failure, hasEnded = false }) => {
+  visit.abort()
+  useKey(null)
+  caller = null
+  shownView = null
+  showFrame()
+  const signIn = document.body.dataset.signIn === 'true'
+  main.replaceChildren(signInView({ signIn, hasEnded, failure: failure ?? null, onKey }))
+  announce('')
+}
+
+/** @param {string} key */
+const onKey = (key) => {
+  useKey(key)
+  void enter()
+}
+
+/** Finds out who looks, and goes on from there. */
+const enter = async () => {
+  announce(t('loading'))
+  try {
+    const found = await getCaller()
+    const hadAsked = main.querySelector('.sign-in') !== null
+    caller = found
+    showFrame()
+    await navigate()
+    if (hadAsked) main.querySelector('h1')?.focus()
+  } catch (failure) {
+    if (!(failure instanceof Failure)) throw failure
+    if (failure.status !== 401) showUnreachable(failure)
+    else showSignIn(usesKey() ? { failure } : {})
+    main.querySelector('h1')?.focus()
+  }
+}
+
+/** @param {Failure} failure */
+const showUnreachable = (failure) => {
+  announce('')
+  main.replaceChildren(
+    h('h1', { tabindex: '-1' }, t('title')),
+    problemBox(failure, h('button', { click: enter }, t('retry'))),
+  )
+}
+
+// As long as a dialog is open it keeps its place: it may show what became of a cancellation.
+onUnauthenticated((failure) => {
+  if (caller === null || document.querySelector('dialog') !== null) return
+  showSignIn({ failure, hasEnded: true })
+  main.querySelector('h1')?.focus()
+})
+
+const signOut = async () => {
+  abortRequests()
+  if (usesKey()) {
+    showSignIn({})
+    main.querySelector('h1')?.focus()
+    return
+  }
+  try {
+    const { logoutUrl } = await endSession()
+    if (logoutUrl === null) location.reload()
+    else location.assign(logoutUrl)
+  } catch (failure) {
+    if (!(failure instanceof Failure)) throw failure
+    main.prepend(problemBox(failure))
+  }
+}
+
+recallPlace()
+showFrame()
+window.addEventListener('hashchange', () => void navigate())
+void enter()

@@ -1,0 +1,73 @@
+import { h, submitted } from './dom.js'
+import { problemBox } from './parts.js'
+import { t } from './texts.js'
+
+/** @typedef {import('./api.js').Failure} Failure */
+
+const RETURN_TO = 'returnTo'
+
+/**
+ * @param {object} options
+ * @param {boolean} options.signIn whether the gateway can sign browsers in
+ * @param {boolean} options.hasEnded whether somebody was signed in before
+ * @param {Failure | null} options.failure
+ * @param {(key: string) => void} options.onKey
+ */
+export const signInView = ({ signIn, hasEnded, failure, onKey }) =>
+  h(
+    'section',
+    { class: 'sign-in card' },
+    h('h1', { tabindex: '-1' }, t('sign-in.heading')),
+    h('p', {}, t(hasEnded ? 'sign-in.ended' : 'sign-in.lead')),
+    failure === null ? null : problemBox(failure),
+    signIn ? providerLink() : null,
+    keyForm(onKey),
+  )
+
+const providerLink = () =>
+  h(
+    'div',
+    { class: 'provider' },
+    h(
+      'a',
+      { class: 'button primary', href: 'auth/login?returnTo=/console', click: rememberPlace },
+      t('sign-in.provider'),
+    ),
+    h('p', { class: 'or' }, t('sign-in.or')),
+  )
+
+/** @param {(key: string) => void} onKey */
+const keyForm = (onKey) =>
+  h(
+    'form',
+    {
+      submit: (event) => {
+        const key = submitted(event).get('key')
+        if (event.currentTarget instanceof HTMLFormElement) event.currentTarget.reset()
+        if (key !== undefined) onKey(key)
+      },
+    },
+    h('label', { for: 'key' }, t('sign-in.key')),
+    h('input', {
+      id: 'key',
+      name: 'key',
+      type: 'password',
+      required: true,
+      pattern: '\\s*[!-~]+\\s*',
+      autocomplete: 'off',
+      spellcheck: 'false',
+      'aria-describedby': 'key-hint',
+    }),
+    h('p', { id: 'key-hint', class: 'hint' }, t('sign-in.key-hint')),
+    h('button', { class: 'primary' }, t('sign-in.key-submit')),
+  )
+
+// The provider sends browsers back without what stands behind the hash.
+const rememberPlace = () => sessionStorage.setItem(RETURN_TO, location.hash)
+
+/** Goes to where somebody was before signing in. */
+export const recallPlace = () => {
+  const place = sessionStorage.getItem(RETURN_TO)
+  sessionStorage.removeItem(RETURN_TO)
+  if (place !== null && location.hash === '') history.replaceState(null, '', `${location.pathname}${place}`)
+}
