@@ -18,6 +18,7 @@ import { language, setLanguage, t } from './texts.js'
  * @property {AbortSignal} signal ends with the visit
  * @property {boolean} mayCancel
  * @property {boolean} mayAudit
+ * @property {(address: string) => void} go
  * @property {() => void} refresh
  * @property {(taskNo: string) => void} cancel
  * @property {(text: string) => void} announce
@@ -78,6 +79,7 @@ const navigate = async () => {
     signal,
     mayCancel: may('tasks:cancel'),
     mayAudit: may('audit:read'),
+    go,
     refresh: navigate,
     cancel: (cancelled) => openCancelDialog({ taskNo: cancelled, mayRead: may('tasks:read'), onClosed: navigate }),
     announce,
@@ -100,14 +102,19 @@ const navigate = async () => {
   if (wasInside) focusOn(focused, heading)
 }
 
+/** @param {string} address goes there, or looks again */
+const go = (address) => {
+  if (address === location.hash) void navigate()
+  else location.hash = address
+}
+
 /**
  * @param {string | undefined} id
  * @param {HTMLElement | null} otherwise
  */
 const focusOn = (id, otherwise) => {
-  const wanted = id ? document.getElementById(id) : null
-  const target = wanted ?? otherwise
-  target?.focus()
+  const target = id ? document.getElementById(id) : null
+  ;(target ?? otherwise)?.focus()
 }
 
 /**
@@ -242,6 +249,7 @@ onUnauthenticated((failure) => {
 })
 
 const signOut = async () => {
+  visit.abort()
   abortRequests()
   if (usesKey()) {
     showSignIn({})
@@ -254,7 +262,7 @@ const signOut = async () => {
     else location.assign(logoutUrl)
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure
-    main.prepend(problemBox(failure))
+    if (caller !== null) main.prepend(problemBox(failure))
   }
 }
 

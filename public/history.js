@@ -24,10 +24,10 @@ export const historyView = (visit) => ({
 })
 
 /** @param {Visit} visit */
-const filterForm = ({ query, refresh }) =>
+const filterForm = ({ query, go, refresh }) =>
   h(
     'form',
-    { 'aria-label': t('history.filter'), submit: (event) => (location.hash = addressOf(submitted(event))) },
+    { 'aria-label': t('history.filter'), submit: (event) => go(addressOf(submitted(event))) },
     field('outcome', t('history.outcome'), outcomeSelect(query.get('outcome') ?? '')),
     field(
       'taskNo',
@@ -102,7 +102,7 @@ const cellsOf = (cancellation) => [
   h('a', { href: `#/tasks/${cancellation.taskNo}` }, h('code', {}, cancellation.taskNo)),
   badge('outcome', cancellation.outcome),
   t('who.via', { name: cancellation.caller, via: t(`via.${cancellation.via}`) }),
-  code(cancellation.clientIp),
+  h('span', { class: 'address' }, code(cancellation.clientIp)),
   moreOf(cancellation),
 ]
 

@@ -3,13 +3,13 @@ import { formatTime, language, t } from './texts.js'
 
 /** @typedef {import('./api.js').Failure} Failure */
 /** @typedef {import('./texts.js').TextKey} TextKey */
-/** @typedef {'calm' | 'busy' | 'good' | 'bad' | 'open'} Tone */
+/** @typedef {'calm' | 'info' | 'busy' | 'good' | 'bad' | 'open'} Tone */
 /** @typedef {Node | string | null} Content */
 
 /** @type {Readonly<Record<string, Tone>>} */
 const TONES = {
   waiting: 'calm',
-  executing: 'busy',
+  executing: 'info',
   complete: 'good',
   succeeded: 'good',
   failed: 'bad',
@@ -99,7 +99,7 @@ export const pages = (answer, addressOf) =>
   h(
     'nav',
     { class: 'pages', 'aria-label': t('pages.label') },
-    h('span', {}, rangeOf(answer)),
+    h('span', {}, answer.items.length === 0 ? null : rangeOf(answer)),
     answer.page > 1
       ? h('a', { class: 'button', id: 'previous', href: addressOf(answer.page - 1) }, t('pages.previous'))
       : null,

@@ -20,15 +20,15 @@ const addressOf = (query) => `#/tasks?${new URLSearchParams([...query].map(([nam
  */
 export const tasksView = (visit) => ({
   heading: t('tasks.heading'),
-  controls: [h('div', { class: 'card controls' }, filterForm(visit), goForm())],
+  controls: [h('div', { class: 'card controls' }, filterForm(visit), goForm(visit))],
   load: () => load(visit),
 })
 
 /** @param {Visit} visit */
-const filterForm = ({ query, refresh }) =>
+const filterForm = ({ query, go, refresh }) =>
   h(
     'form',
-    { 'aria-label': t('tasks.filter'), submit: (event) => (location.hash = addressOf(submitted(event))) },
+    { 'aria-label': t('tasks.filter'), submit: (event) => go(addressOf(submitted(event))) },
     field('createdFrom', t('tasks.from'), dateInput('createdFrom', query), t('tasks.days-hint')),
     field('createdTo', t('tasks.to'), dateInput('createdTo', query)),
     field('pageSize', t('tasks.page-size'), pageSizeSelect(query.get('pageSize') ?? DEFAULT_PAGE_SIZE)),
@@ -36,10 +36,11 @@ const filterForm = ({ query, refresh }) =>
     h('button', { id: 'refresh', type: 'button', click: refresh }, t('refresh')),
   )
 
-const goForm = () =>
+/** @param {Visit} visit */
+const goForm = ({ go }) =>
   h(
     'form',
-    { submit: (event) => (location.hash = `#/tasks/${submitted(event).get('taskNo')}`) },
+    { submit: (event) => go(`#/tasks/${submitted(event).get('taskNo')}`) },
     field(
       'taskNo',
       t('tasks.go-label'),
@@ -91,7 +92,7 @@ const load = async (visit) => {
   const { query, signal, announce } = visit
   const answer = await listTasks(query, { signal }).catch(readForbidden)
   if (answer === null) return [notice(t('tasks.forbidden'), t('tasks.forbidden-hint'))]
-  announce(rangeOf(answer))
+  announce(answer.items.length === 0 ? t('tasks.empty') : rangeOf(answer))
   if (answer.items.length === 0) return [notice(t('tasks.empty'), t('tasks.empty-hint')), pagesOf(answer, query)]
   const rows = new Map(answer.items.map((task) => [task.taskNo, rowOf(task, visit)]))
   watchRows(answer.items.filter(isCancelling), rows, visit)
@@ -105,8 +106,10 @@ const load = async (visit) => {
   ]
 }
 
-/** Where domains restrict a caller, the list is not for them: its rows name none. */
-/** @param {unknown} failure */
+/**
+ * Where domains restrict a caller, the list is not for them: its rows name none.
+ * @param {unknown} failure
+ */
 const readForbidden = (failure) => {
   if (failure instanceof Failure && failure.problem?.code === 'forbidden') return null
   throw failure

@@ -11,7 +11,6 @@ export const TEXTS = {
   retry: { en: 'Try again', zh: '重试' },
   close: { en: 'Close', zh: '关闭' },
   apply: { en: 'Apply', zh: '应用' },
-  reset: { en: 'Reset', zh: '重置' },
 
   'nav.label': { en: 'Pages', zh: '页面' },
   'nav.tasks': { en: 'Tasks', zh: '任务' },

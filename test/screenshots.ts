@@ -13,7 +13,7 @@ const DAY_MS = 86_400_000
 /** Of the sandbox: some tasks have been finished for long, others last. */
 const LIFECYCLE = { waitingMs: 0, executingMs: DAY_MS, cancellingMs: 3_600_000 }
 
-const DESKTOP = { viewport: { width: 1280, height: 800 } }
+const DESKTOP = { viewport: { width: 1280, height: 720 } }
 const PHONE = { viewport: { width: 390, height: 844 } }
 
 const options: StartOptions = {

@@ -171,7 +171,7 @@ const bodyFaults = ({ content }: Response, { method, headers, text }: Answer): r
 
 /** What of an answer is not as documented. What the page of the documents loads is not documented. */
 export const violationsOf = (answer: Answer): readonly string[] => {
-  if (answer.path.startsWith('/docs/') && answer.status === 200) return []
+  if (/^\/(docs|console)\//.test(answer.path) && [200, 304].includes(answer.status)) return []
   const response = findResponse(answer)
   const faults =
     response === undefined
