@@ -1,0 +1,102 @@
+import assert from 'node:assert/strict'
+import { createRequire } from 'node:module'
+import { test } from 'node:test'
+import type { AxeResults } from 'axe-core'
+import type { BrowserContextOptions, Page } from 'playwright-core'
+import { sha256 } from '../../src/callers/api-keys.ts'
+import { openConsole, settled } from '../helpers/console.ts'
+import { asOperator, CANARIES } from '../helpers/gateway.ts'
+import { requires } from '../helpers/requirements.ts'
+
+const EVERYTHING = JSON.stringify([
+  {
+    name: 'operator',
+    sha256: sha256(CANARIES.operatorKey).toString('hex'),
+    scopes: ['tasks:cancel', 'tasks:read', 'audit:read'],
+  },
+])
+
+const AXE = createRequire(import.meta.url).resolve('axe-core')
+
+/** What is seriously wrong with the page as it is now. */
+const faults = async (page: Page, where: string): Promise<readonly string[]> => {
+  const { violations } = await page.evaluate<AxeResults>('axe.run()')
+  return violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .flatMap(({ id, nodes }) => nodes.map(({ target }) => `${where}: ${id} at ${target}`))
+}
+
+const LOOKS: Readonly<Record<string, BrowserContextOptions>> = {
+  light: {},
+  dark: { colorScheme: 'dark' },
+  'on a phone': { viewport: { width: 390, height: 844 }, colorScheme: 'dark' },
+}
+
+for (const [name, look] of Object.entries(LOOKS)) {
+  test(`every state is accessible, ${name}`, async (t) => {
+    if (!requires(t, 'chromium')) return
+    const { page, upstream } = await openConsole(t, {
+      // The checker is a script that the page's policy keeps out.
+      browser: { ...look, bypassCSP: true, reducedMotion: 'reduce' },
+      prepare: async (started) => {
+        for (const taskNo of ['a', 'b', 'c']) started.upstream.addTask({ taskNo, domains: ['one.com'] })
+        await started.api.delete('/tasks/b').set(asOperator)
+      },
+      env: { API_KEYS: EVERYTHING },
+    })
+    await page.addScriptTag({ path: AXE })
+    const found: string[] = []
+    const check = async (where: string): Promise<void> => void found.push(...(await faults(page, where)))
+
+    await page.locator('#key').waitFor()
+    await check('sign-in')
+    await page.locator('#key').fill(CANARIES.operatorKey)
+    await page.locator('#key').press('Enter')
+    await page.locator('table').waitFor()
+    await settled(page)
+    await check('list')
+    await page.locator('#nav-history').click()
+    await page.locator('summary').click()
+    await check('history')
+    await page.goto(`${page.url().split('#')[0]}#/tasks/a`)
+    await page.locator('#cancel').waitFor()
+    await check('task')
+    await page.locator('#cancel').click()
+    await page.locator('dialog .danger').waitFor()
+    await check('question')
+    upstream.fault('CancelTask', { reply: { status: 400, code: 'TaskIsDone' } })
+    await page.locator('dialog .danger').click()
+    await page.locator('dialog .problem').waitFor()
+    await check('problem')
+    await page.locator('dialog').getByRole('button').click()
+    await page.locator('dialog').waitFor({ state: 'detached' })
+    await page.locator('#cancel').click()
+    await page.locator('dialog .danger').click()
+    await page.locator('dialog [role=timer]').waitFor()
+    await check('wait')
+    await page.locator('dialog').getByRole('button').click()
+    await page.getByRole('heading', { name: 'You stopped waiting' }).waitFor()
+    await check('stopped')
+    await page.locator('dialog').getByRole('button').click()
+    await page.goto(`${page.url().split('#')[0]}#/tasks/nowhere`)
+    await page.locator('.problem').waitFor()
+    await check('not found')
+    assert.deepEqual(found, [])
+  })
+}
+
+test('a phone shows nothing that is wider than itself', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const { page } = await openConsole(t, {
+    browser: { viewport: { width: 390, height: 844 } },
+    key: CANARIES.operatorKey,
+    prepare: ({ upstream }) => upstream.addTask({ taskNo: 'x'.repeat(64), domains: [`${'y'.repeat(63)}.com`] }),
+  })
+  const overhang = () => page.evaluate<number>('document.documentElement.scrollWidth - innerWidth')
+  await page.locator('table').waitFor()
+  assert.equal(await overhang(), 0)
+  await page.locator('tbody a').click()
+  await page.locator('#cancel').click()
+  await page.locator('dialog .danger').waitFor()
+  assert.equal(await overhang(), 0)
+})
