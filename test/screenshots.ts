@@ -97,7 +97,6 @@ test('a refusal, on a desktop', async (t) => {
 
 test('the history, in Chinese', async (t) => {
   const { page } = await open(t, { ...DESKTOP, locale: 'zh-CN' })
-  await shoot(page, 'list-zh')
   await page.locator('#nav-history').click()
   await page.locator('summary').first().click()
   await shoot(page, 'history-zh')

@@ -18,6 +18,12 @@ const HOST = 'gateway.example.com'
 export const APP_HOST = 'app.example.com'
 export const STRANGE_HOST = 'stranger.example.com'
 
+const RULES = [
+  ...[HOST, APP_HOST, STRANGE_HOST].map((host) => `MAP ${host} 127.0.0.1`),
+  'MAP * ~NOTFOUND',
+  ...['127.0.0.1', 'localhost'].map((host) => `EXCLUDE ${host}`),
+]
+
 const ARGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -26,7 +32,7 @@ const ARGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  `--host-resolver-rules=${[HOST, APP_HOST, STRANGE_HOST].map((host) => `MAP ${host} 127.0.0.1`)}, MAP * ~NOTFOUND`,
+  `--host-resolver-rules=${RULES.join()}`,
 ] as const
 
 /** A page of a browser of its own, and what a visitor would rather not see there. */
