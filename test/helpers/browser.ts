@@ -57,7 +57,8 @@ export const openBrowser = async (
   const args = [...ARGS, `--unsafely-treat-insecure-origin-as-secure=${origin}`]
   const browser = await chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args })
   t.after(() => browser.close())
-  const page = await browser.newPage(options)
+  const context = await browser.newContext(options)
+  const page = await context.newPage()
   const complaints: string[] = []
   const requested: string[] = []
   page.on('pageerror', (error) => complaints.push(error.message))
