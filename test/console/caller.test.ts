@@ -135,6 +135,7 @@ test('a dialog stays when its caller is no longer known, until it is closed', as
   await page.locator('dialog .problem', { hasText: 'This request cancelled nothing' }).waitFor()
   await page.locator('dialog').getByRole('button', { name: 'Close' }).click()
   await signInHeading(page).waitFor()
+  assert.equal(await page.evaluate('document.activeElement.textContent'), 'Sign in')
 })
 
 test('the page speaks Chinese to browsers that do, and so does the gateway', async (t) => {
@@ -169,7 +170,7 @@ test('a gateway that cannot be reached is told, and asked again when told to', a
   await page.getByRole('heading', { name: 'The gateway cannot be reached' }).waitFor()
   await page.unroute('**/me')
   await page.getByRole('button', { name: 'Try again' }).click()
-  await page.getByRole('heading', { name: 'Tasks' }).waitFor()
+  await page.getByRole('heading', { name: 'Tasks', exact: true }).waitFor()
 })
 
 test('what upstream says is shown as text, whatever it is', async (t) => {
