@@ -21,7 +21,7 @@ export const signInView = ({ signIn, hasEnded, failure, onKey }) =>
     h('p', {}, t(hasEnded ? 'sign-in.ended' : 'sign-in.lead')),
     failure === null ? null : problemBox(failure),
     signIn ? providerLink() : null,
-    keyForm(onKey),
+    keyForm(onKey, signIn ? null : 'primary'),
   )
 
 const providerLink = () =>
@@ -36,8 +36,11 @@ const providerLink = () =>
     h('p', { class: 'or' }, t('sign-in.or')),
   )
 
-/** @param {(key: string) => void} onKey */
-const keyForm = (onKey) =>
+/**
+ * @param {(key: string) => void} onKey
+ * @param {string | null} emphasis of the button: it is the second way where there is another
+ */
+const keyForm = (onKey, emphasis) =>
   h(
     'form',
     {
@@ -59,7 +62,7 @@ const keyForm = (onKey) =>
       'aria-describedby': 'key-hint',
     }),
     h('p', { id: 'key-hint', class: 'hint' }, t('sign-in.key-hint')),
-    h('button', { class: 'primary' }, t('sign-in.key-submit')),
+    h('button', { class: emphasis }, t('sign-in.key-submit')),
   )
 
 // The provider sends browsers back without what stands behind the hash.

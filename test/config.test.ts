@@ -69,6 +69,7 @@ const RULES: Readonly<Record<string, string>> = {
   TASK_TYPES_CLAIM: 'must be the name of a claim, without spaces',
   ALLOW_ANONYMOUS: 'must be true or false',
   DOCS_ENABLED: 'must be true or false',
+  CONSOLE_ENABLED: 'must be true or false',
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
   AUDIT_URL: 'must be sqlite:<path of a file>',
   LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
@@ -113,6 +114,7 @@ test('what is not given has the default that the documents promise', () => {
     rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
     auditPath: './data/audit.db',
     docsEnabled: false,
+    consoleEnabled: false,
     shutdown: { graceMs: 20_000, delayMs: 0 },
     logLevel: 'info',
   })
