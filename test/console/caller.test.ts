@@ -88,6 +88,15 @@ test('without a key, requests that somebody’s action caused say so, and pollin
   assert.deepEqual(signs('GET /tasks/a/details?pageSize=50'), ['1'])
 })
 
+/** A problem of the gateway's, to the next request. */
+const NO_LONGER_KNOWN = {
+  code: 'unauthenticated',
+  title: 'Gone',
+  detail: 'x',
+  type: '/problems/unauthenticated',
+  retryable: false,
+}
+
 test('whoever is no longer known signs in again and is where they were', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, {
@@ -96,14 +105,7 @@ test('whoever is no longer known signs in again and is where they were', async (
     prepare: ({ upstream }) => upstream.addTask({ taskNo: 'a' }),
   })
   await page.locator('#cancel').waitFor()
-  const unknown = {
-    code: 'unauthenticated',
-    title: 'Gone',
-    detail: 'x',
-    type: '/problems/unauthenticated',
-    retryable: false,
-  }
-  await page.route('**/tasks/a', (route) => route.fulfill({ status: 401, json: unknown }))
+  await page.route('**/tasks/a', (route) => route.fulfill({ status: 401, json: NO_LONGER_KNOWN }))
   await page.locator('#refresh').click()
   await signInHeading(page).waitFor()
   assert.match((await page.locator('main').textContent()) ?? '', /You are no longer signed in.*Gone/)
@@ -121,15 +123,8 @@ test('a dialog stays when its caller is no longer known, until it is closed', as
   })
   await page.locator('#cancel').click()
   await page.locator('dialog .danger').waitFor()
-  const unknown = {
-    code: 'unauthenticated',
-    title: 'Gone',
-    detail: 'x',
-    type: '/problems/unauthenticated',
-    retryable: false,
-  }
   await page.route('**/tasks/a', (route) =>
-    route.fulfill({ status: 401, json: { ...unknown, outcome: 'not-cancelled' } }),
+    route.fulfill({ status: 401, json: { ...NO_LONGER_KNOWN, outcome: 'not-cancelled' } }),
   )
   await page.locator('dialog .danger').click()
   await page.locator('dialog .problem', { hasText: 'This request cancelled nothing' }).waitFor()

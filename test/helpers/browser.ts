@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import type { TestContext } from 'node:test'
-import { type BrowserContextOptions, chromium, type Page } from 'playwright-core'
+import { after, type TestContext } from 'node:test'
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
 const PLACES = [
   '/usr/bin/chromium',
@@ -33,7 +33,19 @@ const ARGS = [
   '--disable-component-update',
   '--disable-sync',
   `--host-resolver-rules=${RULES.join()}`,
+  // Without TLS it would complain of headers that only work with it.
+  '--unsafely-treat-insecure-origin-as-secure=*.example.com',
 ] as const
+
+let launched: Promise<Browser> | undefined
+
+/** One for all tests of a file: each has windows of its own, which know nothing of others. */
+const launch = (): Promise<Browser> => {
+  launched ??= chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args: [...ARGS] })
+  return launched
+}
+
+after(async () => (await launched)?.close())
 
 /** A page of a browser of its own, and what a visitor would rather not see there. */
 export interface Visit {
@@ -46,18 +58,15 @@ export interface Visit {
   readonly requested: readonly string[]
 }
 
-/** Opens a browser that knows nothing from before, for a gateway on this machine; it is gone after the test. */
+/** Opens a window that knows nothing from before, for a gateway on this machine; it is gone after the test. */
 export const openBrowser = async (
   t: TestContext,
   { url }: { readonly url: string },
   options: BrowserContextOptions = {},
 ): Promise<Visit> => {
   const origin = url.replace('127.0.0.1', HOST)
-  // Without TLS it would complain of headers that only work with it.
-  const args = [...ARGS, `--unsafely-treat-insecure-origin-as-secure=${origin}`]
-  const browser = await chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args })
-  t.after(() => browser.close())
-  const context = await browser.newContext(options)
+  const context = await (await launch()).newContext(options)
+  t.after(() => context.close())
   const page = await context.newPage()
   const complaints: string[] = []
   const requested: string[] = []
