@@ -157,6 +157,12 @@ const cancelOnce = async (step, before) => {
     ],
     [h('button', { click: () => waiting.abort() }, t('cancel.stop'))],
   )
+  // The key that closes a dialog stops the waiting, and does not hide that something was sent.
+  const stop = (/** @type {Event} */ event) => {
+    event.preventDefault()
+    waiting.abort()
+  }
+  step.dialog.addEventListener('cancel', stop)
   try {
     const result = await cancelTask(step.taskNo, AbortSignal.any([waiting.signal, step.signal]))
     showResult(step, result, now)
@@ -166,6 +172,7 @@ const cancelOnce = async (step, before) => {
     else if (failure instanceof Failure) showFailure(step, failure, now)
     else throw failure
   } finally {
+    step.dialog.removeEventListener('cancel', stop)
     clearInterval(clock)
   }
 }

@@ -124,7 +124,7 @@ const focusOn = (id, otherwise) => {
 const failureContent = (error, signal) => {
   if (signal.aborted) return []
   if (!(error instanceof Failure)) throw error
-  return [problemBox(error, h('button', { id: 'retry', click: navigate }, t('retry')))]
+  return [problemBox(error, error.retryable ? h('button', { id: 'retry', click: navigate }, t('retry')) : null)]
 }
 
 /** @param {unknown} view */

@@ -92,7 +92,7 @@ export const table = (caption, columns, rows) =>
   )
 
 /**
- * @param {{ page: number, pageSize: number, totalItems: number, hasNext: boolean, items: readonly unknown[] }} answer
+ * @param {Range & { hasNext: boolean }} answer
  * @param {(page: number) => string} addressOf
  */
 export const pages = (answer, addressOf) =>
@@ -106,8 +106,11 @@ export const pages = (answer, addressOf) =>
     answer.hasNext ? h('a', { class: 'button', id: 'next', href: addressOf(answer.page + 1) }, t('pages.next')) : null,
   )
 
-/** @param {{ page: number, pageSize: number, totalItems: number, items: readonly unknown[] }} answer */
+/** @typedef {{ page: number, pageSize: number, totalItems: number | null, items: readonly unknown[] }} Range */
+
+/** @param {Range} answer without a total where it hides what the caller may not see */
 export const rangeOf = ({ page, pageSize, totalItems, items }) => {
+  if (totalItems === null) return t('pages.page', { page })
   const before = (page - 1) * pageSize
   return t('pages.range', { from: before + 1, to: before + items.length, total: totalItems })
 }
@@ -140,7 +143,7 @@ export const problemBox = (failure, ...actions) => {
       problem === null ? null : [t('problem.code'), explained(problem)],
       ...idsOf(failure),
     ]),
-    actions.length === 0 ? null : h('div', { class: 'actions' }, ...actions),
+    actions.every((action) => action === null) ? null : h('div', { class: 'actions' }, ...actions),
   )
 }
 

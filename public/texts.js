@@ -111,6 +111,7 @@ export const TEXTS = {
   'details.empty-hint': { en: 'There are no details on this page.', zh: '本页没有任务详情。' },
 
   'pages.label': { en: 'Pages of the list', zh: '列表分页' },
+  'pages.page': { en: 'Page {page}', zh: '第 {page} 页' },
   'pages.range': { en: '{from}–{to} of {total}', zh: '第 {from}–{to} 条，共 {total} 条' },
   'pages.previous': { en: 'Previous', zh: '上一页' },
   'pages.next': { en: 'Next', zh: '下一页' },

@@ -8,7 +8,7 @@ import type { Console } from './http/console.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
 import { allowOrigins, answerPreflights } from './http/cors.ts'
 import type { Docs } from './http/docs.ts'
-import { checkHost, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
+import { checkHost, keepUnreadableEscapes, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
 import { createReadyz, type Lifecycle, livez } from './http/health.ts'
 import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
@@ -55,7 +55,7 @@ export const createApp = (parts: AppParts): Express => {
   app.set('query parser', 'simple').set('env', 'production')
 
   app.use(assignContext(parts), securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
-  app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts), answerPreflights)
+  app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts), keepUnreadableEscapes, answerPreflights)
 
   const mayRead = [...known, limits.reads, requireScope('tasks:read')]
   app.route('/tasks').get(mayRead, listTasks).all(allowOnly('GET, HEAD'))

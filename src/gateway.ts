@@ -8,7 +8,7 @@ import { createTrail } from './audit/trail.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/key-set.ts'
-import { allows, isRestricted } from './callers/policy.ts'
+import { allows, excludes, isRestricted } from './callers/policy.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
@@ -75,7 +75,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   const permissions = createPermissions({
     queries,
-    policy: { isRestricted, allows },
+    policy: { isRestricted, excludes, allows },
     detailsLimit: config.policyDetailsLimit,
     timeoutMs: config.requestTimeoutMs,
     ttlMs: overrides.lookupTtlMs,
@@ -125,7 +125,7 @@ const createCallers = async (config: Config, log: Log, overrides: Overrides): Pr
       : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
   const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
   const jwt = await createJwt(config.jwt, grants, log, overrides)
-  const auth = await createAuth(config, grants, log, overrides.now)
+  const auth = await createAuth(config, grants, log, overrides)
   const close = (): void => {
     for (const part of [keysWatch, grantsWatch, jwt]) part?.close()
   }
@@ -148,7 +148,7 @@ const createAuth = async (
   { signIn, consoleEnabled }: Config,
   grants: Grants | null,
   log: Log,
-  now: Overrides['now'],
+  { now, keySetTiming }: Overrides,
 ): Promise<AuthRouteOptions | null> => {
   if (signIn === null) return null
   const [{ createSessions }, { createSignIn }] = await Promise.all([
@@ -158,8 +158,8 @@ const createAuth = async (
   const { publicUrl } = signIn
   const signedOutUrl = consoleEnabled ? `${publicUrl}/console` : undefined
   return {
-    sessions: createSessions({ ...signIn, grants, now }),
-    signIn: createSignIn({ ...signIn, signedOutUrl, log, now }),
+    sessions: createSessions({ ...signIn, grants, log, now }),
+    signIn: createSignIn({ ...signIn, signedOutUrl, log, now, pauseMs: keySetTiming?.cooldownMs }),
     publicUrl,
     home: consoleEnabled ? '/console' : '/me',
   }

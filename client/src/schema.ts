@@ -954,7 +954,7 @@ export interface components {
          */
         "WWW-Authenticate": string;
         /**
-         * @description Where one of the credentials is a token (RFC 6750).
+         * @description Where the caller came with a token (RFC 6750).
          * @example Bearer realm="gateway", error="invalid_request"
          */
         Ambiguity: "Bearer realm=\"gateway\", error=\"invalid_request\"";

@@ -53,8 +53,13 @@ export interface TaskQueries {
   list(query: TaskListQuery, limits: QueryLimits): Promise<Answered<Task>>
   /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
   details(query: TaskDetailQuery, limits: QueryLimits): Promise<Answered<TaskDetail>>
-  /** Every page of a task's details, as long as there are no more than `max` of them. */
-  allDetails(taskNo: string, max: number, limits: QueryLimits): Promise<WholeTask>
+  /** Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know. */
+  allDetails(
+    taskNo: string,
+    max: number,
+    limits: QueryLimits,
+    isEnough: (details: readonly TaskDetail[]) => boolean,
+  ): Promise<WholeTask>
   /** A moment that stands for the day of upstream's on which the given one lies: the same for all of that day. */
   dayOf(atMs: number): number
 }
@@ -105,7 +110,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
       if (told.ok) return told.page
       throw failureOf(told)
     },
-    allDetails: async (taskNo, max, limits) => {
+    allDetails: async (taskNo, max, limits, isEnough) => {
       const [details, totals]: [TaskDetail[], number[]] = [[], []]
       for (let page = 1; ; page += 1) {
         const told = await askDetails({ taskNo, page, pageSize: Math.min(DETAIL_PAGE_MAX, max) }, limits)
@@ -113,7 +118,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
         const { items, totalItems } = told.page
         details.push(...items)
         totals.push(totalItems)
-        const isEnd = items.length === 0 || details.length >= totalItems || totalItems > max
+        const isEnd = items.length === 0 || details.length >= totalItems || totalItems > max || isEnough(items)
         if (isEnd) return { taskNo, details, totals, failure: null }
       }
     },

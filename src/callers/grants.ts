@@ -39,4 +39,10 @@ export const createGrants = (initial: readonly NamedGrant[]): Grants => {
   }
 }
 
+/** What a subject may do: what its grants say where there are any, else what it brought along. */
+export const grantFor = (grants: Grants | null, issuer: string, sub: string, own: Grant): Grant => {
+  const { scopes, domains, taskTypes } = grants === null ? own : grants.grantOf(issuer, sub)
+  return { scopes, domains, taskTypes }
+}
+
 const keyOf = ({ issuer, sub }: Pick<NamedGrant, 'issuer' | 'sub'>): string => JSON.stringify([issuer, sub])

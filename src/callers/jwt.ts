@@ -6,7 +6,7 @@ import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'
 import type { Caller, Grant } from './caller.ts'
 import { type ClaimNames, grantIn, subject } from './claims.ts'
-import type { Grants } from './grants.ts'
+import { type Grants, grantFor } from './grants.ts'
 import type { KeySet } from './key-set.ts'
 
 export interface TokenOptions {
@@ -60,10 +60,12 @@ export const createTokens = (options: TokenOptions): Tokens => {
   const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
   const remembered = new Map<string, Proof>()
 
-  const toCaller = ({ sub, grant }: Proof): Caller => {
-    const { scopes, domains, taskTypes } = grants === null ? grant : grants.grantOf(issuer, sub)
-    return { via: 'jwt', issuer, name: sub, scopes, domains, taskTypes }
-  }
+  const toCaller = ({ sub, grant }: Proof): Caller => ({
+    via: 'jwt',
+    issuer,
+    name: sub,
+    ...grantFor(grants, issuer, sub, grant),
+  })
 
   const remember = (token: string, proof: Proof): void => setBounded(remembered, digestOf(token), proof, REMEMBERED_MAX)
 

@@ -10,6 +10,7 @@ export interface Seal {
 }
 
 const HEADER = { alg: 'dir', enc: 'A256GCM' } as const
+const ALGORITHMS = { keyManagementAlgorithms: [HEADER.alg], contentEncryptionAlgorithms: [HEADER.enc] }
 const KEY_BYTES = 32
 
 /**
@@ -19,7 +20,7 @@ const KEY_BYTES = 32
 export const createSeal = (secrets: readonly [Secret, ...Secret[]], purpose: string): Seal => {
   const keyOf = (secret: Secret) => new Uint8Array(hkdfSync('sha256', secret.reveal(), '', purpose, KEY_BYTES))
   const keys = secrets.map(keyOf)
-  const [first = keyOf(secrets[0])] = keys
+  const first = keyOf(secrets[0])
 
   return {
     seal: (text) => new CompactEncrypt(Buffer.from(text)).setProtectedHeader(HEADER).encrypt(first),
@@ -32,5 +33,3 @@ export const createSeal = (secrets: readonly [Secret, ...Secret[]], purpose: str
     },
   }
 }
-
-const ALGORITHMS = { keyManagementAlgorithms: [HEADER.alg], contentEncryptionAlgorithms: [HEADER.enc] }

@@ -1,8 +1,12 @@
+import { randomUUID } from 'node:crypto'
 import { z } from 'zod'
+import { setBounded } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
+import type { Log } from '../telemetry/log.ts'
 import { type Caller, type Grant, NO_GRANT, SCOPES } from './caller.ts'
-import type { Grants } from './grants.ts'
+import type { ClaimNames } from './claims.ts'
+import { type Grants, grantFor } from './grants.ts'
 import { createSeal } from './seal.ts'
 
 /** Who signed in, and what the provider grants them. */
@@ -21,6 +25,8 @@ export interface Session {
 export interface Sessions {
   /** The cookie of a new session. @throws sign-in-failed where what is granted is too much for a cookie */
   begin(identity: Identity): Promise<string>
+  /** Nothing that belongs to the session of that cookie is taken any more, here: neither it, nor what it was renewed to. */
+  end(cookie: string): Promise<void>
   /** Undefined for what is no cookie of ours, or one past its time. */
   resume(cookie: string): Promise<Session | undefined>
 }
@@ -29,21 +35,26 @@ export interface SessionOptions {
   readonly sessionSecrets: readonly [Secret, ...Secret[]]
   readonly issuer: string
   readonly clientId: string
+  readonly claimNames: ClaimNames
   /** From the last deed to the end. */
   readonly idleMs: number
   /** From the sign-in to the end. */
   readonly maxMs: number
   /** What counts instead of what the provider grants; null: that counts. */
   readonly grants: Grants | null
+  readonly log: Log
   readonly now?: (() => number) | undefined
 }
 
 /** Browsers keep cookies of up to 4096 bytes, name and attributes included, and drop larger ones silently. */
 const COOKIE_MAX = 3900
+/** Sessions that were ended before their time. */
+const ENDED_MAX = 10_000
 
 const texts = z.array(z.string()).readonly().nullable()
 
 const contentSchema = z.object({
+  id: z.string(),
   sub: z.string(),
   grant: z.object({ scopes: z.array(z.enum(SCOPES)).readonly(), domains: texts, taskTypes: texts }),
   idleAtMs: z.number(),
@@ -53,9 +64,16 @@ const contentSchema = z.object({
 type Content = z.output<typeof contentSchema>
 
 export const createSessions = (options: SessionOptions): Sessions => {
-  const { sessionSecrets, issuer, clientId, idleMs, maxMs, grants, now = Date.now } = options
-  // A provider or client that takes the place of another does not take over its sessions.
-  const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId]))
+  const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, log, now = Date.now } = options
+  // Neither a provider that takes the place of another takes over its sessions, nor a new rule of what its claims grant.
+  const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]))
+  const ended = new Map<string, true>()
+
+  /** However the clock was set meanwhile, and the settings: no session lasts longer than they say. */
+  const isCurrent = ({ id, idleAtMs, endsAtMs }: Content): boolean => {
+    const [idleLeftMs, leftMs] = [idleAtMs - now(), endsAtMs - now()]
+    return idleLeftMs > 0 && idleLeftMs <= idleMs && leftMs <= maxMs && !ended.has(id)
+  }
 
   const write = (content: Omit<Content, 'idleAtMs'>): Promise<string> =>
     seal.seal(JSON.stringify({ ...content, idleAtMs: Math.min(now() + idleMs, content.endsAtMs) }))
@@ -66,21 +84,30 @@ export const createSessions = (options: SessionOptions): Sessions => {
     return text === undefined ? undefined : contentSchema.safeParse(JSON.parse(text)).data
   }
 
-  const toCaller = ({ sub, grant }: Content): Caller => {
-    const { scopes, domains, taskTypes } = grants === null ? grant : grants.grantOf(issuer, sub)
-    return { via: 'session', issuer, name: sub, scopes, domains, taskTypes }
-  }
+  const toCaller = ({ sub, grant }: Content): Caller => ({
+    via: 'session',
+    issuer,
+    name: sub,
+    ...grantFor(grants, issuer, sub, grant),
+  })
 
   return {
     begin: async ({ sub, grant }) => {
-      const cookie = await write({ sub, grant: grants === null ? grant : NO_GRANT, endsAtMs: now() + maxMs })
-      if (cookie.length > COOKIE_MAX) throw new GatewayError('sign-in-failed')
-      return cookie
+      const kept = grants === null ? grant : NO_GRANT
+      const cookie = await write({ id: randomUUID(), sub, grant: kept, endsAtMs: now() + maxMs })
+      if (cookie.length <= COOKIE_MAX) return cookie
+      log.error('a sign-in grants more than a cookie can hold', { setting: 'GRANTS_FILE' })
+      throw new GatewayError('sign-in-failed')
+    },
+
+    end: async (cookie) => {
+      const content = await read(cookie)
+      if (content !== undefined) setBounded(ended, content.id, true, ENDED_MAX)
     },
 
     resume: async (cookie) => {
       const content = await read(cookie)
-      if (content === undefined || now() >= content.idleAtMs) return undefined
+      if (content === undefined || !isCurrent(content)) return undefined
       return { caller: toCaller(content), renew: () => write(content) }
     },
   }

@@ -1,7 +1,7 @@
 import * as oidc from 'openid-client'
 import { z } from 'zod'
 import { GatewayError } from '../errors.ts'
-import { isLoopback } from '../loopback.ts'
+import { isLoopback, isSafeUrl } from '../loopback.ts'
 import type { Secret } from '../secret.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'
@@ -31,8 +31,8 @@ export interface SignIn {
    * @throws sign-in-failed, identity-provider-unavailable
    */
   complete(query: string, transaction: string): Promise<Arrival>
-  /** Where the provider's own session ends; null where it has no such page, or can't be asked. */
-  logoutUrl(): Promise<string | null>
+  /** Where the provider's own session ends; null where it has no such page, or did not say so yet. */
+  logoutUrl(): string | null
 }
 
 export interface SignInOptions {
@@ -46,12 +46,15 @@ export interface SignInOptions {
   /** Where the provider sends browsers after signing out; undefined: it decides. */
   readonly signedOutUrl: string | undefined
   readonly log: Log
+  /** After a failure to reach the provider, how long it is not tried again. */
+  readonly pauseMs?: number | undefined
   readonly now?: (() => number) | undefined
 }
 
 export const TRANSACTION_MS = 600_000
 const TIMEOUT_S = 5
 const METADATA_MS = 3_600_000
+const PAUSE_MS = 10_000
 const ANSWER_MAX_BYTES = 256 * 1024
 
 const transactionSchema = z.object({
@@ -70,8 +73,15 @@ export const createSignIn = (options: SignInOptions): SignIn => {
 
   /** Every failure becomes one of ours: the library's carry requests and answers. */
   const refuse = (error: unknown): never => {
-    if (error instanceof Error && error.cause instanceof GatewayError) throw error.cause
-    log.info('a sign-in was refused', { reason: reasonOf(error) })
+    const reason = reasonOf(error)
+    if (unusableIn(error) !== undefined) {
+      log.error('the identity provider can not be asked', { setting: 'OIDC_ISSUER', reason })
+      throw new GatewayError('identity-provider-unavailable')
+    }
+    // The provider does not know the gateway, whoever signs in.
+    if (CLIENT_REFUSED.includes(reason))
+      log.error('the identity provider refuses the client', { setting: 'OIDC_CLIENT_SECRET', reason })
+    else log.info('a sign-in was refused', { reason })
     throw new GatewayError('sign-in-failed')
   }
 
@@ -108,9 +118,9 @@ export const createSignIn = (options: SignInOptions): SignIn => {
       return { identity: { sub: sub.data, grant: grantIn(claims, claimNames) }, returnTo }
     },
 
-    logoutUrl: async () => {
-      const config = await provider.config().catch(() => null)
-      if (config === null || config.serverMetadata().end_session_endpoint === undefined) return null
+    logoutUrl: () => {
+      const config = provider.known()
+      if (config?.serverMetadata().end_session_endpoint === undefined) return null
       const parameters = signedOutUrl === undefined ? {} : { post_logout_redirect_uri: signedOutUrl }
       return oidc.buildEndSessionUrl(config, parameters).href
     },
@@ -118,9 +128,11 @@ export const createSignIn = (options: SignInOptions): SignIn => {
 }
 
 /** What the provider says of itself, read when it is first needed and now and then; the last holds while it is away. */
-const createProvider = ({ issuer, clientId, clientSecret, log }: SignInOptions, now: () => number) => {
+const createProvider = (options: SignInOptions, now: () => number) => {
+  const { issuer, clientId, clientSecret, pauseMs = PAUSE_MS, log } = options
   let known: { readonly config: oidc.Configuration; readonly untilMs: number } | undefined
   let underWay: Promise<oidc.Configuration> | undefined
+  let failedAtMs = Number.NEGATIVE_INFINITY
   // Basic is the one that every provider has to support (RFC 6749, section 2.3.1).
   const authentication = oidc.ClientSecretBasic(clientSecret.reveal())
   const insecure = isLoopback(new URL(issuer).hostname) ? [oidc.allowInsecureRequests] : []
@@ -132,51 +144,78 @@ const createProvider = ({ issuer, clientId, clientSecret, log }: SignInOptions, 
         timeout: TIMEOUT_S,
         [oidc.customFetch]: fetchFromProvider,
       })
-      if (config.serverMetadata().authorization_endpoint === undefined)
-        throw new GatewayError('identity-provider-unavailable')
+      checkMetadata(config, issuer)
       known = { config, untilMs: now() + METADATA_MS }
       return config
     } catch (error) {
+      failedAtMs = performance.now()
       log.error('the identity provider can not be asked about itself', {
         setting: 'OIDC_ISSUER',
         reason: reasonOf(error),
       })
-      if (known !== undefined) return known.config
       throw new GatewayError('identity-provider-unavailable')
     }
   }
 
+  const discoverOnce = async (): Promise<oidc.Configuration> => {
+    if (performance.now() < failedAtMs + pauseMs) throw new GatewayError('identity-provider-unavailable')
+    underWay ??= discover().finally(() => {
+      underWay = undefined
+    })
+    return await underWay
+  }
+
   return {
+    known: (): oidc.Configuration | undefined => known?.config,
     /** @throws identity-provider-unavailable */
     config: async (): Promise<oidc.Configuration> => {
-      if (known !== undefined && now() < known.untilMs) return known.config
-      underWay ??= discover().finally(() => {
-        underWay = undefined
-      })
-      return underWay
+      if (known === undefined) return await discoverOnce()
+      const { config, untilMs } = known
+      // Nobody waits for it: the log has what goes wrong.
+      if (now() >= untilMs) void discoverOnce().catch(() => undefined)
+      return config
     },
   }
 }
 
-/** Away is whoever can't be reached, takes too long, says too much or fails by its own word. */
-const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
-  try {
-    const response = await fetch(url, { ...options, body: options.body ?? null })
-    const { status, headers } = response
-    const text = await readBounded(response, ANSWER_MAX_BYTES)
-    if (text !== null && status < 500) return new Response(text, { status, headers })
-  } catch {
-    // The reason is an error that carries the request.
-  }
-  throw new GatewayError('identity-provider-unavailable')
+/** The addresses that browsers are sent to are used here first, so that a faulty one fails where all else does. */
+const checkMetadata = (config: oidc.Configuration, issuer: string): void => {
+  const { issuer: named, end_session_endpoint: end } = config.serverMetadata()
+  // Grants name the issuer to the letter, and so does the provider in its tokens.
+  if (named !== issuer) throw new Unusable('is another issuer')
+  const addresses = [oidc.buildAuthorizationUrl(config, {}), ...(end === undefined ? [] : [new URL(end)])]
+  if (!addresses.every(isSafeUrl)) throw new Unusable('names an address that is not safe')
 }
 
-/** What may be told of a failure: a code of the library's or OAuth's, never a text or value. */
+/** The provider's answer is of no use. The message is a fixed text. */
+class Unusable extends Error {}
+
+/** Away is whoever can't be reached, takes too long, says too much or fails by its own word. */
+const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
+  const response = await fetch(url, { ...options, body: options.body ?? null }).catch((error) => {
+    throw new Unusable(error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'can not be reached')
+  })
+  const { status, headers } = response
+  if (status >= 500) throw new Unusable(`answered ${status}`)
+  const text = await readBounded(response, ANSWER_MAX_BYTES).catch(() => {
+    throw new Unusable('stopped in the middle of its answer')
+  })
+  if (text === null) throw new Unusable('is too large')
+  return new Response(status === 204 ? null : text, { status, headers })
+}
+
+const CLIENT_REFUSED: readonly string[] = ['invalid_client', 'unauthorized_client', 'OAUTH_WWW_AUTHENTICATE_CHALLENGE']
+
+/** The library hands on what its fetch threw as the cause of an error of its own. */
+const unusableIn = (error: unknown): Unusable | undefined =>
+  error instanceof Error ? [error, error.cause].find((it) => it instanceof Unusable) : undefined
+
+/** What may be told of a failure: a code of the library's or OAuth's or a text of ours, never a text or value of others. */
 const reasonOf = (error: unknown): string => {
   if (typeof error === 'string') return error
   if (error instanceof oidc.ResponseBodyError || error instanceof oidc.AuthorizationResponseError) {
     return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
   }
   const { errorCode } = describeError(error)
-  return typeof errorCode === 'string' ? errorCode : 'is not valid'
+  return unusableIn(error)?.message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
 }

@@ -26,10 +26,14 @@ export interface AuthRouteOptions {
   readonly home: string
 }
 
+const RETURN_TO_MAX = 1000
+
 export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRouteOptions): AuthRoutes => {
   const returnTo = z
     .string(rule('returnTo'))
     .startsWith('/', rule('returnTo'))
+    // It travels in a cookie.
+    .max(RETURN_TO_MAX, rule('returnTo'))
     .default(home)
     .transform((path) => URL.parse(path, publicUrl))
     .refine((url) => url?.origin === publicUrl, rule('returnTo'))
@@ -69,9 +73,10 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
       sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
     },
 
-    logout: async function logout(_req, res) {
+    logout: async function logout(req, res) {
+      for (const cookie of cookieValues(req, SESSION_COOKIE)) await sessions.end(cookie)
       res.clearCookie(SESSION_COOKIE.name, SESSION_COOKIE.options)
-      res.json({ logoutUrl: await signIn.logoutUrl() })
+      res.json({ logoutUrl: signIn.logoutUrl() })
     },
   }
 }

@@ -108,8 +108,10 @@ export const challengeOf = (
   if (!acceptsTokens) return code === 'unauthenticated' ? 'ApiKey realm="gateway"' : null
   const bearer = 'Bearer realm="gateway"'
   if (code === 'unauthenticated') return carriesToken(req) ? `${bearer}, error="invalid_token"` : bearer
-  if (code === 'credentials-ambiguous' && carriesToken(req)) return `${bearer}, error="invalid_request"`
-  if (code !== 'forbidden' || req.context.caller?.via !== 'jwt') return null
+  const isBearer = req.context.caller?.via === 'jwt'
+  const isInvalid = code === 'credentials-ambiguous' ? carriesToken(req) : code === 'query-invalid' && isBearer
+  if (isInvalid) return `${bearer}, error="invalid_request"`
+  if (code !== 'forbidden' || !isBearer) return null
   const scope = facts.scope === undefined ? '' : `, scope="${facts.scope}"`
   return `${bearer}, error="insufficient_scope"${scope}`
 }

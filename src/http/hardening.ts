@@ -46,6 +46,25 @@ const faultOfBody = async (req: Request): Promise<'content-too-large' | 'bad-req
 }
 
 /**
+ * A path with escapes that can't be read is taken to the letter, percent signs included. No route knows such a value, and
+ * each refuses it in its own order; Express would before it looks at the method.
+ */
+export const keepUnreadableEscapes: RequestHandler = function escapeKeeper(req, _res, next) {
+  const [path = '', ...query] = req.url.split('?')
+  if (!isDecodable(path)) req.url = [path.replaceAll('%', '%25'), ...query].join('?')
+  next()
+}
+
+const isDecodable = (path: string): boolean => {
+  try {
+    decodeURIComponent(path)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
  * `requireLoopback`: a page on the web can point a name of its own at 127.0.0.1 (DNS rebinding), so where callers need
  * no credentials, requests must name the machine itself.
  */

@@ -3,7 +3,6 @@ import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { challengeOf } from './authenticate.ts'
 import { PROBLEMS, problemBody, retryAfterSeconds } from './problem.ts'
-import { taskNoInvalid } from './task-no.ts'
 
 export interface ProblemOptions {
   readonly publicUrl: string | undefined
@@ -24,7 +23,7 @@ export const allowOnly = (allow: string): RequestHandler =>
 /** Last of all: turns whatever was thrown into a problem (RFC 9457). What is not ours is told to the log alone. */
 export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions): ErrorRequestHandler =>
   function problemHandler(error, req, res, _next) {
-    const problem = toGatewayError(error, req.path)
+    const problem = toGatewayError(error)
     const { requestId, lang, isCancel } = req.context
     req.context.code = problem.code
     if (problem.code === 'internal') log.error('a bug', { requestId, ...describeError(error) })
@@ -43,9 +42,8 @@ export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions
   }
 
 /** Express throws errors with a `status`: those are the caller's; everything else is a bug. */
-const toGatewayError = (error: unknown, path: string): GatewayError => {
+const toGatewayError = (error: unknown): GatewayError => {
   if (error instanceof GatewayError) return error
-  if (error instanceof URIError) return path.startsWith('/tasks/') ? taskNoInvalid() : new GatewayError('bad-request')
   const status = error instanceof Error && 'status' in error ? Number(error.status) : 500
   return new GatewayError(status >= 400 && status < 500 ? 'bad-request' : 'internal')
 }

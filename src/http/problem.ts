@@ -307,12 +307,12 @@ export const PROBLEMS = {
     en: {
       title: 'A credential is required',
       happened: 'The request carries no credential, or one that is not valid.',
-      advice: 'Send a valid one of the kind that the WWW-Authenticate header names.',
+      advice: 'Sign in, or send a valid one of the kind that the WWW-Authenticate header names.',
     },
     zh: {
       title: '身份未验证',
       happened: '请求未携带凭证，或凭证无效。',
-      advice: '请按 WWW-Authenticate 响应头所示的方式提供有效凭证。',
+      advice: '请登录，或按 WWW-Authenticate 响应头所示的方式提供有效凭证。',
     },
   },
   'upstream-bad-response': {

@@ -23,7 +23,10 @@ const RULES = {
     en: 'must be one of pending, refused, accepted, cancelled, rejected, failed, unknown',
     zh: '必须为 pending、refused、accepted、cancelled、rejected、failed、unknown 之一',
   },
-  returnTo: { en: 'must be a path of this site, such as /console', zh: '必须为本站的路径，例如 /console' },
+  returnTo: {
+    en: 'must be a path of this site, such as /console, of at most 1000 characters',
+    zh: '必须为本站的路径，例如 /console，且不超过 1000 个字符',
+  },
   text: { en: 'must be given once, with 1 to 253 characters', zh: '必须只出现一次，且为 1 到 253 个字符' },
 } as const
 

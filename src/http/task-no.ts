@@ -9,10 +9,8 @@ const RULE = {
   zh: '必须为 1 到 64 个字母、数字、连字符或下划线',
 } as const
 
-export const taskNoInvalid = (): GatewayError => new GatewayError('task-no-invalid', { field: 'taskNo', rule: RULE })
-
 export const checkTaskNo: RequestHandler = function taskNoGuard(req, _res, next) {
-  if (!TASK_NO.test(taskNoOf(req))) throw taskNoInvalid()
+  if (!TASK_NO.test(taskNoOf(req))) throw new GatewayError('task-no-invalid', { field: 'taskNo', rule: RULE })
   next()
 }
 

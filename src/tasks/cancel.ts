@@ -39,8 +39,8 @@ export interface Cancelled {
 
 export interface Cancellations {
   /**
-   * Cancels a task that its caller may touch: intent on record, one signed call (shared with the caller's equal requests under way), outcome on
-   * record. What the call leaves open is settled by looking at the task.
+   * Cancels a task that its caller may touch: intent on record, one signed call (shared with the caller's equal requests
+   * under way), outcome on record. What the call leaves open is settled by looking at the task.
    * @throws GatewayError with `outcome` (of this request) and `cancellationId`
    */
   cancel(request: CancelRequest): Promise<Cancelled>

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
 import type { QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
@@ -41,14 +42,19 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
   const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_MS } = options
   const looks = createSharedReads<Permission>({ ttlMs, max: REMEMBERED_MAX })
 
+  /** No more is read than it takes to know. */
+  const read = (taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<WholeTask> =>
+    queries.allDetails(taskNo, detailsLimit, limits, (details) => policy.excludes(restrictions, details))
+
   const judge = (whole: WholeTask, restrictions: Restrictions): Permission => {
-    const { failure } = whole
+    const { failure, details } = whole
+    if (policy.excludes(restrictions, details)) return DENIED
     if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'untold', failure }
     return policy.allows(restrictions, whole) ? GRANTED : DENIED
   }
 
   const look = async (taskNo: string, restrictions: Restrictions): Promise<Permission> => {
-    const whole = await queries.allDetails(taskNo, detailsLimit, { deadline: deadlineIn(timeoutMs) })
+    const whole = await read(taskNo, restrictions, { deadline: deadlineIn(timeoutMs) })
     const { failure, details } = whole
     // Where upstream served nothing at all, that says nothing of the task.
     if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'untold', failure }
@@ -58,7 +64,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
   return {
     toChange: async (taskNo, restrictions, limits) => {
       if (!policy.isRestricted(restrictions)) return GRANTED
-      const whole = await queries.allDetails(taskNo, detailsLimit, limits)
+      const whole = await read(taskNo, restrictions, limits)
       const { failure } = whole
       // Whoever left in the meantime was refused nothing.
       const isCutShort = failure !== null && limits.signal?.aborted
@@ -67,11 +73,9 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
 
     toSee: async (taskNo, restrictions, deadline) => {
       if (!policy.isRestricted(restrictions)) return
-      const { domains, taskTypes } = restrictions
-      const key = JSON.stringify([taskNo, domains, taskTypes])
       const permission = await by(
         deadline,
-        looks.get(key, () => look(taskNo, restrictions)),
+        looks.get(lookKey(taskNo, restrictions), () => look(taskNo, restrictions)),
         null,
       )
       if (permission === null) throw new GatewayError('upstream-timeout')
@@ -80,6 +84,12 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
     },
   }
 }
+
+/** Short, however long the lists are. */
+const lookKey = (taskNo: string, { domains, taskTypes }: Restrictions): string =>
+  createHash('sha256')
+    .update(JSON.stringify([taskNo, domains, taskTypes]))
+    .digest('base64')
 
 /** The task itself, rather than upstream, is what can't be read: it is unknown, or it was asked for and not served whole. */
 const isUnreadable = ({ code, sent }: UpstreamFailure): boolean =>

@@ -14,7 +14,7 @@ const part = (changes: Partial<TaskPart> = {}): TaskPart => ({
 /** A task that was read to its end. */
 const whole = (...parts: readonly Partial<TaskPart>[]): TaskContents => ({
   taskNo: 't',
-  details: parts.map(part),
+  details: parts.map((changes, index) => part({ detailNo: String(index), ...changes })),
   totals: [parts.length],
 })
 
@@ -38,7 +38,8 @@ const TABLE: readonly (readonly [string, Restrictions, TaskContents, boolean])[]
   ['a type in lower case', BOTH, whole({ type: 'chg_dns' }), false],
   ['no type', BOTH, whole({ type: null }), false],
   ['no type, where only domains count', DOMAINS, whole({ type: null }), true],
-  ['no domain, where only types count', TYPES, whole({ domain: null }), true],
+  ['no domain, where only types count', TYPES, whole({ domain: null }), false],
+  ['an empty domain, where only types count', TYPES, whole({}, { domain: '' }), false],
   ['a foreign domain, where only types count', TYPES, whole({ domain: 'a.example.org' }), true],
   ['a foreign type, where only types count', TYPES, whole({ type: 'ORDER_RENEW' }), false],
   ['a row less than there are', BOTH, { ...whole({}), totals: [2] }, false],
@@ -47,6 +48,8 @@ const TABLE: readonly (readonly [string, Restrictions, TaskContents, boolean])[]
   ['pages that do not agree', BOTH, { ...whole({}, {}), totals: [3, 2] }, false],
   ['a detail that was read twice', BOTH, whole({ detailNo: 'd' }, { detailNo: 'd' }), false],
   ['details of their own', BOTH, whole({ detailNo: 'd' }, { detailNo: 'e' }), true],
+  ['a detail without a number', BOTH, whole({ detailNo: null }), true],
+  ['details that nothing tells apart', BOTH, whole({ detailNo: null }, { detailNo: null }), false],
   ["another task's detail", BOTH, whole({}, { taskNo: 'u' }), false],
   ['a list of domains that is empty', { domains: [], taskTypes: null }, whole({}), false],
   ['a list of types that is empty', { domains: null, taskTypes: [] }, whole({}), false],
@@ -143,10 +146,11 @@ test('nothing but what is inside in every part is ever allowed, and all of that 
       }
       const isInside = details.every(
         (it) =>
+          (it.domain.text ?? '') !== '' &&
           (domains === null || domains.some((each) => it.domain.labels !== null && isBelow(it.domain.labels, each))) &&
           (taskTypes === null || taskTypes.some((each) => each === it.type)),
       )
-      const numbers = details.flatMap(({ detailNo }) => (detailNo === null ? [] : [detailNo]))
+      const numbers = details.map(({ detailNo }) => detailNo)
       const isWhole =
         off.every((by) => by === 0) &&
         details.every(({ taskNo }) => taskNo === 't') &&

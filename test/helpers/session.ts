@@ -1,7 +1,9 @@
 import { type Grant, NO_GRANT } from '../../src/callers/caller.ts'
+import { DEFAULT_SCOPE_CLAIM } from '../../src/callers/claims.ts'
 import { createSessions } from '../../src/callers/session.ts'
 import type { Env } from '../../src/config.ts'
 import { Secret } from '../../src/secret.ts'
+import { createLog } from '../../src/telemetry/log.ts'
 
 const ISSUER = 'https://id.example.com'
 const CLIENT_ID = 'gateway'
@@ -27,6 +29,8 @@ export const sessionCookie = async (grant: Partial<Grant> = {}): Promise<{ reado
     idleMs: 900_000,
     maxMs: 3_600_000,
     grants: null,
+    claimNames: { scopeClaim: DEFAULT_SCOPE_CLAIM, domainsClaim: undefined, taskTypesClaim: undefined },
+    log: createLog('silent'),
   }
   const value = await createSessions(options).begin({ sub: 'ann', grant: { ...NO_GRANT, ...grant } })
   return { cookie: `__Host-session=${value}` }

@@ -50,6 +50,13 @@ test('paths are taken to the letter', async (t) => {
   }
 })
 
+test('a method that is not known goes before an escape that can not be read', async (t) => {
+  const { url } = await startGateway(t)
+  for (const line of ['PUT /tasks/%', 'PATCH /tasks/%zz', 'POST /tasks/%c0%af/details', 'DELETE /tasks/%/details']) {
+    assert.deepEqual(codeOf(await sendLine(url, line, OPERATOR)), [405, 'method-not-allowed'], line)
+  }
+})
+
 test('a task number that is not valid says which rule it breaks, in both languages', async (t) => {
   const { api } = await startGateway(t)
   const [en, zh] = [await api.delete('/tasks/a.b'), await api.delete('/tasks/a.b?lang=zh')]

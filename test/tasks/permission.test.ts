@@ -163,7 +163,7 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
   }
   const permissions = createPermissions({
     queries: { allDetails: async (taskNo) => ({ taskNo, details: [], totals: [], failure }) },
-    policy: { isRestricted: () => true, allows: () => true },
+    policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,
   })
@@ -176,7 +176,7 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
 test('a bug while the task is looked at is told of, and grants nothing', async () => {
   const permissions = createPermissions({
     queries: { allDetails: () => Promise.reject(new Error('a bug')) },
-    policy: { isRestricted: () => true, allows: () => true },
+    policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,
   })

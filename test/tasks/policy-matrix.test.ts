@@ -43,7 +43,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'no details': { domains: [], allowed: ['none'] },
   '1,001 details inside': { domains: inside(1001), allowed: ['none', 'domains', 'types', 'both'] },
   'a foreign domain on the last page': { domains: [...inside(1000), 'a.example'], allowed: ['none', 'types'] },
-  'a detail without a domain': { domains: [...inside(1), ''], allowed: ['none', 'types'] },
+  'a detail without a domain': { domains: [...inside(1), ''], allowed: ['none'] },
   'a foreign type': { domains: inside(2), taskType: 'ORDER_RENEW', allowed: ['none', 'domains'] },
   'a reading that breaks off': { domains: inside(1001), faults: [{ reply: 'right' }, RESET], allowed: ['none'] },
   'fewer rows than there should be': { domains: inside(2), faults: [{ reply: 'wrong-total' }], allowed: ['none'] },
