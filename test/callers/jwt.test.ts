@@ -346,6 +346,14 @@ const PLACES: readonly (readonly [string, (token: string) => readonly string[], 
   ],
 ]
 
+test('a faulty query of a caller with a token is told in the challenge too', async (t) => {
+  const { api, issuer } = await start(t)
+  for (const ask of [api.get('/tasks?page=0'), api.delete('/tasks/x?lang=fr')]) {
+    const { status, headers } = await ask.set(await issuer.bearer())
+    assert.deepEqual([status, headers['www-authenticate']], [400, 'Bearer realm="gateway", error="invalid_request"'])
+  }
+})
+
 test('a token counts in one place', async (t) => {
   const { url, issuer } = await start(t)
   for (const [place, linesOf, status, challenge] of PLACES) {

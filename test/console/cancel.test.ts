@@ -74,6 +74,16 @@ test('while it waits the dialog shows what the task looks like, and goes on when
   await heading(page, 'The task is cancelled').waitFor()
 })
 
+test('a key that closes dialogs does not hide that something was sent', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const { page, upstream } = await openTask(t)
+  upstream.fault('CancelTask', { reply: 'stall' })
+  await cancel(page)
+  await heading(page, 'Cancelling…').waitFor()
+  await page.keyboard.press('Escape')
+  await heading(page, 'You stopped waiting').waitFor()
+})
+
 test('a double click sends one request', async (t) => {
   if (!requires(t, 'chromium')) return
   const opened = await openTask(t, { sandbox: { cancellingMs: 0 } })

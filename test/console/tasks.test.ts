@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { openConsole, rowsOf, settled } from '../helpers/console.ts'
 import { asAuditor, asOperator, CANARIES, eventually, type Started } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
+import { as, keysOf } from '../helpers/restricted.ts'
 
 const DAY_MS = 86_400_000
 const NOON = Date.parse('2026-03-10T12:00:00+08:00')
@@ -16,6 +17,18 @@ const addTasks = ({ upstream }: Started, count: number): void => {
 
 const firstCells = async (page: Parameters<typeof rowsOf>[0]): Promise<(string | undefined)[]> =>
   (await rowsOf(page)).map(([first]) => first)
+
+test('where types restrict a caller no totals are shown, since there are none to tell', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const { page } = await openConsole(t, {
+    env: { API_KEYS: keysOf({ name: 'types', scopes: ['tasks:read'], taskTypes: ['CHG_DNS'] }) },
+    prepare: ({ upstream }) => [upstream.addTask(), upstream.addTask({ taskType: 'ORDER_RENEW' })],
+    key: as('types')['x-api-key'],
+  })
+  await settled(page)
+  assert.equal((await rowsOf(page)).length, 1)
+  assert.equal(await page.locator('.pages span').textContent(), 'Page 1')
+})
 
 test('the list shows what upstream has, newest first, and asks nobody but the gateway', async (t) => {
   if (!requires(t, 'chromium')) return

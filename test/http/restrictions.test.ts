@@ -68,6 +68,25 @@ const OUTSIDE: Readonly<Record<string, (started: Started) => string>> = {
   },
 }
 
+test('what one caller was shown a moment ago is not shown to one with other restrictions', async (t) => {
+  const { api, upstream } = await start(t, { overrides: { lookupTtlMs: 3_600_000 } })
+  const [ofDomain, ofType] = [
+    upstream.addTask({ domains: ['b.example'] }),
+    upstream.addTask({ ...INSIDE, taskType: 'X' }),
+  ]
+  const seen = async (caller: string, taskNo: string) => (await api.get(`/tasks/${taskNo}`).set(as(caller))).status
+  assert.deepEqual([await seen('types', ofDomain), await seen('both', ofDomain)], [200, 404])
+  assert.deepEqual([await seen('domains', ofType), await seen('both', ofType)], [200, 404])
+})
+
+test('a task that is outside by its first page is read no further, and what fails later says nothing', async (t) => {
+  const started = await start(t, { env: { POLICY_DETAILS_LIMIT: '5000' } })
+  const domains = Array.from({ length: 1001 }, (_, index) => `${index}.b.example`)
+  const taskNo = started.upstream.addTask({ domains })
+  const { status } = await started.api.get(`/tasks/${taskNo}`).set(as('domains'))
+  assert.deepEqual([status, detailReads(started)], [404, 1])
+})
+
 describe('what is outside looks the same as what there is not', () => {
   for (const [name, prepare] of Object.entries(OUTSIDE)) {
     test(name, async (t) => {
