@@ -66,7 +66,7 @@ type Content = z.output<typeof contentSchema>
 export const createSessions = (options: SessionOptions): Sessions => {
   const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, log, now = Date.now } = options
   // Neither a provider that takes the place of another takes over its sessions, nor a new rule of what its claims grant.
-  const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]))
+  const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
   const ended = new Map<string, true>()
 
   /** However the clock was set meanwhile, and the settings: no session lasts longer than they say. */
@@ -76,13 +76,7 @@ export const createSessions = (options: SessionOptions): Sessions => {
   }
 
   const write = (content: Omit<Content, 'idleAtMs'>): Promise<string> =>
-    seal.seal(JSON.stringify({ ...content, idleAtMs: Math.min(now() + idleMs, content.endsAtMs) }))
-
-  /** A cookie of another version can look different. */
-  const read = async (cookie: string): Promise<Content | undefined> => {
-    const text = await seal.open(cookie)
-    return text === undefined ? undefined : contentSchema.safeParse(JSON.parse(text)).data
-  }
+    seal.seal({ ...content, idleAtMs: Math.min(now() + idleMs, content.endsAtMs) })
 
   const toCaller = ({ sub, grant }: Content): Caller => ({
     via: 'session',
@@ -101,12 +95,12 @@ export const createSessions = (options: SessionOptions): Sessions => {
     },
 
     end: async (cookie) => {
-      const content = await read(cookie)
+      const content = await seal.open(cookie)
       if (content !== undefined) setBounded(ended, content.id, true, ENDED_MAX)
     },
 
     resume: async (cookie) => {
-      const content = await read(cookie)
+      const content = await seal.open(cookie)
       if (content === undefined || !isCurrent(content)) return undefined
       return { caller: toCaller(content), renew: () => write(content) }
     },

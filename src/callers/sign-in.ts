@@ -67,7 +67,7 @@ const transactionSchema = z.object({
 
 export const createSignIn = (options: SignInOptions): SignIn => {
   const { claimNames, issuer, clientId, sessionSecrets, publicUrl, signedOutUrl, log, now = Date.now } = options
-  const seal = createSeal(sessionSecrets, JSON.stringify(['sign-in', issuer, clientId]))
+  const seal = createSeal(sessionSecrets, JSON.stringify(['sign-in', issuer, clientId]), transactionSchema)
   const redirectUrl = new URL('/auth/callback', publicUrl)
   const provider = createProvider(options, now)
 
@@ -86,8 +86,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
   }
 
   const openTransaction = async (sealed: string) => {
-    const text = await seal.open(sealed)
-    const transaction = text === undefined ? undefined : transactionSchema.safeParse(JSON.parse(text)).data
+    const transaction = await seal.open(sealed)
     return transaction !== undefined && now() < transaction.untilMs ? transaction : refuse('no transaction')
   }
 
@@ -103,7 +102,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
         code_challenge_method: 'S256',
       })
       const content = { state, nonce, verifier, returnTo, untilMs: now() + TRANSACTION_MS }
-      return { location, transaction: await seal.seal(JSON.stringify(content)) }
+      return { location, transaction: await seal.seal(content) }
     },
 
     complete: async (query, sealed) => {
