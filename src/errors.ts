@@ -51,6 +51,17 @@ export interface ErrorFacts {
   readonly scope?: string
 }
 
+/** Of a call to upstream that failed, what its problem tells. */
+export const upstreamFacts = ({
+  upstreamCode,
+  requestId,
+  retryAfterMs,
+}: Required<Pick<ErrorFacts, 'upstreamCode' | 'requestId' | 'retryAfterMs'>>): ErrorFacts => ({
+  upstreamCode,
+  requestId,
+  retryAfterMs,
+})
+
 /** The one error that crosses module borders. Its message is its code: texts for people are made at the edge. */
 export class GatewayError extends Error {
   readonly code: ErrorCode

@@ -1,4 +1,4 @@
-import { GatewayError, type Lang } from '../errors.ts'
+import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { CallLimits, Upstream, UpstreamFailure } from './client.ts'
 import {
@@ -154,8 +154,7 @@ const given = (params: Params): Readonly<Record<string, string>> =>
     Object.entries(params).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
   )
 
-const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure): GatewayError =>
-  new GatewayError(code, { upstreamCode, requestId, retryAfterMs })
+const failureOf = (failure: UpstreamFailure): GatewayError => new GatewayError(failure.code, upstreamFacts(failure))
 
 const REPORTED_MAX = 100
 

@@ -3,7 +3,7 @@ import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts
 import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
-import { GatewayError, type Lang } from '../errors.ts'
+import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
@@ -178,7 +178,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const failure = permission.kind === 'untold' ? permission.failure : null
     await decline(intent, failure, request.deadline)
     const facts = { cancellationId: intent.id, outcome: 'not-cancelled' } as const
-    throw new GatewayError(failure?.code ?? 'forbidden', { ...(failure && factsOf(failure)), ...facts })
+    throw new GatewayError(failure?.code ?? 'forbidden', { ...(failure && upstreamFacts(failure)), ...facts })
   }
 
   const run: Cancellations['cancel'] = async (request) => {
@@ -251,14 +251,8 @@ const failureOf = (cancellationId: string, result: UpstreamFailure): GatewayErro
   new GatewayError(result.code, {
     cancellationId,
     outcome: result.ambiguous ? 'unknown' : 'not-cancelled',
-    ...factsOf(result),
+    ...upstreamFacts(result),
   })
-
-const factsOf = ({ upstreamCode, requestId, retryAfterMs }: UpstreamFailure) => ({
-  upstreamCode,
-  requestId,
-  retryAfterMs,
-})
 
 const identity = (intent: Intent) => ({
   cancellationId: intent.id,

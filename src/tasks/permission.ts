@@ -3,7 +3,7 @@ import type { UpstreamFailure } from '../alibaba/client.ts'
 import type { QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
-import { GatewayError } from '../errors.ts'
+import { GatewayError, upstreamFacts } from '../errors.ts'
 import { createSharedReads, SHARED_MS } from './shared-reads.ts'
 
 /** Whether a caller may touch a task; `untold` where upstream could not be asked. */
@@ -80,7 +80,8 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
       )
       if (permission === null) throw new GatewayError('upstream-timeout')
       if (permission.kind === 'denied') throw new GatewayError('task-not-found')
-      if (permission.kind === 'untold') throw failureOf(permission.failure)
+      if (permission.kind === 'untold')
+        throw new GatewayError(permission.failure.code, upstreamFacts(permission.failure))
     },
   }
 }
@@ -94,6 +95,3 @@ const lookKey = (taskNo: string, { domains, taskTypes }: Restrictions): string =
 /** The task itself, rather than upstream, is what can't be read: it is unknown, or it was asked for and not served whole. */
 const isUnreadable = ({ code, sent }: UpstreamFailure): boolean =>
   code === 'task-not-found' || code === 'upstream-bad-response' || (code === 'upstream-unavailable' && sent)
-
-const failureOf = ({ code, upstreamCode, requestId, retryAfterMs }: UpstreamFailure): GatewayError =>
-  new GatewayError(code, { upstreamCode, requestId, retryAfterMs })
