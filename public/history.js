@@ -1,7 +1,6 @@
 import { listCancellations } from './api.js'
 import { h, submitted } from './dom.js'
-import { badge, code, facts, moment, notice, table } from './parts.js'
-import { field } from './tasks.js'
+import { badge, code, facts, field, moment, notice, table } from './parts.js'
 import { t } from './texts.js'
 
 /** @typedef {import('./api.js').Cancellation} Cancellation */

@@ -2,6 +2,7 @@ import { h } from './dom.js'
 import { formatTime, language, t } from './texts.js'
 
 /** @typedef {import('./api.js').Failure} Failure */
+/** @typedef {import('./api.js').Task} Task */
 /** @typedef {import('./texts.js').TextKey} TextKey */
 /** @typedef {'calm' | 'info' | 'busy' | 'good' | 'bad' | 'open'} Tone */
 /** @typedef {Node | string | null} Content */
@@ -35,6 +36,13 @@ const TONES = {
  */
 export const badge = (kind, state) =>
   h('span', { class: `badge ${TONES[state] ?? 'open'}` }, t(/** @type {TextKey} */ (`${kind}.${state}`)))
+
+/** @param {Pick<Task, 'cancelStatus'>} task */
+export const isCancelling = ({ cancelStatus }) => cancelStatus === 'cancelling'
+
+/** @param {Pick<Task, 'status' | 'cancelStatus'>} task */
+export const isCancellable = ({ status, cancelStatus }) =>
+  status !== 'complete' && (cancelStatus === 'none' || cancelStatus === 'unknown')
 
 /** @param {string | null} iso */
 export const moment = (iso) => (iso === null ? t('none') : h('time', { datetime: iso }, formatTime(new Date(iso))))
@@ -113,6 +121,23 @@ export const rangeOf = ({ page, pageSize, totalItems, items }) => {
   if (totalItems === null) return t('pages.page', { page })
   const before = (page - 1) * pageSize
   return t('pages.range', { from: before + 1, to: before + items.length, total: totalItems })
+}
+
+/**
+ * @param {string} id
+ * @param {string} label
+ * @param {HTMLElement} input
+ * @param {string} [hint]
+ */
+export const field = (id, label, input, hint) => {
+  if (hint !== undefined) input.setAttribute('aria-describedby', `${id}-hint`)
+  return h(
+    'div',
+    { class: 'field' },
+    h('label', { for: id }, label),
+    input,
+    hint === undefined ? null : h('span', { id: `${id}-hint`, class: 'hint' }, hint),
+  )
 }
 
 /**

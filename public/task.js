@@ -1,7 +1,6 @@
 import { Failure, getTask, listDetails } from './api.js'
 import { h } from './dom.js'
-import { badge, code, facts, moment, notice, pages, table, typeOf } from './parts.js'
-import { isCancellable } from './tasks.js'
+import { badge, code, facts, isCancellable, isCancelling, moment, notice, pages, table, typeOf } from './parts.js'
 import { t } from './texts.js'
 import { watchTasks } from './watch.js'
 
@@ -73,9 +72,6 @@ const summary = (first, visit) => {
   }
   return h('section', { class: 'card' }, shown)
 }
-
-/** @param {Task} task */
-const isCancelling = ({ cancelStatus }) => cancelStatus === 'cancelling'
 
 /**
  * @param {Task} task

@@ -1,6 +1,6 @@
 import { Failure, listTasks } from './api.js'
 import { h, submitted } from './dom.js'
-import { badge, moment, notice, pages, rangeOf, table, typeOf } from './parts.js'
+import { badge, field, isCancellable, isCancelling, moment, notice, pages, rangeOf, table, typeOf } from './parts.js'
 import { t } from './texts.js'
 import { watchTasks } from './watch.js'
 
@@ -58,23 +58,6 @@ const goForm = ({ go }) =>
 
 /**
  * @param {string} id
- * @param {string} label
- * @param {HTMLElement} input
- * @param {string} [hint]
- */
-export const field = (id, label, input, hint) => {
-  if (hint !== undefined) input.setAttribute('aria-describedby', `${id}-hint`)
-  return h(
-    'div',
-    { class: 'field' },
-    h('label', { for: id }, label),
-    input,
-    hint === undefined ? null : h('span', { id: `${id}-hint`, class: 'hint' }, hint),
-  )
-}
-
-/**
- * @param {string} id
  * @param {URLSearchParams} query
  */
 const dateInput = (id, query) => h('input', { id, name: id, type: 'date', value: query.get(id) ?? '' })
@@ -120,13 +103,6 @@ const readForbidden = (failure) => {
  * @param {URLSearchParams} query
  */
 const pagesOf = (answer, query) => pages(answer, (page) => addressOf(new Map([...query, ['page', String(page)]])))
-
-/** @param {Task} task */
-const isCancelling = ({ cancelStatus }) => cancelStatus === 'cancelling'
-
-/** @param {Task} task */
-export const isCancellable = ({ status, cancelStatus }) =>
-  status !== 'complete' && (cancelStatus === 'none' || cancelStatus === 'unknown')
 
 /** @param {Visit} visit */
 const columns = ({ mayCancel }) => [
