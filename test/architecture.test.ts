@@ -9,6 +9,8 @@ interface Import {
   readonly from: string
   /** Types leave no trace at run time, so they bind less. */
   readonly typeOnly: boolean
+  /** Only when the line is reached, and not with the module. */
+  readonly isLate: boolean
 }
 
 interface Module {
@@ -38,10 +40,12 @@ const parseModule = (path: string, text: string): Module => {
   const statements = [...text.matchAll(STATEMENT)].map(({ groups }) => ({
     from: resolve(path, groups?.from ?? ''),
     typeOnly: isTypeOnly(groups?.what ?? ''),
+    isLate: false,
   }))
   const loaded = [...text.matchAll(LOADED)].map(({ groups }) => ({
     from: resolve(path, groups?.from ?? ''),
     typeOnly: false,
+    isLate: true,
   }))
   return { path, text, imports: [...statements, ...loaded] }
 }
@@ -265,6 +269,25 @@ test('no module comes back to itself by what it imports at run time', () => {
   }
   assert.deepEqual(
     [...next.keys()].filter((path) => reached(path).has(path)),
+    [],
+  )
+})
+
+/** What costs every start, and is needed where something is set alone. */
+const LATE_PACKAGES = ['jose', 'openid-client', 'yaml'] as const
+
+test('what a start may not need is not loaded by every start', () => {
+  const byPath = new Map(MODULES.map((module) => [module.path, module]))
+  const loaded = (path: string, seen = new Set<string>()): Set<string> => {
+    for (const { from, typeOnly, isLate } of byPath.get(path)?.imports ?? []) {
+      if (!typeOnly && !isLate && !seen.has(from)) loaded(from, seen.add(from))
+    }
+    return seen
+  }
+  const atOnce = loaded('server.ts')
+  assert.ok(atOnce.has('http/auth-routes.ts') && atOnce.has('express'))
+  assert.deepEqual(
+    LATE_PACKAGES.filter((name) => atOnce.has(name)),
     [],
   )
 })

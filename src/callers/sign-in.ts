@@ -12,8 +12,9 @@ import type { Identity } from './session.ts'
 /** A browser that is on its way to the provider. */
 export interface Departure {
   readonly location: URL
-  /** The cookie that it has to bring back. */
+  /** The cookie that it has to bring back, and for how long that is taken. */
   readonly transaction: string
+  readonly lifetimeMs: number
 }
 
 export interface Arrival {
@@ -51,7 +52,7 @@ export interface SignInOptions {
   readonly now?: (() => number) | undefined
 }
 
-export const TRANSACTION_MS = 600_000
+const TRANSACTION_MS = 600_000
 const TIMEOUT_S = 5
 const METADATA_MS = 3_600_000
 const PAUSE_MS = 10_000
@@ -102,7 +103,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
         code_challenge_method: 'S256',
       })
       const content = { state, nonce, verifier, returnTo, untilMs: now() + TRANSACTION_MS }
-      return { location, transaction: await seal.seal(content) }
+      return { location, transaction: await seal.seal(content), lifetimeMs: TRANSACTION_MS }
     },
 
     complete: async (query, sealed) => {

@@ -1,7 +1,7 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express'
 import { z } from 'zod'
 import type { Sessions } from '../callers/session.ts'
-import { type SignIn, TRANSACTION_MS } from '../callers/sign-in.ts'
+import type { SignIn } from '../callers/sign-in.ts'
 import { GatewayError, type Lang } from '../errors.ts'
 import { cookieValues, SESSION_COOKIE, SIGN_IN_COOKIE } from './cookies.ts'
 import { html, sendHtml } from './page.ts'
@@ -43,8 +43,8 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
   return {
     login: async function login(req, res) {
       const asked = parseQuery(loginQuery, req.query)
-      const { location, transaction } = await signIn.begin(asked.returnTo)
-      res.cookie(SIGN_IN_COOKIE.name, transaction, { ...SIGN_IN_COOKIE.options, maxAge: TRANSACTION_MS })
+      const { location, transaction, lifetimeMs } = await signIn.begin(asked.returnTo)
+      res.cookie(SIGN_IN_COOKIE.name, transaction, { ...SIGN_IN_COOKIE.options, maxAge: lifetimeMs })
       res.status(302).location(location.href).end()
     },
 

@@ -16,7 +16,7 @@ export interface AuthenticationOptions {
 }
 
 /**
- * Finds out who asks, as far as a hash tells. Leaves `context.caller` null where nobody known does, so that the attempt
+ * Finds out who asks, as far as a hash tells, or a cookie that only the gateway can have sealed. Leaves `context.caller` null where nobody known does, so that the attempt
  * can be counted before more is spent on it, or `requireCaller` refuses it.
  */
 export const identify = (options: AuthenticationOptions): RequestHandler =>
