@@ -1,4 +1,5 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http'
+import type { PlainKeys } from '../alibaba/signing.ts'
 import { ACTION_NAMES } from './actions.ts'
 import type { SandboxCall } from './calls.ts'
 import { FAULT_NAMES, type FailureReply, type Fault, type FaultReply } from './faults.ts'
@@ -13,6 +14,8 @@ export interface Controlled {
   fault(action: string, fault: Fault, times?: number): void
   clearFaults(): void
   setClockOffset(ms: number): void
+  addKeys(keys: PlainKeys): void
+  revokeKeys(accessKeyId: string): void
 }
 
 export interface ControlReply {
@@ -73,6 +76,20 @@ const setClock: Route = (sandbox, { offsetMs }) => {
   return DONE
 }
 
+const addKeys: Route = (sandbox, fields) => {
+  sandbox.addKeys({
+    accessKeyId: textOf(fields.accessKeyId, 'accessKeyId'),
+    accessKeySecret: textOf(fields.accessKeySecret, 'accessKeySecret'),
+    securityToken: optional(fields, 'securityToken', textOf),
+  })
+  return DONE
+}
+
+const revokeKeys: Route = (sandbox, { accessKeyId }) => {
+  sandbox.revokeKeys(textOf(accessKeyId, 'accessKeyId'))
+  return DONE
+}
+
 const ROUTES = new Map<string, Route>([
   ['GET /sandbox/tasks', listTasks],
   ['POST /sandbox/tasks', createTask],
@@ -80,6 +97,8 @@ const ROUTES = new Map<string, Route>([
   ['POST /sandbox/faults', addFault],
   ['DELETE /sandbox/faults', clearFaults],
   ['PUT /sandbox/clock', setClock],
+  ['POST /sandbox/keys', addKeys],
+  ['DELETE /sandbox/keys', revokeKeys],
 ])
 
 const routeNames = (): string => [...ROUTES.keys()].join(', ')

@@ -14,7 +14,8 @@ export interface Decision {
 }
 
 interface DecisionParts {
-  readonly keys: PlainKeys
+  /** By AccessKeyId, as of now. */
+  readonly keys: ReadonlyMap<string, PlainKeys>
   readonly tasks: TaskStore
   readonly faults: Faults
   /** Milliseconds since the epoch: what tasks live by. */

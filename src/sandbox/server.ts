@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import type { PlainKeys } from '../alibaba/signing.ts'
 import { sendAnswer, sendBreakdown } from './answers.ts'
 import { createAuditCheck } from './audit-check.ts'
 import { createCalls, type SandboxCall } from './calls.ts'
@@ -53,6 +54,10 @@ export interface Sandbox {
   clearFaults(): void
   /** Shifts the sandbox's own clock, which timestamps are compared with and which `Date` shows. Tasks keep theirs. */
   setClockOffset(ms: number): void
+  /** Accepts these keys too. */
+  addKeys(keys: PlainKeys): void
+  /** From now on nobody has such a key. */
+  revokeKeys(accessKeyId: string): void
   /** Resolves when the next call of the action has come and been decided on. */
   nextCall(action: string): Promise<SandboxCall>
   /** Resolves when no connection is open. */
@@ -75,7 +80,8 @@ export const createSandbox = async (options: SandboxOptions): Promise<Sandbox> =
   const audit = createAuditWatch(options.auditPath)
   let clockOffsetMs = 0
   const clock = () => now() + clockOffsetMs
-  const decide = createDecide({ keys: options, tasks, faults, now, clock })
+  const keys = new Map<string, PlainKeys>([[options.accessKeyId, options]])
+  const decide = createDecide({ keys, tasks, faults, now, clock })
 
   const answer = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     res.setHeader('date', new Date(clock()).toUTCString())
@@ -104,6 +110,8 @@ export const createSandbox = async (options: SandboxOptions): Promise<Sandbox> =
     setClockOffset: (ms) => {
       clockOffsetMs = ms
     },
+    addKeys: (added) => void keys.set(added.accessKeyId, added),
+    revokeKeys: (accessKeyId) => void keys.delete(accessKeyId),
   }
 
   return {

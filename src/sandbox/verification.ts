@@ -8,7 +8,8 @@ export const VALIDITY_MS = 31 * 60_000
 const NONCES_KEPT = 1_000_000
 
 interface Verification {
-  readonly keys: PlainKeys
+  /** By AccessKeyId. */
+  readonly keys: ReadonlyMap<string, PlainKeys>
   readonly nowMs: number
   readonly nonces: Nonces
   readonly actions: readonly string[]
@@ -29,10 +30,12 @@ const methodIsServed: Check = ({ method }) =>
 const accessKeyIsGiven: Check = ({ accessKeyId }) => (accessKeyId === '' ? failure('MissingAccessKeyId') : null)
 
 const accessKeyIsKnown: Check = ({ accessKeyId }, { keys }) =>
-  accessKeyId === keys.accessKeyId ? null : failure('InvalidAccessKeyId.NotFound')
+  keys.has(accessKeyId) ? null : failure('InvalidAccessKeyId.NotFound')
 
-const tokenBelongsToKey: Check = ({ securityToken }, { keys }) =>
-  securityToken === (keys.securityToken ?? '') ? null : failure('InvalidSecurityToken.MismatchWithAccessKey')
+const tokenBelongsToKey: Check = ({ accessKeyId, securityToken }, { keys }) =>
+  securityToken === (keys.get(accessKeyId)?.securityToken ?? '')
+    ? null
+    : failure('InvalidSecurityToken.MismatchWithAccessKey')
 
 const timestampIsReadable: Check = ({ timestamp }) =>
   TIMESTAMP.test(timestamp) && !Number.isNaN(Date.parse(timestamp)) ? null : failure('InvalidTimeStamp.Format')
@@ -43,7 +46,9 @@ const timestampIsNear: Check = ({ timestamp }, { nowMs }) =>
 const signatureIsComplete: Check = ({ isComplete }) => (isComplete ? null : failure('IncompleteSignature'))
 
 const signatureMatches: Check = (claim, { keys }) =>
-  claim.signature === claim.sign(keys.accessKeySecret) ? null : signatureMismatch(claim.stringToSign)
+  claim.signature === claim.sign(keys.get(claim.accessKeyId)?.accessKeySecret ?? '')
+    ? null
+    : signatureMismatch(claim.stringToSign)
 
 const nonceIsGiven: Check = ({ nonce }) => (nonce === '' ? missing('SignatureNonce') : null)
 

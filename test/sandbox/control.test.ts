@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { call, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
+import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import { call, KEYS, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 type Context = Parameters<typeof startKeyedSandbox>[0]
 
@@ -132,4 +133,17 @@ test('control is not served unless it is asked for', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const answer = await fetch(`${sandbox.url}/sandbox/tasks`)
   assert.deepEqual([answer.status, parseObject(await answer.text()).Code], [400, 'MissingAccessKeyId'])
+})
+
+test('keys can be added and revoked while it runs', async (t) => {
+  const { sandbox, control } = await startControlled(t)
+  const keys = { accessKeyId: 'second', accessKeySecret: 'its-secret', securityToken: 'its-token' } as const
+  const codeFor = async (used: PlainKeys) =>
+    (await call(sandbox, 'CancelTask', { TaskNo: 'none' }, { keys: used })).body.Code
+  assert.equal(await codeFor(keys), 'InvalidAccessKeyId.NotFound')
+  assert.deepEqual(await control('POST', 'keys', keys), { status: 204, text: '' })
+  assert.deepEqual([await codeFor(keys), await codeFor(KEYS)], ['TaskNotExist', 'TaskNotExist'])
+  assert.equal(await codeFor({ ...keys, securityToken: 'another' }), 'InvalidSecurityToken.MismatchWithAccessKey')
+  assert.deepEqual(await control('DELETE', 'keys', { accessKeyId: KEYS.accessKeyId }), { status: 204, text: '' })
+  assert.deepEqual([await codeFor(keys), await codeFor(KEYS)], ['TaskNotExist', 'InvalidAccessKeyId.NotFound'])
 })
