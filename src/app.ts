@@ -27,6 +27,8 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   /** Null where nobody signs in. */
   readonly auth: AuthRouteOptions | null
   readonly lifecycle: Lifecycle
+  /** Whether there are keys to sign with. */
+  readonly hasKeys: () => boolean
   readonly trail: Trail
   readonly cancellations: Cancellations
   /** Null where they are switched off. */
@@ -76,7 +78,8 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
   app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
-  app.route('/readyz').get(createReadyz(parts.lifecycle, parts.trail.isWritable)).all(allowOnly('GET, HEAD'))
+  const readyz = createReadyz(parts.lifecycle, parts.hasKeys, parts.trail.isWritable)
+  app.route('/readyz').get(readyz).all(allowOnly('GET, HEAD'))
 
   if (parts.auth !== null) {
     const { login, callback, logout, showProblem } = createAuthRoutes(parts.auth)

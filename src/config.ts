@@ -16,11 +16,14 @@ export interface Config {
   readonly publicUrl: string | undefined
   /** As browsers send them. */
   readonly corsOrigins: readonly string[]
+  /** Null where the vendor's chain of credentials brings them. */
   readonly keys: {
     readonly accessKeyId: Secret
     readonly accessKeySecret: Secret
     readonly securityToken: Secret | undefined
-  }
+    /** The files that parts of them came from. */
+    readonly files: readonly { readonly part: KeyPart; readonly setting: string; readonly path: string }[]
+  } | null
   readonly upstream: {
     readonly url: URL
     readonly signature: 'rpc-v1' | 'acs3'
@@ -68,6 +71,14 @@ export interface Config {
 
 export type Env = Readonly<Record<string, string | undefined>>
 
+type KeyPart = 'accessKeyId' | 'accessKeySecret' | 'securityToken'
+
+const KEY_PARTS = [
+  ['accessKeyId', 'ALIBABA_CLOUD_ACCESS_KEY_ID'],
+  ['accessKeySecret', 'ALIBABA_CLOUD_ACCESS_KEY_SECRET'],
+  ['securityToken', 'ALIBABA_CLOUD_SECURITY_TOKEN'],
+] as const satisfies readonly (readonly [KeyPart, string])[]
+
 const DRAIN_MARGIN_MS = 5000
 const MAX_TIMER_MS = 2 ** 31 - 1
 /** A stolen session works until it ends. */
@@ -83,7 +94,7 @@ interface Values {
   HOST: string | undefined
   PUBLIC_URL: string | undefined
   CORS_ORIGINS: readonly string[]
-  CREDENTIALS: 'env'
+  CREDENTIALS: 'env' | 'chain'
   UPSTREAM_URL: URL
   UPSTREAM_ALLOW_HTTP: boolean
   UPSTREAM_SIGNATURE: 'rpc-v1' | 'acs3'
@@ -208,7 +219,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
     fallback: undefined,
   },
   CORS_ORIGINS: { schema: origins, fallback: [] },
-  CREDENTIALS: { schema: choice(['env']), fallback: 'env' },
+  CREDENTIALS: { schema: choice(['env', 'chain']), fallback: 'env' },
   UPSTREAM_URL: {
     schema: origin('must be an origin without a path, such as https://domain.aliyuncs.com'),
     fallback: new URL('https://domain.aliyuncs.com'),
@@ -344,8 +355,6 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
 
 const readConfig = (reader: Reader): Config => {
   const { read } = reader
-  // Only checked: there is one source of keys so far.
-  read('CREDENTIALS')
   return {
     host: read('HOST'),
     port: read('PORT'),
@@ -382,6 +391,7 @@ const readConfig = (reader: Reader): Config => {
 }
 
 const readKeys = (reader: Reader): Config['keys'] => {
+  if (reader.read('CREDENTIALS') === 'chain') return null
   const requireSecret = (name: SecretName): Secret => {
     const text = reader.readSecret(name)
     if (text === undefined && reader.sound(`${name}_FILE`)) reader.fault(name, `must be set (or ${name}_FILE)`)
@@ -392,6 +402,10 @@ const readKeys = (reader: Reader): Config['keys'] => {
     accessKeyId: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_ID'),
     accessKeySecret: requireSecret('ALIBABA_CLOUD_ACCESS_KEY_SECRET'),
     securityToken: securityToken === undefined ? undefined : new Secret(securityToken),
+    files: KEY_PARTS.flatMap(([part, name]) => {
+      const [setting, path] = [`${name}_FILE`, reader.given(`${name}_FILE`)]
+      return path === undefined ? [] : [{ part, setting, path }]
+    }),
   }
 }
 
@@ -490,6 +504,10 @@ const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): v
       !allowAnonymous || isLoopback(config.host ?? ''),
       'needs a loopback HOST, such as 127.0.0.1',
     ],
+    ...KEY_PARTS.map(([, name]): Rule => {
+      const setting = `${name}_FILE`
+      return [[setting, 'CREDENTIALS'], config.keys !== null || given(setting) === undefined, 'needs CREDENTIALS=env']
+    }),
     needs('JWT_ISSUER', 'JWT_AUDIENCE'),
     needs('JWT_AUDIENCE', 'JWT_ISSUER'),
     needs('JWT_JWKS_URL', 'JWT_ISSUER'),

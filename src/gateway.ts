@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { createUpstream } from './alibaba/client.ts'
+import { fixedKeys, type KeySource } from './alibaba/credentials.ts'
+import { createKeyFiles } from './alibaba/key-files.ts'
 import type { PlainKeys } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
@@ -39,7 +41,7 @@ export interface Overrides {
   readonly openStore?: (path: string) => Promise<SqliteStore>
   /** How often, and how patiently, the issuer's keys are read. */
   readonly keySetTiming?: Partial<KeySetTiming>
-  /** How often files of callers are looked at. */
+  /** How often files of callers and of keys are looked at. */
   readonly watchEveryMs?: number
   /** How long a reading of tasks serves those who come after it. */
   readonly lookupTtlMs?: number
@@ -60,12 +62,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
   }
   const trail = createTrail({ store, log })
-  const upstream = createUpstream({
-    ...config.upstream,
-    keys: () => revealKeys(config.keys),
-    ca: overrides.upstreamCa,
-    log,
-  })
+  const keys = await createKeys(config.keys, log, overrides.watchEveryMs)
+  const upstream = createUpstream({ ...config.upstream, keys, ca: overrides.upstreamCa, log })
   const queries = createTaskQueries({ upstream, log })
   const lookup = createLookup({
     queries,
@@ -87,7 +85,18 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
-  const parts = { lifecycle, trail, cancellations, queries, lookup, permissions, docs, console, log }
+  const parts = {
+    lifecycle,
+    hasKeys: keys.isReady,
+    trail,
+    cancellations,
+    queries,
+    lookup,
+    permissions,
+    docs,
+    console,
+    log,
+  }
   const app = createApp({ ...config, ...callers, ...parts })
 
   return {
@@ -103,6 +112,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       unsettled.close()
       await trail.close(deadline)
       upstream.close()
+      keys.close()
     },
   }
 }
@@ -184,7 +194,21 @@ const loadConsole = async ({ signIn }: Config): Promise<Console> => {
   return createConsole({ signIn: signIn !== null })
 }
 
-const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: Config['keys']): PlainKeys => ({
+/** What the vendor's chain needs would cost every start. */
+const createKeys = async (given: Config['keys'], log: Log, everyMs: number | undefined): Promise<KeySource> => {
+  if (given === null) {
+    const [{ createKeyChain }, { fetchVendorKeys }] = await Promise.all([
+      import('./alibaba/key-chain.ts'),
+      import('./alibaba/vendor-chain.ts'),
+    ])
+    return createKeyChain({ fetchKeys: fetchVendorKeys, log })
+  }
+  const { files } = given
+  const keys = revealKeys(given)
+  return files.length === 0 ? fixedKeys(keys) : createKeyFiles({ keys, files, log, everyMs })
+}
+
+const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: NonNullable<Config['keys']>): PlainKeys => ({
   accessKeyId: accessKeyId.reveal(),
   accessKeySecret: accessKeySecret.reveal(),
   securityToken: securityToken?.reveal(),

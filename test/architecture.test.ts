@@ -58,7 +58,15 @@ const MODULES = globSync('**/*', { cwd: SRC, withFileTypes: true })
 /** The folder that a module stands in; its own path where it stands at the top. */
 const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
 
-const LEAVES = ['errors.ts', 'secret.ts', 'deadline.ts', 'loopback.ts', 'subnets.ts', 'bounded.ts'] as const
+const LEAVES = [
+  'errors.ts',
+  'secret.ts',
+  'deadline.ts',
+  'loopback.ts',
+  'subnets.ts',
+  'bounded.ts',
+  'regular-file.ts',
+] as const
 const LOG = 'telemetry/log.ts'
 /** What upstream says of tasks, in names of ours. */
 const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as const
@@ -94,6 +102,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'express-rate-limit': ['http/'],
   helmet: ['http/'],
   got: ['alibaba/'],
+  '@alicloud/credentials': ['alibaba/'],
   jose: ['callers/'],
   'openid-client': ['callers/'],
   pino: ['telemetry/'],

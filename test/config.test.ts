@@ -55,7 +55,7 @@ const RULES: Readonly<Record<string, string>> = {
   PUBLIC_URL: 'must be an http(s) origin without a path, such as https://gateway.example.com',
   CORS_ORIGINS:
     'must be http(s) origins such as https://app.example.com, in lower case, without path, default port or wildcard, separated by commas',
-  CREDENTIALS: 'must be one of env',
+  CREDENTIALS: 'must be one of env, chain',
   UPSTREAM_URL: 'must be an origin without a path, such as https://domain.aliyuncs.com',
   UPSTREAM_ALLOW_HTTP: 'must be true or false',
   UPSTREAM_SIGNATURE: 'must be one of rpc-v1, acs3',
@@ -118,7 +118,7 @@ test('what is not given has the default that the documents promise', () => {
     shutdown: { graceMs: 20_000, delayMs: 0 },
     logLevel: 'info',
   })
-  assert.deepEqual([keys.securityToken, trustProxy.has('127.0.0.1'), apiKeys.file], [undefined, false, undefined])
+  assert.deepEqual([keys?.securityToken, trustProxy.has('127.0.0.1'), apiKeys.file], [undefined, false, undefined])
 })
 
 test('an empty variable counts as not given', () => {
@@ -277,7 +277,7 @@ test('origins of pages are told as browsers send them', () => {
 test('the keys of Alibaba Cloud are secrets from the start', () => {
   const { keys } = parse({ ALIBABA_CLOUD_SECURITY_TOKEN: 'token' })
   assert.deepEqual(
-    [keys.accessKeyId, keys.accessKeySecret, keys.securityToken].map((key) => key?.reveal()),
+    [keys?.accessKeyId, keys?.accessKeySecret, keys?.securityToken].map((key) => key?.reveal()),
     ['id', 'secret', 'token'],
   )
   assert.doesNotMatch(JSON.stringify(keys), /"(id|token)"|"secret"/)
@@ -474,7 +474,7 @@ for (const name of SECRETS) {
     const text = name === 'API_KEYS' ? API_KEYS : 'from-file'
     const paths: string[] = []
     const config = parse(without, (path) => `${paths.push(path) && text}\r\n`)
-    const { accessKeyId, accessKeySecret, securityToken } = config.keys
+    const { accessKeyId, accessKeySecret, securityToken } = config.keys ?? {}
     const revealed = [accessKeyId, accessKeySecret, securityToken].map((key) => key?.reveal())
     assert.equal(revealed.includes('from-file'), name !== 'API_KEYS')
     assert.deepEqual([paths, config.apiKeys.entries[0]?.caller.name], [['/run/x'], 'shop'])
@@ -571,6 +571,28 @@ for (const name of Object.keys(KEYS)) {
     assert.deepEqual(faultsOf({ [name]: undefined }), [`${name} must be set (or ${name}_FILE)`])
   })
 }
+
+test('the files that keys come from are told, so that they can be read again', () => {
+  const env = { ALIBABA_CLOUD_ACCESS_KEY_ID: '', ALIBABA_CLOUD_ACCESS_KEY_ID_FILE: '/run/id' }
+  assert.deepEqual(parse(env, () => 'x').keys?.files, [
+    { part: 'accessKeyId', setting: 'ALIBABA_CLOUD_ACCESS_KEY_ID_FILE', path: '/run/id' },
+  ])
+})
+
+test('where the chain brings the keys, none need to be set', () => {
+  const none = { ALIBABA_CLOUD_ACCESS_KEY_ID: '', ALIBABA_CLOUD_ACCESS_KEY_SECRET: '' }
+  assert.equal(parse({ ...none, CREDENTIALS: 'chain' }).keys, null)
+  assert.equal(parse({ CREDENTIALS: 'chain' }).keys, null)
+})
+
+test('the chain knows nothing of files of keys, so that naming one stops the start', () => {
+  const names = [...Object.keys(KEYS), 'ALIBABA_CLOUD_SECURITY_TOKEN'].map((name) => `${name}_FILE`)
+  const env = { CREDENTIALS: 'chain', ...Object.fromEntries(names.map((name) => [name, '/run/x'])) }
+  assert.deepEqual(
+    faultsOf(env, () => 'x'),
+    names.map((name) => `${name} needs CREDENTIALS=env`),
+  )
+})
 
 test('the path of the file of keys is told, so that it can be read again', () => {
   const { apiKeys } = parse({ API_KEYS: '', API_KEYS_FILE: '/run/keys' }, () => API_KEYS)

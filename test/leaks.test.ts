@@ -299,8 +299,8 @@ test('settings show nothing secret, however they are looked at', () => {
   const views = [
     inspect(config, { depth: Number.POSITIVE_INFINITY, showHidden: true }),
     JSON.stringify(config),
-    String(Object.values(config.keys)),
-    `${config.keys.accessKeyId}${config.keys.accessKeySecret}${config.keys.securityToken}`,
+    String(Object.values(config.keys ?? {})),
+    `${config.keys?.accessKeyId}${config.keys?.accessKeySecret}${config.keys?.securityToken}`,
   ]
   for (const view of views)
     assert.deepEqual(
@@ -309,5 +309,5 @@ test('settings show nothing secret, however they are looked at', () => {
         .filter((s) => view.includes(s)),
       [],
     )
-  assert.equal(config.keys.securityToken?.reveal(), securityToken)
+  assert.equal(config.keys?.securityToken?.reveal(), securityToken)
 })

@@ -176,7 +176,7 @@ export interface paths {
         };
         /**
          * Ask whether requests may come
-         * @description Ready means that the record can be written and the process is not stopping.
+         * @description Ready means that there are keys to sign with, the record can be written and the process is not stopping.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -860,6 +860,17 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
+        /** @description The record is not available, or there are no keys to sign with. */
+        NotReady: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Content-Language": components["headers"]["Content-Language"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
         /** @description The upstream took too long. */
         UpstreamTimeout: {
             headers: {
@@ -1366,7 +1377,7 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            503: components["responses"]["RecordUnavailable"];
+            503: components["responses"]["NotReady"];
         };
     };
     getOpenapi: {

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Deadline } from '../deadline.ts'
+import { by, type Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { signAcs3 } from './acs3.ts'
-import { createExchange, type Exchanged } from './exchange.ts'
+import type { KeySource } from './credentials.ts'
+import { type Budget, createExchange, type Exchanged } from './exchange.ts'
 import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS, type Reading, readAnswer } from './failures.ts'
 import { signRpcV1 } from './rpc-v1.ts'
 import type { PlainKeys, Sign } from './signing.ts'
@@ -49,7 +50,10 @@ type Operation = (
 ) => Promise<UpstreamResult>
 
 export interface Upstream {
-  /** Changes something. Tried again after connecting failed, after throttling, and once after a correction of the clock. */
+  /**
+   * Changes something. Tried again after connecting failed, after throttling, and once each after a correction of the
+   * clock and with new keys in place of refused ones.
+   */
   readonly call: Operation
   /** Only reads, so that it is tried again too where nobody can tell what became of it. */
   readonly query: Operation
@@ -61,7 +65,7 @@ export interface UpstreamOptions {
   readonly signature: 'rpc-v1' | 'acs3'
   readonly timeoutMs: number
   readonly maxAttempts: number
-  readonly keys: () => PlainKeys
+  readonly keys: KeySource
   readonly log: Log
   readonly ca?: string | undefined
   readonly now?: () => number
@@ -93,8 +97,12 @@ const QUERY: Kind = {
 interface Try {
   readonly kind: Kind
   readonly attempt: number
+  readonly keys: PlainKeys
   /** The clock was corrected before it. */
   readonly corrected: boolean
+  /** Keys were refused before it, and others found. */
+  readonly renewed: boolean
+  readonly deadline: Deadline
 }
 
 /** How an attempt ended that brought no success. */
@@ -115,16 +123,10 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   let isClosed = false
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = async (
-    action: string,
-    params: Readonly<Record<string, string>>,
-    timeoutMs: number,
-    signal: AbortSignal | undefined,
-  ) => {
+  const send = async (action: string, params: Readonly<Record<string, string>>, keys: PlainKeys, budget: Budget) => {
     const stamp = { nonce: randomUUID(), at: new Date(now() + clockSkewMs) }
-    const keys = options.keys()
     const signed = sign({ action, params, host: url.host }, keys, stamp)
-    return withoutKeys(await exchange.send(signed, { timeoutMs, signal }), keys)
+    return withoutKeys(await exchange.send(signed, budget), keys)
   }
 
   const correctClock = (date: Date | null): number | null => {
@@ -140,20 +142,25 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     return null
   }
 
+  const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
+    (await by(deadline, options.keys.replacing(keys), null)) === null ? null : 0
+
   /** Milliseconds after which asking again is safe and can help, or null. */
-  const retryIn = (failure: FailureClass, exchanged: Exchanged, { kind, attempt, corrected }: Try): number | null => {
+  const retryIn = async (failure: FailureClass, exchanged: Exchanged, tried: Try): Promise<number | null> => {
+    const { kind, attempt, corrected, renewed } = tried
     if (failure === 'clock') return corrected ? forgetClock() : correctClock(dateOf(exchanged))
+    if (failure === 'unknown-keys') return renewed ? null : renewKeys(tried)
     if (failure === 'throttled') return retryAfterOf(exchanged) + backoffMs(attempt, random)
     return kind.repeatable.includes(failure) ? backoffMs(attempt, random) : null
   }
 
-  const judge = (exchanged: Exchanged, tried: Try): UpstreamSuccess | Ending => {
+  const judge = async (exchanged: Exchanged, tried: Try): Promise<UpstreamSuccess | Ending> => {
     const { kind, attempt } = tried
     if (isUnsent(exchanged)) return unreached('upstream-unavailable', backoffMs(attempt, random))
     const reading = readExchanged(exchanged)
     if (reading.ok) return { ...reading, attempts: attempt }
     const { failure, upstreamCode, requestId } = reading
-    const retryInMs = retryIn(failure, exchanged, tried)
+    const retryInMs = await retryIn(failure, exchanged, tried)
     const retryAfterMs = failure === 'throttled' ? retryInMs : null
     return { ...kind.meanings[failure], sent: true, upstreamCode, requestId, retryAfterMs, retryInMs }
   }
@@ -161,22 +168,26 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   const operate =
     (kind: Kind): Operation =>
     async (action, params, limits) => {
+      const { deadline } = limits
       let last = unreached(kind.unsent, null)
-      let corrected = false
+      let [corrected, renewed] = [false, false]
       for (let attempt = 1; ; attempt += 1) {
-        const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
+        const keys = await by(deadline, options.keys.current(), null)
+        if (keys === null) return failure(unreached('upstream-credentials-rejected', null), attempt - 1)
+        const timeoutMs = Math.min(options.timeoutMs, deadline.remainingMs())
         if (timeoutMs <= 0 || isClosed || limits.signal?.aborted) return failure(last, attempt - 1)
-        const exchanged = await send(action, params, timeoutMs, limits.signal)
+        const exchanged = await send(action, params, keys, { timeoutMs, signal: limits.signal })
         // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
         if (limits.signal?.aborted && isUnsent(exchanged)) return failure(last, attempt - 1)
-        const judged = judge(exchanged, { kind, attempt, corrected })
+        const judged = await judge(exchanged, { kind, attempt, keys, corrected, renewed, deadline })
         if ('ok' in judged) return judged
         report(log, { action, attempt, exchanged, judged })
         last = judged
-        // Of what is misconfigured only the clock can be tried again.
+        // Of what is misconfigured only the clock can be tried again, and of rejected keys only unknown ones.
         corrected ||= judged.code === 'upstream-misconfigured'
+        renewed ||= judged.code === 'upstream-credentials-rejected'
         const { retryInMs } = judged
-        if (retryInMs === null || attempt >= maxAttempts || retryInMs >= limits.deadline.remainingMs()) {
+        if (retryInMs === null || attempt >= maxAttempts || retryInMs >= deadline.remainingMs()) {
           return failure(judged, attempt)
         }
         await delay(retryInMs, undefined, { signal: limits.signal }).catch(() => undefined)

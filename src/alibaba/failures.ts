@@ -1,6 +1,9 @@
 import type { ErrorCode } from '../errors.ts'
 
-/** What a failed call means for us. Only `throttled` and `clock` say that nothing was executed and that asking again can help. */
+/**
+ * What a failed call means for us. Only `throttled`, `clock` and `unknown-keys` say that nothing was executed and that
+ * asking again can help.
+ */
 export type FailureClass =
   | 'ambiguous'
   | 'bad-response'
@@ -14,6 +17,7 @@ export type FailureClass =
   | 'task-not-found'
   | 'throttled'
   | 'timeout'
+  | 'unknown-keys'
 
 interface Meaning {
   readonly code: ErrorCode
@@ -36,6 +40,8 @@ export const CALL_MEANINGS = {
   'task-not-found': { code: 'task-not-found', ambiguous: false },
   throttled: { code: 'upstream-throttled', ambiguous: false },
   timeout: { code: 'outcome-unknown', ambiguous: true },
+  // Revoked, expired or never there: others may have taken their place.
+  'unknown-keys': { code: 'upstream-credentials-rejected', ambiguous: false },
 } as const satisfies Record<FailureClass, Meaning>
 
 /** What it means for one that only reads: there is no effect to be unsure of. */
@@ -52,7 +58,7 @@ export const QUERY_MEANINGS = {
 /** Codes that the vendor documents or that were seen in public, most exact first: the first match decides. */
 const CODES: readonly (readonly [RegExp, FailureClass])[] = [
   [/^(MissingAccessKeyId|SignatureDoesNotMatch|IncompleteSignature)$/, 'keys'],
-  [/^(InvalidAccessKeyId|InvalidSecurityToken)(\.|$)/, 'keys'],
+  [/^(InvalidAccessKeyId|InvalidSecurityToken)(\.|$)/, 'unknown-keys'],
   [/^(InvalidTimeStamp(\..+)?|IllegalTimestamp)$/, 'clock'],
   [/^SignatureNonceUsed$/, 'duplicate'],
   [/^(Throttling(\..+)?|Rejected\.Throttling)$/, 'throttled'],

@@ -1,4 +1,4 @@
-/** The AccessKey pair, or the STS triple. Plain text on purpose: made where a request is signed, and kept nowhere. */
+/** The AccessKey pair, or the STS triple. Plain text: held by sources of keys alone, in nothing that can be printed. */
 export interface PlainKeys {
   readonly accessKeyId: string
   readonly accessKeySecret: string

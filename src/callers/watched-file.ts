@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises'
+import { readRegularFile } from '../regular-file.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { ParsedEntries } from './entries.ts'
 
@@ -14,10 +14,6 @@ export interface WatchOptions<T> {
 }
 
 const EVERY_MS = 2000
-
-/** A pipe would be waited for for ever. */
-const readRegularFile = async (path: string): Promise<string | null> =>
-  (await stat(path)).isFile() ? readFile(path, 'utf8') : null
 
 /**
  * Re-reads a file of entries and takes what changed; a file that is faulty or gone changes nothing and raises an alarm.

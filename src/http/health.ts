@@ -12,11 +12,19 @@ export const livez: RequestHandler = function livez(_req, res) {
   res.json({ status: 'ok' })
 }
 
-/** Ready: not on the way out, and the record can be written. An ill upstream does not make a replica unready. */
-export const createReadyz = (lifecycle: Lifecycle, isAuditWritable: () => Promise<boolean>): RequestHandler => {
+/**
+ * Ready: not on the way out, with keys to sign with, and able to write the record. An ill upstream does not make a
+ * replica unready; without keys it is as good as out of reach.
+ */
+export const createReadyz = (
+  lifecycle: Lifecycle,
+  hasKeys: () => boolean,
+  isAuditWritable: () => Promise<boolean>,
+): RequestHandler => {
   const check = shareFor(READY_CACHE_MS, isAuditWritable)
   return async function readyz(_req, res) {
     if (lifecycle.phase !== 'serving') throw new GatewayError('shutting-down')
+    if (!hasKeys()) throw new GatewayError('upstream-unavailable')
     if (!(await check())) throw new GatewayError('audit-unavailable')
     res.json({ status: 'ready' })
   }

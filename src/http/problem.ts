@@ -336,12 +336,12 @@ export const PROBLEMS = {
     ...refusal,
     en: {
       title: 'Alibaba Cloud rejected the gateway’s keys',
-      happened: 'The keys that the gateway signs with were not accepted; the fault is not yours.',
+      happened: 'The gateway has no keys that Alibaba Cloud accepts; the fault is not yours.',
       advice: 'Tell the operator of the gateway.',
     },
     zh: {
       title: '阿里云拒绝了网关的密钥',
-      happened: '网关签名所用的密钥未被接受，这不是您的问题。',
+      happened: '网关没有阿里云接受的密钥，这不是您的问题。',
       advice: '请通知网关运维人员。',
     },
   },

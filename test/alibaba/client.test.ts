@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { backoffMs, createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
+import { fixedKeys } from '../../src/alibaba/credentials.ts'
 import { type Deadline, deadlineIn } from '../../src/deadline.ts'
 import type { Fault, SandboxOptions } from '../../src/sandbox/server.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -23,7 +24,7 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     signature: 'rpc-v1',
     timeoutMs: 5000,
     maxAttempts: 3,
-    keys: () => KEYS,
+    keys: fixedKeys(KEYS),
     log,
     random: () => 0,
     ...changes,
@@ -68,7 +69,7 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
 
   test(`${signature} carries the STS token`, async (t) => {
     const securityToken = 'sts/token+with=signs'
-    const keys = () => ({ ...KEYS, securityToken })
+    const keys = fixedKeys({ ...KEYS, securityToken })
     const { call } = await startClient(t, { signature, keys, sandbox: { securityToken } })
     assert.equal((await call()).ok, true)
   })
@@ -95,7 +96,8 @@ test('each attempt is signed with the time that it is then', async (t) => {
 
 test('keys are asked for at each attempt, so that they can change in between', async (t) => {
   const secrets = ['wrong at first', KEYS.accessKeySecret]
-  const keys = () => ({ ...KEYS, accessKeySecret: secrets.shift() ?? '' })
+  const current = async () => ({ ...KEYS, accessKeySecret: secrets.shift() ?? '' })
+  const keys = { ...fixedKeys(KEYS), current }
   const { call } = await startClient(t, { keys })
   assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
   assert.deepEqual(summary(await call()), ['ok', 1])
@@ -248,7 +250,7 @@ test('a success carries the body for others to read', async (t) => {
 })
 
 test('a failure is logged with listed facts only', async (t) => {
-  const { lines, call } = await startClient(t, { keys: () => ({ ...KEYS, accessKeySecret: 'wrong' }) })
+  const { lines, call } = await startClient(t, { keys: fixedKeys({ ...KEYS, accessKeySecret: 'wrong' }) })
   await call()
   const { time, upstreamRequestId, ...line } = lines[0] ?? {}
   assert.match(`${time} ${upstreamRequestId}`, /^\S+Z [0-9A-F-]{36}$/)

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { createUpstream } from '../../src/alibaba/client.ts'
+import { fixedKeys } from '../../src/alibaba/credentials.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { type AuditStore, createTrail, type Intent, type OutcomeEvent } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
@@ -213,7 +214,7 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
   const trail = createTrail({ store, log })
   t.after(() => trail.close(deadlineIn(0)))
   const { accessKeyId, accessKeySecret } = CANARIES
-  const keys = () => ({ accessKeyId, accessKeySecret })
+  const keys = fixedKeys({ accessKeyId, accessKeySecret })
   const url = new URL(sandbox.url)
   const upstream = createUpstream({ url, signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3, keys, log })
   t.after(upstream.close)

@@ -1,0 +1,89 @@
+import { by, deadlineIn } from '../deadline.ts'
+import type { Log } from '../telemetry/log.ts'
+import { areSame, createReadings, type KeySource, otherThan } from './credentials.ts'
+import type { PlainKeys } from './signing.ts'
+
+/** Keys, and the moment from which on they are none; Infinity where nobody says. */
+export interface DatedKeys {
+  readonly keys: PlainKeys
+  readonly expiresAtMs: number
+}
+
+export interface KeyChainOptions {
+  /** Goes through the chain from its beginning. */
+  readonly fetchKeys: () => Promise<DatedKeys>
+  readonly log: Log
+  /** The wall clock, milliseconds. */
+  readonly now?: (() => number) | undefined
+  /** One way through the chain; most of it is spent where there is no metadata service to answer. */
+  readonly timeoutMs?: number | undefined
+}
+
+const TIMEOUT_MS = 10_000
+/** After a reading that brought nothing. */
+const PAUSE_MS = 2000
+/** Keys are read again after so long at the latest. */
+const AGE_MAX_MS = 30 * 60_000
+
+/**
+ * Keys of a chain of providers. Whoever uses them in the second half of their life has them read again, and they serve
+ * until they expire: nothing runs while nobody asks, and probes keep an idle gateway ready.
+ */
+export const createKeyChain = (options: KeyChainOptions): KeySource => {
+  const { fetchKeys, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
+  let held: DatedKeys | null = null
+  let renewAtMs = Number.NEGATIVE_INFINITY
+  let pausedAtMs = Number.NEGATIVE_INFINITY
+
+  const usable = (): PlainKeys | null => (held !== null && now() < held.expiresAtMs ? held.keys : null)
+  // A clock that is set back must not make the pause longer.
+  const isPaused = (): boolean => Math.abs(now() - pausedAtMs) < PAUSE_MS
+
+  const take = (found: DatedKeys): void => {
+    if (!areSame(found.keys, held?.keys ?? null)) log.info('new keys are in force', { setting: 'CREDENTIALS' })
+    held = found
+    renewAtMs = now() + Math.min((found.expiresAtMs - now()) / 2, AGE_MAX_MS)
+  }
+
+  const fail = (reason: string): void => {
+    pausedAtMs = now()
+    log.error('the chain of credentials brings no keys, known ones serve until they expire', {
+      setting: 'CREDENTIALS',
+      reason,
+    })
+  }
+
+  const read = async (): Promise<void> => {
+    // The vendor's errors quote what was answered, keys included: they are not looked at.
+    const found = await by(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
+    if (typeof found === 'string') fail(found)
+    else if (now() >= found.expiresAtMs) fail('has expired ones only')
+    else take(found)
+  }
+
+  const readings = createReadings(read, usable)
+
+  /** Has the keys read again where it is time to. */
+  const attend = (): Promise<void> | undefined =>
+    now() >= renewAtMs && !isPaused() ? readings.once() : readings.underWay()
+
+  void attend()
+  return {
+    current: async () => {
+      const reading = attend()
+      if (usable() === null) await reading
+      return usable()
+    },
+    replacing: async (refused) => {
+      // Keys that upstream refuses for good must not have the providers asked by every request.
+      const others = isPaused() ? otherThan(refused, usable()) : await readings.replacing(refused)
+      if (others === null) pausedAtMs = now()
+      return others
+    },
+    isReady: () => {
+      void attend()
+      return usable() !== null
+    },
+    close: () => undefined,
+  }
+}
