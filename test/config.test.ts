@@ -312,7 +312,7 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
     ...['https://app.example:99999', 'https://bücher.example', 'https://app.example,', ',', 'https://app.example,*'],
     ...['https://a.example https://b.example', 'https://a.example,null', 'https://a.example;https://b.example'],
   ],
-  CREDENTIALS: ['chain', 'ENV', ' env'],
+  CREDENTIALS: ['ram', 'ENV', ' env'],
   UPSTREAM_URL: ['x', 'https://a.example/x', 'https://a.example?x', 'https://u@a.example', 'file:///x', 'https://'],
   UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE', 'true '],
   UPSTREAM_SIGNATURE: ['acs', 'RPC-V1'],

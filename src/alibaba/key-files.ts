@@ -72,26 +72,14 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
 }
 
 /**
- * Files that are written one after the other hold parts of two sets for a moment. New keys are new in each part; what
- * changed in some parts only counts once it has stayed so.
+ * Files that are written one after the other, or swapped while they are read, give parts of two sets for a moment. New keys
+ * are new in each part; what changed in some parts only counts once it has stayed so.
  */
 const isWhole = (next: PlainKeys, held: PlainKeys, files: readonly KeyFile[]): boolean =>
   files.every(({ part }) => next[part] !== held[part])
 
-const READINGS_MAX = 3
-
-/** Files can be swapped between two readings, so that the whole counts once it was read twice; null where it can't be read. */
+/** Everything as it is now; null where a file can't be read or is empty. */
 const readTogether = async (held: PlainKeys, files: readonly KeyFile[]): Promise<PlainKeys | null> => {
-  let last: PlainKeys | null = null
-  for (let reading = 0; reading < READINGS_MAX; reading += 1) {
-    const next = await readOnce(held, files)
-    if (next !== null && areSame(next, last)) return next
-    last = next
-  }
-  return null
-}
-
-const readOnce = async (held: PlainKeys, files: readonly KeyFile[]): Promise<PlainKeys | null> => {
   const texts = await Promise.all(files.map(({ path }) => readRegularFile(path).catch(() => null)))
   const parts = files.map(({ part }, index) => [part, texts[index]?.trim()] as const)
   return parts.every(([, text]) => text) ? { ...held, ...Object.fromEntries(parts) } : null
