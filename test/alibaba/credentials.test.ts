@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { createReadings } from '../../src/alibaba/credentials.ts'
 import type { PlainKeys } from '../../src/alibaba/signing.ts'
 
@@ -25,9 +26,10 @@ const start = () => {
 }
 
 const settle = async (turns: readonly (() => void)[]): Promise<void> => {
+  await setImmediate()
   for (let done = 0; done < turns.length; done += 1) {
     turns[done]?.()
-    await new Promise(setImmediate)
+    await setImmediate()
   }
 }
 
