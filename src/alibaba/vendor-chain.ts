@@ -10,8 +10,8 @@ const keysSchema = z.object({
 
 /** How the vendor's providers hold each other, and the innermost its session. Not part of their interface. */
 const providerSchema = z.object({
-  lastUsedProvider: z.unknown(),
-  innerProvider: z.unknown(),
+  lastUsedProvider: z.unknown().optional(),
+  innerProvider: z.unknown().optional(),
   session: z.object({ expiration: z.string() }).optional().catch(undefined),
 })
 

@@ -1,0 +1,73 @@
+import { createServer, type ServerResponse } from 'node:http'
+import type { TestContext } from 'node:test'
+import type { Env } from '../../src/config.ts'
+import { listenOn } from './ports.ts'
+
+// What the vendor's chain asks for keys where ALIBABA_CLOUD_CREDENTIALS_URI says so.
+
+export interface StsKeys {
+  readonly accessKeyId: string
+  readonly accessKeySecret: string
+  readonly securityToken: string
+}
+
+export type KeyReply = 'keys' | 'error' | 'garbage' | 'incomplete' | 'hanging' | 'slow-body'
+
+export interface KeyServer {
+  /** The environment in which the chain finds this server, and nothing else. */
+  readonly env: Env
+  readonly asked: number
+  give(keys: StsKeys, expiresAt?: Date): void
+  answerWith(reply: KeyReply): void
+}
+
+const HOUR_MS = 3_600_000
+
+/** @param home a folder without profiles */
+export const startKeyServer = async (t: TestContext, home: string, first: StsKeys): Promise<KeyServer> => {
+  let reply: KeyReply = 'keys'
+  let asked = 0
+  let body = ''
+  const give: KeyServer['give'] = (keys, expiresAt = new Date(Date.now() + HOUR_MS)) => {
+    body = JSON.stringify({
+      Code: 'Success',
+      AccessKeyId: keys.accessKeyId,
+      AccessKeySecret: keys.accessKeySecret,
+      SecurityToken: keys.securityToken,
+      Expiration: expiresAt.toISOString(),
+    })
+  }
+  give(first)
+  const server = createServer((_req, res) => {
+    asked += 1
+    REPLIES[reply](res, body)
+  })
+  const port = await listenOn(t, server)
+  return {
+    env: {
+      CREDENTIALS: 'chain',
+      ALIBABA_CLOUD_ACCESS_KEY_ID: '',
+      ALIBABA_CLOUD_ACCESS_KEY_SECRET: '',
+      HOME: home,
+      ALIBABA_CLOUD_ECS_METADATA_DISABLED: 'true',
+      ALIBABA_CLOUD_CREDENTIALS_URI: `http://127.0.0.1:${port}/keys`,
+    },
+    get asked() {
+      return asked
+    },
+    give,
+    answerWith: (next) => {
+      reply = next
+    },
+  }
+}
+
+/** What goes wrong shows the keys all the same, so that it can be seen where they end up. */
+const REPLIES: Readonly<Record<KeyReply, (res: ServerResponse, body: string) => void>> = {
+  keys: (res, body) => void res.end(body),
+  error: (res, body) => void res.writeHead(500).end(body),
+  garbage: (res, body) => void res.end(`<html>${body}`),
+  incomplete: (res, body) => void res.end(body.replace('"SecurityToken"', '"Token"')),
+  hanging: () => undefined,
+  'slow-body': (res, body) => void res.writeHead(200).write(body.slice(0, -1)),
+}
