@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { backoffMs, createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
 import { fixedKeys } from '../../src/alibaba/credentials.ts'
+import type { PlainKeys } from '../../src/alibaba/signing.ts'
 import { type Deadline, deadlineIn } from '../../src/deadline.ts'
 import type { Fault, SandboxOptions } from '../../src/sandbox/server.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -101,6 +102,101 @@ test('keys are asked for at each attempt, so that they can change in between', a
   const { call } = await startClient(t, { keys })
   assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
   assert.deepEqual(summary(await call()), ['ok', 1])
+})
+
+const SECOND = { accessKeyId: 'second-id', accessKeySecret: 'second-secret', securityToken: 'second-token' } as const
+
+/** Keys that are refused have others in their place as often as there are any. */
+const changing = (...next: readonly PlainKeys[]) => {
+  const left = [...next]
+  const refused: PlainKeys[] = []
+  let now: PlainKeys = KEYS
+  const replacing = async (keys: PlainKeys) => {
+    refused.push(keys)
+    const found = left.shift() ?? null
+    now = found ?? now
+    return found
+  }
+  return { refused, source: { ...fixedKeys(KEYS), current: async () => now, replacing } }
+}
+
+for (const signature of ['rpc-v1', 'acs3'] as const) {
+  for (const code of ['InvalidAccessKeyId.NotFound', 'InvalidAccessKeyId.Inactive', 'InvalidSecurityToken.Expired']) {
+    test(`keys that are ${code} by ${signature} are replaced, and the call is sent again with the new ones`, async (t) => {
+      const { refused, source } = changing(SECOND)
+      const { sandbox, script, call } = await startClient(t, { signature, keys: source })
+      sandbox.addKeys(SECOND)
+      script({ reply: { status: 403, code } })
+      assert.deepEqual(summary(await call()), ['ok', 2])
+      assert.deepEqual(refused, [KEYS])
+      sandbox.revokeKeys(KEYS.accessKeyId)
+      assert.equal((await call()).ok || sandbox.calls.at(-1)?.code, 'TaskAlreadyCancelled')
+    })
+  }
+}
+
+test('keys that are refused and have not changed are not sent again', async (t) => {
+  const { refused, source } = changing()
+  const { sandbox, call } = await startClient(t, { keys: source })
+  sandbox.revokeKeys(KEYS.accessKeyId)
+  assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
+  assert.deepEqual([refused.length, sandbox.calls.length], [1, 1])
+})
+
+test('keys are replaced once in a call', async (t) => {
+  const { refused, source } = changing(SECOND, KEYS, SECOND)
+  const { sandbox, call } = await startClient(t, { keys: source, maxAttempts: 5 })
+  sandbox.revokeKeys(KEYS.accessKeyId)
+  assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 2])
+  assert.equal(refused.length, 1)
+})
+
+test('a query is sent again with new keys too', async (t) => {
+  const { source } = changing(SECOND)
+  const { sandbox, query } = await startQueries(t, { keys: source })
+  sandbox.addKeys(SECOND)
+  sandbox.revokeKeys(KEYS.accessKeyId)
+  assert.deepEqual(summary(await query()), ['ok', 2])
+})
+
+for (const code of ['SignatureDoesNotMatch', 'IncompleteSignature', 'MissingAccessKeyId', 'Forbidden.RAM']) {
+  test(`${code} is no reason to look for other keys`, async (t) => {
+    const { refused, source } = changing(SECOND)
+    const { script, call } = await startClient(t, { keys: source })
+    script({ reply: { status: 400, code } })
+    assert.equal((await call()).attempts, 1)
+    assert.deepEqual(refused, [])
+  })
+}
+
+test('without keys nothing is sent, and it is told as a matter of keys', async (t) => {
+  const { sandbox, call } = await startClient(t, { keys: { ...fixedKeys(KEYS), current: async () => null } })
+  const result = await call()
+  assert.deepEqual(summary(result), ['upstream-credentials-rejected', 0])
+  assert.deepEqual([!result.ok && result.ambiguous, !result.ok && result.sent], [false, false])
+  assert.equal(sandbox.calls.length, 0)
+})
+
+test('nobody waits for keys longer than for the call', async (t) => {
+  const never = () => new Promise<null>(() => {})
+  const { call } = await startClient(t, { keys: { ...fixedKeys(KEYS), current: never } })
+  assert.deepEqual(summary(await call(frozen(10))), ['upstream-credentials-rejected', 0])
+  const other = await startClient(t, { keys: { ...fixedKeys(KEYS), replacing: never } })
+  other.sandbox.revokeKeys(KEYS.accessKeyId)
+  assert.deepEqual(summary(await other.call(frozen(500))), ['upstream-credentials-rejected', 1])
+})
+
+test('what upstream gives back of new keys is cut as that of the old ones is', async (t) => {
+  const { source } = changing(SECOND)
+  const { sandbox, script, upstream } = await startClient(t, { keys: source })
+  sandbox.addKeys(SECOND)
+  const said = (keys: PlainKeys) => Object.values(keys).join('-')
+  script(
+    { reply: { status: 403, code: 'InvalidAccessKeyId', message: said(KEYS) } },
+    { reply: { status: 400, code: said(SECOND) } },
+  )
+  const result = await upstream.call('CancelTask', { TaskNo: 't' }, { deadline: deadlineIn(15_000) })
+  assert.deepEqual([!result.ok && result.upstreamCode, result.attempts], [null, 2])
 })
 
 test('a clock that is off is corrected once for all', async (t) => {
