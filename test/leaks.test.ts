@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
@@ -8,9 +9,12 @@ import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
 import { FAULT_NAMES, type FaultReply } from '../src/sandbox/faults.ts'
 import { type Gate, startGate, startWatched } from './helpers/between.ts'
-import { baseEnv, CANARIES, type Started, startGateway } from './helpers/gateway.ts'
+import { baseEnv, CANARIES, eventually, type Started, startGateway, temporaryFolder } from './helpers/gateway.ts'
 import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
+import { KEY_PLACES } from './helpers/key-places.ts'
+import { startKeyServer } from './helpers/key-server.ts'
 import { closedPort, listenOn } from './helpers/ports.ts'
+import { prepare, startProcess } from './helpers/process.ts'
 import { sendBytes } from './helpers/raw.ts'
 
 // Everything that can go wrong goes wrong here, and then everything that left the gateway is searched for what must not.
@@ -207,6 +211,55 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
     assert.match(answers[0] ?? '', /outcome-unknown/)
     const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }
     assertClean(haul, [...SECRETS, ...signedParts(gate, started)])
+  })
+}
+
+const NEW_KEYS = {
+  accessKeyId: 'LTAI-canary-new-id',
+  accessKeySecret: 'canary-new-secret',
+  securityToken: 'canary-new-token',
+} as const
+
+for (const [where, choose] of KEY_PLACES) {
+  test(`neither keys in ${where} nor those that take their place leave, whatever goes wrong`, async (t) => {
+    const { env, put } = await choose(t, CANARIES)
+    const readFile = (path: string) => readFileSync(path, 'utf8')
+    const settings = { ...env, UPSTREAM_MAX_ATTEMPTS: String(ATTEMPTS) }
+    const started = await startWatched(t, { env: settings, readFile, sandbox: { securityToken } })
+    const { url, upstream } = started
+    const echo = Object.values({ ...NEW_KEYS, old: CANARIES.accessKeyId }).join('.')
+    const ask = async () => sendBytes(url, cancel(upstream.addTask()))
+    upstream.addKeys(NEW_KEYS)
+    upstream.revokeKeys(CANARIES.accessKeyId)
+    const answers = [await ask()]
+    await put(NEW_KEYS)
+    await eventually(async () => ((await ask()).startsWith('HTTP/1.1 202') ? true : undefined))
+    for (const code of ['InvalidAccessKeyId.NotFound', 'InvalidSecurityToken', NEW_KEYS.accessKeyId, 'NeverHeardOf']) {
+      upstream.fault('CancelTask', { reply: { status: 400, code, message: echo } }, ATTEMPTS)
+      answers.push(await ask())
+      upstream.clearFaults()
+    }
+    const haul = await drive(started)
+    assert.match(answers[0] ?? '', /upstream-credentials-rejected/)
+    assert.match(haul.log, /new keys are in force/)
+    const needles = [...SECRETS, ...Object.values(NEW_KEYS).flatMap(spellings)]
+    assertClean({ ...haul, answers: [...answers, ...haul.answers] }, needles)
+  })
+}
+
+for (const reply of ['error', 'garbage', 'incomplete'] as const) {
+  test(`a chain that answers with ${reply} has none of its keys leave`, async (t) => {
+    const server = await startKeyServer(t, await temporaryFolder(t), NEW_KEYS)
+    server.answerWith(reply)
+    const { sandbox, auditPath, env } = await prepare(t)
+    const { url, kill, ended, line } = await startProcess(t, { ...env, ...server.env })
+    await line('the chain of credentials brings no keys, known ones serve until they expire')
+    const answers = [await sendBytes(url, cancel(sandbox.addTask())), await sendBytes(url, request('GET /readyz'))]
+    kill('SIGTERM')
+    const { stdout, stderr } = await ended
+    assert.match(answers[0] ?? '', /upstream-credentials-rejected/)
+    const haul = { answers, log: stdout + stderr, record: await readAll(auditPath) }
+    assertClean(haul, [...SECRETS, ...Object.values(NEW_KEYS).flatMap(spellings)])
   })
 }
 

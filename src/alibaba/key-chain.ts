@@ -76,7 +76,8 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
     },
     replacing: async (refused) => {
       // Keys that upstream refuses for good must not have the providers asked by every request.
-      const others = isPaused() ? otherThan(refused, usable()) : await readings.replacing(refused)
+      if (isPaused()) return otherThan(refused, usable())
+      const others = await readings.replacing(refused)
       if (others === null) pausedAtMs = now()
       return others
     },

@@ -1,0 +1,52 @@
+import { mkdir, rename, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import type { Env } from '../../src/config.ts'
+import { temporaryFolder } from './gateway.ts'
+import { type StsKeys, startKeyServer } from './key-server.ts'
+
+const FILES = {
+  ALIBABA_CLOUD_ACCESS_KEY_ID: 'accessKeyId',
+  ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'accessKeySecret',
+  ALIBABA_CLOUD_SECURITY_TOKEN: 'securityToken',
+} as const
+
+/** Where keys come from, and change. */
+interface KeyPlace {
+  readonly env: Env
+  put(keys: StsKeys): Promise<void>
+}
+
+/** Files behind a symbolic link, as mounted secrets are. */
+const inFiles = async (t: TestContext, first: StsKeys): Promise<KeyPlace> => {
+  const folder = await temporaryFolder(t)
+  const put = async (keys: StsKeys): Promise<void> => {
+    await mkdir(join(folder, keys.accessKeyId))
+    for (const part of Object.values(FILES)) await writeFile(join(folder, keys.accessKeyId, part), keys[part])
+    await symlink(keys.accessKeyId, join(folder, 'next'))
+    await rename(join(folder, 'next'), join(folder, 'now'))
+  }
+  const env = Object.entries(FILES).flatMap(([name, part]) => [
+    [name, ''],
+    [`${name}_FILE`, join(folder, 'now', part)],
+  ])
+  await put(first)
+  return { env: Object.fromEntries(env), put }
+}
+
+/** A server that the vendor's chain asks, which reads the environment of this process. */
+const byChain = async (t: TestContext, first: StsKeys): Promise<KeyPlace> => {
+  const server = await startKeyServer(t, await temporaryFolder(t), first)
+  const before = { ...process.env }
+  Object.assign(process.env, server.env)
+  t.after(() => {
+    for (const name of Object.keys(server.env)) delete process.env[name]
+    Object.assign(process.env, before)
+  })
+  return { env: server.env, put: async (keys) => server.give(keys) }
+}
+
+export const KEY_PLACES = [
+  ['files', inFiles],
+  ['the chain', byChain],
+] as const
