@@ -105,6 +105,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   '@alicloud/credentials': ['alibaba/'],
   jose: ['callers/'],
   'openid-client': ['callers/'],
+  pg: ['audit/'],
   pino: ['telemetry/'],
   dotenv: ['server.ts'],
   yaml: ['http/'],

@@ -2,7 +2,7 @@ import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:f
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
-import { type FoldFilter, foldQuery } from './sqlite-fold.ts'
+import { type FoldFilter, foldQuery } from './fold.ts'
 import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the

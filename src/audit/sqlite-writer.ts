@@ -41,10 +41,11 @@ const SCHEMA = `
     settled_by TEXT
   ) STRICT;
   CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY CHECK (id = 0), at INTEGER NOT NULL) STRICT;
-  CREATE INDEX IF NOT EXISTS intents_by_task ON intents (task_no);
-  CREATE INDEX IF NOT EXISTS intents_by_caller ON intents (caller);
+  CREATE INDEX IF NOT EXISTS intents_by_task_and_time ON intents (task_no, requested_at);
+  CREATE INDEX IF NOT EXISTS intents_by_caller_and_time ON intents (caller, requested_at);
   CREATE INDEX IF NOT EXISTS intents_by_time ON intents (requested_at);
-  CREATE INDEX IF NOT EXISTS outcomes_by_cancellation ON outcomes (cancellation_id);
+  CREATE UNIQUE INDEX IF NOT EXISTS outcomes_once
+    ON outcomes (cancellation_id, outcome, finished_at, coalesce(settled_by, ''));
   CREATE TRIGGER IF NOT EXISTS intents_are_final BEFORE UPDATE ON intents
     BEGIN SELECT RAISE(ABORT, 'events are never updated'); END;
   CREATE TRIGGER IF NOT EXISTS outcomes_are_final BEFORE UPDATE ON outcomes
@@ -66,6 +67,7 @@ const INSERT_INTENT = `
 const INSERT_OUTCOME = `
   INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
   VALUES (:cancellationId, :outcome, :attempts, :requestId, :upstreamCode, :finishedAtMs, :settledBy)
+  ON CONFLICT DO NOTHING
 `
 
 /** How long the lock of another program, such as a backup, is waited for. */

@@ -1,11 +1,10 @@
 import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
-import type { FoldFilter } from './sqlite-fold.ts'
+import { createFold, type FoldFilter } from './fold.ts'
 import type { WorkerMessage, WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
-import { type AuditRecord, type AuditStore, OUTCOMES } from './trail.ts'
+import type { AuditStore } from './trail.ts'
 
 export interface SqliteStore extends AuditStore {
   /** How many intents a crashed process had left pending; they are `unknown` now. */
@@ -30,7 +29,7 @@ export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
       reader = undefined
       throw error
     })
-    return z.array(rowSchema).parse(await (await reader).ask({ op: 'read', filter }))
+    return (await reader).ask({ op: 'read', filter })
   }
 
   return {
@@ -38,16 +37,7 @@ export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
     append: async (intents, outcomes) => {
       await writer.ask({ op: 'append', intents, outcomes })
     },
-    find: async (id) => {
-      const [row] = await read({ id, limit: 1, before: null })
-      return row === undefined ? null : toRecord(row)
-    },
-    list: async (filter) => {
-      // One more than asked tells whether there is a next page.
-      const rows = await read({ ...filter, limit: filter.limit + 1 })
-      const page = rows.slice(0, filter.limit)
-      return { records: page.map(toRecord), next: rows.length > page.length ? (page.at(-1)?.seq ?? null) : null }
-    },
+    ...createFold(read),
     probe: async () => {
       await writer.ask({ op: 'probe' })
     },
@@ -110,42 +100,3 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
     },
   }
 }
-
-const rowSchema = z.object({
-  seq: z.number(),
-  id: z.string(),
-  task_no: z.string(),
-  via: z.string(),
-  issuer: z.string().nullable(),
-  caller: z.string(),
-  client_ip: z.string().nullable(),
-  peer_ip: z.string().nullable(),
-  user_agent: z.string().nullable(),
-  requested_at: z.number(),
-  gateway_request_id: z.string(),
-  outcome: z.enum(OUTCOMES).nullable(),
-  attempts: z.number().nullable(),
-  request_id: z.string().nullable(),
-  upstream_code: z.string().nullable(),
-  finished_at: z.number().nullable(),
-  settled_by: z.literal('query').nullable(),
-})
-
-const toRecord = (row: z.output<typeof rowSchema>): AuditRecord => ({
-  id: row.id,
-  taskNo: row.task_no,
-  via: row.via,
-  issuer: row.issuer,
-  caller: row.caller,
-  clientIp: row.client_ip,
-  peerIp: row.peer_ip,
-  userAgent: row.user_agent,
-  requestedAtMs: row.requested_at,
-  gatewayRequestId: row.gateway_request_id,
-  outcome: row.outcome ?? 'pending',
-  attempts: row.attempts,
-  requestId: row.request_id,
-  upstreamCode: row.upstream_code,
-  finishedAtMs: row.finished_at,
-  settledBy: row.settled_by,
-})

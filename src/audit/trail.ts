@@ -59,18 +59,24 @@ export interface AuditFilter {
   readonly toMs?: number | undefined
   readonly limit: number
   /** Continues after the record at this position; null starts with the newest. */
-  readonly before: number | null
+  readonly before: Position | null
+}
+
+/** The place of a record in the order of all. */
+export interface Position {
+  readonly requestedAtMs: number
+  readonly seq: number
 }
 
 export interface AuditPage {
   readonly records: readonly AuditRecord[]
   /** Position to continue from, or null at the end. */
-  readonly next: number | null
+  readonly next: Position | null
 }
 
 /** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
 export interface AuditStore {
-  /** One commit: all of it or nothing. */
+  /** One commit: all of it or nothing. An outcome that is there already, since it is tried again, is not doubled. */
   append(intents: readonly Intent[], outcomes: readonly OutcomeEvent[]): Promise<void>
   find(id: string): Promise<AuditRecord | null>
   list(filter: AuditFilter): Promise<AuditPage>

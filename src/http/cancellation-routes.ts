@@ -1,6 +1,6 @@
 import type { RequestHandler } from 'express'
 import { z } from 'zod'
-import { type AuditRecord, OUTCOMES, type Trail } from '../audit/trail.ts'
+import { type AuditRecord, OUTCOMES, type Position, type Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
 import { isRestricted } from '../callers/policy.ts'
 import { GatewayError } from '../errors.ts'
@@ -19,8 +19,11 @@ const LIMIT_DEFAULT = 50
 const cursor = z
   .string(rule('cursor'))
   .transform((encoded) => Buffer.from(encoded, 'base64url').toString('latin1'))
-  .pipe(z.string().regex(/^\d{1,15}$/, rule('cursor')))
-  .transform(Number)
+  .pipe(z.string().regex(/^\d{1,15}\.\d{1,15}$/, rule('cursor')))
+  .transform((text) => {
+    const [requestedAtMs = 0, seq = 0] = text.split('.').map(Number)
+    return { requestedAtMs, seq }
+  })
   .optional()
 
 // Strict, since a mistyped filter would show everything and look like an answer.
@@ -64,7 +67,8 @@ const ownerOf = ({ via, issuer, name }: Caller) => ({ via, issuer, caller: name 
 const maySee = (caller: Caller, record: AuditRecord): boolean =>
   maySeeAll(caller) || (record.via === caller.via && record.issuer === caller.issuer && record.caller === caller.name)
 
-const encodeCursor = (position: number): string => Buffer.from(String(position), 'latin1').toString('base64url')
+const encodeCursor = ({ requestedAtMs, seq }: Position): string =>
+  Buffer.from(`${requestedAtMs}.${seq}`, 'latin1').toString('base64url')
 
 const toItem = (record: AuditRecord) => ({
   id: record.id,

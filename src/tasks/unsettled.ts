@@ -109,7 +109,7 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
 
   /** Only what was asked before this process began: of what came later it knows more than the record. */
   const load = async (): Promise<void> => {
-    for (let before: number | null = null, more = true; more; more = before !== null) {
+    for (let before: AuditPage['next'] = null, more = true; more; more = before !== null) {
       const times = { fromMs: now() - GIVE_UP_MS, toMs: begunAtMs }
       const { records, next }: AuditPage = await trail.list({ ...times, outcome: 'unknown', limit: LIST_LIMIT, before })
       for (const record of records) take({ ...record, outcome: unknownOf(record), lookAtMs: now() })

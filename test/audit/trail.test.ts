@@ -209,7 +209,7 @@ test('records are read from the store', async () => {
   const { instanceId: _, deadlineAtMs: __, ...kept } = intentOf()
   const { cancellationId: ___, ...outcome } = outcomeOf(intentOf())
   const record: AuditRecord = { ...kept, ...outcome }
-  const page = { records: [record], next: 7 }
+  const page = { records: [record], next: { requestedAtMs: 1000, seq: 7 } }
   const { trail } = start({ find: async () => record, list: async () => page })
   assert.equal(await trail.find(record.id), record)
   assert.equal(await trail.list({ limit: 1, before: null }), page)

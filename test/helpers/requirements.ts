@@ -5,9 +5,11 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { chromiumPath } from './browser.ts'
 import { hasNginx } from './nginx.ts'
+import { hasPostgres } from './postgres.ts'
 
 const REQUIREMENTS = {
   chromium: { reason: 'needs Chromium', isMet: () => chromiumPath() !== undefined },
+  postgres: { reason: 'needs PostgreSQL, as Debian has it', isMet: hasPostgres },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const

@@ -1,0 +1,182 @@
+import { ConfigError } from '../errors.ts'
+import type { Secret } from '../secret.ts'
+import { createFold, foldQuery } from './fold.ts'
+import { type Connections, createConnections } from './postgres-connections.ts'
+import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
+import type { AuditStore, Intent, OutcomeEvent } from './trail.ts'
+
+export interface PostgresStore extends AuditStore {
+  /** How many intents were pending at the start though their time was over; they are `unknown` now. */
+  readonly recovered: number
+}
+
+export interface PostgresOptions {
+  readonly url: Secret
+  /** The role that owns the tables; where absent they must be there already. */
+  readonly adminUrl: Secret | undefined
+  readonly timing?: Partial<Timing> | undefined
+}
+
+interface Timing {
+  readonly connectMs: number
+  readonly lockMs: number
+  readonly statementMs: number
+}
+
+const TIMING: Timing = { connectMs: 2000, lockMs: 2000, statementMs: 4000 }
+/** Others may be at it, or the tables large. */
+const ADMIN_TIMING: Timing = { connectMs: 5000, lockMs: 30_000, statementMs: 60_000 }
+const READERS = 2
+
+/**
+ * Opens the record on PostgreSQL, which several gateways can share, and recovers what lost ones left pending.
+ * @throws ConfigError where the server, the role or the tables can't be used
+ */
+export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptions): Promise<PostgresStore> => {
+  const times = { ...TIMING, ...timing }
+  // Apart, so that long looks at the record hold up no cancellation.
+  const writer = createConnections({ url, max: 1, ...times })
+  const reader = createConnections({ url, max: READERS, ...times })
+  const admin = adminUrl && createConnections({ url: adminUrl, max: 1, ...ADMIN_TIMING, ...timing })
+  const close = async (): Promise<void> => {
+    await Promise.all([writer, reader, admin].map((each) => each?.close()))
+  }
+
+  const prepare = async (): Promise<number> => {
+    if (admin !== undefined) await migrate(admin, await roleOf(writer))
+    await checkSchema(writer)
+    const recovered = await writer.query(RECOVER, [MARGIN_MS])
+    if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.code)}`])
+    return recovered.rows.length
+  }
+
+  const recovered = await prepare().catch(async (error: unknown) => {
+    await close()
+    throw error
+  })
+  const commit = createCommits(writer)
+  const read = createFold(async (filter) => {
+    const { sql, values } = foldQuery(filter)
+    const answer = await reader.query(numbered(sql), values)
+    if (!answer.ok) throw failure(answer.code)
+    return answer.rows
+  })
+
+  return {
+    recovered,
+    append: (intents, outcomes) => commit({ intents, outcomes }),
+    ...read,
+    probe: () => commit({ intents: [], outcomes: [] }),
+    close,
+  }
+}
+
+/** In milliseconds. Replicas have clocks of their own, so that times are compared by the database's. */
+const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
+
+// One statement, so that nothing is held while the network is waited for. Its answer is that of the commit.
+const APPEND = `
+  WITH appended AS (
+    INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
+      gateway_request_id, instance_id, deadline_at)
+    SELECT id, "taskNo", via, issuer, caller, "clientIp", "peerIp", "userAgent", "requestedAtMs",
+      "gatewayRequestId", "instanceId", ${NOW} + "remainingMs"
+    FROM jsonb_to_recordset($1::jsonb) AS event (id text, "taskNo" text, via text, issuer text, caller text,
+      "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "gatewayRequestId" text,
+      "instanceId" text, "remainingMs" bigint)
+  )
+  INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
+  SELECT "cancellationId", outcome, attempts, "requestId", "upstreamCode", "finishedAtMs", "settledBy"
+  FROM jsonb_to_recordset($2::jsonb) AS event ("cancellationId" text, outcome text, attempts integer,
+    "requestId" text, "upstreamCode" text, "finishedAtMs" bigint, "settledBy" text)
+  ON CONFLICT DO NOTHING
+`
+
+// Inserts nothing, but only where it might, and commits a note to the server's log that no table keeps.
+const PROBE = `
+  WITH appended AS (INSERT INTO intents (id) SELECT 'probe' WHERE false)
+  SELECT pg_logical_emit_message(true, 'audit', 'probe')
+`
+
+/** What is given to a gateway to write its outcome after the deadline of the request. */
+const MARGIN_MS = 10_000
+
+// Whoever judges the same intent writes the same event, so that it is written once.
+const RECOVER = `
+  WITH lost AS (
+    INSERT INTO outcomes (cancellation_id, outcome, finished_at)
+    SELECT id, 'unknown', deadline_at FROM intents
+    WHERE deadline_at < ${NOW} - $1 AND NOT EXISTS (SELECT FROM outcomes WHERE cancellation_id = intents.id)
+    ON CONFLICT DO NOTHING
+    RETURNING cancellation_id
+  )
+  SELECT cancellation_id FROM lost
+`
+
+interface Append {
+  readonly intents: readonly Intent[]
+  readonly outcomes: readonly OutcomeEvent[]
+}
+
+/** Whatever arrives while a commit is under way shares the next. */
+const createCommits = (writer: Connections): ((append: Append) => Promise<void>) => {
+  let waiting: (Append & { readonly done: PromiseWithResolvers<void> })[] = []
+  let isRunning = false
+
+  const run = async (): Promise<void> => {
+    if (isRunning) return
+    isRunning = true
+    while (waiting.length > 0) {
+      const group = waiting
+      waiting = []
+      const codes = await commitAll(writer, group)
+      for (const [index, { done }] of group.entries()) {
+        const code = codes[index]
+        if (code === null) done.resolve()
+        else done.reject(failure(code))
+      }
+    }
+    isRunning = false
+  }
+
+  return (append) => {
+    const done = Promise.withResolvers<void>()
+    waiting.push({ ...append, done })
+    void run()
+    return done.promise
+  }
+}
+
+/** For each the code of its failure, or null once it is durable. */
+const commitAll = async (writer: Connections, group: readonly Append[]): Promise<readonly (string | null)[]> => {
+  const code = await commitOne(writer, group)
+  if (code === null || group.length === 1 || !isFaultOfData(code)) return group.map(() => code)
+  // What spoils a commit spoils it for itself alone.
+  const codes: (string | null)[] = []
+  for (const each of group) codes.push(await commitOne(writer, [each]))
+  return codes
+}
+
+const commitOne = async (writer: Connections, group: readonly Append[]): Promise<string | null> => {
+  const intents = group.flatMap((each) => each.intents)
+  const outcomes = group.flatMap((each) => each.outcomes)
+  const isProbe = intents.length === 0 && outcomes.length === 0
+  const rows = intents.map((intent) => ({ ...intent, remainingMs: intent.deadlineAtMs - Date.now() }))
+  const answer = isProbe
+    ? await writer.query(PROBE)
+    : await writer.query(APPEND, [JSON.stringify(rows), JSON.stringify(outcomes)])
+  return answer.ok ? null : answer.code
+}
+
+/** Of what was given, or of what is there already, rather than of the server. */
+const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.startsWith('23')
+
+const failure = (code: string | undefined): Error => new Error(`the audit store could not do it (${code})`)
+
+const numbered = (sql: string): string => {
+  let count = 0
+  return sql.replaceAll('?', () => {
+    count += 1
+    return `$${count}`
+  })
+}

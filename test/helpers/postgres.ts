@@ -1,0 +1,172 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, type TestContext } from 'node:test'
+import { Client } from 'pg'
+import { closedPort } from './ports.ts'
+
+const VERSIONS = '/usr/lib/postgresql'
+
+/** The folder of the newest server on this machine. */
+const binaries = (): string | undefined =>
+  existsSync(VERSIONS)
+    ? readdirSync(VERSIONS)
+        .sort((a, b) => Number(b) - Number(a))
+        .map((version) => join(VERSIONS, version, 'bin'))
+        .find((folder) => existsSync(join(folder, 'initdb')))
+    : undefined
+
+export const hasPostgres = (): boolean => binaries() !== undefined
+
+/** What must be seen nowhere. */
+export const PASSWORDS = {
+  superuser: 'canary-password-of-superuser',
+  record_owner: 'canary-password-of-owner',
+  gateway: 'canary-password-of-gateway',
+  stranger: 'canary-password-of-stranger',
+} as const
+
+export type Role = keyof typeof PASSWORDS
+
+export interface Database {
+  readonly port: number
+  /** What a role connects with, there or by way of another port. */
+  url(role: Role, port?: number): string
+  /** As the superuser, or as another role. Rows come as texts and numbers. */
+  query(sql: string, role?: Role): Promise<readonly Readonly<Record<string, unknown>>[]>
+}
+
+export interface Server {
+  /** An empty database, whose owner may make tables there. */
+  database(): Promise<Database>
+  /** Ends at once, as in a crash. */
+  stop(): Promise<void>
+  start(): Promise<void>
+  /** Every process of it stands still: what it was sent is taken by the kernel, and nothing is answered. */
+  freeze(): void
+  thaw(): void
+}
+
+/** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
+export const usePostgres = (): ((t: TestContext) => Promise<Server>) => {
+  let started: Promise<Server & { remove(): Promise<void> }> | undefined
+  after(async () => (await started)?.remove())
+  return async () => {
+    started ??= startServer()
+    return started
+  }
+}
+
+const startServer = async () => {
+  const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-postgres-')), await closedPort()]
+  const owner = ownerOfServers()
+  if (owner !== null) chownSync(folder, owner.uid, owner.gid)
+  initialize(folder, owner)
+  let child = await launch(folder, port, owner)
+  let databases = 0
+
+  const stop = async (): Promise<void> => {
+    signalAll(child, 'SIGCONT')
+    const ended = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined
+    child.kill('SIGQUIT')
+    await ended
+  }
+
+  const server: Server & { remove(): Promise<void> } = {
+    database: async () => {
+      databases += 1
+      const name = `record_${databases}`
+      await ask(urlOf('superuser', port, 'postgres'), `CREATE DATABASE ${name} OWNER record_owner`)
+      return databaseOf(port, name)
+    },
+    stop,
+    start: async () => {
+      child = await launch(folder, port, owner)
+    },
+    freeze: () => signalAll(child, 'SIGSTOP'),
+    thaw: () => signalAll(child, 'SIGCONT'),
+    remove: async () => {
+      await stop()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
+  for (const role of ['record_owner', 'gateway', 'stranger'] as const) {
+    await ask(urlOf('superuser', port, 'postgres'), `CREATE ROLE ${role} LOGIN PASSWORD '${PASSWORDS[role]}'`)
+  }
+  return server
+}
+
+const databaseOf = (serverPort: number, name: string): Database => ({
+  port: serverPort,
+  url: (role, port = serverPort) => urlOf(role, port, name),
+  query: (sql, role = 'superuser') => ask(urlOf(role, serverPort, name), sql),
+})
+
+const urlOf = (role: Role, port: number, database: string): string =>
+  `postgres://${role}:${PASSWORDS[role]}@127.0.0.1:${port}/${database}`
+
+const ask = async (connectionString: string, sql: string): Promise<readonly Readonly<Record<string, unknown>>[]> => {
+  const client = new Client({ connectionString })
+  client.on('error', () => undefined)
+  await client.connect()
+  try {
+    return (await client.query(sql)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** The server refuses to run as root; Debian's package has a user for it. */
+const ownerOfServers = (): Owner | null => {
+  if (process.getuid?.() !== 0) return null
+  const numberOf = (flag: string): number => Number(spawnSync('id', [flag, 'postgres']).stdout)
+  return { uid: numberOf('-u'), gid: numberOf('-g') }
+}
+
+const initialize = (folder: string, owner: Owner | null): void => {
+  const passwordFile = join(folder, 'password')
+  writeFileSync(passwordFile, PASSWORDS.superuser, { mode: 0o644 })
+  const flags = ['--no-sync', '--locale=C', '--encoding=UTF8', '--auth=scram-sha-256', '--username=superuser']
+  const { status, stderr } = spawnSync(
+    join(binaries() ?? '', 'initdb'),
+    [...flags, `--pwfile=${passwordFile}`, `--pgdata=${join(folder, 'data')}`],
+    { cwd: folder, ...owner },
+  )
+  if (status !== 0) throw new Error(`initdb failed: ${stderr}`)
+}
+
+// Fast, since nothing of it outlives the tests; and nothing but the tests uses up transactions.
+const SETTINGS = ['fsync=off', 'autovacuum=off', 'shared_buffers=16MB', 'listen_addresses=127.0.0.1']
+
+const launch = async (folder: string, port: number, owner: Owner | null): Promise<ChildProcess> => {
+  const settings = [...SETTINGS, `port=${port}`, `unix_socket_directories=${folder}`].flatMap((text) => ['-c', text])
+  const child = spawn(join(binaries() ?? '', 'postgres'), ['-D', join(folder, 'data'), ...settings], {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    ...owner,
+  })
+  const said: string[] = []
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    said.push(line)
+    if (line.includes('ready to accept connections')) resolve()
+  })
+  child.once('exit', () => reject(new Error(`postgres ended: ${said.join('\n')}`)))
+  await promise
+  return child
+}
+
+const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
+  if (pid === undefined || !existsSync(`/proc/${pid}`)) return
+  process.kill(pid, signal)
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
+  for (const child of children) process.kill(Number(child), signal)
+}

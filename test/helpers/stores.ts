@@ -1,0 +1,98 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import type { TestContext } from 'node:test'
+import { openPostgresStore } from '../../src/audit/postgres.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import type { AuditFilter, AuditStore } from '../../src/audit/trail.ts'
+import { Secret } from '../../src/secret.ts'
+import { temporaryFolder } from './gateway.ts'
+import type { Server } from './postgres.ts'
+
+/** Where a record is kept, for a test alone. */
+export interface Place {
+  open(): Promise<AuditStore & { readonly recovered: number }>
+  /** Past the store, with every right. */
+  execute(sql: string): Promise<void>
+  /** Ids of the intents that another connection sees. */
+  ids(): Promise<readonly string[]>
+  /** How many outcomes there are. */
+  outcomes(): Promise<number>
+  /** How many transactions have written something. */
+  commits(): Promise<number>
+}
+
+export const sqlitePlace = async (t: TestContext): Promise<Place> => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  const beside = <T>(use: (database: DatabaseSync) => T): T => {
+    const database = new DatabaseSync(path)
+    try {
+      return use(database)
+    } finally {
+      database.close()
+    }
+  }
+  return {
+    open: () => openSqliteStore(path),
+    execute: async (sql) => beside((database) => database.exec(sql)),
+    ids: async () =>
+      beside((database) =>
+        database
+          .prepare('SELECT id FROM intents')
+          .all()
+          .map(({ id }) => String(id)),
+      ),
+    outcomes: async () => beside((database) => database.prepare('SELECT * FROM outcomes').all().length),
+    commits: async () => commitsIn(path),
+  }
+}
+
+export const postgresPlace = async (server: Server): Promise<Place> => {
+  const database = await server.database()
+  const inRecord = (sql: string) => database.query(`SET search_path = audit; ${sql}`)
+  return {
+    open: () =>
+      openPostgresStore({
+        url: new Secret(database.url('gateway')),
+        adminUrl: new Secret(database.url('record_owner')),
+      }),
+    execute: async (sql) => {
+      await inRecord(sql)
+    },
+    ids: async () => (await database.query('SELECT id FROM audit.intents')).map(({ id }) => String(id)),
+    outcomes: async () => (await database.query('SELECT * FROM audit.outcomes')).length,
+    // The next number that a writing transaction gets, of a server that nobody else uses.
+    commits: async () => {
+      const [row] = await database.query('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next')
+      return Number(row?.next)
+    },
+  }
+}
+
+/** A store at that place, closed when the test is over. */
+export const openAt = async (t: TestContext, place: Place) => {
+  const store = await place.open()
+  let closed: Promise<void> | undefined
+  const close = (): Promise<void> => {
+    closed ??= store.close()
+    return closed
+  }
+  t.after(close)
+  const taskNos = async (filter: Partial<AuditFilter>) => {
+    const { records } = await store.list({ limit: 100, before: null, ...filter })
+    return records.map(({ taskNo }) => taskNo)
+  }
+  return { ...store, close, taskNos }
+}
+
+/** Commits in the write-ahead log: frames that carry the size of the database. https://www.sqlite.org/fileformat2.html#walformat */
+const commitsIn = (path: string): number => {
+  const log = readFileSync(`${path}-wal`)
+  const salt = log.subarray(16, 24)
+  const frameBytes = 24 + log.readUInt32BE(8)
+  let commits = 0
+  for (let at = 32; at + frameBytes <= log.length; at += frameBytes) {
+    if (log.subarray(at + 8, at + 16).equals(salt) && log.readUInt32BE(at + 4) > 0) commits += 1
+  }
+  return commits
+}
