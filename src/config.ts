@@ -62,12 +62,17 @@ export interface Config {
     readonly unknownMax: number
     readonly windowMs: number
   }
-  readonly auditPath: string
+  /** Where the record is kept, and for how long. */
+  readonly audit: AuditPlace & { readonly retentionDays: number }
   readonly docsEnabled: boolean
   readonly consoleEnabled: boolean
   readonly shutdown: { readonly graceMs: number; readonly delayMs: number }
   readonly logLevel: string
 }
+
+export type AuditPlace =
+  | { readonly kind: 'sqlite'; readonly path: string }
+  | { readonly kind: 'postgres'; readonly url: Secret; readonly adminUrl: Secret | undefined }
 
 export type Env = Readonly<Record<string, string | undefined>>
 
@@ -121,7 +126,7 @@ interface Values {
   RATE_LIMIT_READ_MAX: number
   RATE_LIMIT_UNKNOWN_MAX: number
   RATE_LIMIT_WINDOW_MS: number
-  AUDIT_URL: string
+  AUDIT_RETENTION_DAYS: number
   DOCS_ENABLED: boolean
   CONSOLE_ENABLED: boolean
   SHUTDOWN_GRACE_MS: number
@@ -165,10 +170,16 @@ const origins = z
     error: ORIGINS_RULE,
   })
 
-const sqlitePath = z
-  .string()
-  .regex(/^sqlite:(?!:memory:|file:)./, { error: 'must be sqlite:<path of a file>' })
-  .transform((text) => text.slice('sqlite:'.length))
+const SQLITE = /^sqlite:(?!:memory:|file:)./
+const POSTGRES_RULE =
+  'postgres://<role>:<password>@<host>/<database>, with no parameter but sslmode=verify-full or sslmode=disable'
+
+const isPostgresUrl = (text: string): boolean => {
+  const url = /[\s#]/.test(text) ? null : URL.parse(text)
+  if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) return false
+  const isWhole = url.hostname !== '' && url.username !== '' && /^\/[^/]+$/.test(url.pathname)
+  return isWhole && /^(\?sslmode=(verify-full|disable))?$/.test(url.search)
+}
 
 const URL_RULE = 'must be an https: URL (http: for a loopback host) without credentials or fragment'
 const ISSUER_RULE = 'must be an https: URL (http: for a loopback host) without credentials, query or fragment'
@@ -249,7 +260,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
   RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },
   RATE_LIMIT_WINDOW_MS: { schema: integer(1000, MAX_TIMER_MS), fallback: 60_000 },
-  AUDIT_URL: { schema: sqlitePath, fallback: './data/audit.db' },
+  AUDIT_RETENTION_DAYS: { schema: integer(1, 36_500), fallback: 365 },
   DOCS_ENABLED: { schema: flag, fallback: false },
   CONSOLE_ENABLED: { schema: flag, fallback: false },
   SHUTDOWN_GRACE_MS: { schema: integer(0, 3_600_000), fallback: 20_000 },
@@ -263,6 +274,8 @@ const SECRETS = [
   'ALIBABA_CLOUD_ACCESS_KEY_SECRET',
   'ALIBABA_CLOUD_SECURITY_TOKEN',
   'API_KEYS',
+  'AUDIT_URL',
+  'AUDIT_ADMIN_URL',
   'OIDC_CLIENT_SECRET',
   'SESSION_SECRET',
 ] as const
@@ -276,10 +289,7 @@ export const SETTING_NAMES: readonly string[] = [
 ]
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
-const UNSUPPORTED = [
-  /^((REDIS_URL|AUDIT_ADMIN_URL)(_FILE)?|RATE_LIMIT_STORE_FAILURE|AUDIT_URL_FILE|AUDIT_RETENTION_DAYS)$/,
-  /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/,
-] as const
+const UNSUPPORTED = [/^(REDIS_URL(_FILE)?|RATE_LIMIT_STORE_FAILURE)$/, /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/] as const
 
 /** What is read so far: values of sound settings, stand-ins for the others, and a rule for each fault. */
 interface Reader {
@@ -382,7 +392,7 @@ const readConfig = (reader: Reader): Config => {
       unknownMax: read('RATE_LIMIT_UNKNOWN_MAX'),
       windowMs: read('RATE_LIMIT_WINDOW_MS'),
     },
-    auditPath: read('AUDIT_URL'),
+    audit: { ...readAudit(reader), retentionDays: read('AUDIT_RETENTION_DAYS') },
     docsEnabled: read('DOCS_ENABLED'),
     consoleEnabled: read('CONSOLE_ENABLED'),
     shutdown: { graceMs: read('SHUTDOWN_GRACE_MS'), delayMs: read('SHUTDOWN_DELAY_MS') },
@@ -417,6 +427,27 @@ const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
   const text = reader.readSecret('API_KEYS')
   if (text === undefined || !reader.sound('API_KEYS_FILE')) return []
   return readEntries(reader, nameOf(reader, 'API_KEYS'), parseApiKeys(text))
+}
+
+const DEFAULT_AUDIT_PATH = './data/audit.db'
+
+const readAudit = (reader: Reader): AuditPlace => {
+  const [url, adminUrl] = [reader.readSecret('AUDIT_URL'), reader.readSecret('AUDIT_ADMIN_URL')]
+  if (adminUrl !== undefined && !isPostgresUrl(adminUrl)) {
+    reader.fault(nameOf(reader, 'AUDIT_ADMIN_URL'), `must be ${POSTGRES_RULE}`)
+  }
+  if (url !== undefined && isPostgresUrl(url)) {
+    return {
+      kind: 'postgres',
+      url: new Secret(url),
+      adminUrl: adminUrl === undefined ? undefined : new Secret(adminUrl),
+    }
+  }
+  if (url !== undefined && !SQLITE.test(url)) {
+    reader.fault(nameOf(reader, 'AUDIT_URL'), `must be sqlite:<path of a file>, or ${POSTGRES_RULE}`)
+  }
+  if (adminUrl !== undefined) reader.fault(nameOf(reader, 'AUDIT_ADMIN_URL'), 'needs an AUDIT_URL of PostgreSQL')
+  return { kind: 'sqlite', path: url?.slice('sqlite:'.length) ?? DEFAULT_AUDIT_PATH }
 }
 
 const readGrants = (reader: Reader): Config['grants'] => {

@@ -5,8 +5,9 @@ import { createKeyFiles } from './alibaba/key-files.ts'
 import type { PlainKeys } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
-import { openSqliteStore, type SqliteStore } from './audit/sqlite.ts'
-import { createTrail } from './audit/trail.ts'
+import { openSqliteStore } from './audit/sqlite.ts'
+import { createTrail, type OpenedStore } from './audit/trail.ts'
+import { createUpkeep } from './audit/upkeep.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/key-set.ts'
@@ -38,7 +39,9 @@ export interface Overrides {
   readonly log?: Log
   /** Certificate authorities for the upstream. */
   readonly upstreamCa?: string
-  readonly openStore?: (path: string) => Promise<SqliteStore>
+  readonly openStore?: (path: string) => Promise<OpenedStore>
+  /** How often what lost gateways left pending is looked for. */
+  readonly upkeepEveryMs?: number
   /** How often, and how patiently, the issuer's keys are read. */
   readonly keySetTiming?: Partial<KeySetTiming>
   /** How often files of callers and of keys are looked at. */
@@ -57,7 +60,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const instanceId = randomUUID()
   const lifecycle: Lifecycle = { phase: 'serving' }
 
-  const store = await (overrides.openStore ?? openSqliteStore)(config.auditPath)
+  const store = await openStore(config.audit, overrides)
   if (store.recovered > 0) {
     log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
   }
@@ -79,6 +82,13 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     ttlMs: overrides.lookupTtlMs,
   })
   const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
+  const upkeep = createUpkeep({
+    store,
+    retentionDays: config.audit.retentionDays,
+    onLost: unsettled.note,
+    log,
+    everyMs: overrides.upkeepEveryMs,
+  })
   const cancellations = createCancellations({ upstream, lookup, permissions, unsettled, trail, log, instanceId })
   const callers = await createCallers(config, log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
@@ -104,10 +114,12 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       const listener = await listen(app, { ...config, lifecycle, log })
       log.info('listening', { address: listener.url, instanceId })
       void unsettled.resume()
+      upkeep.start()
       return listener
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
       callers.close()
+      upkeep.close()
       await by(deadline, cancellations.idle(), undefined)
       unsettled.close()
       await trail.close(deadline)
@@ -118,6 +130,13 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 }
 
 const CLOSE_MS = 5000
+
+const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<OpenedStore> => {
+  if (audit.kind === 'sqlite') return (overrides.openStore ?? openSqliteStore)(audit.path)
+  // Its client would cost every start.
+  const { openPostgresStore } = await import('./audit/postgres.ts')
+  return openPostgresStore(audit)
+}
 
 interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
   readonly auth: AuthRouteOptions | null

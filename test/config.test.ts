@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { type Config, type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
@@ -34,7 +35,11 @@ const faultsOf = (env: Env = {}, readFile = noFile): readonly string[] => {
   }
 }
 
+const POSTGRES_RULE =
+  'postgres://<role>:<password>@<host>/<database>, with no parameter but sslmode=verify-full or sslmode=disable'
+
 const INTEGERS = {
+  AUDIT_RETENTION_DAYS: [1, 36_500],
   PORT: [0, 65_535],
   UPSTREAM_TIMEOUT_MS: [10, 600_000],
   UPSTREAM_MAX_ATTEMPTS: [1, 10],
@@ -71,7 +76,8 @@ const RULES: Readonly<Record<string, string>> = {
   DOCS_ENABLED: 'must be true or false',
   CONSOLE_ENABLED: 'must be true or false',
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
-  AUDIT_URL: 'must be sqlite:<path of a file>',
+  AUDIT_URL: `must be sqlite:<path of a file>, or ${POSTGRES_RULE}`,
+  AUDIT_ADMIN_URL: `must be ${POSTGRES_RULE}`,
   LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
   ...Object.fromEntries(
     Object.entries(INTEGERS).map(([name, [min, max]]) => [name, `must be a whole number from ${min} to ${max}`]),
@@ -112,7 +118,7 @@ test('what is not given has the default that the documents promise', () => {
     grants: null,
     allowAnonymous: false,
     rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
-    auditPath: './data/audit.db',
+    audit: { kind: 'sqlite', path: './data/audit.db', retentionDays: 365 },
     docsEnabled: false,
     consoleEnabled: false,
     shutdown: { graceMs: 20_000, delayMs: 0 },
@@ -284,7 +290,30 @@ test('the keys of Alibaba Cloud are secrets from the start', () => {
 })
 
 test('the record may stand at any path', () => {
-  assert.equal(parse({ AUDIT_URL: 'sqlite:/var/lib/a b.db' }).auditPath, '/var/lib/a b.db')
+  const { audit } = parse({ AUDIT_URL: 'sqlite:/var/lib/a b.db' })
+  assert.deepEqual(audit, { kind: 'sqlite', path: '/var/lib/a b.db', retentionDays: 365 })
+})
+
+const POSTGRES_URL = 'postgres://gateway:canary@db.example.com/record'
+const ADMIN_URL = 'postgresql://owner:canary@[2001:db8::1]:6432/record?sslmode=verify-full'
+
+test('the record may stand on PostgreSQL, whose passwords are secrets from the start', () => {
+  const { audit } = parse({ AUDIT_URL: POSTGRES_URL, AUDIT_ADMIN_URL: ADMIN_URL, AUDIT_RETENTION_DAYS: '30' })
+  assert.ok(audit.kind === 'postgres')
+  assert.deepEqual([audit.url.reveal(), audit.adminUrl?.reveal(), audit.retentionDays], [POSTGRES_URL, ADMIN_URL, 30])
+  assert.doesNotMatch(inspect(audit) + JSON.stringify(audit), /canary/)
+})
+
+test('both addresses of the record can come from files', () => {
+  const texts: Readonly<Record<string, string>> = { '/run/url': `${POSTGRES_URL}\n`, '/run/admin': ADMIN_URL }
+  const files = { AUDIT_URL_FILE: '/run/url', AUDIT_ADMIN_URL_FILE: '/run/admin' }
+  const { audit } = parse(files, (path) => texts[path] ?? '')
+  assert.ok(audit.kind === 'postgres')
+  assert.deepEqual([audit.url.reveal(), audit.adminUrl?.reveal()], [POSTGRES_URL, ADMIN_URL])
+})
+
+test('an administrator of a record that needs none is a mistake', () => {
+  assert.deepEqual(faultsOf({ AUDIT_ADMIN_URL: ADMIN_URL }), ['AUDIT_ADMIN_URL needs an AUDIT_URL of PostgreSQL'])
 })
 
 for (const [name, [min, max]] of Object.entries(INTEGERS)) {
@@ -295,6 +324,25 @@ for (const [name, [min, max]] of Object.entries(INTEGERS)) {
     for (const text of [min, max]) assert.ok(!faultsOf({ ...WIDE, [name]: String(text) }).includes(rule), String(text))
   })
 }
+
+const FAULTY_POSTGRES_URLS = [
+  ...[
+    'postgres://',
+    'postgres:///x',
+    'postgres://a.example',
+    'postgres://u:p@a.example',
+    'postgres://u:p@a.example/x/y',
+  ],
+  ...['postgres://a.example/x', 'mysql://u:p@a.example/x', 'postgres://u:p@a.example/x#y', ' postgres://u@a.example/x'],
+  // These would take the place of what the gateway counts on, or only look like protection.
+  ...[
+    '?options=-csynchronous_commit=off',
+    '?sslmode=no-verify',
+    '?sslmode=require',
+    '?host=/tmp',
+    '?sslmode=disable&x=y',
+  ].map((search) => `postgres://u:p@a.example/x${search}`),
+]
 
 const FAULTY: Readonly<Record<string, readonly string[]>> = {
   PUBLIC_URL: [
@@ -317,7 +365,8 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
   UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE', 'true '],
   UPSTREAM_SIGNATURE: ['acs', 'RPC-V1'],
   ALLOW_ANONYMOUS: ['yes', '1', 'True'],
-  AUDIT_URL: ['sqlite:', 'postgres://u:p@a.example/x', './data/audit.db', 'SQLITE:x'],
+  AUDIT_URL: ['sqlite:', './data/audit.db', 'SQLITE:x', ...FAULTY_POSTGRES_URLS],
+  AUDIT_ADMIN_URL: ['sqlite:x', ...FAULTY_POSTGRES_URLS],
   JWT_ALGORITHMS: [
     ...[
       'none',
@@ -442,7 +491,7 @@ for (const anonymous of [undefined, 'false']) {
   })
 }
 
-const UNSUPPORTED = [...['REDIS_URL', 'AUDIT_ADMIN_URL'], ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS']] as const
+const UNSUPPORTED = [...['REDIS_URL'], ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS']] as const
 
 for (const name of UNSUPPORTED) {
   test(`${name} promises what this version does not keep, so the start stops`, () => {
@@ -451,7 +500,7 @@ for (const name of UNSUPPORTED) {
   })
 }
 
-for (const name of ['REDIS_URL_FILE', 'AUDIT_ADMIN_URL_FILE', 'AUDIT_URL_FILE']) {
+for (const name of ['REDIS_URL_FILE']) {
   test(`${name} is not passed over in silence`, () => {
     assert.deepEqual(faultsOf({ [name]: '/x' }), [`${name} is not supported by this version`])
   })
@@ -654,6 +703,14 @@ const KNOWN_LINES: readonly string[] = [
     `${name}_FILE must name a file that is not empty`,
     `${name} must be a JSON array of {"name","sha256","scopes"}`,
     `${name}_FILE must be a JSON array of {"name","sha256","scopes"}`,
+  ]),
+  ...['AUDIT_URL', 'AUDIT_ADMIN_URL'].flatMap((name) => [
+    `${name}_FILE ${RULES[name]}`,
+    `${name} must not be set together with ${name}_FILE`,
+    `${name}_FILE must name a file that can be read`,
+    `${name}_FILE must name a file that is not empty`,
+    `${name} needs an AUDIT_URL of PostgreSQL`,
+    `${name}_FILE needs an AUDIT_URL of PostgreSQL`,
   ]),
   'GRANTS_FILE must name a file that can be read',
   'GRANTS_FILE must name a file that is not empty',

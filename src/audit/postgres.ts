@@ -1,14 +1,10 @@
+import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { createFold, foldQuery } from './fold.ts'
 import { type Connections, createConnections } from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
-import type { AuditStore, Intent, OutcomeEvent } from './trail.ts'
-
-export interface PostgresStore extends AuditStore {
-  /** How many intents were pending at the start though their time was over; they are `unknown` now. */
-  readonly recovered: number
-}
+import type { Intent, Lost, OpenedStore, OutcomeEvent } from './trail.ts'
 
 export interface PostgresOptions {
   readonly url: Secret
@@ -32,7 +28,7 @@ const READERS = 2
  * Opens the record on PostgreSQL, which several gateways can share, and recovers what lost ones left pending.
  * @throws ConfigError where the server, the role or the tables can't be used
  */
-export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptions): Promise<PostgresStore> => {
+export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptions): Promise<OpenedStore> => {
   const times = { ...TIMING, ...timing }
   // Apart, so that long looks at the record hold up no cancellation.
   const writer = createConnections({ url, max: 1, ...times })
@@ -45,7 +41,7 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
   const prepare = async (): Promise<number> => {
     if (admin !== undefined) await migrate(admin, await roleOf(writer))
     await checkSchema(writer)
-    const recovered = await writer.query(RECOVER, [MARGIN_MS])
+    const recovered = await writer.query(RECOVER, [MARGIN_MS, EVER_MS])
     if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.code)}`])
     return recovered.rows.length
   }
@@ -66,6 +62,12 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     recovered,
     append: (intents, outcomes) => commit({ intents, outcomes }),
     ...read,
+    recover: async () => {
+      const answer = await reader.query(RECOVER, [MARGIN_MS, LATELY_MS])
+      if (!answer.ok) throw failure(answer.code)
+      return z.array(lostSchema).parse(answer.rows)
+    },
+    prune: admin === undefined ? null : (beforeMs) => prune(admin, beforeMs),
     probe: () => commit({ intents: [], outcomes: [] }),
     close,
   }
@@ -101,17 +103,56 @@ const PROBE = `
 /** What is given to a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
+/** At the start all are looked at, later those that can have become overdue since. */
+const EVER_MS = Number.MAX_SAFE_INTEGER
+const LATELY_MS = 24 * 3_600_000
+
 // Whoever judges the same intent writes the same event, so that it is written once.
 const RECOVER = `
   WITH lost AS (
     INSERT INTO outcomes (cancellation_id, outcome, finished_at)
     SELECT id, 'unknown', deadline_at FROM intents
-    WHERE deadline_at < ${NOW} - $1 AND NOT EXISTS (SELECT FROM outcomes WHERE cancellation_id = intents.id)
+    WHERE deadline_at < ${NOW} - $1::bigint AND deadline_at > ${NOW} - $2::bigint
+      AND NOT EXISTS (SELECT FROM outcomes WHERE cancellation_id = intents.id)
     ON CONFLICT DO NOTHING
-    RETURNING cancellation_id
+    RETURNING cancellation_id, finished_at
   )
-  SELECT cancellation_id FROM lost
+  SELECT id, task_no, requested_at, finished_at FROM lost JOIN intents ON id = cancellation_id
 `
+
+const lostSchema = z
+  .object({ id: z.string(), task_no: z.string(), requested_at: z.number(), finished_at: z.number() })
+  .transform(
+    (row): Lost => ({
+      intent: { taskNo: row.task_no, requestedAtMs: row.requested_at },
+      outcome: {
+        cancellationId: row.id,
+        outcome: 'unknown',
+        attempts: null,
+        requestId: null,
+        upstreamCode: null,
+        finishedAtMs: row.finished_at,
+        settledBy: null,
+      },
+    }),
+  )
+
+// Few at a time, and one process at a time, so that both statements find the same.
+const OLD = 'SELECT id FROM intents WHERE requested_at < $1 ORDER BY requested_at, seq LIMIT 1000'
+const PRUNE_LOCK = 7_240_020
+const PRUNE = [
+  `DELETE FROM outcomes WHERE cancellation_id IN (${OLD})`,
+  `DELETE FROM intents WHERE id IN (${OLD})`,
+] as const
+
+const prune = async (admin: Connections, beforeMs: number): Promise<void> => {
+  const pruned = await admin.transaction(async (query) => {
+    const begun = await query(`SELECT pg_advisory_xact_lock(${PRUNE_LOCK}); SET LOCAL audit.pruning = 'on'`)
+    const emptied = begun.ok ? await query(PRUNE[0], [beforeMs]) : begun
+    return emptied.ok ? query(PRUNE[1], [beforeMs]) : emptied
+  })
+  if (!pruned.ok) throw failure(pruned.code)
+}
 
 interface Append {
   readonly intents: readonly Intent[]

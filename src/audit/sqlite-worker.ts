@@ -78,7 +78,7 @@ const playReader = ({ path }: WorkerOptions): Role => {
   return { recovered: 0, handle: (messages) => messages.map(read), close: () => db.close() }
 }
 
-const isWrite = (request: WorkerRequest): request is Write => request.op === 'append' || request.op === 'probe'
+const isWrite = (request: WorkerRequest): request is Write => request.op !== 'read' && request.op !== 'close'
 
 const done = (id: number, value: unknown = undefined): WorkerReply => ({ kind: 'done', id, value })
 

@@ -5,6 +5,7 @@ import type { Intent, OutcomeEvent } from './trail.ts'
 export type Write =
   | { readonly op: 'append'; readonly intents: readonly Intent[]; readonly outcomes: readonly OutcomeEvent[] }
   | { readonly op: 'probe' }
+  | { readonly op: 'prune'; readonly beforeMs: number }
 
 export interface SqliteWriter {
   /** How many intents had no outcome; they are `unknown` now. */
@@ -70,6 +71,13 @@ const INSERT_OUTCOME = `
   ON CONFLICT DO NOTHING
 `
 
+// Few at a time, since appends wait meanwhile. The same few in both, as nothing comes in between.
+const OLD = 'SELECT id FROM intents WHERE requested_at < ? ORDER BY requested_at, seq LIMIT 200'
+const PRUNE = [
+  `DELETE FROM outcomes WHERE cancellation_id IN (${OLD})`,
+  `DELETE FROM intents WHERE id IN (${OLD})`,
+] as const
+
 /** How long the lock of another program, such as a backup, is waited for. */
 export const BUSY_MS = 1000
 
@@ -117,9 +125,11 @@ const createWrite = (db: DatabaseSync): ((write: Write) => void) => {
   const insertIntent = db.prepare(INSERT_INTENT)
   const insertOutcome = db.prepare(INSERT_OUTCOME)
   const insertProbe = db.prepare('INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)')
+  const prune = PRUNE.map((sql) => db.prepare(sql))
   const row = (event: Intent | OutcomeEvent): Record<string, SQLInputValue> => ({ ...event })
   return (write) => {
     if (write.op === 'probe') insertProbe.run(Date.now())
+    else if (write.op === 'prune') for (const each of prune) each.run(write.beforeMs)
     else {
       for (const intent of write.intents) insertIntent.run(row(intent))
       for (const outcome of write.outcomes) insertOutcome.run(row(outcome))

@@ -4,12 +4,7 @@ import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
 import { createFold, type FoldFilter } from './fold.ts'
 import type { WorkerMessage, WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
-import type { AuditStore } from './trail.ts'
-
-export interface SqliteStore extends AuditStore {
-  /** How many intents a crashed process had left pending; they are `unknown` now. */
-  readonly recovered: number
-}
+import type { OpenedStore } from './trail.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
@@ -20,7 +15,7 @@ const REASONS = {
  * Opens the record on one SQLite file, in threads of its own, and recovers what a crash left pending.
  * @throws ConfigError where another process holds the file, or it can't be used
  */
-export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
+export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
   const writer = await startThread('writer', path)
   let reader: Promise<Thread> | undefined
 
@@ -38,6 +33,11 @@ export const openSqliteStore = async (path: string): Promise<SqliteStore> => {
       await writer.ask({ op: 'append', intents, outcomes })
     },
     ...createFold(read),
+    // Nobody else writes there: what was left pending is recovered at the start.
+    recover: async () => [],
+    prune: async (beforeMs) => {
+      await writer.ask({ op: 'prune', beforeMs })
+    },
     probe: async () => {
       await writer.ask({ op: 'probe' })
     },

@@ -85,6 +85,22 @@ export interface AuditStore {
   close(): Promise<void>
 }
 
+/** An intent that nobody is at work on any more, and what was written of that. */
+export interface Lost {
+  readonly intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>
+  readonly outcome: OutcomeEvent
+}
+
+/** A store with what keeps it in order. */
+export interface OpenedStore extends AuditStore {
+  /** How many intents a crash had left pending; they are `unknown` now. */
+  readonly recovered: number
+  /** Makes `unknown` what others left pending, once their time for it is over. */
+  recover(): Promise<readonly Lost[]>
+  /** Removes some of the records from before that moment; null where that is not for this process to do. */
+  readonly prune: ((beforeMs: number) => Promise<void>) | null
+}
+
 /** The record of cancellations: intent before, outcome after, nothing missing. */
 export interface Trail {
   /**

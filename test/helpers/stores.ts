@@ -4,14 +4,14 @@ import { DatabaseSync } from 'node:sqlite'
 import type { TestContext } from 'node:test'
 import { openPostgresStore } from '../../src/audit/postgres.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import type { AuditFilter, AuditStore } from '../../src/audit/trail.ts'
+import type { AuditFilter, OpenedStore } from '../../src/audit/trail.ts'
 import { Secret } from '../../src/secret.ts'
 import { temporaryFolder } from './gateway.ts'
 import type { Server } from './postgres.ts'
 
 /** Where a record is kept, for a test alone. */
 export interface Place {
-  open(): Promise<AuditStore & { readonly recovered: number }>
+  open(): Promise<OpenedStore>
   /** Past the store, with every right. */
   execute(sql: string): Promise<void>
   /** Ids of the intents that another connection sees. */

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { createUpstream } from '../../src/alibaba/client.ts'
 import { fixedKeys } from '../../src/alibaba/credentials.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import { type AuditStore, createTrail, type Intent, type OutcomeEvent } from '../../src/audit/trail.ts'
+import { createTrail, type Intent, type OpenedStore, type OutcomeEvent } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { type CancellationOptions, type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
@@ -130,7 +130,7 @@ type Append = (intents: readonly Intent[], outcomes: readonly OutcomeEvent[]) =>
 /** The real store, with another way to write. */
 const storeThat =
   (change: (append: Append) => Append) =>
-  async (path: string): Promise<AuditStore & { readonly recovered: number }> => {
+  async (path: string): Promise<OpenedStore> => {
     const store = await openSqliteStore(path)
     return { ...store, append: change(store.append) }
   }

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { Lost, OpenedStore } from '../../src/audit/trail.ts'
+import { createUpkeep } from '../../src/audit/upkeep.ts'
+import { createLog } from '../../src/telemetry/log.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { eventually } from '../helpers/gateway.ts'
+import { openAt, sqlitePlace } from '../helpers/stores.ts'
+
+const DAY_MS = 24 * 3_600_000
+const NOW_MS = 400 * DAY_MS
+
+const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'prune' | 'list'>, everyMs = 1) => {
+  const lines: string[] = []
+  const lost: Lost[] = []
+  const log = createLog('info', { write: (line) => void lines.push(line) })
+  const onLost = (intent: Lost['intent'], outcome: Lost['outcome']) => void lost.push({ intent, outcome })
+  const upkeep = createUpkeep({ store, retentionDays: 365, onLost, log, everyMs, now: () => NOW_MS })
+  t.after(() => upkeep.close())
+  upkeep.start()
+  return { lines, lost, upkeep }
+}
+
+const NOTHING = {
+  recover: async () => [],
+  prune: null,
+  list: async () => ({ records: [], next: null }),
+}
+
+test('records beyond the days that they are kept are removed, however many, and no other', async (t) => {
+  const store = await openAt(t, await sqlitePlace(t))
+  const at = (requestedAtMs: number) => intentOf({ requestedAtMs })
+  const old = Array.from({ length: 450 }, () => at(NOW_MS - 366 * DAY_MS))
+  await store.append(
+    old,
+    old.map((intent) => outcomeOf(intent)),
+  )
+  // An hour is given on top.
+  const kept = [at(NOW_MS - 365 * DAY_MS - 3_600_000), at(NOW_MS)]
+  await store.append(kept, [])
+  start(t, store)
+  await eventually(async () =>
+    (await store.taskNos({ toMs: NOW_MS - 365.5 * DAY_MS })).length === 0 ? true : undefined,
+  )
+  assert.equal((await store.taskNos({})).length, 2)
+})
+
+test('what is lost is told, with a warning that names it', async (t) => {
+  const intent = intentOf()
+  const outcome = outcomeOf(intent, { outcome: 'unknown' })
+  const found: Lost[][] = [[], [{ intent, outcome }]]
+  const { lost, lines } = start(t, { ...NOTHING, recover: async () => found.shift() ?? [] })
+  await eventually(() => lost[0])
+  assert.deepEqual(lost, [{ intent, outcome }])
+  assert.match(lines.join(), new RegExp(`"level":"warn".*"cancellationId":"${intent.id}"`))
+})
+
+test('what fails is an alarm and tried again, and neither half keeps the other', async (t) => {
+  let attempts = 0
+  const failing = async (): Promise<never> => {
+    attempts += 1
+    throw new Error('down')
+  }
+  const { lines } = start(t, { recover: failing, prune: async () => undefined, list: failing })
+  await eventually(() => (attempts >= 4 ? true : undefined))
+  assert.match(lines.join(), /"level":"error".*could not be looked after/)
+})
+
+test('once closed it does nothing more', async (t) => {
+  const counted = () => {
+    let rounds = 0
+    const recover = async () => {
+      rounds += 1
+      return []
+    }
+    const { upkeep } = start(t, { ...NOTHING, recover })
+    return { upkeep, rounds: () => rounds }
+  }
+  const [closed, other] = [counted(), counted()]
+  closed.upkeep.close()
+  const before = closed.rounds()
+  await eventually(() => (other.rounds() > before + 3 ? true : undefined))
+  assert.equal(closed.rounds(), before)
+})

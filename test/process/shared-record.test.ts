@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { asAuditor, asOperator, eventually, startGateway } from '../helpers/gateway.ts'
+import { type Database, usePostgres } from '../helpers/postgres.ts'
+import { addTasks, cancel, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
+import { requires } from '../helpers/requirements.ts'
+
+// Several gateways on one record.
+
+const servers = usePostgres()
+
+const envFor = (database: Database) => ({
+  AUDIT_URL: database.url('gateway'),
+  AUDIT_ADMIN_URL: database.url('record_owner'),
+})
+
+const prepareDatabase = async (t: TestContext): Promise<Database | null> =>
+  requires(t, 'postgres') ? (await servers(t)).database() : null
+
+test('two gateways show the cancellations of both', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const gateways = [
+    await startGateway(t, { env: envFor(database) }),
+    await startGateway(t, { env: envFor(database) }),
+  ] as const
+  const taskNos: string[] = []
+  for (const { api, upstream } of gateways) {
+    const taskNo = upstream.addTask()
+    taskNos.unshift(taskNo)
+    await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+  }
+  for (const { api } of gateways) {
+    const { body } = await api.get('/cancellations').set(asAuditor).expect(200)
+    assert.deepEqual(
+      body.items.map(({ taskNo, outcome }: { taskNo: string; outcome: string }) => [taskNo, outcome]),
+      taskNos.map((taskNo) => [taskNo, 'accepted']),
+    )
+    const first = await api.get('/cancellations?limit=1').set(asAuditor).expect(200)
+    const second = await api.get('/cancellations').query({ limit: 1, cursor: first.body.nextCursor }).set(asAuditor)
+    assert.deepEqual([first.body.items[0].taskNo, second.body.items[0].taskNo], taskNos)
+    assert.equal(second.body.nextCursor, null)
+  }
+})
+
+test('what a killed gateway left pending stays so while its time runs, and is settled by another afterwards', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const { sandbox, env } = await prepare(t)
+  const [taskNo = ''] = addTasks(sandbox, 1)
+  // The sandbox holds its answer back for good.
+  const held = await startValve(t, sandbox)
+  const killed = await startProcess(t, { ...env, ...envFor(database), UPSTREAM_URL: held.url })
+  const asked = cancel(killed.url, taskNo).catch(() => undefined)
+  await sawCancels(sandbox, 1)
+
+  const overrides = { upkeepEveryMs: 1, unsettledPauseMs: () => 0 }
+  const other = await startGateway(t, {
+    env: { ...envFor(database), UPSTREAM_URL: sandbox.url },
+    overrides,
+  })
+  killed.kill('SIGKILL')
+  await asked
+  assert.equal((await other.record(taskNo)).outcome, 'pending')
+
+  // Its time passes.
+  await database.query(
+    'SET session_replication_role = replica; UPDATE audit.intents SET deadline_at = deadline_at - 3600000',
+  )
+  const line = await eventually(() => other.logLines.find((text) => text.includes('another gateway left pending')))
+  assert.match(line, /"level":"warn"/)
+  const settled = await eventually(async () => {
+    const record = await other.record(taskNo)
+    return record.outcome === 'accepted' ? record : undefined
+  })
+  assert.equal(settled.settledBy, 'query')
+})
+
+test('a record that is away makes a gateway not ready, sends nothing, and comes back by itself', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const server = await servers(t)
+  const database = await server.database()
+  const { api, upstream } = await startGateway(t, { env: envFor(database) })
+  const taskNo = upstream.addTask()
+  await server.stop()
+  await api.get('/readyz').expect(503)
+  const { body } = await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(503)
+  assert.equal(body.code, 'audit-unavailable')
+  assert.equal(upstream.calls.length, 0)
+  await server.start()
+  await eventually(async () => ((await api.get('/readyz')).status === 200 ? true : undefined))
+  await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+})
+
+test('a start that the record refuses says why, and no password', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const { env } = await prepare(t)
+  const started = await spawnGateway(t, { ...env, AUDIT_URL: database.url('stranger') })
+  const { code, stdout, stderr } = await started.ended
+  assert.equal(code, 1)
+  assert.match(stderr, /AUDIT_URL names a database without the tables of this version: AUDIT_ADMIN_URL makes them/)
+  assert.doesNotMatch(stdout + stderr, /canary/)
+})
