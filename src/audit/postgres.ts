@@ -41,7 +41,9 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
   const prepare = async (): Promise<number> => {
     if (admin !== undefined) await migrate(admin, await roleOf(writer))
     await checkSchema(writer)
-    const recovered = await writer.query(RECOVER, [MARGIN_MS, EVER_MS])
+    // Both together need every right that there is to have.
+    const probed = await writer.query(PROBE)
+    const recovered = probed.ok ? await writer.query(RECOVER, [MARGIN_MS, EVER_MS]) : probed
     if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.code)}`])
     return recovered.rows.length
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { connect, createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { openPostgresStore, type PostgresOptions } from '../../src/audit/postgres.ts'
 import type { OpenedStore } from '../../src/audit/trail.ts'
 import { ConfigError } from '../../src/errors.ts'
@@ -85,7 +86,7 @@ testOn('an append is durable when it is answered, whatever is set for the databa
   t.after(() => database.query('ALTER ROLE gateway RESET synchronous_commit'))
   const store = await open(t, { url: new Secret(database.url('gateway')) })
   await store.append([intentOf()], [])
-  assert.deepEqual(await database.query('SELECT setting FROM seen'), [{ setting: 'on' }])
+  assert.deepEqual(await database.query('SELECT DISTINCT setting FROM seen'), [{ setting: 'on' }])
 })
 
 testOn('several that start at once make the tables once, and all can write', async (t, database) => {
@@ -99,16 +100,9 @@ testOn('a start that has nothing to migrate waits for no look at the record', as
   await migrate(database)
   const other = await open(t, urlsOf(database))
   await other.append([intentOf()], [])
-  const looking = database.query('BEGIN; SELECT * FROM audit.intents; SELECT pg_sleep(600)').catch(() => undefined)
-  await eventually(async () => {
-    const [row] = await database.query(
-      "SELECT count(*)::int AS count FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
-    )
-    return row?.count === 1 || undefined
-  })
+  const looking = await database.session(t)
+  await looking('BEGIN; SELECT * FROM audit.intents, audit.outcomes')
   await (await openPostgresStore({ ...urlsOf(database), timing: { lockMs: 500 } })).close()
-  await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-  await looking
 })
 
 testOn('tables that are missing or old stop a start that may not make them', async (t, database) => {
@@ -134,6 +128,11 @@ const REFUSED: Readonly<Record<string, (database: Database) => Promise<{ url: st
     await database.query(
       'GRANT USAGE ON SCHEMA audit TO stranger; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO stranger',
     )
+    return { url: database.url('stranger'), rule: /AUDIT_URL needs a role that may read and append the record/ }
+  },
+  'a role that may not append intents': async (database) => {
+    await database.query(`GRANT USAGE ON SCHEMA audit TO stranger; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO stranger;
+      GRANT INSERT ON audit.outcomes TO stranger`)
     return { url: database.url('stranger'), rule: /AUDIT_URL needs a role that may read and append the record/ }
   },
   'a wrong password': async (database) => ({
@@ -192,13 +191,25 @@ testOn('the clock of a gateway counts for nothing', async (t, database) => {
   assert.deepEqual(await store.recover(), [])
 })
 
-testOn('of several that recover at once only one tells, and each is written once', async (t, database) => {
-  const stores = await Promise.all([1, 2, 3].map(() => open(t, urlsOf(database))))
-  const late = Array.from({ length: 20 }, () => intentOf({ deadlineAtMs: Date.now() - MINUTE_MS }))
-  await stores[0]?.append(late, [])
-  const lost = await Promise.all(stores.map((store) => store.recover()))
-  assert.equal(lost.flat().length, 20)
-  assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 20)
+/** Resolves once somebody waits for a lock. */
+const someoneWaits = (database: Database): Promise<true> =>
+  eventually(async () => {
+    const [row] = await database.query('SELECT count(*)::int AS count FROM pg_locks WHERE NOT granted')
+    return Number(row?.count) > 0 || undefined
+  })
+
+testOn('of two that recover at the same moment only one tells, and each is written once', async (t, database) => {
+  const store = await open(t, urlsOf(database))
+  await store.append([intentOf({ deadlineAtMs: Date.now() - MINUTE_MS })], [])
+  // The other has judged and not yet committed.
+  const other = await database.session(t)
+  await other(`BEGIN; INSERT INTO audit.outcomes (cancellation_id, outcome, finished_at)
+    SELECT id, 'unknown', deadline_at FROM audit.intents`)
+  const recovered = store.recover()
+  await someoneWaits(database)
+  await other('COMMIT')
+  assert.deepEqual(await recovered, [])
+  assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 1)
 })
 
 testOn('a definitive outcome that comes after the judgement supersedes it', async (t, database) => {
@@ -260,13 +271,18 @@ testOn('a frozen server is given up in time, and used again when it moves', asyn
   await store.append([intentOf()], [])
 })
 
-testOn('a store of a frozen server can be closed', async (t, database, server) => {
-  const store = await open(t, { ...urlsOf(database), timing: QUICK })
+testOn('a store of a frozen server can be closed, and nothing of it keeps the process', async (t, database, server) => {
+  const sockets = () => process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap').length
+  await eventually(() => sockets() === 0 || undefined)
+  const store = await open(t, { ...urlsOf(database), timing: { statementMs: MINUTE_MS } })
+  await store.find('x')
   server.freeze()
   try {
-    const appended = store.append([intentOf()], []).catch(() => undefined)
+    const read = store.find('x').catch(() => undefined)
+    await setImmediate()
     await store.close()
-    await appended
+    await read
+    await eventually(() => sockets() === 0 || undefined)
   } finally {
     server.thaw()
   }
@@ -274,16 +290,10 @@ testOn('a store of a frozen server can be closed', async (t, database, server) =
 
 testOn('a lock that somebody holds is not waited for long', async (t, database) => {
   const store = await open(t, { ...urlsOf(database), timing: { lockMs: 100 } })
-  const holding = database.query('BEGIN; LOCK audit.intents; SELECT pg_sleep(600)').catch(() => undefined)
-  await eventually(async () => {
-    const [row] = await database.query(
-      "SELECT count(*)::int AS count FROM pg_stat_activity WHERE wait_event = 'PgSleep'",
-    )
-    return row?.count === 1 || undefined
-  })
+  const holding = await database.session(t)
+  await holding('BEGIN; LOCK audit.intents')
   await assert.rejects(store.append([intentOf()], []), /55P03/)
-  await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-  await holding
+  await holding('ROLLBACK')
   await store.append([intentOf()], [])
 })
 
@@ -330,4 +340,18 @@ testOn('an outcome whose commit is not answered is tried again, and is there onc
   await store.append([], [outcomeOf(intent)])
   assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 1)
   assert.equal((await store.find(intent.id))?.outcome, 'accepted')
+})
+
+testOn('an administrator whose connection is cut midway stops the start and nothing else', async (t, database) => {
+  const cutter = await startCutter(t, database)
+  const holding = await database.session(t)
+  await holding('SELECT pg_advisory_lock(7240019)')
+  const adminUrl = new Secret(database.url('record_owner', cutter.port))
+  const refused = isRefused(/AUDIT_ADMIN_URL must name a PostgreSQL server that can be reached/)
+  const opened = assert.rejects(open(t, { ...urlsOf(database), adminUrl }), refused)
+  await someoneWaits(database)
+  await cutter.cut(async () => {
+    await holding('SELECT pg_advisory_unlock(7240019)')
+    await opened
+  })
 })

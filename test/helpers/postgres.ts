@@ -37,6 +37,8 @@ export interface Database {
   url(role: Role, port?: number): string
   /** As the superuser, or as another role. Rows come as texts and numbers. */
   query(sql: string, role?: Role): Promise<readonly Readonly<Record<string, unknown>>[]>
+  /** One connection of the superuser, until the test is over, so that a transaction can stay open. */
+  session(t: TestContext): Promise<(sql: string) => Promise<unknown>>
 }
 
 export interface Server {
@@ -103,15 +105,25 @@ const databaseOf = (serverPort: number, name: string): Database => ({
   port: serverPort,
   url: (role, port = serverPort) => urlOf(role, port, name),
   query: (sql, role = 'superuser') => ask(urlOf(role, serverPort, name), sql),
+  session: async (t) => {
+    const client = await connectTo(urlOf('superuser', serverPort, name))
+    t.after(() => client.end())
+    return (sql) => client.query(sql)
+  },
 })
 
 const urlOf = (role: Role, port: number, database: string): string =>
   `postgres://${role}:${PASSWORDS[role]}@127.0.0.1:${port}/${database}`
 
-const ask = async (connectionString: string, sql: string): Promise<readonly Readonly<Record<string, unknown>>[]> => {
+const connectTo = async (connectionString: string): Promise<Client> => {
   const client = new Client({ connectionString })
   client.on('error', () => undefined)
   await client.connect()
+  return client
+}
+
+const ask = async (connectionString: string, sql: string): Promise<readonly Readonly<Record<string, unknown>>[]> => {
+  const client = await connectTo(connectionString)
   try {
     return (await client.query(sql)).rows
   } finally {
