@@ -43,7 +43,7 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     await checkSchema(writer)
     // Both together need every right that there is to have.
     const probed = await writer.query(PROBE)
-    const recovered = probed.ok ? await writer.query(RECOVER, [MARGIN_MS, EVER_MS]) : probed
+    const recovered = probed.ok ? await writer.query(RECOVER, [MARGIN_MS, START_MS]) : probed
     if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.code)}`])
     return recovered.rows.length
   }
@@ -105,8 +105,8 @@ const PROBE = `
 /** What is given to a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
-/** At the start all are looked at, later those that can have become overdue since. */
-const EVER_MS = Number.MAX_SAFE_INTEGER
+/** How far back to look, so that it takes no longer however long the record is: at the start, and later. */
+const START_MS = 30 * 24 * 3_600_000
 const LATELY_MS = 24 * 3_600_000
 
 // Whoever judges the same intent writes the same event, so that it is written once.

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict'
-import { connect, createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { openPostgresStore, type PostgresOptions } from '../../src/audit/postgres.ts'
@@ -8,8 +7,8 @@ import { ConfigError } from '../../src/errors.ts'
 import { Secret } from '../../src/secret.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
-import { closedPort, listenOn } from '../helpers/ports.ts'
-import { type Database, PASSWORDS, type Server, usePostgres } from '../helpers/postgres.ts'
+import { closedPort } from '../helpers/ports.ts'
+import { type Database, PASSWORDS, type Server, startCutter, usePostgres } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const servers = usePostgres()
@@ -296,31 +295,6 @@ testOn('a lock that somebody holds is not waited for long', async (t, database) 
   await holding('ROLLBACK')
   await store.append([intentOf()], [])
 })
-
-/** Stands before the server; once armed it takes the next statement there, and cuts the line before the answer comes. */
-const startCutter = async (t: TestContext, database: Database) => {
-  let isArmed = false
-  const relay = (near: Socket): void => {
-    const far = connect(database.port, '127.0.0.1')
-    for (const socket of [near, far]) socket.on('error', () => undefined)
-    near.on('close', () => far.destroy())
-    far.on('close', () => near.destroy())
-    near.pipe(far)
-    far.on('data', (chunk) => {
-      if (isArmed) near.resetAndDestroy()
-      else near.write(chunk)
-    })
-  }
-  const port = await listenOn(t, createServer(relay))
-  return {
-    port,
-    cut: async (work: () => Promise<unknown>) => {
-      isArmed = true
-      await work()
-      isArmed = false
-    },
-  }
-}
 
 testOn('an intent whose commit is not answered counts as not written, though it may be there', async (t, database) => {
   const cutter = await startCutter(t, database)

@@ -235,9 +235,11 @@ testEach('probing writes, and leaves no event', async (t, place) => {
   assert.deepEqual(await store.taskNos({}), [])
 })
 
+const overdue = (fields: Partial<Intent> = {}) => intentOf({ ...fields, deadlineAtMs: Date.now() - 60_000 })
+
 testEach('what a crash left pending is unknown at the next start, and the settled stays', async (t, place) => {
   const left = await openAt(t, place)
-  const [pending, settled] = [intentOf({ taskNo: 't-1' }), intentOf({ taskNo: 't-2' })]
+  const [pending, settled] = [overdue({ taskNo: 't-1' }), overdue({ taskNo: 't-2' })]
   await left.append([pending, settled], [outcomeOf(settled)])
   const before = await left.find(settled.id)
   await left.close()
@@ -253,7 +255,7 @@ testEach('what a crash left pending is unknown at the next start, and the settle
 
 testEach('what was recovered once is not recovered again', async (t, place) => {
   const left = await openAt(t, place)
-  await left.append([intentOf()], [])
+  await left.append([overdue()], [])
   await left.close()
   await (await openAt(t, place)).close()
   assert.equal((await openAt(t, place)).recovered, 0)

@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, type TestContext } from 'node:test'
 import { Client } from 'pg'
-import { closedPort } from './ports.ts'
+import { closedPort, listenOn } from './ports.ts'
 
 const VERSIONS = '/usr/lib/postgresql'
 
@@ -181,4 +182,29 @@ const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
   process.kill(pid, signal)
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
   for (const child of children) process.kill(Number(child), signal)
+}
+
+/** Stands before the server; once armed it takes the next statement there, and cuts the line before the answer comes. */
+export const startCutter = async (t: TestContext, database: Database) => {
+  let isArmed = false
+  const relay = (near: Socket): void => {
+    const far = connect(database.port, '127.0.0.1')
+    for (const socket of [near, far]) socket.on('error', () => undefined)
+    near.on('close', () => far.destroy())
+    far.on('close', () => near.destroy())
+    near.pipe(far)
+    far.on('data', (chunk) => {
+      if (isArmed) near.resetAndDestroy()
+      else near.write(chunk)
+    })
+  }
+  const port = await listenOn(t, createServer(relay))
+  return {
+    port,
+    cut: async (work: () => Promise<unknown>) => {
+      isArmed = true
+      await work()
+      isArmed = false
+    },
+  }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, eventually, startGateway } from '../helpers/gateway.ts'
-import { type Database, usePostgres } from '../helpers/postgres.ts'
+import { type Database, startCutter, usePostgres } from '../helpers/postgres.ts'
 import { addTasks, cancel, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
 
@@ -90,6 +90,22 @@ test('a record that is away makes a gateway not ready, sends nothing, and comes 
   await server.start()
   await eventually(async () => ((await api.get('/readyz')).status === 200 ? true : undefined))
   await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+})
+
+test('an intent whose commit is not answered is not sent', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const cutter = await startCutter(t, database)
+  const { api, upstream, record } = await startGateway(t, {
+    env: { ...envFor(database), AUDIT_URL: database.url('gateway', cutter.port) },
+  })
+  const taskNo = upstream.addTask()
+  await cutter.cut(async () => {
+    const { body } = await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(503)
+    assert.deepEqual([body.code, body.outcome], ['audit-unavailable', 'not-cancelled'])
+  })
+  assert.equal(upstream.calls.length, 0)
+  assert.equal((await record(taskNo)).outcome, 'pending')
 })
 
 test('a start that the record refuses says why, and no password', async (t) => {
