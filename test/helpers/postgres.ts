@@ -93,7 +93,7 @@ const startServer = async () => {
     thaw: () => signalAll(child, 'SIGCONT'),
     remove: async () => {
       await stop()
-      rmSync(folder, { recursive: true, force: true })
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
     },
   }
   for (const role of ['record_owner', 'gateway', 'stranger'] as const) {
@@ -181,7 +181,13 @@ const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
   if (pid === undefined || !existsSync(`/proc/${pid}`)) return
   process.kill(pid, signal)
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
-  for (const child of children) process.kill(Number(child), signal)
+  for (const child of children) {
+    try {
+      process.kill(Number(child), signal)
+    } catch {
+      // One that serves a connection ends when that does.
+    }
+  }
 }
 
 /** Stands before the server; once armed it takes the next statement there, and cuts the line before the answer comes. */
