@@ -26,7 +26,7 @@ test('faulty settings stop the start, all of them named at once and none of thei
     API_KEYS: '[{"name":"canary"}]',
     ALIBABA_CLOUD_ACCESS_KEY_SECRET_FILE: '/canary',
     TRUST_PROXY: 'canary',
-    AUDIT_URL: 'postgres://user:canary@localhost/audit',
+    AUDIT_URL: 'mysql://user:canary@localhost/audit',
     REDIS_URL: 'redis://user:canary@localhost',
     LOG_LEVEL: 'canary',
   }
