@@ -29,6 +29,9 @@ export interface Config {
     readonly signature: 'rpc-v1' | 'acs3'
     readonly timeoutMs: number
     readonly maxAttempts: number
+    readonly maxConcurrency: number
+    /** No limit where undefined. */
+    readonly maxPerSecond: number | undefined
   }
   readonly requestTimeoutMs: number
   readonly taskLookupLimit: number
@@ -105,6 +108,8 @@ interface Values {
   UPSTREAM_SIGNATURE: 'rpc-v1' | 'acs3'
   UPSTREAM_TIMEOUT_MS: number
   UPSTREAM_MAX_ATTEMPTS: number
+  UPSTREAM_MAX_CONCURRENCY: number
+  UPSTREAM_MAX_RPS: number | undefined
   REQUEST_TIMEOUT_MS: number
   TASK_LOOKUP_LIMIT: number
   POLICY_DETAILS_LIMIT: number
@@ -239,6 +244,8 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   UPSTREAM_SIGNATURE: { schema: choice(['rpc-v1', 'acs3']), fallback: 'rpc-v1' },
   UPSTREAM_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 5000 },
   UPSTREAM_MAX_ATTEMPTS: { schema: integer(1, 10), fallback: 3 },
+  UPSTREAM_MAX_CONCURRENCY: { schema: integer(1, 10_000), fallback: 64 },
+  UPSTREAM_MAX_RPS: { schema: integer(1, 100_000), fallback: undefined },
   REQUEST_TIMEOUT_MS: { schema: integer(10, 600_000), fallback: 15_000 },
   TASK_LOOKUP_LIMIT: { schema: integer(1, 1000), fallback: 200 },
   POLICY_DETAILS_LIMIT: { schema: integer(1, 100_000), fallback: 5000 },
@@ -289,7 +296,7 @@ export const SETTING_NAMES: readonly string[] = [
 ]
 
 // Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
-const UNSUPPORTED = [/^(REDIS_URL(_FILE)?|RATE_LIMIT_STORE_FAILURE)$/, /^UPSTREAM_MAX_(CONCURRENCY|RPS)$/] as const
+const UNSUPPORTED = [/^(REDIS_URL(_FILE)?|RATE_LIMIT_STORE_FAILURE)$/] as const
 
 /** What is read so far: values of sound settings, stand-ins for the others, and a rule for each fault. */
 interface Reader {
@@ -376,6 +383,8 @@ const readConfig = (reader: Reader): Config => {
       signature: read('UPSTREAM_SIGNATURE'),
       timeoutMs: read('UPSTREAM_TIMEOUT_MS'),
       maxAttempts: read('UPSTREAM_MAX_ATTEMPTS'),
+      maxConcurrency: read('UPSTREAM_MAX_CONCURRENCY'),
+      maxPerSecond: read('UPSTREAM_MAX_RPS'),
     },
     requestTimeoutMs: read('REQUEST_TIMEOUT_MS'),
     taskLookupLimit: read('TASK_LOOKUP_LIMIT'),

@@ -7,6 +7,7 @@ export type ErrorCode =
   | 'csrf-rejected'
   | 'expectation-failed'
   | 'forbidden'
+  | 'gateway-busy'
   | 'headers-too-large'
   | 'identity-provider-unavailable'
   | 'internal'

@@ -43,6 +43,8 @@ const INTEGERS = {
   PORT: [0, 65_535],
   UPSTREAM_TIMEOUT_MS: [10, 600_000],
   UPSTREAM_MAX_ATTEMPTS: [1, 10],
+  UPSTREAM_MAX_CONCURRENCY: [1, 10_000],
+  UPSTREAM_MAX_RPS: [1, 100_000],
   REQUEST_TIMEOUT_MS: [10, 600_000],
   TASK_LOOKUP_LIMIT: [1, 1000],
   POLICY_DETAILS_LIMIT: [1, 100_000],
@@ -109,7 +111,14 @@ test('what is not given has the default that the documents promise', () => {
     port: 3000,
     publicUrl: undefined,
     corsOrigins: [],
-    upstream: { url: new URL('https://domain.aliyuncs.com'), signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3 },
+    upstream: {
+      url: new URL('https://domain.aliyuncs.com'),
+      signature: 'rpc-v1',
+      timeoutMs: 5000,
+      maxAttempts: 3,
+      maxConcurrency: 64,
+      maxPerSecond: undefined,
+    },
     requestTimeoutMs: 15_000,
     taskLookupLimit: 200,
     policyDetailsLimit: 5000,
@@ -139,6 +148,8 @@ for (const [name, expected, pick] of [
   ['PORT', 65_535, (config) => config.port],
   ['UPSTREAM_TIMEOUT_MS', 12, (config) => config.upstream.timeoutMs],
   ['UPSTREAM_MAX_ATTEMPTS', 10, (config) => config.upstream.maxAttempts],
+  ['UPSTREAM_MAX_CONCURRENCY', 9, (config) => config.upstream.maxConcurrency],
+  ['UPSTREAM_MAX_RPS', 11, (config) => config.upstream.maxPerSecond],
   ['UPSTREAM_SIGNATURE', 'acs3', (config) => config.upstream.signature],
   ['UPSTREAM_SIGNATURE', 'rpc-v1', (config) => config.upstream.signature],
   ['REQUEST_TIMEOUT_MS', 600_000, (config) => config.requestTimeoutMs],
@@ -491,7 +502,7 @@ for (const anonymous of [undefined, 'false']) {
   })
 }
 
-const UNSUPPORTED = [...['REDIS_URL'], ...['UPSTREAM_MAX_CONCURRENCY', 'UPSTREAM_MAX_RPS']] as const
+const UNSUPPORTED = ['REDIS_URL', 'RATE_LIMIT_STORE_FAILURE'] as const
 
 for (const name of UNSUPPORTED) {
   test(`${name} promises what this version does not keep, so the start stops`, () => {

@@ -632,7 +632,7 @@ export interface components {
          * @description What went wrong, for programs.
          * @enum {string}
          */
-        ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "csrf-rejected" | "expectation-failed" | "forbidden" | "headers-too-large" | "identity-provider-unavailable" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "sign-in-failed" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
+        ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "csrf-rejected" | "expectation-failed" | "forbidden" | "gateway-busy" | "headers-too-large" | "identity-provider-unavailable" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "sign-in-failed" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
     };
     responses: {
         /** @description The query is not valid, or there is more than one credential. */
@@ -788,7 +788,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream can't be reached or throttles, or the keys to check a token with can't be had. */
+        /** @description The upstream can't be reached, is ill or throttles, the gateway is busy, or the keys to check a token with can't be had. */
         UpstreamUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -801,8 +801,8 @@ export interface components {
             };
         };
         /**
-         * @description The upstream can't be reached or throttles, the record can't be written, or the keys to check a token with can't be
-         *     had. The task was not cancelled.
+         * @description The upstream can't be reached, is ill or throttles, the gateway is busy, the record can't be written, or the keys to
+         *     check a token with can't be had. The task was not cancelled.
          */
         CancelUnavailable: {
             headers: {

@@ -1,14 +1,17 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { by, type Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
-import { signAcs3 } from './acs3.ts'
+import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
+import { type CircuitState, createCircuit } from './circuit.ts'
+import { type Clock, createClock } from './clock.ts'
 import type { KeySource } from './credentials.ts'
-import { type Budget, createExchange, type Exchanged } from './exchange.ts'
-import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS, type Reading, readAnswer } from './failures.ts'
-import { signRpcV1 } from './rpc-v1.ts'
-import type { PlainKeys, Sign } from './signing.ts'
+import { createExchange, type Exchanged } from './exchange.ts'
+import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './failures.ts'
+import { createGate, type Refusal } from './gate.ts'
+import type { PlainKeys } from './signing.ts'
+
+export type { CallLimits } from './attempt.ts'
 
 export interface UpstreamSuccess {
   readonly ok: true
@@ -33,21 +36,8 @@ export interface UpstreamFailure {
 
 export type UpstreamResult = UpstreamSuccess | UpstreamFailure
 
-/**
- * When a call must be over, and the signal that nobody waits for it any more: what was not sent by then never is. The
- * signal is asked for anew at each step, since others can begin to wait.
- */
-export interface CallLimits {
-  readonly deadline: Deadline
-  readonly signal?: AbortSignal | undefined
-}
-
 /** One operation, in as many attempts as are safe. Never rejects for a reason of upstream's. */
-type Operation = (
-  action: string,
-  params: Readonly<Record<string, string>>,
-  limits: CallLimits,
-) => Promise<UpstreamResult>
+type Operation = (action: string, params: Params, limits: CallLimits) => Promise<UpstreamResult>
 
 export interface Upstream {
   /**
@@ -65,17 +55,15 @@ export interface UpstreamOptions {
   readonly signature: 'rpc-v1' | 'acs3'
   readonly timeoutMs: number
   readonly maxAttempts: number
+  /** Attempts under way at a time, and in a second. */
+  readonly maxConcurrency: number
+  readonly maxPerSecond?: number | undefined
   readonly keys: KeySource
   readonly log: Log
   readonly ca?: string | undefined
   readonly now?: () => number
   readonly random?: () => number
 }
-
-const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Record<string, Sign>
-
-const BACKOFF_BASE_MS = 100
-const BACKOFF_MAX_MS = 2000
 
 /** What differs between calls and queries. */
 interface Kind {
@@ -111,56 +99,34 @@ interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
   readonly retryInMs: number | null
 }
 
-/** Full jitter: any wait from nothing to twice as long as the attempt before could have had. */
-export const backoffMs = (attempt: number, random: () => number): number =>
-  random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
-
 export const createUpstream = (options: UpstreamOptions): Upstream => {
-  const { url, log, maxAttempts, now = Date.now, random = Math.random } = options
-  const sign = SIGNERS[options.signature]
+  const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
   const exchange = createExchange({ origin: url, ca: options.ca })
-  let clockSkewMs = 0
+  const clock = createClock(options)
+  const circuit = createCircuit({ onChange: reportChange(log) })
+  const gate = createGate({ circuit, maxConcurrency, maxPerSecond: options.maxPerSecond })
   let isClosed = false
-
-  /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = async (action: string, params: Readonly<Record<string, string>>, keys: PlainKeys, budget: Budget) => {
-    const stamp = { nonce: randomUUID(), at: new Date(now() + clockSkewMs) }
-    const signed = sign({ action, params, host: url.host }, keys, stamp)
-    return withoutKeys(await exchange.send(signed, budget), keys)
-  }
-
-  const correctClock = (date: Date | null): number | null => {
-    if (date === null) return null
-    clockSkewMs = date.getTime() - now()
-    log.error('the clock differs from the upstream; signing with its time', { clockSkewMs })
-    return 0
-  }
-
-  /** A correction that did not help was none. */
-  const forgetClock = (): null => {
-    clockSkewMs = 0
-    return null
-  }
+  const attemptOnce = createAttempt({ ...options, exchange, gate, clock, random, isClosed: () => isClosed })
 
   const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
     (await by(deadline, options.keys.replacing(keys), null)) === null ? null : 0
 
   /** Milliseconds after which asking again is safe and can help, or null. */
-  const retryIn = async (failure: FailureClass, exchanged: Exchanged, tried: Try): Promise<number | null> => {
+  const retryIn = async (failure: FailureClass, { exchanged, verdict }: Attempted, tried: Try) => {
     const { kind, attempt, corrected, renewed } = tried
-    if (failure === 'clock') return corrected ? forgetClock() : correctClock(dateOf(exchanged))
+    if (failure === 'clock') return adjust(clock, dateOf(exchanged), corrected)
     if (failure === 'unknown-keys') return renewed ? null : renewKeys(tried)
-    if (failure === 'throttled') return retryAfterOf(exchanged) + backoffMs(attempt, random)
+    if (verdict.kind === 'throttled') return verdict.forMs
     return kind.repeatable.includes(failure) ? backoffMs(attempt, random) : null
   }
 
-  const judge = async (exchanged: Exchanged, tried: Try): Promise<UpstreamSuccess | Ending> => {
+  const conclude = async (attempted: Attempted, tried: Try): Promise<UpstreamSuccess | Ending> => {
     const { kind, attempt } = tried
-    if (isUnsent(exchanged)) return unreached('upstream-unavailable', backoffMs(attempt, random))
-    const reading = readExchanged(exchanged)
+    const { reading } = attempted
+    if (reading === null) return unreached('upstream-unavailable', backoffMs(attempt, random))
     if (reading.ok) return { ...reading, attempts: attempt }
     const { failure, upstreamCode, requestId } = reading
-    const retryInMs = await retryIn(failure, exchanged, tried)
+    const retryInMs = await retryIn(failure, attempted, tried)
     const retryAfterMs = failure === 'throttled' ? retryInMs : null
     return { ...kind.meanings[failure], sent: true, upstreamCode, requestId, retryAfterMs, retryInMs }
   }
@@ -169,26 +135,25 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     (kind: Kind): Operation =>
     async (action, params, limits) => {
       const { deadline } = limits
+      const asked = { action, params, limits }
       let last = unreached(kind.unsent, null)
       let [corrected, renewed] = [false, false]
       for (let attempt = 1; ; attempt += 1) {
         const keys = await by(deadline, options.keys.current(), null)
         if (keys === null) return failure(unreached('upstream-credentials-rejected', null), attempt - 1)
-        const timeoutMs = Math.min(options.timeoutMs, deadline.remainingMs())
-        if (timeoutMs <= 0 || isClosed || limits.signal?.aborted) return failure(last, attempt - 1)
-        const exchanged = await send(action, params, keys, { timeoutMs, signal: limits.signal })
-        // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
-        if (limits.signal?.aborted && isUnsent(exchanged)) return failure(last, attempt - 1)
-        const judged = await judge(exchanged, { kind, attempt, keys, corrected, renewed, deadline })
-        if ('ok' in judged) return judged
-        report(log, { action, attempt, exchanged, judged })
-        last = judged
+        const attempted = await attemptOnce(asked, keys, attempt)
+        if (attempted === null) return failure(last, attempt - 1)
+        if ('reason' in attempted) return failure(keptBack(attempted, attempt === 1 ? null : last), attempt - 1)
+        const ended = await conclude(attempted, { kind, attempt, keys, corrected, renewed, deadline })
+        if ('ok' in ended) return ended
+        report(log, { action, attempt, exchanged: attempted.exchanged, ended })
+        last = ended
         // Of what is misconfigured only the clock can be tried again, and of rejected keys only unknown ones.
-        corrected ||= judged.code === 'upstream-misconfigured'
-        renewed ||= judged.code === 'upstream-credentials-rejected'
-        const { retryInMs } = judged
+        corrected ||= ended.code === 'upstream-misconfigured'
+        renewed ||= ended.code === 'upstream-credentials-rejected'
+        const { retryInMs } = ended
         if (retryInMs === null || attempt >= maxAttempts || retryInMs >= deadline.remainingMs()) {
-          return failure(judged, attempt)
+          return failure(ended, attempt)
         }
         await delay(retryInMs, undefined, { signal: limits.signal }).catch(() => undefined)
       }
@@ -204,27 +169,27 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   }
 }
 
-/** Upstream's answers can give back what was signed: no part of the keys gets any further, whatever field it stands in. */
-const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, securityToken }: PlainKeys): Exchanged => {
-  if (exchanged.kind !== 'answer') return exchanged
-  const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
-  const body = secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), exchanged.answer.body)
-  return { ...exchanged, answer: { ...exchanged.answer, body } }
+/** Adjusts the time to sign with; milliseconds after which that can help, or null where it was done before. */
+const adjust = (clock: Clock, date: Date | null, corrected: boolean): number | null => {
+  if (corrected) clock.forget()
+  else if (date !== null) clock.correct(date)
+  return corrected || date === null ? null : 0
 }
 
-const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
+const REFUSALS = {
+  ill: 'upstream-unavailable',
+  throttled: 'upstream-throttled',
+  busy: 'gateway-busy',
+} as const satisfies Record<Refusal['reason'], ErrorCode>
 
-const readExchanged = (exchanged: Exchanged): Reading => {
-  if (exchanged.kind === 'answer') return readAnswer(exchanged.answer)
-  const unread = { ok: false, upstreamCode: null, requestId: null } as const
-  if (exchanged.kind === 'too-large') return { ...unread, failure: 'bad-response' }
-  return { ...unread, failure: exchanged.reason === 'ETIMEDOUT' ? 'timeout' : 'ambiguous' }
+/** What came of an operation whose next attempt may not go out: its last one, where there was one. */
+const keptBack = ({ reason, retryAfterMs }: Refusal, last: Ending | null): Ending => {
+  const kept = { ...unreached(REFUSALS[reason], null), retryAfterMs }
+  if (last === null) return kept
+  return last.code === kept.code ? { ...last, retryAfterMs } : last
 }
 
 const dateOf = (exchanged: Exchanged): Date | null => (exchanged.kind === 'answer' ? exchanged.date : null)
-
-const retryAfterOf = (exchanged: Exchanged): number =>
-  exchanged.kind === 'answer' ? (exchanged.answer.retryAfterMs ?? 0) : 0
 
 const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
   code,
@@ -236,6 +201,18 @@ const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
   retryInMs,
 })
 
+const CHANGES = {
+  ill: 'the upstream is ill; nothing is sent to it for a while',
+  throttled: 'the upstream throttles; nothing is sent to it for a while',
+} as const
+
+const reportChange =
+  (log: Log) =>
+  (change: CircuitState): void => {
+    if (change.state === 'open') log.info('the upstream can be called again')
+    else log.warn(CHANGES[change.state], { waitMs: Math.round(change.forMs) })
+  }
+
 const failure = ({ retryInMs: _, ...ended }: Ending, attempts: number): UpstreamFailure => ({
   ok: false,
   ...ended,
@@ -246,16 +223,16 @@ interface Report {
   readonly action: string
   readonly attempt: number
   readonly exchanged: Exchanged
-  readonly judged: Ending
+  readonly ended: Ending
 }
 
-const report = (log: Log, { action, attempt, exchanged, judged }: Report): void =>
+const report = (log: Log, { action, attempt, exchanged, ended }: Report): void =>
   log.warn('an upstream call failed', {
     action,
     attempt,
-    code: judged.code,
-    upstreamCode: judged.upstreamCode,
-    upstreamRequestId: judged.requestId,
+    code: ended.code,
+    upstreamCode: ended.upstreamCode,
+    upstreamRequestId: ended.requestId,
     status: exchanged.kind === 'answer' ? exchanged.answer.status : null,
     reason: exchanged.kind === 'lost' ? exchanged.reason : exchanged.kind,
   })

@@ -112,6 +112,20 @@ export const PROBLEMS = {
     },
     zh: { title: '没有权限', happened: '您的身份已确认，但未被授予此权限。', advice: '如有需要，请联系网关运维人员。' },
   },
+  'gateway-busy': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'The gateway is busy',
+      happened: 'Too much is waiting to be sent to Alibaba Cloud, so nothing was sent for this request.',
+      advice: 'Wait for as long as Retry-After says, then try again.',
+    },
+    zh: {
+      title: '网关繁忙',
+      happened: '等待发送到阿里云的请求过多，因此未为该请求发送任何内容。',
+      advice: '请按 Retry-After 响应头等待后重试。',
+    },
+  },
   'headers-too-large': {
     status: 431,
     retryable: false,

@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import { backoffMs, createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
+import { backoffMs } from '../../src/alibaba/attempt.ts'
+import { createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
 import { fixedKeys } from '../../src/alibaba/credentials.ts'
 import type { PlainKeys } from '../../src/alibaba/signing.ts'
 import { type Deadline, deadlineIn } from '../../src/deadline.ts'
@@ -25,6 +26,7 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     signature: 'rpc-v1',
     timeoutMs: 5000,
     maxAttempts: 3,
+    maxConcurrency: 64,
     keys: fixedKeys(KEYS),
     log,
     random: () => 0,
@@ -335,6 +337,100 @@ test('a wait between attempts ends with the interest in it, and nothing more is 
   gone.abort()
   assert.deepEqual(summary(await result), ['upstream-throttled', 1])
   assert.equal(sandbox.calls.length, 1)
+})
+
+test('an upstream that is ill is left alone for a while', async (t) => {
+  const { lines, call } = await startClient(t, { url: new URL(`http://127.0.0.1:${await closedPort()}`) })
+  for (let round = 0; round < 3; round += 1) assert.deepEqual(summary(await call()), ['upstream-unavailable', 3])
+  const [last, next] = [await call(), await call()]
+  assert.deepEqual(
+    [summary(last), summary(next)],
+    [
+      ['upstream-unavailable', 1],
+      ['upstream-unavailable', 0],
+    ],
+  )
+  for (const result of [last, next]) assert.ok(!result.ok && (result.retryAfterMs ?? 0) > 4000)
+  assert.equal(lines.filter(({ msg }) => String(msg).startsWith('the upstream is ill')).length, 1)
+})
+
+for (const reply of ['reset', 'stall', { status: 500, code: 'InternalError' }, { status: 503, code: 'Odd' }] as const) {
+  test(`it is ill where ten attempts in a row end in ${JSON.stringify(reply)}`, async (t) => {
+    const { sandbox, script, call } = await startClient(t, { timeoutMs: 300 })
+    script(...Array.from({ length: 10 }, () => ({ reply })))
+    await Promise.all(Array.from({ length: 10 }, () => call()))
+    assert.deepEqual(summary(await call()), ['upstream-unavailable', 0])
+    assert.equal(sandbox.calls.length, 10)
+  })
+}
+
+for (const reply of [
+  { status: 400, code: 'InvalidParameter' },
+  { status: 400, code: 'Throttling.User' },
+  { status: 503, code: 'Throttling' },
+  { status: 403, code: 'Forbidden.RAM' },
+  { status: 200, code: 'Odd' },
+  'not-json',
+] as const) {
+  test(`it is not ill where it answers ${JSON.stringify(reply)}, however often`, async (t) => {
+    const { script, call } = await startClient(t, { maxAttempts: 1 })
+    script(...Array.from({ length: 30 }, () => ({ reply })))
+    for (let round = 0; round < 30; round += 1) await call()
+    assert.deepEqual(summary(await call()), ['ok', 1])
+  })
+}
+
+test('attempts that had no time to be answered say nothing of upstream', async (t) => {
+  const { script, call } = await startClient(t)
+  script(...Array.from({ length: 10 }, () => ({ reply: 'stall' }) as const))
+  await Promise.all(Array.from({ length: 10 }, () => call(frozen(100))))
+  assert.deepEqual(summary(await call()), ['ok', 1])
+})
+
+test('one throttled call keeps all others back, and tells them for how long', async (t) => {
+  const { sandbox, lines, script, call } = await startClient(t)
+  const gone = new AbortController()
+  script(throttledFor(60_000))
+  const throttledOne = call(deadlineIn(600_000), gone.signal)
+  await eventually(() => lines[0])
+  const result = await call()
+  assert.deepEqual(summary(result), ['upstream-throttled', 0])
+  assert.ok(!result.ok && (result.retryAfterMs ?? 0) > 50_000)
+  gone.abort()
+  await throttledOne
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('what would wait for too long behind others is refused, and was never sent', async (t) => {
+  const { sandbox, script, call } = await startClient(t, { maxConcurrency: 1 })
+  script({ reply: 'stall' })
+  const called = sandbox.nextCall('CancelTask')
+  const slow = call(frozen(2000))
+  await called
+  const result = await call(frozen(50))
+  assert.deepEqual(summary(result), ['gateway-busy', 0])
+  assert.ok(!result.ok && !result.ambiguous && result.retryAfterMs !== null)
+  await slow
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('who waited behind others when it was closed is not sent either', async (t) => {
+  const { sandbox, upstream, script, call } = await startClient(t, { maxConcurrency: 1 })
+  script({ reply: 'stall' })
+  const called = sandbox.nextCall('CancelTask')
+  const [slow, waiting] = [call(frozen(2000)), call()]
+  await called
+  upstream.close()
+  await Promise.all([slow, waiting])
+  assert.equal(sandbox.calls.length, 1)
+})
+
+test('a clock that is off is told before upstream refuses it', async (t) => {
+  const { sandbox, lines, call } = await startClient(t)
+  sandbox.setClockOffset(120_000)
+  assert.deepEqual(summary(await call()), ['ok', 1])
+  const [line] = lines
+  assert.ok(Math.abs(Number(line?.clockSkewMs) - 120_000) < 10_000, JSON.stringify(line))
 })
 
 test('a success carries the body for others to read', async (t) => {

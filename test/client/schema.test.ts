@@ -24,6 +24,7 @@ test('the types of the client are those that its own command makes of openapi.ya
 const mayBeSentAgain = (code: ProblemCode): boolean => {
   switch (code) {
     case 'audit-unavailable':
+    case 'gateway-busy':
     case 'identity-provider-unavailable':
     case 'request-timeout':
     case 'shutting-down':

@@ -169,6 +169,18 @@ const ROWS = {
     provoke: raw('DELETE /tasks/x HTTP/1.1\r\nHost: a\r\nExpect: 200-ok\r\nConnection: close\r\n\r\n'),
   },
   forbidden: { status: 403, ...refusal, provoke: cancel({ headers: asReader }) },
+  'gateway-busy': {
+    status: 503,
+    ...later,
+    headers: { 'retry-after': /^2$/ },
+    provoke: async (t, lang) => {
+      const { api, upstream } = await startGateway(t, { env: { PUBLIC_URL, UPSTREAM_MAX_RPS: '1' } })
+      const headers = { ...asOperator, 'accept-language': lang }
+      const ask = () => api.delete(`/tasks/${upstream.addTask()}`).set(headers)
+      const answers = await Promise.all([ask(), ask(), ask()])
+      return answers.find(({ status }) => status === 503) ?? assert.fail('nothing was refused')
+    },
+  },
   'headers-too-large': {
     status: 431,
     ...early,

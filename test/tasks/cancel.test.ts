@@ -216,7 +216,15 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
   const { accessKeyId, accessKeySecret } = CANARIES
   const keys = fixedKeys({ accessKeyId, accessKeySecret })
   const url = new URL(sandbox.url)
-  const upstream = createUpstream({ url, signature: 'rpc-v1', timeoutMs: 5000, maxAttempts: 3, keys, log })
+  const upstream = createUpstream({
+    url,
+    signature: 'rpc-v1',
+    timeoutMs: 5000,
+    maxConcurrency: 64,
+    maxAttempts: 3,
+    keys,
+    log,
+  })
   t.after(upstream.close)
   const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
   const cancellations = createCancellations({ ...BLIND, upstream, trail, log, instanceId: randomUUID(), ...changes })

@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto'
+import type { Deadline } from '../deadline.ts'
+import { signAcs3 } from './acs3.ts'
+import type { Verdict } from './circuit.ts'
+import type { Clock } from './clock.ts'
+import type { Budget, Exchange, Exchanged } from './exchange.ts'
+import { type Reading, readAnswer } from './failures.ts'
+import type { Gate, Refusal } from './gate.ts'
+import { signRpcV1 } from './rpc-v1.ts'
+import type { PlainKeys, Sign } from './signing.ts'
+
+export type Params = Readonly<Record<string, string>>
+
+/**
+ * When a call must be over, and the signal that nobody waits for it any more: what was not sent by then never is. The
+ * signal is asked for anew at each step, since others can begin to wait.
+ */
+export interface CallLimits {
+  readonly deadline: Deadline
+  readonly signal?: AbortSignal | undefined
+}
+
+/** What is asked of upstream, and until when. */
+export interface Asked {
+  readonly action: string
+  readonly params: Params
+  readonly limits: CallLimits
+}
+
+/** An exchange, how its answer reads (null where nothing was sent), and what it tells of upstream. */
+export interface Attempted {
+  readonly exchanged: Exchanged
+  readonly reading: Reading | null
+  readonly verdict: Verdict
+}
+
+export interface AttemptOptions {
+  readonly url: URL
+  readonly signature: keyof typeof SIGNERS
+  readonly timeoutMs: number
+  readonly exchange: Exchange
+  readonly gate: Gate
+  readonly clock: Clock
+  readonly random: () => number
+  /** Whoever waited until then sends nothing any more. */
+  readonly isClosed: () => boolean
+}
+
+/** One attempt, as soon as it may go out; else what kept it back, or null where nobody waits for it any more. */
+export type Attempt = (asked: Asked, keys: PlainKeys, attempt: number) => Promise<Attempted | Refusal | null>
+
+const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Record<string, Sign>
+
+const BACKOFF_BASE_MS = 100
+const BACKOFF_MAX_MS = 2000
+
+/** Full jitter: any wait from nothing to twice as long as the attempt before could have had. */
+export const backoffMs = (attempt: number, random: () => number): number =>
+  random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
+
+export const createAttempt = (options: AttemptOptions): Attempt => {
+  const { url, exchange, gate, clock, random, isClosed } = options
+  const sign = SIGNERS[options.signature]
+
+  /** Signed anew each time: upstream refuses a nonce that it has seen. */
+  const send = async (action: string, params: Params, keys: PlainKeys, budget: Budget): Promise<Exchanged> => {
+    const stamp = { nonce: randomUUID(), at: clock.now() }
+    const signed = sign({ action, params, host: url.host }, keys, stamp)
+    return withoutKeys(await exchange.send(signed, budget), keys)
+  }
+
+  const attemptOnce = async (asked: Asked, keys: PlainKeys, attempt: number): Promise<Attempted | Refusal | null> => {
+    const { action, params, limits } = asked
+    const pass = await gate.enter({ forMs: limits.deadline.remainingMs(), signal: limits.signal })
+    if (pass === null) return limits.signal?.aborted ? null : attemptOnce(asked, keys, attempt)
+    if ('reason' in pass) return pass
+    let verdict: Verdict = { kind: 'untold' }
+    try {
+      const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
+      if (timeoutMs <= 0 || isClosed() || limits.signal?.aborted) return null
+      const exchanged = await send(action, params, keys, { timeoutMs, signal: limits.signal })
+      // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
+      if (limits.signal?.aborted && isUnsent(exchanged)) return null
+      if (exchanged.kind === 'answer' && exchanged.date !== null) clock.observe(exchanged.date)
+      const reading = isUnsent(exchanged) ? null : readExchanged(exchanged)
+      verdict = verdictOf(exchanged, reading, {
+        backoffMs: backoffMs(attempt, random),
+        inFull: timeoutMs === options.timeoutMs,
+      })
+      return { exchanged, reading, verdict }
+    } finally {
+      pass.leave(verdict)
+    }
+  }
+
+  return attemptOnce
+}
+
+/** Upstream's answers can give back what was signed: no part of the keys gets any further, whatever field it stands in. */
+const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, securityToken }: PlainKeys): Exchanged => {
+  if (exchanged.kind !== 'answer') return exchanged
+  const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
+  const body = secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), exchanged.answer.body)
+  return { ...exchanged, answer: { ...exchanged.answer, body } }
+}
+
+const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
+
+const readExchanged = (exchanged: Exchanged): Reading => {
+  if (exchanged.kind === 'answer') return readAnswer(exchanged.answer)
+  const unread = { ok: false, upstreamCode: null, requestId: null } as const
+  if (exchanged.kind === 'too-large') return { ...unread, failure: 'bad-response' }
+  return { ...unread, failure: exchanged.reason === 'ETIMEDOUT' ? 'timeout' : 'ambiguous' }
+}
+
+interface Given {
+  readonly backoffMs: number
+  /** It had as long as an attempt may take: that nothing came in less tells nothing. */
+  readonly inFull: boolean
+}
+
+/** What an attempt tells of upstream: refusals are its business, and say that it is well. */
+const verdictOf = (exchanged: Exchanged, reading: Reading | null, { backoffMs, inFull }: Given): Verdict => {
+  if (exchanged.kind === 'too-large') return { kind: 'well' }
+  if (exchanged.kind === 'lost') {
+    const isCutShort = exchanged.reason === 'aborted' || (exchanged.reason === 'ETIMEDOUT' && !inFull)
+    return { kind: isCutShort ? 'untold' : 'ill' }
+  }
+  const { answer } = exchanged
+  const failure = reading?.ok === false ? reading.failure : null
+  if (failure === 'throttled') return { kind: 'throttled', forMs: (answer.retryAfterMs ?? 0) + backoffMs }
+  return { kind: failure === 'ambiguous' && answer.status >= 500 ? 'ill' : 'well' }
+}

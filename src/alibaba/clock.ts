@@ -1,0 +1,46 @@
+import type { Log } from '../telemetry/log.ts'
+
+/** The time to sign with: ours, unless upstream refused it; then what upstream's answers say. */
+export interface Clock {
+  now(): Date
+  /** What the `Date` of any answer tells of ours: it is logged where it is far off, before upstream refuses it. */
+  observe(date: Date): void
+  /** From now on signs with upstream's time. */
+  correct(date: Date): void
+  /** Signs with our own again: a correction that did not help was none. */
+  forget(): void
+}
+
+export interface ClockOptions {
+  readonly log: Log
+  /** Milliseconds since the epoch, as this machine's clock has them. */
+  readonly now?: (() => number) | undefined
+}
+
+/** Upstream takes times that are off by more, but whoever is warned by then has time to mend it. */
+const NOTABLE_SKEW_MS = 60_000
+
+export const createClock = ({ log, now = Date.now }: ClockOptions): Clock => {
+  let correctionMs = 0
+  let isOff = false
+
+  const observe = (date: Date): void => {
+    const clockSkewMs = date.getTime() - now()
+    if (Math.abs(clockSkewMs) > NOTABLE_SKEW_MS === isOff) return
+    isOff = !isOff
+    if (isOff) log.warn('the clock is off by more than a minute, by the time of the upstream', { clockSkewMs })
+    else log.info('the clock agrees with the upstream again', { clockSkewMs })
+  }
+
+  return {
+    now: () => new Date(now() + correctionMs),
+    observe,
+    correct: (date) => {
+      correctionMs = date.getTime() - now()
+      log.error('the clock differs from the upstream; signing with its time', { clockSkewMs: correctionMs })
+    },
+    forget: () => {
+      correctionMs = 0
+    },
+  }
+}

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { asOperator, asReader, cancelCalls, startGateway } from '../helpers/gateway.ts'
+
+const ILL = { reply: { status: 500, code: 'InternalError' } } as const
+
+test('an ill upstream is left alone: cancels and reads are told so at once, and when to come again', async (t) => {
+  const { api, upstream, record } = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
+  upstream.fault('QueryTaskList', ILL, 10)
+  for (let round = 0; round < 10; round += 1) await api.get('/tasks').set(asReader)
+
+  const taskNo = upstream.addTask()
+  const before = upstream.calls.length
+  const cancelled = await api.delete(`/tasks/${taskNo}`).set(asOperator)
+  const { status, body, headers } = cancelled
+  assert.deepEqual(
+    [status, body.code, body.outcome, body.retryable],
+    [503, 'upstream-unavailable', 'not-cancelled', true],
+  )
+  assert.match(String(headers['retry-after']), /^[1-5]$/)
+  const { outcome, attempts } = await record(taskNo)
+  assert.deepEqual([outcome, attempts], ['failed', 0])
+
+  for (const path of ['/tasks', `/tasks/${taskNo}`, `/tasks/${taskNo}/details`]) {
+    const read = await api.get(path).set(asReader)
+    assert.deepEqual([read.status, read.body.code], [503, 'upstream-unavailable'], path)
+    assert.match(String(read.headers['retry-after']), /^[1-5]$/, path)
+  }
+  assert.equal(upstream.calls.length, before)
+  assert.equal((await api.get('/readyz')).status, 200)
+})
+
+test('what is offered beyond UPSTREAM_MAX_RPS is refused unsent and on record, the rest is cancelled', async (t) => {
+  const { api, upstream, record } = await startGateway(t, { env: { UPSTREAM_MAX_RPS: '10' } })
+  const tasks = Array.from({ length: 40 }, () => upstream.addTask())
+  const answers = await Promise.all(tasks.map((taskNo) => api.delete(`/tasks/${taskNo}`).set(asOperator)))
+  const busy = answers.filter(({ status }) => status !== 202)
+  assert.ok(busy.length >= 20 && busy.length < 40, String(busy.length))
+  for (const { status, body, headers } of busy) {
+    assert.deepEqual([status, body.code, body.outcome], [503, 'gateway-busy', 'not-cancelled'])
+    assert.match(String(headers['retry-after']), /^\d+$/)
+  }
+  assert.equal(cancelCalls(upstream).length, tasks.length - busy.length)
+  for (const [index, answer] of answers.entries()) {
+    const { outcome } = await record(tasks[index] ?? '')
+    assert.equal(outcome, answer.status === 202 ? 'accepted' : 'failed')
+  }
+})
