@@ -119,9 +119,9 @@ export interface Trail {
    */
   finish(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
   /** @throws audit-unavailable where the store does not answer in time */
-  find(id: string): Promise<AuditRecord | null>
+  find(id: string, deadline: Deadline): Promise<AuditRecord | null>
   /** @throws audit-unavailable where the store does not answer in time */
-  list(filter: AuditFilter): Promise<AuditPage>
+  list(filter: AuditFilter, deadline: Deadline): Promise<AuditPage>
   isWritable(): Promise<boolean>
   /** Gives outcomes that are still unwritten until the deadline, then closes the store. */
   close(deadline: Deadline): Promise<void>
@@ -178,6 +178,17 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
 
+  const readInTime = async <T>(reading: Promise<T>, deadline: Deadline): Promise<T> => {
+    const failed = (error: unknown): null => {
+      log.error('the record could not be read', describeError(error))
+      return null
+    }
+    const readable = deadlineIn(Math.min(READ_MS, deadline.remainingMs()))
+    const answer = await by(readable, reading.then((value) => ({ value })).catch(failed), null)
+    if (answer === null) throw new GatewayError('audit-unavailable')
+    return answer.value
+  }
+
   const withdraw = (intent: Intent, deadline: Deadline): Promise<void> =>
     finish(failedBeforeSending(intent, now()), deadline)
 
@@ -207,8 +218,8 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     },
 
     finish,
-    find: (id) => readInTime(store.find(id), log),
-    list: (filter) => readInTime(store.list(filter), log),
+    find: (id, deadline) => readInTime(store.find(id), deadline),
+    list: (filter, deadline) => readInTime(store.list(filter), deadline),
     isWritable: () => by(deadlineIn(PROBE_MS), succeeds(store.probe()), false),
 
     close: async (deadline) => {
@@ -218,16 +229,6 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
       await by(deadlineIn(CLOSE_MS), store.close(), undefined)
     },
   }
-}
-
-const readInTime = async <T>(reading: Promise<T>, log: Log): Promise<T> => {
-  const failed = (error: unknown): null => {
-    log.error('the record could not be read', describeError(error))
-    return null
-  }
-  const answer = await by(deadlineIn(READ_MS), reading.then((value) => ({ value })).catch(failed), null)
-  if (answer === null) throw new GatewayError('audit-unavailable')
-  return answer.value
 }
 
 const succeeds = (done: Promise<void>): Promise<boolean> =>

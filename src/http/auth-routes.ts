@@ -3,6 +3,7 @@ import { z } from 'zod'
 import type { Sessions } from '../callers/session.ts'
 import type { SignIn } from '../callers/sign-in.ts'
 import { GatewayError, type Lang } from '../errors.ts'
+import { inTime } from './context.ts'
 import { cookieValues, SESSION_COOKIE, SIGN_IN_COOKIE } from './cookies.ts'
 import { html, sendHtml } from './page.ts'
 import { PROBLEMS } from './problem.ts'
@@ -43,7 +44,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
   return {
     login: async function login(req, res) {
       const asked = parseQuery(loginQuery, req.query)
-      const { location, transaction, lifetimeMs } = await signIn.begin(asked.returnTo)
+      const { location, transaction, lifetimeMs } = await inTime(req, signIn.begin(asked.returnTo), UNAVAILABLE)
       res.cookie(SIGN_IN_COOKIE.name, transaction, { ...SIGN_IN_COOKIE.options, maxAge: lifetimeMs })
       res.status(302).location(location.href).end()
     },
@@ -53,7 +54,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
       res.clearCookie(SIGN_IN_COOKIE.name, SIGN_IN_COOKIE.options)
       const [transaction, ...more] = cookieValues(req, SIGN_IN_COOKIE)
       if (transaction === undefined || more.length > 0) throw new GatewayError('sign-in-failed')
-      const arrival = await signIn.complete(new URL(req.url, publicUrl).search, transaction)
+      const arrival = await inTime(req, signIn.complete(new URL(req.url, publicUrl).search, transaction), UNAVAILABLE)
       const session = await sessions.begin(arrival.identity)
       res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
       // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
@@ -80,6 +81,9 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
     },
   }
 }
+
+/** Whoever has to wait for the provider for too long. */
+const UNAVAILABLE = 'identity-provider-unavailable'
 
 const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
   en: { title: 'Signed in', go: 'Go on', again: 'Sign in again' },

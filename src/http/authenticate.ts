@@ -4,6 +4,7 @@ import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
 import type { Tokens } from '../callers/jwt.ts'
 import type { Session, Sessions } from '../callers/session.ts'
 import { GatewayError } from '../errors.ts'
+import { inTime } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
 
 export interface AuthenticationOptions {
@@ -39,7 +40,7 @@ export const verifyToken = (tokens: Tokens | null, forgive: Forgive): RequestHan
     const [credential, ...more] = req.context.credentials
     const token = more.length === 0 ? bearerTokenIn(credential) : null
     if (tokens === null || token === null || req.context.caller !== null) return next()
-    req.context.caller = (await tokens.verify(token)) ?? null
+    req.context.caller = (await inTime(req, tokens.verify(token), 'identity-provider-unavailable')) ?? null
     if (req.context.caller !== null) await forgive(req, res)
     next()
   }

@@ -41,18 +41,21 @@ const listQuery = z.strictObject({
 export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
   listCancellations: async function listCancellations(req, res) {
     const query = parseQuery(listQuery, req.query)
-    const { records, next } = await trail.list({
-      ...query,
-      fromMs: query.from,
-      toMs: query.to,
-      before: query.cursor ?? null,
-      owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
-    })
+    const { records, next } = await trail.list(
+      {
+        ...query,
+        fromMs: query.from,
+        toMs: query.to,
+        before: query.cursor ?? null,
+        owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
+      },
+      req.context.deadline,
+    )
     res.json({ items: records.map(toItem), nextCursor: next === null ? null : encodeCursor(next) })
   },
 
   findCancellation: async function findCancellation(req, res) {
-    const record = await trail.find(String(req.params.id))
+    const record = await trail.find(String(req.params.id), req.context.deadline)
     // Another's record looks the same as none, so that ids can't be probed.
     if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
     res.json(toItem(record))

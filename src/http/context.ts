@@ -3,8 +3,8 @@ import type { IncomingMessage } from 'node:http'
 import type { Request, RequestHandler, Response } from 'express'
 import type { Caller } from '../callers/caller.ts'
 import type { Session } from '../callers/session.ts'
-import { type Deadline, deadlineIn } from '../deadline.ts'
-import type { ErrorCode, Lang } from '../errors.ts'
+import { by, type Deadline, deadlineIn } from '../deadline.ts'
+import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
 import type { Subnets } from '../subnets.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Credential } from './authenticate.ts'
@@ -112,4 +112,13 @@ const logRequest = (log: Log, req: Request, res: Response): void => {
     clientIp,
     durationMs: Math.round(performance.now() - startedAtMs),
   })
+}
+
+const LATE = Symbol('late')
+
+/** What a request waits for, for as long as it has time. @throws the code where that takes longer */
+export const inTime = async <T>(req: Request, awaited: Promise<T>, code: ErrorCode): Promise<T> => {
+  const outcome = await by(req.context.deadline, awaited, LATE)
+  if (outcome === LATE) throw new GatewayError(code)
+  return outcome
 }

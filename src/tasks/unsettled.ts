@@ -111,7 +111,8 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   const load = async (): Promise<void> => {
     for (let before: AuditPage['next'] = null, more = true; more; more = before !== null) {
       const times = { fromMs: now() - GIVE_UP_MS, toMs: begunAtMs }
-      const { records, next }: AuditPage = await trail.list({ ...times, outcome: 'unknown', limit: LIST_LIMIT, before })
+      const filter = { ...times, outcome: 'unknown', limit: LIST_LIMIT, before } as const
+      const { records, next }: AuditPage = await trail.list(filter, deadlineIn(LOOK_MS))
       for (const record of records) take({ ...record, outcome: unknownOf(record), lookAtMs: now() })
       before = next
     }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { type AuditFilter, type AuditPage, createTrail, type Intent, type Outcome } from '../../src/audit/trail.ts'
+import { deadlineIn } from '../../src/deadline.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
@@ -270,7 +271,7 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
   )
   const lines: string[] = []
   const trail = createTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
-  await assert.rejects(trail.find(intent.id), { code: 'audit-unavailable' })
+  await assert.rejects(trail.find(intent.id, deadlineIn(5000)), { code: 'audit-unavailable' })
   assert.match(lines.join(), /"level":"error".*"msg":"the record could not be read"/)
   assert.doesNotMatch(lines.join(), /canary/)
 })

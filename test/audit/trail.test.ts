@@ -211,12 +211,23 @@ test('records are read from the store', async () => {
   const record: AuditRecord = { ...kept, ...outcome }
   const page = { records: [record], next: { requestedAtMs: 1000, seq: 7 } }
   const { trail } = start({ find: async () => record, list: async () => page })
-  assert.equal(await trail.find(record.id), record)
-  assert.equal(await trail.list({ limit: 1, before: null }), page)
+  assert.equal(await trail.find(record.id, deadlineIn(5000)), record)
+  assert.equal(await trail.list({ limit: 1, before: null }, deadlineIn(5000)), page)
+})
+
+test('nobody waits for a store that does not answer for longer than there is time', async () => {
+  const { trail } = start({ find: NEVER, list: NEVER })
+  const ended: string[] = []
+  const end = (name: string) => () => void ended.push(name)
+  const patient = trail.find('c-1', deadlineIn(1000)).catch(end('patient'))
+  const hurried = [trail.find('c-1', deadlineIn(10)), trail.list({ limit: 1, before: null }, deadlineIn(10))]
+  for (const reading of hurried) await assert.rejects(reading, { code: 'audit-unavailable' })
+  assert.deepEqual(ended, [])
+  await patient
 })
 
 test('a store that cannot be read is reported as such, not as a bug', async () => {
   const { trail } = start({ find: FULL, list: FULL })
-  await assert.rejects(trail.find('c-1'), { code: 'audit-unavailable' })
-  await assert.rejects(trail.list({ limit: 1, before: null }), { code: 'audit-unavailable' })
+  await assert.rejects(trail.find('c-1', deadlineIn(5000)), { code: 'audit-unavailable' })
+  await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(5000)), { code: 'audit-unavailable' })
 })

@@ -149,3 +149,9 @@ test('a gateway that is stopped while it waits for keys raises no alarm', async 
   await new Promise((resolve) => setTimeout(resolve, 50))
   assert.doesNotMatch(logLines.join(''), /"level":"error"/)
 })
+
+test('nobody waits for the keys for longer than their request has time', async (t) => {
+  const env = { UPSTREAM_TIMEOUT_MS: '10', REQUEST_TIMEOUT_MS: '3010' }
+  const { issuer, codeFor } = await start(t, { reply: 'slow', timing: { timeoutMs: NEVER }, env })
+  assert.equal(await codeFor(await issuer.token()), 'identity-provider-unavailable')
+})

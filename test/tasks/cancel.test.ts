@@ -244,7 +244,7 @@ test('one who is gone before the call begins sends nothing, and the record says 
   const { sandbox, request, cancel, trail } = await startOperation(t)
   const asked = request({ signal: AbortSignal.abort() })
   await assert.rejects(cancel(asked), { code: 'upstream-unavailable' })
-  const { records } = await trail.list({ taskNo: asked.taskNo, limit: 10, before: null })
+  const { records } = await trail.list({ taskNo: asked.taskNo, limit: 10, before: null }, deadlineIn(5000))
   assert.deepEqual([records.length, records[0]?.outcome, sandbox.calls.length], [1, 'failed', 0])
 })
 
