@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import { backoffMs } from '../../src/alibaba/attempt.ts'
 import { createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
@@ -369,6 +370,7 @@ for (const reply of [
   { status: 400, code: 'Throttling.User' },
   { status: 503, code: 'Throttling' },
   { status: 403, code: 'Forbidden.RAM' },
+  { status: 500, code: 'Forbidden.RAM' },
   { status: 200, code: 'Odd' },
   'not-json',
 ] as const) {
@@ -423,6 +425,38 @@ test('who waited behind others when it was closed is not sent either', async (t)
   upstream.close()
   await Promise.all([slow, waiting])
   assert.equal(sandbox.calls.length, 1)
+})
+
+test('one who waited for nobody is sent all the same for whoever joined since', async (t) => {
+  const { sandbox, taskNo, upstream, script, call } = await startClient(t, { maxConcurrency: 1 })
+  script({ reply: 'stall' })
+  const called = sandbox.nextCall('CancelTask')
+  const slow = call(frozen(500))
+  await called
+  let left = new AbortController()
+  const limits = {
+    deadline: deadlineIn(15_000),
+    get signal() {
+      return left.signal
+    },
+  }
+  const waiting = upstream.call('CancelTask', { TaskNo: taskNo, UserClientIp: '203.0.113.7' }, limits)
+  await setImmediate()
+  const first = left
+  left = new AbortController()
+  first.abort()
+  assert.deepEqual(summary(await waiting), ['ok', 1])
+  await slow
+})
+
+test('where another attempt may not go out, the last one tells what became of the call', async (t) => {
+  const { sandbox, script, call } = await startClient(t, { maxConcurrency: 1 })
+  script(timestampRefused, { reply: 'stall' })
+  const called = sandbox.nextCall('CancelTask')
+  const [refused, slow] = [call(frozen(300)), call(frozen(2000))]
+  await called
+  assert.deepEqual(summary(await refused), ['upstream-misconfigured', 1])
+  await slow
 })
 
 test('a clock that is off is told before upstream refuses it', async (t) => {

@@ -36,7 +36,11 @@ const start = (t: TestContext, options: Partial<Omit<GateOptions, 'circuit' | 'n
     assert.ok(isPass(entry))
     return entry
   }
-  return { circuit, enter, mustPass, pass, now }
+  /** Time passes before any timer has fired. */
+  const stall = (ms: number): void => {
+    atMs += ms
+  }
+  return { enter, mustPass, pass, stall }
 }
 
 /** Lets everything run that waits for nothing but promises. */
@@ -136,11 +140,33 @@ test('whoever leaves the queue makes room and is never let out', async (t) => {
   assert.equal((await enter({ signal: leaver.signal })).entry, null)
 })
 
+test('who comes when the first of the queue is due does not overtake it', async (t) => {
+  const { enter, mustPass, pass, stall } = start(t, { maxPerSecond: 10 })
+  await mustPass()
+  const first = await enter()
+  stall(200)
+  const second = await enter()
+  assert.deepEqual([isPass(first.entry), isPass(second.entry)], [true, false])
+  await pass(100)
+  assert.ok(isPass(second.entry))
+})
+
+test('the first place of the queue is open, however slow it was of late', async (t) => {
+  const { enter, mustPass, pass } = start(t, { maxConcurrency: 1 })
+  await mustPass()
+  for (let round = 0; round < 10; round += 1) {
+    await enter()
+    await pass(1000)
+  }
+  assert.equal((await enter({ forMs: 100 })).entry, undefined)
+})
+
 test('no more go out in any second than was set, evenly spaced, and the rest is refused at once', async (t) => {
   const { enter, pass } = start(t, { maxPerSecond: 100 })
+  await pass(3000)
   const entered = await Promise.all(Array.from({ length: 300 }, () => enter()))
   const refused = entered.filter(({ entry }) => entry !== undefined && !isPass(entry))
-  assert.ok(refused.length > 190 && refused.every(({ atMs }) => atMs === 0))
+  assert.ok(refused.length > 190 && refused.every(({ atMs }) => atMs === 3000))
   for (const { entry } of refused) {
     assert.ok(entry !== null && entry !== undefined && 'reason' in entry && entry.reason === 'busy')
     assert.ok(entry.retryAfterMs > 1000)
