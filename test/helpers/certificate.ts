@@ -21,23 +21,37 @@ const SUBJECT_ALT_NAME = '551d11'
 const BASIC_CONSTRAINTS = '551d13'
 
 const NAME = sequence(der(0x31, sequence(objectId(COMMON_NAME), der(0x0c, Buffer.from('localhost')))))
-const VALIDITY = sequence(der(0x17, Buffer.from('200101000000Z')), der(0x17, Buffer.from('491231235959Z')))
+const utcTime = (text: string): Buffer => der(0x17, Buffer.from(text))
+const validUntil = (text: string): Buffer => sequence(utcTime('200101000000Z'), utcTime(text))
 
-const EXTENSIONS = sequence(
+const extensionsFor = (...names: readonly Buffer[]): Buffer =>
   sequence(
-    objectId(SUBJECT_ALT_NAME),
-    der(0x04, sequence(der(0x82, Buffer.from('localhost')), der(0x87, Buffer.from([127, 0, 0, 1])))),
-  ),
-  sequence(objectId(BASIC_CONSTRAINTS), der(0x04, sequence(der(0x01, Buffer.from([0xff]))))),
-)
+    sequence(objectId(SUBJECT_ALT_NAME), der(0x04, sequence(...names))),
+    sequence(objectId(BASIC_CONSTRAINTS), der(0x04, sequence(der(0x01, Buffer.from([0xff]))))),
+  )
+
+const dnsName = (name: string): Buffer => der(0x82, Buffer.from(name))
+const LOOPBACK = [dnsName('localhost'), der(0x87, Buffer.from([127, 0, 0, 1]))]
+
+export interface Certificate {
+  readonly key: string
+  readonly cert: string
+}
+
+/** What can be wrong with one. */
+export type CertificateFlaw = 'expired' | 'wrong name'
 
 /** Key and self-signed certificate (PEM) of localhost and 127.0.0.1; the certificate is its own authority. RFC 5280. */
-export const createCertificate = (): { readonly key: string; readonly cert: string } => {
+export const createCertificate = (flaw?: CertificateFlaw): Certificate => {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const subjectKey = publicKey.export({ type: 'spki', format: 'der' })
   const version = der(0xa0, integer(2))
-  const extensions = der(0xa3, EXTENSIONS)
-  const signed = sequence(version, integer(1), ECDSA_WITH_SHA256, NAME, VALIDITY, NAME, subjectKey, extensions)
+  const extensions = der(
+    0xa3,
+    flaw === 'wrong name' ? extensionsFor(dnsName('elsewhere.example')) : extensionsFor(...LOOPBACK),
+  )
+  const validity = validUntil(flaw === 'expired' ? '210101000000Z' : '491231235959Z')
+  const signed = sequence(version, integer(1), ECDSA_WITH_SHA256, NAME, validity, NAME, subjectKey, extensions)
   const certificate = sequence(signed, ECDSA_WITH_SHA256, bits(sign('sha256', signed, privateKey)))
   const lines = certificate.toString('base64').replace(/.{64}(?=.)/g, '$&\n')
   return {

@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
+import type { Env } from '../../src/config.ts'
+import type { Sandbox } from '../../src/sandbox/server.ts'
+import { createCertificate } from '../helpers/certificate.ts'
+import { type FaultProxy, ROUTE_FAULTS, type RouteFault, startFaultProxy } from '../helpers/fault-proxy.ts'
+import { type FaultRow, holdTable } from '../helpers/fault-table.ts'
+import { asOperator, baseEnv, CANARIES, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
+import { listenOn } from '../helpers/ports.ts'
+import { type Listening, startProcess } from '../helpers/process.ts'
+
+// The real process, whose way to its upstream is spoilt.
+
+const TIMES = { UPSTREAM_TIMEOUT_MS: '400', REQUEST_TIMEOUT_MS: '5400', UPSTREAM_MAX_ATTEMPTS: '2' }
+
+const portOf = (url: string): number => Number(new URL(url).port)
+
+interface Route {
+  readonly gateway: Listening
+  readonly sandbox: Sandbox
+  readonly proxy: FaultProxy
+}
+
+/** A gateway whose calls go by way of a proxy to a sandbox. */
+const startRoute = async (
+  t: TestContext,
+  env: Env,
+  tls?: { readonly key: string; readonly cert: string },
+): Promise<Route> => {
+  const folder = await temporaryFolder(t)
+  const sandbox = await startSandbox(t, { tls })
+  const proxy = await startFaultProxy(t, portOf(sandbox.url))
+  const upstreamUrl = `${tls === undefined ? 'http' : 'https'}://localhost:${proxy.port}`
+  const gateway = await startProcess(t, { ...baseEnv(upstreamUrl, join(folder, 'audit.db')), ...TIMES, ...env })
+  return { gateway, sandbox, proxy }
+}
+
+const answerOf = (status: number, { code, outcome, cancelStatus }: Readonly<Record<string, unknown>>): string =>
+  [status, code ?? cancelStatus, outcome].filter((part) => part !== undefined).join(' ')
+
+/** Cancels a task of its own, and holds against each other what all sides know of it. */
+const cancel = async ({ gateway, sandbox }: Route, fault: string): Promise<FaultRow> => {
+  const taskNo = sandbox.addTask()
+  const { status, body } = await gateway.api.delete(`/tasks/${taskNo}`).set(asOperator)
+  const [record = {}, ...more] = await gateway.records({ taskNo })
+  const received = sandbox.calls.filter(({ action, params }) => action === 'CancelTask' && params.TaskNo === taskNo)
+  const state = sandbox.task(taskNo)?.cancelStatus
+  assert.equal(more.length, 0)
+  const isCancelled = state !== 'INIT'
+  const claims = { accepted: true, cancelled: true, failed: false, rejected: false, refused: false }
+  if (status < 300) assert.ok(isCancelled, 'the answer claims what upstream does not know')
+  if (body.outcome === 'not-cancelled') assert.ok(!isCancelled, 'the answer denies what upstream has done')
+  const claim = Object.entries(claims).find(([outcome]) => outcome === record.outcome)?.[1]
+  assert.ok(claim === undefined ? record.outcome === 'unknown' : claim === isCancelled, JSON.stringify(record))
+  assert.equal(record.outcome === 'unknown', body.outcome === 'unknown')
+  return {
+    fault,
+    request: 'DELETE',
+    answer: answerOf(status, body),
+    record: [record.outcome, record.settledBy === 'query' && 'by asking'].filter(Boolean).join(', '),
+    upstream: `${received.length} received, ${isCancelled ? 'cancelling' : 'not cancelled'}`,
+  }
+}
+
+const read = async ({ gateway }: Route, fault: string): Promise<FaultRow> => {
+  const { status, body } = await gateway.api.get('/tasks').set(asOperator)
+  return { fault, request: 'GET', answer: answerOf(status, body), record: '–', upstream: '–' }
+}
+
+/** What comes afterwards is served as ever. */
+const isWell = async (route: Route): Promise<void> => {
+  const [row, { answer }] = [await cancel(route, 'none'), await read(route, 'none')]
+  assert.deepEqual([row.answer, row.record, answer], ['202 accepted', 'accepted', '200'])
+}
+
+/** Ends it, and looks through all that it said. */
+const keptQuiet = async ({ gateway }: Route): Promise<void> => {
+  gateway.kill('SIGTERM')
+  const { code, stdout, stderr } = await gateway.ended
+  assert.equal(code, 0)
+  for (const canary of Object.values(CANARIES)) assert.ok(!(stdout + stderr).includes(canary))
+}
+
+const signatures = ['rpc-v1', 'acs3'] as const
+
+const spoilt = async (route: Route, fault: RouteFault): Promise<readonly FaultRow[]> => {
+  const rows: FaultRow[] = []
+  route.proxy.meet(fault, 'CancelTask')
+  rows.push(await cancel(route, fault))
+  route.proxy.meet(fault, 'QueryTaskList')
+  rows.push(await read(route, fault))
+  route.proxy.meet(null)
+  await isWell(route)
+  return rows
+}
+
+/** Nothing gets through at all, so that nobody can be asked what became of it either. */
+const cutOff = async (route: Route, fault: RouteFault): Promise<FaultRow> => {
+  route.proxy.meet(fault)
+  const row = await cancel(route, `${fault}, asking afterwards too`)
+  route.proxy.meet(null)
+  await isWell(route)
+  return row
+}
+
+const refused = async (route: Route): Promise<readonly FaultRow[]> => {
+  await route.proxy.lead(null)
+  const rows = [await cancel(route, 'connection refused'), await read(route, 'connection refused')]
+  await route.proxy.lead(portOf(route.sandbox.url))
+  await isWell(route)
+  return rows
+}
+
+test('on a spoilt way to upstream the answer, the record and upstream agree', { concurrency: 2 }, async (t) => {
+  const found = await Promise.all(
+    signatures.map(async (signature) => {
+      const rows: FaultRow[] = []
+      await t.test(`signed by ${signature}`, async (t) => {
+        const route = await startRoute(t, { UPSTREAM_SIGNATURE: signature })
+        rows.push(...(await refused(route)))
+        for (const fault of ROUTE_FAULTS) rows.push(...(await spoilt(route, fault)))
+        for (const fault of ['black hole', 'answer lost'] as const) rows.push(await cutOff(route, fault))
+        await keptQuiet(route)
+      })
+      return rows
+    }),
+  )
+  const [rows = [], others] = found
+  assert.deepEqual(others, rows)
+  await t.test('and the document tells what was found', () => holdTable('way', rows))
+})
+
+/** A server that speaks TLS, and nothing of upstream's. */
+const startStranger = (t: TestContext, options: TlsOptions): Promise<number> => listenOn(t, createTlsServer(options))
+
+test('where upstream cannot prove who it is, nothing is sent', async (t) => {
+  const [own, expired, wrongName, unknown] = [
+    createCertificate(),
+    createCertificate('expired'),
+    createCertificate('wrong name'),
+    createCertificate(),
+  ]
+  const trusted = join(await temporaryFolder(t), 'authorities.pem')
+  await writeFile(trusted, [own, expired, wrongName].map(({ cert }) => cert).join(''))
+  const route = await startRoute(t, { NODE_EXTRA_CA_CERTS: trusted }, own)
+  await isWell(route)
+  const old = { ...own, minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT@SECLEVEL=0' } as const
+  const rows: FaultRow[] = []
+  for (const [fault, options] of [
+    ['TLS: certificate expired', expired],
+    ['TLS: certificate of another name', wrongName],
+    ['TLS: unknown authority', unknown],
+    ['TLS 1.1 only', old],
+  ] as const) {
+    await route.proxy.lead(await startStranger(t, options))
+    rows.push(await cancel(route, fault), await read(route, fault))
+    await route.proxy.lead(portOf(route.sandbox.url))
+    await isWell(route)
+  }
+  await route.proxy.lead(portOf(route.sandbox.url))
+  route.proxy.meet('black hole')
+  rows.push(await cancel(route, 'TLS handshake not answered'), await read(route, 'TLS handshake not answered'))
+  route.proxy.meet(null)
+  await isWell(route)
+  await keptQuiet(route)
+  holdTable('tls', rows)
+})
+
+/** No resolver is asked for a name of which a part has more than 63 characters. */
+const NO_NAME = `https://${'x'.repeat(64)}.example`
+
+test('where its name leads nowhere, nothing is sent', async (t) => {
+  const route = await startRoute(t, { UPSTREAM_URL: NO_NAME })
+  const rows = [await cancel(route, 'name does not resolve'), await read(route, 'name does not resolve')]
+  await keptQuiet(route)
+  holdTable('name', rows)
+})
+
+/** The wall clock of a process, which jumps by an hour, forward first and then back by two, whenever it is told to. */
+const JUMPING_CLOCK = `
+  const now = Date.now
+  let ahead = 0
+  Date.now = () => now() + ahead
+  process.on('SIGUSR2', () => {
+    ahead = ahead > 0 ? -3_600_000 : 3_600_000
+  })`
+
+test('where the clock jumps, one attempt is lost and no cancel', async (t) => {
+  const preload = join(await temporaryFolder(t), 'clock.mjs')
+  await writeFile(preload, JUMPING_CLOCK)
+  const route = await startRoute(t, { NODE_OPTIONS: `--import=${preload}` })
+  await isWell(route)
+  const rows: FaultRow[] = []
+  for (const fault of ['clock an hour ahead', 'clock an hour behind']) {
+    route.gateway.kill('SIGUSR2')
+    rows.push(await cancel(route, fault), await read(route, fault))
+    await isWell(route)
+  }
+  await keptQuiet(route)
+  holdTable('clock', rows)
+})
