@@ -104,9 +104,9 @@ export const sawCancels = async (sandbox: Sandbox, count: number): Promise<void>
   while (cancelCalls(sandbox).length < count) await sandbox.nextCall('CancelTask')
 }
 
-/** Stands before a sandbox and keeps its answers back until they are released. */
+/** Stands before a sandbox and keeps its answers back until they are released, and again once they are to be held. */
 export const startValve = async (t: TestContext, { url }: Sandbox) => {
-  const opened = Promise.withResolvers<void>()
+  let opened = Promise.withResolvers<void>()
   const server = createServer((req, res) => {
     const { method, headers } = req
     const onward = request(new URL(req.url ?? '', url), { method, headers, agent: false }, async (answer) => {
@@ -120,7 +120,13 @@ export const startValve = async (t: TestContext, { url }: Sandbox) => {
   await once(server.listen(0, '127.0.0.1'), 'listening')
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('the valve does not listen on a port')
-  return { url: `http://127.0.0.1:${address.port}`, release: () => opened.resolve() }
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    release: () => opened.resolve(),
+    hold: () => {
+      opened = Promise.withResolvers()
+    },
+  }
 }
 
 /** Keeps the log lines; what is not one is only part of the output. */

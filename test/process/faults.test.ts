@@ -11,6 +11,7 @@ import { type FaultRow, holdTable } from '../helpers/fault-table.ts'
 import { asOperator, baseEnv, CANARIES, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { type Listening, startProcess } from '../helpers/process.ts'
+import { answerOf, cancelUnder } from '../helpers/three-sides.ts'
 
 // The real process, whose way to its upstream is spoilt.
 
@@ -38,33 +39,6 @@ const startRoute = async (
   return { gateway, sandbox, proxy }
 }
 
-const answerOf = (status: number, { code, outcome, cancelStatus }: Readonly<Record<string, unknown>>): string =>
-  [status, code ?? cancelStatus, outcome].filter((part) => part !== undefined).join(' ')
-
-/** Cancels a task of its own, and holds against each other what all sides know of it. */
-const cancel = async ({ gateway, sandbox }: Route, fault: string): Promise<FaultRow> => {
-  const taskNo = sandbox.addTask()
-  const { status, body } = await gateway.api.delete(`/tasks/${taskNo}`).set(asOperator)
-  const [record = {}, ...more] = await gateway.records({ taskNo })
-  const received = sandbox.calls.filter(({ action, params }) => action === 'CancelTask' && params.TaskNo === taskNo)
-  const state = sandbox.task(taskNo)?.cancelStatus
-  assert.equal(more.length, 0)
-  const isCancelled = state !== 'INIT'
-  const claims = { accepted: true, cancelled: true, failed: false, rejected: false, refused: false }
-  if (status < 300) assert.ok(isCancelled, 'the answer claims what upstream does not know')
-  if (body.outcome === 'not-cancelled') assert.ok(!isCancelled, 'the answer denies what upstream has done')
-  const claim = Object.entries(claims).find(([outcome]) => outcome === record.outcome)?.[1]
-  assert.ok(claim === undefined ? record.outcome === 'unknown' : claim === isCancelled, JSON.stringify(record))
-  assert.equal(record.outcome === 'unknown', body.outcome === 'unknown')
-  return {
-    fault,
-    request: 'DELETE',
-    answer: answerOf(status, body),
-    record: [record.outcome, record.settledBy === 'query' && 'by asking'].filter(Boolean).join(', '),
-    upstream: `${received.length} received, ${isCancelled ? 'cancelling' : 'not cancelled'}`,
-  }
-}
-
 const read = async ({ gateway }: Route, fault: string): Promise<FaultRow> => {
   const { status, body } = await gateway.api.get('/tasks').set(asOperator)
   return { fault, request: 'GET', answer: answerOf(status, body), record: '–', upstream: '–' }
@@ -72,7 +46,7 @@ const read = async ({ gateway }: Route, fault: string): Promise<FaultRow> => {
 
 /** What comes afterwards is served as ever. */
 const isWell = async (route: Route): Promise<void> => {
-  const [row, { answer }] = [await cancel(route, 'none'), await read(route, 'none')]
+  const [row, { answer }] = [await cancelUnder(route, 'none'), await read(route, 'none')]
   assert.deepEqual([row.answer, row.record, answer], ['202 accepted', 'accepted', '200'])
 }
 
@@ -89,7 +63,7 @@ const signatures = ['rpc-v1', 'acs3'] as const
 const spoilt = async (route: Route, fault: RouteFault): Promise<readonly FaultRow[]> => {
   const rows: FaultRow[] = []
   route.proxy.meet(fault, 'CancelTask')
-  rows.push(await cancel(route, fault))
+  rows.push(await cancelUnder(route, fault))
   route.proxy.meet(fault, 'QueryTaskList')
   rows.push(await read(route, fault))
   route.proxy.meet(null)
@@ -100,7 +74,7 @@ const spoilt = async (route: Route, fault: RouteFault): Promise<readonly FaultRo
 /** Nothing gets through at all, so that nobody can be asked what became of it either. */
 const cutOff = async (route: Route, fault: RouteFault): Promise<FaultRow> => {
   route.proxy.meet(fault)
-  const row = await cancel(route, `${fault}, asking afterwards too`)
+  const row = await cancelUnder(route, `${fault}, asking afterwards too`)
   route.proxy.meet(null)
   await isWell(route)
   return row
@@ -108,7 +82,7 @@ const cutOff = async (route: Route, fault: RouteFault): Promise<FaultRow> => {
 
 const refused = async (route: Route): Promise<readonly FaultRow[]> => {
   await route.proxy.lead(null)
-  const rows = [await cancel(route, 'connection refused'), await read(route, 'connection refused')]
+  const rows = [await cancelUnder(route, 'connection refused'), await read(route, 'connection refused')]
   await route.proxy.lead(portOf(route.sandbox.url))
   await isWell(route)
   return rows
@@ -156,13 +130,13 @@ test('where upstream cannot prove who it is, nothing is sent', async (t) => {
     ['TLS 1.1 only', old],
   ] as const) {
     await route.proxy.lead(await startStranger(t, options))
-    rows.push(await cancel(route, fault), await read(route, fault))
+    rows.push(await cancelUnder(route, fault), await read(route, fault))
     await route.proxy.lead(portOf(route.sandbox.url))
     await isWell(route)
   }
   await route.proxy.lead(portOf(route.sandbox.url))
   route.proxy.meet('black hole')
-  rows.push(await cancel(route, 'TLS handshake not answered'), await read(route, 'TLS handshake not answered'))
+  rows.push(await cancelUnder(route, 'TLS handshake not answered'), await read(route, 'TLS handshake not answered'))
   route.proxy.meet(null)
   await isWell(route)
   await keptQuiet(route)
@@ -174,7 +148,7 @@ const NO_NAME = `https://${'x'.repeat(64)}.example`
 
 test('where its name leads nowhere, nothing is sent', async (t) => {
   const route = await startRoute(t, { UPSTREAM_URL: NO_NAME })
-  const rows = [await cancel(route, 'name does not resolve'), await read(route, 'name does not resolve')]
+  const rows = [await cancelUnder(route, 'name does not resolve'), await read(route, 'name does not resolve')]
   await keptQuiet(route)
   holdTable('name', rows)
 })
@@ -196,7 +170,7 @@ test('where the clock jumps, one attempt is lost and no cancel', async (t) => {
   const rows: FaultRow[] = []
   for (const fault of ['clock an hour ahead', 'clock an hour behind']) {
     route.gateway.kill('SIGUSR2')
-    rows.push(await cancel(route, fault), await read(route, fault))
+    rows.push(await cancelUnder(route, fault), await read(route, fault))
     await isWell(route)
   }
   await keptQuiet(route)

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { type FaultRow, holdTable } from '../helpers/fault-table.ts'
+import { asOperator, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
+import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
+import { addTasks, cancel, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
+import { requires } from '../helpers/requirements.ts'
+import { cancelUnder } from '../helpers/three-sides.ts'
+
+// The real process, whose record on PostgreSQL fails it.
+
+const servers = usePostgres()
+
+const TIMES = { UPSTREAM_TIMEOUT_MS: '5000', REQUEST_TIMEOUT_MS: '8000' }
+
+const start = async (t: TestContext) => {
+  const server = await servers(t)
+  const database = await server.database()
+  const { sandbox, env } = await prepare(t)
+  const valve = await startValve(t, sandbox)
+  valve.release()
+  const places = { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
+  const gateway = await startProcess(t, { ...env, ...TIMES, ...places, UPSTREAM_URL: valve.url })
+  const isReady = async (): Promise<void> => {
+    await eventually(async () => ((await gateway.api.get('/readyz')).status === 200 ? true : undefined))
+  }
+  return { server, database, sandbox, valve, gateway, isReady, places }
+}
+
+type Broken = Pick<Awaited<ReturnType<typeof start>>, 'server' | 'database'>
+
+/** Its sessions end, so that new ones meet what has changed for the role. */
+const change = async (database: Database, ...statements: readonly string[]): Promise<void> => {
+  for (const sql of statements) await database.query(sql)
+  await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'gateway'")
+}
+
+interface RecordFault {
+  readonly name: string
+  begin(broken: Broken): Promise<void>
+  end(broken: Broken): Promise<void>
+}
+
+const FAULTS: readonly RecordFault[] = [
+  { name: 'stopped', begin: ({ server }) => server.stop(), end: ({ server }) => server.start() },
+  { name: 'frozen', begin: async ({ server }) => server.freeze(), end: async ({ server }) => server.thaw() },
+  {
+    name: 'read-only',
+    begin: ({ database }) => change(database, 'ALTER ROLE gateway SET default_transaction_read_only = on'),
+    end: ({ database }) => change(database, 'ALTER ROLE gateway RESET default_transaction_read_only'),
+  },
+  {
+    name: 'out of connections',
+    begin: ({ database }) => change(database, 'ALTER ROLE gateway CONNECTION LIMIT 0'),
+    end: ({ database }) => change(database, 'ALTER ROLE gateway CONNECTION LIMIT -1'),
+  },
+]
+
+test('whatever becomes of PostgreSQL, nothing is sent without a record, and no answer is wrong', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const route = await start(t)
+  const { server, sandbox, valve, gateway, isReady } = route
+  const rows: FaultRow[] = []
+
+  const isWell = async (): Promise<void> => {
+    const { answer, record } = await cancelUnder(route, 'none')
+    assert.deepEqual([answer, record], ['202 accepted', 'accepted'])
+  }
+
+  const isWritten = (taskNo: string) =>
+    eventually(async () => {
+      const [record] = await gateway.records({ taskNo })
+      return record?.outcome === 'pending' ? undefined : true
+    })
+
+  for (const fault of FAULTS) {
+    await fault.begin(route)
+    const heal = async (): Promise<void> => {
+      await fault.end(route)
+      await isReady()
+    }
+    rows.push(await cancelUnder(route, `${fault.name} before the intent`, heal))
+    await isWell()
+  }
+
+  for (const fault of FAULTS) {
+    const sent = cancelCalls(sandbox).length + 1
+    valve.hold()
+    const row = cancelUnder(route, `${fault.name} before the outcome`, async (taskNo) => {
+      await gateway.line('the outcome of a cancellation could not be written, trying again')
+      await fault.end(route)
+      await isReady()
+      await isWritten(taskNo)
+    })
+    await sawCancels(sandbox, sent)
+    await fault.begin(route)
+    valve.release()
+    rows.push(await row)
+    await isWell()
+  }
+
+  await server.stop()
+  await server.start()
+  rows.push(await cancelUnder(route, 'restarted a moment ago', isReady))
+
+  gateway.kill('SIGTERM')
+  const { code, stdout, stderr } = await gateway.ended
+  assert.equal(code, 0)
+  for (const password of Object.values(PASSWORDS)) assert.ok(!(stdout + stderr).includes(password))
+  holdTable('record', rows)
+})
+
+test('a third gateway that starts leaves alone what two others have under way', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const { sandbox, valve, gateway, places } = await start(t)
+  const env = { ...places, UPSTREAM_URL: valve.url }
+  const second = await startGateway(t, { env })
+  valve.hold()
+  const [one = '', two = ''] = addTasks(sandbox, 2)
+  const answers = [
+    cancel(gateway.url, one),
+    second.api
+      .delete(`/tasks/${two}`)
+      .set(asOperator)
+      .then(({ status }) => status),
+  ]
+  await sawCancels(sandbox, 2)
+
+  const third = await startGateway(t, { env, overrides: { upkeepEveryMs: 1 } })
+  for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'pending')
+  valve.release()
+
+  assert.deepEqual(await Promise.all(answers), [202, 202])
+  for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'accepted')
+  assert.ok(!third.logLines.some((line) => line.includes('another gateway left pending')))
+})
