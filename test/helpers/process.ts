@@ -82,6 +82,18 @@ export const startProcess = async (t: TestContext, env: Env, options: SpawnOptio
   return { ...started, url, api, records }
 }
 
+/** Every record, newest first, page by page. */
+export const allRecords = async ({ api }: Listening): Promise<readonly Line[]> => {
+  const records: Line[] = []
+  for (let cursor: string | null | undefined; cursor !== null; ) {
+    const query = { limit: '200', ...(cursor === undefined ? {} : { cursor }) }
+    const { body } = await api.get('/cancellations').query(query).set(asAuditor).expect(200)
+    records.push(...body.items)
+    cursor = body.nextCursor
+  }
+  return records
+}
+
 /** A sandbox that watches the record, and the settings of a gateway that keeps it there and calls this sandbox. */
 export const prepare = async (t: TestContext, folder?: string) => {
   const auditPath = join(folder ?? (await temporaryFolder(t)), 'audit.db')

@@ -13,7 +13,7 @@ export const answerOf = (status: number, { code, outcome, cancelStatus }: Readon
   [status, code ?? cancelStatus, outcome].filter((part) => part !== undefined).join(' ')
 
 /** What each outcome on record says of upstream; nothing where it is not there. */
-const CLAIMS: Readonly<Record<string, boolean>> = {
+export const CLAIMS: Readonly<Record<string, boolean>> = {
   accepted: true,
   cancelled: true,
   failed: false,

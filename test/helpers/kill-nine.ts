@@ -1,0 +1,155 @@
+import type { TestContext } from 'node:test'
+import type { Env } from '../../src/config.ts'
+import type { Sandbox } from '../../src/sandbox/server.ts'
+import { asOperator, cancelCalls, eventually } from './gateway.ts'
+import { allRecords, type Line, type Listening, startProcess } from './process.ts'
+import { CLAIMS } from './three-sides.ts'
+
+/** Numbers from 0 to 1 that the seed decides. Mulberry32. */
+export const seeded = (seed: number) => {
+  let state = seed >>> 0
+  return (): number => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
+}
+
+export interface KillOptions {
+  readonly kills: number
+  readonly seed: number
+  readonly sandbox: Sandbox
+  readonly env: Env
+  /** Told after each restart. */
+  readonly onRestart?: (kill: number) => void
+}
+
+/** What a cancel was answered, where anything was. */
+interface Asked {
+  readonly taskNo: string
+  readonly answer: { readonly status: number; readonly outcome: unknown } | null
+}
+
+export interface Found {
+  readonly asked: number
+  readonly answered: number
+  readonly carriedOut: number
+  readonly byOutcome: Readonly<Record<string, number>>
+  /** What must not be, each in a sentence. */
+  readonly contradictions: readonly string[]
+}
+
+const UNDER_WAY = 16
+
+/** How long after the last kill a record may stay pending: the time of its request, and some more. */
+const PATIENCE_MS = 30_000
+
+/** Faults that a cancel meets now and then; what they do upstream is not what they say. */
+const ODD = [
+  { reply: 'reset' },
+  { reply: 'reset', effect: true },
+  { reply: { status: 500, code: 'InternalError' }, effect: true },
+  { reply: { status: 400, code: 'InvalidParameter' } },
+  { reply: 'slow' },
+] as const
+
+/**
+ * Keeps a gateway busy with cancels, kills it at a random moment and starts it again, so many times; then holds its record
+ * against what the sandbox remembers and what the callers were answered.
+ */
+export const killAndLook = async (t: TestContext, options: KillOptions): Promise<Found> => {
+  const { kills, seed, sandbox, env, onRestart = () => undefined } = options
+  const random = seeded(seed)
+  const asked: Asked[] = []
+  let gateway = await startProcess(t, env)
+  for (let kill = 1; kill <= kills; kill += 1) {
+    const burst = startBurst(gateway, sandbox, random)
+    await burst.after(1 + Math.floor(random() * 40))
+    gateway.kill('SIGKILL')
+    asked.push(...(await burst.end()))
+    await Promise.all([gateway.ended, sandbox.socketsClosed()])
+    gateway = await startProcess(t, env)
+    onRestart(kill)
+  }
+  const patienceEndsAt = performance.now() + PATIENCE_MS
+  for (let records = await allRecords(gateway); ; records = await allRecords(gateway)) {
+    if (!records.some(isPending) || performance.now() > patienceEndsAt) return compare(asked, sandbox, records)
+    // Where a record is shared, what one left is taken over once its time is up: at a start, or now and then.
+    gateway.kill('SIGKILL')
+    await gateway.ended
+    gateway = await startProcess(t, env)
+  }
+}
+
+const isPending = ({ outcome }: Line): boolean => outcome === 'pending'
+
+const compare = (asked: readonly Asked[], sandbox: Sandbox, records: readonly Line[]): Found => {
+  const carriedOut = (taskNo: string): boolean => sandbox.task(taskNo)?.cancelStatus !== 'INIT'
+  const recorded = new Map(records.map(({ taskNo, outcome }) => [String(taskNo), String(outcome)]))
+  const received = new Set(cancelCalls(sandbox).map(({ params }) => params.TaskNo ?? ''))
+  const contradictions = [
+    ...records.filter(isPending).map(({ taskNo }) => `${taskNo} is pending still`),
+    ...[...received].filter((taskNo) => !recorded.has(taskNo)).map((taskNo) => `${taskNo} was sent without a record`),
+    ...[...recorded]
+      .filter(([taskNo, outcome]) => CLAIMS[outcome] !== undefined && CLAIMS[outcome] !== carriedOut(taskNo))
+      .map(([taskNo, outcome]) => `${taskNo} is ${outcome} on record, and upstream knows better`),
+    ...asked
+      .filter(({ taskNo, answer }) => answer !== null && contradicts(answer, carriedOut(taskNo)))
+      .map(({ taskNo, answer }) => `the caller was told ${JSON.stringify(answer)} of ${taskNo}`),
+    ...asked
+      .filter(
+        ({ taskNo, answer }) => answer !== null && answer.status < 300 && CLAIMS[recorded.get(taskNo) ?? ''] !== true,
+      )
+      .map(({ taskNo }) => `${taskNo} was answered as accepted and is ${recorded.get(taskNo)} on record`),
+  ]
+  const byOutcome: Record<string, number> = {}
+  for (const outcome of recorded.values()) byOutcome[outcome] = (byOutcome[outcome] ?? 0) + 1
+  return {
+    asked: asked.length,
+    answered: asked.filter(({ answer }) => answer !== null).length,
+    carriedOut: asked.filter(({ taskNo }) => carriedOut(taskNo)).length,
+    byOutcome,
+    contradictions: records.length === recorded.size ? contradictions : [...contradictions, 'a task has two records'],
+  }
+}
+
+const contradicts = ({ status, outcome }: NonNullable<Asked['answer']>, isCarriedOut: boolean): boolean =>
+  status < 300 ? !isCarriedOut : outcome === 'not-cancelled' && isCarriedOut
+
+/** Callers who cancel one task after the other until the gateway is gone. */
+const startBurst = (gateway: Listening, sandbox: Sandbox, random: () => number) => {
+  const asked: Asked[] = []
+  let begun = 0
+  let isOver = false
+  const ask = async (): Promise<void> => {
+    while (!isOver) {
+      const taskNo = sandbox.addTask()
+      const odd = ODD[Math.floor(random() * 4 * ODD.length)]
+      if (odd !== undefined) sandbox.fault('CancelTask', odd)
+      begun += 1
+      const answer = await answerTo(gateway.url, taskNo)
+      isOver ||= answer === null
+      asked.push({ taskNo, answer })
+    }
+  }
+  const callers = Array.from({ length: UNDER_WAY }, ask)
+  return {
+    after: (count: number) => eventually(async () => (begun >= count || isOver ? true : undefined)),
+    end: async () => {
+      await Promise.all(callers)
+      sandbox.clearFaults()
+      return asked
+    },
+  }
+}
+
+const answerTo = async (url: string, taskNo: string): Promise<Asked['answer']> => {
+  try {
+    const answer = await fetch(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator })
+    const { outcome } = Object(await answer.json())
+    return { status: answer.status, outcome }
+  } catch {
+    return null
+  }
+}

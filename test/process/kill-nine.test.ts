@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { startGateway } from '../helpers/gateway.ts'
+import { killAndLook } from '../helpers/kill-nine.ts'
+import { usePostgres } from '../helpers/postgres.ts'
+import { prepare } from '../helpers/process.ts'
+import { requires } from '../helpers/requirements.ts'
+
+// On demand with more kills and another seed: npm run kills.
+
+const KILLS = Number(process.env.KILLS ?? 3)
+const SEED = Number(process.env.SEED ?? 7)
+
+/** What was asked is answered, or over, before long. */
+const TIMES = { UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4500' }
+
+const servers = usePostgres()
+
+for (const engine of ['SQLite', 'PostgreSQL'] as const) {
+  test(`killed at random moments, a gateway with its record on ${engine} loses nothing and claims nothing`, async (t) => {
+    if (engine === 'PostgreSQL' && !requires(t, 'postgres')) return
+    const { sandbox, env } = await prepare(t)
+    const database = engine === 'PostgreSQL' ? await (await servers(t)).database() : null
+    const places =
+      database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
+    // Another on the same record, which must leave alone what the one that is killed has under way.
+    if (database !== null) await startGateway(t, { env: places, overrides: { upkeepEveryMs: 100 } })
+    const found = await killAndLook(t, {
+      kills: KILLS,
+      seed: SEED,
+      sandbox,
+      env: { ...env, ...TIMES, ...places },
+      onRestart: (kill) => (kill % 10 === 0 ? t.diagnostic(`${kill} of ${KILLS} kills on ${engine}`) : undefined),
+    })
+    const { contradictions, ...figures } = found
+    t.diagnostic(`${engine}, ${KILLS} kills, seed ${SEED}: ${JSON.stringify(figures)}`)
+    assert.deepEqual(contradictions, [])
+    assert.ok(found.answered > 0 && found.answered < found.asked)
+    if (engine === 'SQLite') assert.equal(sandbox.violations, 0)
+  })
+}
