@@ -4,7 +4,12 @@ import { cancelCalls } from '../helpers/gateway.ts'
 import { addTasks, cancel, prepare, sawCancels, startProcess } from '../helpers/process.ts'
 
 /** Two hundred at once can keep a small machine busy for longer than the defaults allow. */
-const PATIENT = { UPSTREAM_MAX_CONCURRENCY: '200', UPSTREAM_TIMEOUT_MS: '60000', REQUEST_TIMEOUT_MS: '90000', SHUTDOWN_GRACE_MS: '95000' }
+const PATIENT = {
+  UPSTREAM_MAX_CONCURRENCY: '200',
+  UPSTREAM_TIMEOUT_MS: '60000',
+  REQUEST_TIMEOUT_MS: '90000',
+  SHUTDOWN_GRACE_MS: '95000',
+}
 
 test('each of two hundred cancels at once is on record before the upstream hears of it', async (t) => {
   const { sandbox, env } = await prepare(t)
