@@ -366,8 +366,23 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
     const unsupported = UNSUPPORTED.some((names) => names.test(name))
     if (unsupported && reader.given(name) !== undefined) reader.fault(name, 'is not supported by this version')
   }
-  if (reader.faults.size > 0) throw new ConfigError([...reader.faults].map(([name, rule]) => `${name} ${rule}`))
+  throwFaults(reader)
   return config
+}
+
+/**
+ * Reads where the record is kept, and nothing else.
+ * @throws ConfigError naming every fault at once
+ */
+export const parseAuditPlace = (env: Env, readFile: (path: string) => string): AuditPlace => {
+  const reader = createReader(env, readFile)
+  const place = readAudit(reader)
+  throwFaults(reader)
+  return place
+}
+
+const throwFaults = ({ faults }: Reader): void => {
+  if (faults.size > 0) throw new ConfigError([...faults].map(([name, rule]) => `${name} ${rule}`))
 }
 
 const readConfig = (reader: Reader): Config => {

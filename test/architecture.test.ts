@@ -66,6 +66,7 @@ const LEAVES = [
   'subnets.ts',
   'bounded.ts',
   'regular-file.ts',
+  'iso-time.ts',
 ] as const
 const LOG = 'telemetry/log.ts'
 /** What upstream says of tasks, in names of ours. */
@@ -85,7 +86,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
     types: ['alibaba/client.ts', ...TASK_DATA, 'audit/trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
   },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
-  'http/': { any: ['tasks/', 'callers/', LOG, 'audit/trail.ts'], types: TASK_DATA },
+  'http/': { any: ['tasks/', 'callers/', LOG, 'audit/trail.ts', 'audit/item.ts'], types: TASK_DATA },
   'sandbox/': { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
   'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/'] },
   'gateway.ts': {
@@ -93,7 +94,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
     types: ['config.ts'],
   },
   'server.ts': { any: ['config.ts', 'gateway.ts', LOG] },
-  'bin/': { any: ['config.ts', 'gateway.ts', 'callers/', 'sandbox/'] },
+  'bin/': { any: ['config.ts', 'gateway.ts', 'audit/', 'callers/', 'sandbox/'] },
 }
 
 /** Where each package may be imported. One that is not listed is imported nowhere. */
@@ -107,7 +108,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'openid-client': ['callers/'],
   pg: ['audit/'],
   pino: ['telemetry/'],
-  dotenv: ['server.ts'],
+  dotenv: ['server.ts', 'bin/'],
   yaml: ['http/'],
   'swagger-ui-dist/package.json': ['http/'],
   zod: [...LEAVES, 'config.ts', 'alibaba/', 'audit/', 'callers/', 'tasks/', 'http/'],

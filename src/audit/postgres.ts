@@ -4,7 +4,7 @@ import type { Secret } from '../secret.ts'
 import { createFold, foldQuery } from './fold.ts'
 import { type Connections, createConnections } from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
-import type { Intent, Lost, OpenedStore, OutcomeEvent } from './trail.ts'
+import type { AuditReader, Intent, Lost, OpenedStore, OutcomeEvent } from './trail.ts'
 
 export interface PostgresOptions {
   readonly url: Secret
@@ -53,12 +53,7 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     throw error
   })
   const commit = createCommits(writer)
-  const read = createFold(async (filter) => {
-    const { sql, values } = foldQuery(filter)
-    const answer = await reader.query(numbered(sql), values)
-    if (!answer.ok) throw failure(answer.code)
-    return answer.rows
-  })
+  const read = foldOf(reader)
 
   return {
     recovered,
@@ -74,6 +69,29 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     close,
   }
 }
+
+/**
+ * Opens the record on PostgreSQL to read it, with the time that a long look takes.
+ * @throws ConfigError where the server, the role or the tables can't be used
+ */
+export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>): Promise<AuditReader> => {
+  const reader = createConnections({ url, max: 1, ...ADMIN_TIMING })
+  try {
+    await checkSchema(reader)
+  } catch (error) {
+    await reader.close()
+    throw error
+  }
+  return { list: foldOf(reader).list, close: reader.close }
+}
+
+const foldOf = (reader: Connections) =>
+  createFold(async (filter) => {
+    const { sql, values } = foldQuery(filter)
+    const answer = await reader.query(numbered(sql), values)
+    if (!answer.ok) throw failure(answer.code)
+    return answer.rows
+  })
 
 /** In milliseconds. Replicas have clocks of their own, so that times are compared by the database's. */
 const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'

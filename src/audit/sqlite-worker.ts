@@ -18,9 +18,11 @@ export interface WorkerMessage {
 /** The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. */
 export type WorkerReply =
   | { readonly kind: 'ready'; readonly recovered: number }
-  | { readonly kind: 'refused'; readonly reason: 'locked' | 'unusable' }
+  | { readonly kind: 'refused'; readonly reason: RefusalReason }
   | { readonly kind: 'done'; readonly id: number; readonly value: unknown }
   | { readonly kind: 'failed'; readonly id: number }
+
+type RefusalReason = 'locked' | 'unusable' | 'unreadable'
 
 export interface WorkerOptions {
   readonly role: 'writer' | 'reader'
@@ -106,8 +108,10 @@ const arrived = (port: MessagePort): WorkerMessage[] => {
 
 const SQLITE_BUSY = 5
 
-const reasonOf = (error: unknown): 'locked' | 'unusable' =>
-  error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY ? 'locked' : 'unusable'
+const reasonOf = (role: WorkerOptions['role'], error: unknown): RefusalReason => {
+  if (role === 'reader') return 'unreadable'
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY ? 'locked' : 'unusable'
+}
 
 const start = (port: MessagePort, options: WorkerOptions): void => {
   try {
@@ -115,7 +119,7 @@ const start = (port: MessagePort, options: WorkerOptions): void => {
     port.postMessage({ kind: 'ready', recovered: role.recovered } satisfies WorkerReply)
     serve(port, role)
   } catch (error) {
-    port.postMessage({ kind: 'refused', reason: reasonOf(error) } satisfies WorkerReply)
+    port.postMessage({ kind: 'refused', reason: reasonOf(options.role, error) } satisfies WorkerReply)
   }
 }
 

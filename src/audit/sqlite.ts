@@ -4,11 +4,12 @@ import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
 import { createFold, type FoldFilter } from './fold.ts'
 import type { WorkerMessage, WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
-import type { OpenedStore } from './trail.ts'
+import type { AuditReader, OpenedStore } from './trail.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
   unusable: 'must name a file that can be created and written there',
+  unreadable: 'must name a record that can be read',
 } as const
 
 /**
@@ -48,6 +49,16 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
       await writer.close()
     },
   }
+}
+
+/**
+ * Opens the record on an SQLite file to read it, beside the gateway that writes it.
+ * @throws ConfigError where it can't be read
+ */
+export const openSqliteReader = async (path: string): Promise<AuditReader> => {
+  const reader = await startThread('reader', path)
+  const { list } = createFold((filter) => reader.ask({ op: 'read', filter }))
+  return { list, close: reader.close }
 }
 
 interface Thread {

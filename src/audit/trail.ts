@@ -85,6 +85,9 @@ export interface AuditStore {
   close(): Promise<void>
 }
 
+/** Looks at the record beside whoever writes it, and changes nothing there. */
+export type AuditReader = Pick<AuditStore, 'list' | 'close'>
+
 /** An intent that nobody is at work on any more, and what was written of that. */
 export interface Lost {
   readonly intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>

@@ -1,11 +1,11 @@
 import type { RequestHandler } from 'express'
 import { z } from 'zod'
+import { toItem } from '../audit/item.ts'
 import { type AuditRecord, OUTCOMES, type Position, type Trail } from '../audit/trail.ts'
 import type { Caller } from '../callers/caller.ts'
 import { isRestricted } from '../callers/policy.ts'
 import { GatewayError } from '../errors.ts'
 import { callerIn } from './authenticate.ts'
-import { isoTime } from './iso-time.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 
 export interface CancellationRoutes {
@@ -72,21 +72,3 @@ const maySee = (caller: Caller, record: AuditRecord): boolean =>
 
 const encodeCursor = ({ requestedAtMs, seq }: Position): string =>
   Buffer.from(`${requestedAtMs}.${seq}`, 'latin1').toString('base64url')
-
-const toItem = (record: AuditRecord) => ({
-  id: record.id,
-  taskNo: record.taskNo,
-  caller: record.caller,
-  via: record.via,
-  clientIp: record.clientIp,
-  peerIp: record.peerIp,
-  userAgent: record.userAgent,
-  requestedAt: isoTime(record.requestedAtMs),
-  outcome: record.outcome,
-  attempts: record.attempts,
-  requestId: record.requestId,
-  upstreamCode: record.upstreamCode,
-  finishedAt: isoTime(record.finishedAtMs),
-  gatewayRequestId: record.gatewayRequestId,
-  settledBy: record.settledBy,
-})

@@ -22,7 +22,7 @@ export interface Place {
   commits(): Promise<number>
 }
 
-export const sqlitePlace = async (t: TestContext): Promise<Place> => {
+export const sqlitePlace = async (t: TestContext): Promise<Place & { readonly path: string }> => {
   const path = join(await temporaryFolder(t), 'audit.db')
   const beside = <T>(use: (database: DatabaseSync) => T): T => {
     const database = new DatabaseSync(path)
@@ -33,6 +33,7 @@ export const sqlitePlace = async (t: TestContext): Promise<Place> => {
     }
   }
   return {
+    path,
     open: () => openSqliteStore(path),
     execute: async (sql) => beside((database) => database.exec(sql)),
     ids: async () =>
@@ -47,10 +48,11 @@ export const sqlitePlace = async (t: TestContext): Promise<Place> => {
   }
 }
 
-export const postgresPlace = async (server: Server): Promise<Place> => {
+export const postgresPlace = async (server: Server): Promise<Place & { readonly url: string }> => {
   const database = await server.database()
   const inRecord = (sql: string) => database.query(`SET search_path = audit; ${sql}`)
   return {
+    url: database.url('gateway'),
     open: () =>
       openPostgresStore({
         url: new Secret(database.url('gateway')),

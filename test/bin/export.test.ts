@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { type TestContext, test } from 'node:test'
+import type { Env } from '../../src/config.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { asAuditor, asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
+import { PASSWORDS, usePostgres } from '../helpers/postgres.ts'
+import { requires } from '../helpers/requirements.ts'
+import { openAt, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
+
+const COMMAND = join(import.meta.dirname, '../../src/bin/export.ts')
+
+const servers = usePostgres()
+
+const start = async (t: TestContext, env: Env, ...args: readonly string[]) => {
+  const cwd = await temporaryFolder(t)
+  const child = spawn(process.execPath, [COMMAND, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const stderr = text(child.stderr)
+  const ended = once(child, 'close').then(async ([code]) => ({ code, stderr: await stderr }))
+  return { child, ended }
+}
+
+/** What it writes, line by line, and how it ends. */
+const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {
+  const { child, ended } = await start(t, env, ...args)
+  const stdout = await text(child.stdout)
+  const lines = stdout.split('\n')
+  assert.equal(lines.pop(), '')
+  return { ...(await ended), items: lines.map((line) => JSON.parse(line)) }
+}
+
+const PLACES = {
+  SQLite: async (t: TestContext) => {
+    const place = await sqlitePlace(t)
+    return { place, env: { AUDIT_URL: `sqlite:${place.path}` } }
+  },
+  PostgreSQL: async (t: TestContext) => {
+    const server = await servers(t)
+    const place = await postgresPlace(server)
+    return { place, env: { AUDIT_URL: place.url } }
+  },
+} as const
+
+for (const [engine, makePlace] of Object.entries(PLACES)) {
+  test(`${engine}: every record is exported once, beside whoever writes, however many there are`, async (t) => {
+    if (engine === 'PostgreSQL' && !requires(t, 'postgres')) return
+    const { place, env } = await makePlace(t)
+    const store = await openAt(t, place)
+    const intents = Array.from({ length: 2500 }, (_, index) =>
+      intentOf({ requestedAtMs: 1000 + Math.floor(index / 3) }),
+    )
+    await store.append(
+      intents,
+      intents.slice(0, 1200).map((intent) => outcomeOf(intent)),
+    )
+
+    const exporting = run(t, env)
+    for (let index = 0; index < 50; index += 1) await store.append([intentOf({ requestedAtMs: Date.now() })], [])
+    const { code, stderr, items } = await exporting
+
+    assert.deepEqual([code, stderr], [0, ''])
+    const ids = items.map(({ id }) => id)
+    const known = new Set(intents.map(({ id }) => id))
+    assert.equal(new Set(ids).size, ids.length)
+    assert.equal(ids.filter((id) => known.has(id)).length, 2500)
+    assert.equal(items.filter(({ outcome }) => outcome === 'accepted').length, 1200)
+    // What is under way is left alone.
+    assert.ok(items.every(({ outcome }) => outcome === 'accepted' || outcome === 'pending'))
+    const times = items.map(({ requestedAt }) => Date.parse(requestedAt))
+    assert.deepEqual(
+      times,
+      times.toSorted((a, b) => b - a),
+    )
+  })
+}
+
+test('a line is what GET /cancellations shows', async (t) => {
+  const { api, upstream, auditPath } = await startGateway(t)
+  upstream.fault('CancelTask', { reply: { status: 400, code: 'InvalidParameter' } })
+  for (let count = 0; count < 3; count += 1) await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
+  const { body } = await api.get('/cancellations').set(asAuditor)
+  const env = { AUDIT_URL: `sqlite:${auditPath}` }
+  assert.deepEqual((await run(t, env)).items, body.items)
+  const [, second] = body.items
+  const { items } = await run(t, env, '--from', second.requestedAt)
+  assert.ok(items.some(({ id }) => id === second.id))
+  assert.deepEqual((await run(t, env, '--to', '2020-01-01')).items, [])
+})
+
+test('whoever reads no further ends it without a word', async (t) => {
+  const { place, env } = await PLACES.SQLite(t)
+  const store = await openAt(t, place)
+  await store.append(
+    Array.from({ length: 5000 }, () => intentOf()),
+    [],
+  )
+  const { child, ended } = await start(t, env)
+  await once(child.stdout, 'data')
+  child.stdout.destroy()
+  assert.deepEqual(await ended, { code: 0, stderr: '' })
+})
+
+for (const [name, env, args, code, said] of [
+  ['no record', { AUDIT_URL: 'sqlite:./none.db' }, [], 1, /AUDIT_URL must name a record that can be read/],
+  ['a faulty setting', { AUDIT_URL: 'mysql://x:canary@y/z' }, [], 1, /AUDIT_URL must be sqlite:<path of a file>/],
+  ['an unreachable server', { AUDIT_URL: 'postgres://x:canary@127.0.0.1:1/z' }, [], 1, /AUDIT_URL/],
+  ['an unknown option', {}, ['--form', '2020-01-01'], 2, /Usage/],
+  ['a date that is none', {}, ['--from', 'yesterday'], 2, /--from is not a date/],
+] as const) {
+  test(`${name} is told, without a secret`, async (t) => {
+    const { child, ended } = await start(t, env, ...args)
+    assert.equal(await text(child.stdout), '')
+    const { code: found, stderr } = await ended
+    assert.equal(found, code)
+    assert.match(stderr, said)
+    assert.doesNotMatch(stderr, /canary| {4}at /)
+    for (const password of Object.values(PASSWORDS)) assert.ok(!stderr.includes(password))
+  })
+}
