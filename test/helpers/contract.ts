@@ -91,6 +91,9 @@ const GENERAL: Response = {
   content: { 'application/problem+json': { schema: { $ref: `${SCHEMAS}#/$defs/Problem` } } },
 }
 
+/** What `If-None-Match: *` is answered with wherever there is something. */
+const UNCHANGED: Response = { headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) } }
+
 export interface Answer {
   readonly method: string
   /** With its query or without. */
@@ -135,6 +138,7 @@ const findResponse = (answer: Answer): Response | undefined => {
   const code = codeIn(jsonOf(answer.text))
   const codes = own === undefined ? null : codesOf(own)
   if (own !== undefined && (codes === null || code === null || codes.includes(code))) return resolve(own)
+  if (answer.status === 304 && operation !== undefined) return UNCHANGED
   return isGeneral(answer, code, operation === undefined) ? GENERAL : undefined
 }
 
@@ -143,7 +147,7 @@ const isGeneral = ({ method, status }: Answer, code: string | null, isUnrouted: 
   GENERAL_PROBLEMS.some(
     ([general, itsStatus]) =>
       itsStatus === status &&
-      UNROUTED.includes(general) === isUnrouted &&
+      (isUnrouted || !UNROUTED.includes(general)) &&
       (method === 'HEAD' ? code === null : code === general),
   )
 

@@ -47,6 +47,21 @@ export const parseAnswer = (answer: string): RawAnswer => {
   return { status: Number(start.split(' ')[1]), headers: Object.fromEntries(fields), body: answer.slice(end + 4) }
 }
 
+/** All answers on one connection that are whole, without those that only say "go on". */
+export const parseAnswers = (text: string): readonly RawAnswer[] => {
+  const answers: RawAnswer[] = []
+  for (let rest = text; rest.includes('\r\n\r\n'); ) {
+    const answer = parseAnswer(rest)
+    const bytes = Buffer.from(answer.body)
+    const length = Number(answer.headers['content-length'] ?? 0)
+    if (answer.status >= 200 && bytes.length >= length) {
+      answers.push({ ...answer, body: bytes.toString('utf8', 0, length) })
+    }
+    rest = bytes.toString('utf8', length)
+  }
+  return answers
+}
+
 /** A connection that stays open until the test is over; resolves once the gateway has taken it, and those bytes. */
 export const holdOpen = async (t: TestContext, { url }: { readonly url: string }, bytes: string): Promise<void> => {
   const socket = openSocket(url)

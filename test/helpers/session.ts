@@ -19,12 +19,15 @@ export const SIGN_IN_ENV: Env = {
   SESSION_SECRET,
 }
 
-/** The header of a browser that has signed in at such a gateway. */
-export const sessionCookie = async (grant: Partial<Grant> = {}): Promise<{ readonly cookie: string }> => {
+/** The header of a browser that has signed in at such a gateway, or at one with another issuer. */
+export const sessionCookie = async (
+  grant: Partial<Grant> = {},
+  issuer: string = ISSUER,
+): Promise<{ readonly cookie: string }> => {
   const sessionSecrets = [new Secret(SESSION_SECRET)] as const
   const options = {
     sessionSecrets,
-    issuer: ISSUER,
+    issuer,
     clientId: CLIENT_ID,
     idleMs: 900_000,
     maxMs: 3_600_000,

@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict'
+import { text } from 'node:stream/consumers'
+import { type TestContext, test } from 'node:test'
+import fc from 'fast-check'
+import { PROBLEMS } from '../../src/http/problem.ts'
+import type { Sandbox } from '../../src/sandbox/server.ts'
+import { violationsOf } from '../helpers/contract.ts'
+import { type Ingredients, malformed, wellFormed } from '../helpers/fuzz-requests.ts'
+import { CANARIES, cancelCalls } from '../helpers/gateway.ts'
+import { startIssuer } from '../helpers/issuer.ts'
+import { type Listening, prepare, startProcess } from '../helpers/process.ts'
+import { openSocket, parseAnswer, parseAnswers, type RawAnswer } from '../helpers/raw.ts'
+import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
+import { type Vitals, vitalsOf, WITH_VITALS } from '../helpers/vitals.ts'
+
+// On demand with more requests and another seed: npm run fuzz.
+
+const REQUESTS = Number(process.env.REQUESTS ?? 2000)
+const SEED = Number(process.env.SEED ?? 7)
+const AT_ONCE = 8
+const SALVOS = 25
+const MOST_SHOWN = 20
+const MOST_TEXT = 600
+/** What is let go of only after a while is there before memory is looked at for the first time. */
+const WARM_UP = 0.25
+const MOST_GROWTH = 4 * 2 ** 20
+
+/** What an address in its absolute form has in front of the path. */
+const ABSOLUTE = /^http:\/\/[^/]*/
+
+const ORIGIN = 'https://shop.example.com'
+
+/** One of so many salvos finds upstream in trouble. */
+const FAULT_EVERY = 20
+const UPSTREAM_FAULTS = [
+  { reply: 'reset', effect: true },
+  { reply: 'truncate', effect: true },
+  { reply: 'not-json' },
+  { reply: 'huge' },
+  { reply: 'redirect' },
+  { reply: 'no-request-id', effect: true },
+  { reply: { status: 500, code: 'InternalError' } },
+  { reply: { status: 400, code: 'TaskNotExist' } },
+  { reply: { status: 403, code: 'Forbidden.RAM' } },
+  { reply: { status: 418, code: 'NeverHeardOf' } },
+] as const
+
+interface Target {
+  readonly gateway: Listening
+  readonly sandbox: Sandbox
+  readonly ingredients: Ingredients
+  /** Those of the ingredients that allow a cancel. */
+  readonly allowing: readonly string[]
+}
+
+/** A gateway with everything switched on that reads what a stranger sends. */
+const start = async (t: TestContext): Promise<Target> => {
+  const { sandbox, env } = await prepare(t)
+  const issuer = await startIssuer(t)
+  const token = await issuer.token()
+  const { cookie } = await sessionCookie({ scopes: ['tasks:cancel', 'tasks:read'] }, issuer.url)
+  const gateway = await startProcess(
+    t,
+    {
+      ...env,
+      ...issuer.env,
+      ...SIGN_IN_ENV,
+      OIDC_ISSUER: issuer.url,
+      CORS_ORIGINS: ORIGIN,
+      TRUST_PROXY: '127.0.0.1',
+      DOCS_ENABLED: 'true',
+      CONSOLE_ENABLED: 'true',
+      // Addresses that were counted are forgotten soon.
+      RATE_LIMIT_WINDOW_MS: '1000',
+      UPSTREAM_TIMEOUT_MS: '1000',
+      REQUEST_TIMEOUT_MS: '5000',
+    },
+    { execArgv: WITH_VITALS },
+  )
+  const { operatorKey, readerKey, auditorKey } = CANARIES
+  return {
+    gateway,
+    sandbox,
+    ingredients: {
+      taskNos: Array.from({ length: 30 }, () => sandbox.addTask()),
+      apiKeys: [operatorKey, readerKey, auditorKey, `${operatorKey}x`, operatorKey.toUpperCase()],
+      tokens: [token, token.slice(0, -4), 'a.b.c', `${token} ${token}`],
+      cookies: [cookie, `${cookie.slice(0, -3)}AAA`, '__Host-session=', '__Host-sign-in=x; __Host-session=a.b'],
+      origins: [ORIGIN, 'https://gateway.example.com'],
+    },
+    allowing: [operatorKey, auditorKey, token, cookie],
+  }
+}
+
+/** How long somebody who has said all waits before hanging up; where the end can't be told from the bytes, not for long. */
+const PATIENT_MS = 20_000
+const IMPATIENT_MS = 50
+
+/** Everything that comes back until either side hangs up. */
+const exchange = (url: string, bytes: string, patienceMs: number): Promise<string> => {
+  const socket = openSocket(url)
+  socket.write(bytes, 'latin1')
+  if (patienceMs === 0) socket.end()
+  else socket.setTimeout(patienceMs, () => socket.end())
+  return text(socket).catch(() => '')
+}
+
+/** What of an answer to anything at all must not be. */
+const faultsOf = ({ status, body }: RawAnswer): readonly string[] => {
+  if (status < 400) return []
+  const problem = Object(JSON.parse(body))
+  const known = Object.entries(PROBLEMS).find(([code]) => code === problem.code)?.[1]
+  const isSound = known?.status === status && problem.status === status && problem.code !== 'internal'
+  return isSound ? [] : [`${status} ${body} is not in the contract`]
+}
+
+/** Every task number that whoever sent this could have meant. */
+const numbersIn = (bytes: string): readonly string[] =>
+  bytes.replace(/%([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16))).match(/[\w-]+/g) ?? []
+
+interface Shot {
+  readonly bytes: string
+  readonly patienceMs: number
+  /** What of that which came back must not be. */
+  faults(answer: string): readonly string[]
+}
+
+const fire = async ({ url }: Listening, { bytes, patienceMs, faults }: Shot): Promise<readonly string[]> => {
+  const answer = await exchange(url, bytes, patienceMs)
+  return faults(answer).map((fault) => `${fault}, after ${JSON.stringify(bytes).slice(0, MOST_TEXT)}`)
+}
+
+const heap = ({ heapUsed, external }: Vitals): number => heapUsed + external
+
+const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`
+
+/** Fires so many shots, a few at a time, and holds what comes of them against what may. */
+const bombard = async (t: TestContext, target: Target, shot: fc.Arbitrary<Shot>): Promise<void> => {
+  const { gateway, sandbox, allowing } = target
+  const salvo = fc.record({
+    shots: fc.array(shot, { minLength: AT_ONCE, maxLength: AT_ONCE }),
+    fault: fc.option(fc.constantFrom(...UPSTREAM_FAULTS), { freq: FAULT_EVERY }),
+  })
+  const allowed = new Set<string>()
+  const found: string[] = []
+  let sent = 0
+
+  /** The seed and how much was sent decide what comes next. */
+  const fireUntil = async (end: number): Promise<void> => {
+    while (sent < end) {
+      for (const { shots, fault } of fc.sample(salvo, { seed: SEED + sent, numRuns: SALVOS })) {
+        if (fault !== null) sandbox.fault('CancelTask', fault)
+        for (const { bytes } of shots) {
+          const allows = allowing.some((credential) => bytes.includes(credential))
+          if (allows) for (const taskNo of numbersIn(bytes)) allowed.add(taskNo)
+        }
+        const faults = await Promise.all(shots.map((one) => fire(gateway, one)))
+        found.push(...faults.flat())
+        sent += shots.length
+      }
+      if (sent % 10_000 === 0) t.diagnostic(`${sent} of ${REQUESTS}, ${found.length} answered wrongly`)
+    }
+  }
+
+  const vitals = vitalsOf(gateway)
+  await fireUntil(REQUESTS * WARM_UP)
+  const before = await vitals()
+  await fireUntil(REQUESTS)
+  const after = await vitals()
+
+  const cancelled = cancelCalls(sandbox).map(({ params }) => String(params.TaskNo))
+  gateway.kill('SIGTERM')
+  const { code, stdout, stderr } = await gateway.ended
+  t.diagnostic(`${sent} requests, ${cancelled.length} calls of CancelTask, seed ${SEED}`)
+  t.diagnostic(`heap ${mebibytes(heap(before))}, then ${mebibytes(heap(after))}`)
+  t.diagnostic(`process ${mebibytes(before.rss)}, then ${mebibytes(after.rss)}`)
+  assert.deepEqual(found.slice(0, MOST_SHOWN), [])
+  assert.ok(cancelled.length > 0)
+  assert.deepEqual(
+    cancelled.filter((taskNo) => !allowed.has(taskNo)),
+    [],
+  )
+  assert.equal(sandbox.violations, 0)
+  assert.deepEqual(
+    Object.values(CANARIES).filter((secret) => stdout.includes(secret)),
+    [],
+  )
+  assert.deepEqual([code, stderr], [0, ''])
+  assert.ok(heap(after) < heap(before) + MOST_GROWTH, 'memory grows')
+}
+
+test('whatever is asked is answered as documented', async (t) => {
+  const target = await start(t)
+  const shot = wellFormed(target.ingredients).map(({ method, target: path, bytes }): Shot => {
+    const faults = (answer: string): readonly string[] => {
+      const { status, headers, body } = parseAnswer(answer)
+      // Documented, but nothing to be found.
+      if (status === PROBLEMS.internal.status) return ['a bug']
+      return violationsOf({ method, path: path.replace(ABSOLUTE, ''), status, headers, text: body })
+    }
+    return { bytes, patienceMs: PATIENT_MS, faults }
+  })
+  await bombard(t, target, shot)
+})
+
+test('whatever bytes come in, nothing breaks and nothing is done for a stranger', async (t) => {
+  const target = await start(t)
+  const shot = fc.tuple(malformed(target.ingredients), fc.constantFrom(0, IMPATIENT_MS)).map(
+    ([bytes, patienceMs]): Shot => ({
+      bytes,
+      patienceMs,
+      faults: (answer) => parseAnswers(answer).flatMap(faultsOf),
+    }),
+  )
+  await bombard(t, target, shot)
+})
