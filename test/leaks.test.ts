@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -16,6 +16,7 @@ import { startKeyServer } from './helpers/key-server.ts'
 import { closedPort, listenOn } from './helpers/ports.ts'
 import { prepare, startProcess } from './helpers/process.ts'
 import { sendBytes } from './helpers/raw.ts'
+import { SESSION_SECRET, SIGN_IN_ENV } from './helpers/session.ts'
 
 // Everything that can go wrong goes wrong here, and then everything that left the gateway is searched for what must not.
 
@@ -315,6 +316,69 @@ test('whatever is done with tokens, none leaves', async (t) => {
   assert.match(haul.log, /a token was refused/)
   assertClean(haul, [CLAIM, ...tokens.flatMap(partsOf)])
 })
+
+/** Everything that a bug could have at hand. */
+const ALL = 'JSON.stringify(process.env)'
+
+/** Code that runs inside the gateway and ends it, and what it says then. */
+const ENDS: Readonly<Record<string, readonly [code: string, says: RegExp]>> = {
+  'an error that carries every setting': [
+    `process.once('SIGUSR2', () => {
+      throw Object.assign(new Error(${ALL}, { cause: new Error(${ALL}) }), { name: ${ALL}, options: process.env })
+    })`,
+    /a bug ends the process/,
+  ],
+  'a text that is every setting': [
+    `process.once('SIGUSR2', () => void Promise.reject(${ALL}))`,
+    /a bug ends the process/,
+  ],
+  'the end of a thread of the record': [
+    `import threads from 'node:worker_threads'
+    import { syncBuiltinESMExports } from 'node:module'
+    threads.Worker = class extends threads.Worker {
+      constructor(...given) {
+        super(...given)
+        process.once('SIGUSR2', () => this.terminate())
+      }
+    }
+    syncBuiltinESMExports()`,
+    /a bug ends the process/,
+  ],
+  'the end of its memory': [
+    `process.once('SIGUSR2', () => {
+      for (const all = [${ALL}]; ; ) all.push(new Array(1e6).fill(all[0] + all.length))
+    })`,
+    /heap out of memory/,
+  ],
+}
+
+for (const [what, [code, says]] of Object.entries(ENDS)) {
+  test(`a process that is ended by ${what} takes its secrets along`, async (t) => {
+    const { sandbox, auditPath, env } = await prepare(t)
+    const issuer = await startIssuer(t)
+    const token = await issuer.token()
+    const preload = join(await temporaryFolder(t), 'end.mjs')
+    await writeFile(preload, code)
+    const started = await startProcess(
+      t,
+      { ...env, ...issuer.env, ...SIGN_IN_ENV },
+      { execArgv: ['--max-old-space-size=150', '--import', preload] },
+    )
+    await sendBytes(started.url, cancel(sandbox.addTask()))
+    await sendBytes(started.url, request('GET /me', `Authorization: Bearer ${token}`))
+    sandbox.fault('CancelTask', { reply: 'stall' })
+    const unanswered = sendBytes(started.url, cancel(sandbox.addTask()))
+    await sandbox.nextCall('CancelTask')
+
+    started.kill('SIGUSR2')
+    const { stdout, stderr } = await started.ended
+
+    assert.match(stdout + stderr, says)
+    const haul = { answers: [await unanswered], log: stdout + stderr, record: await readAll(auditPath) }
+    const secrets = [SESSION_SECRET, String(SIGN_IN_ENV.OIDC_CLIENT_SECRET), ...partsOf(token)]
+    assertClean(haul, [...SECRETS, ...secrets])
+  })
+}
 
 const UNREACHABLE: readonly (readonly [string, (t: TestContext) => Promise<string>])[] = [
   ['refuses', async () => `http://127.0.0.1:${await closedPort()}`],

@@ -70,14 +70,17 @@ const standardOutput = (): DestinationStream => pino.destination({ fd: 1, sync: 
 /** What may be told of an error that is not ours: its kind and where it arose, never its message. */
 export const describeError = (error: unknown): LogFields => {
   if (!(error instanceof Error)) return { errorName: typeof error }
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : null
+  const code = 'code' in error ? wordIn(error.code) : null
   // A line of the message can look like a frame, so the message goes first.
   const frames = error.stack
     ?.replace(error.message, '')
     .split('\n')
     .filter((line) => /^\s+at .*:\d+:\d+\)?$/.test(line))
-  return { errorName: error.name, errorCode: code, stack: frames?.join('\n') ?? null }
+  return { errorName: wordIn(error.name), errorCode: code, stack: frames?.join('\n') ?? null }
 }
+
+/** A name such as `TypeError` or `ECONNRESET`; what is none may be anything. */
+const wordIn = (value: unknown): string | null => (typeof value === 'string' && /^\w{1,64}$/.test(value) ? value : null)
 
 const nameLevel = (level: string): { level: string } => ({ level })
 
