@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import type { Sandbox } from '../../src/sandbox/server.ts'
-import type { FaultRow } from './fault-table.ts'
 import { asOperator } from './gateway.ts'
 import type { Listening } from './process.ts'
+import type { FaultRow } from './reliability-doc.ts'
 
 export interface Watched {
   readonly gateway: Listening

@@ -11,6 +11,11 @@ export interface Vitals {
   readonly eventLoopDelayP99: number
 }
 
+/** What the program itself holds, in bytes. */
+export const heapOf = ({ heapUsed, external }: Vitals): number => heapUsed + external
+
+export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1)
+
 /** For a process whose vitals are to be asked for. */
 export const WITH_VITALS: readonly string[] = ['--import', join(import.meta.dirname, 'vitals-inside.ts')]
 

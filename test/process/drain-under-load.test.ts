@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../src/sandbox/server.ts'
 import { asOperator, cancelCalls } from '../helpers/gateway.ts'
 import { allRecords, prepare, startProcess } from '../helpers/process.ts'
+import { noteFigures } from '../helpers/reliability-doc.ts'
 
 const EVERY_MS = 5
 
@@ -54,7 +55,9 @@ test('stopped at two hundred cancels a second, it answers and records each that 
   const restarted = await startProcess(t, env)
 
   const failed = answers.filter((answer) => answer !== 202)
-  t.diagnostic(`${answers.length} cancels, ${answers.length - before} of them after SIGTERM, ${failed.length} failed`)
+  const row = { Cancels: answers.length, 'After SIGTERM': answers.length - before, Failed: failed.length }
+  t.diagnostic(JSON.stringify(row))
+  noteFigures('drain', [row])
   assert.deepEqual(failed, [])
   assert.ok(before < answers.length)
   assert.equal(code, 0)

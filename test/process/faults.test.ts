@@ -7,10 +7,10 @@ import type { Env } from '../../src/config.ts'
 import type { Sandbox } from '../../src/sandbox/server.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { type FaultProxy, ROUTE_FAULTS, type RouteFault, startFaultProxy } from '../helpers/fault-proxy.ts'
-import { type FaultRow, holdTable } from '../helpers/fault-table.ts'
 import { asOperator, baseEnv, CANARIES, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { type Listening, startProcess } from '../helpers/process.ts'
+import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 import { answerOf, cancelUnder } from '../helpers/three-sides.ts'
 
 // The real process, whose way to its upstream is spoilt.

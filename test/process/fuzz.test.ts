@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { text } from 'node:stream/consumers'
-import { type TestContext, test } from 'node:test'
+import { after, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { PROBLEMS } from '../../src/http/problem.ts'
 import type { Sandbox } from '../../src/sandbox/server.ts'
@@ -10,8 +10,9 @@ import { CANARIES, cancelCalls } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
 import { type Listening, prepare, startProcess } from '../helpers/process.ts'
 import { openSocket, parseAnswer, parseAnswers, type RawAnswer } from '../helpers/raw.ts'
+import { noteFigures } from '../helpers/reliability-doc.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
-import { type Vitals, vitalsOf, WITH_VITALS } from '../helpers/vitals.ts'
+import { heapOf, mebibytes, vitalsOf, WITH_VITALS } from '../helpers/vitals.ts'
 
 // On demand with more requests and another seed: npm run fuzz.
 
@@ -44,6 +45,9 @@ const UPSTREAM_FAULTS = [
   { reply: { status: 403, code: 'Forbidden.RAM' } },
   { reply: { status: 418, code: 'NeverHeardOf' } },
 ] as const
+
+const figures: Record<string, string | number>[] = []
+after(() => noteFigures('fuzz', figures))
 
 interface Target {
   readonly gateway: Listening
@@ -130,12 +134,8 @@ const fire = async ({ url }: Listening, { bytes, patienceMs, faults }: Shot): Pr
   return faults(answer).map((fault) => `${fault}, after ${JSON.stringify(bytes).slice(0, MOST_TEXT)}`)
 }
 
-const heap = ({ heapUsed, external }: Vitals): number => heapUsed + external
-
-const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`
-
 /** Fires so many shots, a few at a time, and holds what comes of them against what may. */
-const bombard = async (t: TestContext, target: Target, shot: fc.Arbitrary<Shot>): Promise<void> => {
+const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Arbitrary<Shot>): Promise<void> => {
   const { gateway, sandbox, allowing } = target
   const salvo = fc.record({
     shots: fc.array(shot, { minLength: AT_ONCE, maxLength: AT_ONCE }),
@@ -164,16 +164,23 @@ const bombard = async (t: TestContext, target: Target, shot: fc.Arbitrary<Shot>)
 
   const vitals = vitalsOf(gateway)
   await fireUntil(REQUESTS * WARM_UP)
-  const before = await vitals()
+  const early = await vitals()
   await fireUntil(REQUESTS)
-  const after = await vitals()
+  const late = await vitals()
 
   const cancelled = cancelCalls(sandbox).map(({ params }) => String(params.TaskNo))
   gateway.kill('SIGTERM')
   const { code, stdout, stderr } = await gateway.ended
-  t.diagnostic(`${sent} requests, ${cancelled.length} calls of CancelTask, seed ${SEED}`)
-  t.diagnostic(`heap ${mebibytes(heap(before))}, then ${mebibytes(heap(after))}`)
-  t.diagnostic(`process ${mebibytes(before.rss)}, then ${mebibytes(after.rss)}`)
+  const row = {
+    Requests: kind,
+    Sent: sent,
+    'Answered wrongly': found.length,
+    'Calls of CancelTask': cancelled.length,
+    'Heap after a quarter, at the end (MiB)': `${mebibytes(heapOf(early))}, ${mebibytes(heapOf(late))}`,
+    'Process (MiB)': `${mebibytes(early.rss)}, ${mebibytes(late.rss)}`,
+  }
+  t.diagnostic(`seed ${SEED}: ${JSON.stringify(row)}`)
+  figures.push(row)
   assert.deepEqual(found.slice(0, MOST_SHOWN), [])
   assert.ok(cancelled.length > 0)
   assert.deepEqual(
@@ -186,7 +193,7 @@ const bombard = async (t: TestContext, target: Target, shot: fc.Arbitrary<Shot>)
     [],
   )
   assert.deepEqual([code, stderr], [0, ''])
-  assert.ok(heap(after) < heap(before) + MOST_GROWTH, 'memory grows')
+  assert.ok(heapOf(late) < heapOf(early) + MOST_GROWTH, 'memory grows')
 }
 
 test('whatever is asked is answered as documented', async (t) => {
@@ -200,7 +207,7 @@ test('whatever is asked is answered as documented', async (t) => {
     }
     return { bytes, patienceMs: PATIENT_MS, faults }
   })
-  await bombard(t, target, shot)
+  await bombard(t, 'well formed', target, shot)
 })
 
 test('whatever bytes come in, nothing breaks and nothing is done for a stranger', async (t) => {
@@ -212,5 +219,5 @@ test('whatever bytes come in, nothing breaks and nothing is done for a stranger'
       faults: (answer) => parseAnswers(answer).flatMap(faultsOf),
     }),
   )
-  await bombard(t, target, shot)
+  await bombard(t, 'malformed', target, shot)
 })

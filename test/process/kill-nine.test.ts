@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { startGateway } from '../helpers/gateway.ts'
 import { killAndLook } from '../helpers/kill-nine.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { prepare } from '../helpers/process.ts'
+import { noteFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
 // On demand with more kills and another seed: npm run kills.
@@ -15,6 +16,9 @@ const SEED = Number(process.env.SEED ?? 7)
 const TIMES = { UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4500' }
 
 const servers = usePostgres()
+
+const figures: Record<string, string | number>[] = []
+after(() => noteFigures('kills', figures))
 
 for (const engine of ['SQLite', 'PostgreSQL'] as const) {
   test(`killed at random moments, a gateway with its record on ${engine} loses nothing and claims nothing`, async (t) => {
@@ -32,10 +36,25 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
       env: { ...env, ...TIMES, ...places },
       onRestart: (kill) => (kill % 10 === 0 ? t.diagnostic(`${kill} of ${KILLS} kills on ${engine}`) : undefined),
     })
-    const { contradictions, ...figures } = found
-    t.diagnostic(`${engine}, ${KILLS} kills, seed ${SEED}: ${JSON.stringify(figures)}`)
+    const { asked, answered, carriedOut, byOutcome, contradictions } = found
+    const { accepted = 0, unknown = 0, pending = 0 } = byOutcome
+    const other = Object.values(byOutcome).reduce((sum, count) => sum + count, 0) - accepted - unknown - pending
+    const row = {
+      Record: engine,
+      Kills: KILLS,
+      Cancels: asked,
+      Answered: answered,
+      'Carried out': carriedOut,
+      'On record: accepted': accepted,
+      'not cancelled': other,
+      unknown,
+      pending,
+      Contradictions: contradictions.length,
+    }
+    t.diagnostic(`seed ${SEED}: ${JSON.stringify(row)}`)
+    figures.push(row)
     assert.deepEqual(contradictions, [])
-    assert.ok(found.answered > 0 && found.answered < found.asked)
+    assert.ok(answered > 0 && answered < asked)
     if (engine === 'SQLite') assert.equal(sandbox.violations, 0)
   })
 }

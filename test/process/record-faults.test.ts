@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { type FaultRow, holdTable } from '../helpers/fault-table.ts'
 import { asOperator, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
 import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
 import { addTasks, cancel, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
+import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 import { cancelUnder } from '../helpers/three-sides.ts'
 
