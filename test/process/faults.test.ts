@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { createServer as createTlsServer, type TlsOptions } from 'node:tls'
+import { connect, createServer as createTlsServer, type TlsOptions } from 'node:tls'
 import type { Env } from '../../src/config.ts'
 import type { Sandbox } from '../../src/sandbox/server.ts'
 import { createCertificate } from '../helpers/certificate.ts'
@@ -110,6 +111,14 @@ test('on a spoilt way to upstream the answer, the record and upstream agree', { 
 /** A server that speaks TLS, and nothing of upstream's. */
 const startStranger = (t: TestContext, options: TlsOptions): Promise<number> => listenOn(t, createTlsServer(options))
 
+/** What is spoken with somebody who trusts that server and takes whatever it offers. */
+const protocolOf = async (t: TestContext, port: number, ca: string): Promise<string | null> => {
+  const socket = connect({ port, host: 'localhost', ca, minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' })
+  t.after(() => socket.destroy())
+  await once(socket, 'secureConnect')
+  return socket.getProtocol()
+}
+
 test('where upstream cannot prove who it is, nothing is sent', async (t) => {
   const [own, expired, wrongName, unknown] = [
     createCertificate(),
@@ -129,7 +138,9 @@ test('where upstream cannot prove who it is, nothing is sent', async (t) => {
     ['TLS: unknown authority', unknown],
     ['TLS 1.1 only', old],
   ] as const) {
-    await route.proxy.lead(await startStranger(t, options))
+    const port = await startStranger(t, options)
+    if (options === old) assert.equal(await protocolOf(t, port, own.cert), 'TLSv1.1')
+    await route.proxy.lead(port)
     rows.push(await cancelUnder(route, fault), await read(route, fault))
     await route.proxy.lead(portOf(route.sandbox.url))
     await isWell(route)
