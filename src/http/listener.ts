@@ -62,8 +62,8 @@ const createHttpServer = (app: RequestListener): Server => {
   return server
 }
 
-/** A path, or an address of http(s) with a host and without a user (RFC 9110, 4.2). */
-const TARGET = /^([/*]|https?:\/\/[^/?@\\]+([/?]|$))/i
+/** A path, or an address of http(s) with a host and without a user (RFC 9110, 4.2) or a backslash, which is read as a slash. */
+const TARGET = /^([/*]|https?:\/\/[^/?@\\]+([/?][^\\]*)?$)/i
 
 /**
  * Express answers a target that is no URL by itself, past every line of the app, cuts a fragment silently, and takes an
@@ -176,6 +176,7 @@ const refusal = (code: ErrorCode, { publicUrl, log }: ListenerOptions, isCancel 
   log.info('request', { requestId, status, code })
   const headers = {
     'Content-Type': 'application/problem+json; charset=utf-8',
+    'Content-Language': site.lang,
     'Content-Length': String(Buffer.byteLength(body)),
     'Cache-Control': 'no-store',
     Vary: 'Accept-Language, Origin',

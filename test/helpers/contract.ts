@@ -91,8 +91,11 @@ const GENERAL: Response = {
   content: { 'application/problem+json': { schema: { $ref: `${SCHEMAS}#/$defs/Problem` } } },
 }
 
-/** What `If-None-Match: *` is answered with wherever there is something. */
-const UNCHANGED: Response = { headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) } }
+/** What `If-None-Match: *` is answered with wherever there is something, and preflights are: the introduction says so. */
+const EMPTY: Response = { headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) } }
+
+const isEmpty = ({ method, status }: Answer, isUnrouted: boolean): boolean =>
+  method === 'OPTIONS' ? status === 204 : status === 304 && !isUnrouted
 
 export interface Answer {
   readonly method: string
@@ -138,7 +141,7 @@ const findResponse = (answer: Answer): Response | undefined => {
   const code = codeIn(jsonOf(answer.text))
   const codes = own === undefined ? null : codesOf(own)
   if (own !== undefined && (codes === null || code === null || codes.includes(code))) return resolve(own)
-  if (answer.status === 304 && operation !== undefined) return UNCHANGED
+  if (isEmpty(answer, operation === undefined)) return EMPTY
   return isGeneral(answer, code, operation === undefined) ? GENERAL : undefined
 }
 

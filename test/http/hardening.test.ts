@@ -25,6 +25,7 @@ test('a task number with a fragment reaches nobody', async (t) => {
   const { url, upstream } = await startGateway(t, { env: ANYONE })
   const answer = await sendRaw(url, `DELETE /tasks/a#b HTTP/1.1\r\nHost: localhost\r\n${CLOSE}\r\n`)
   assert.deepEqual(codeOf(answer), [400, 'bad-request'])
+  assert.equal(answer.headers['content-language'], 'en')
   assert.equal(upstream.calls.length, 0)
 })
 
@@ -33,6 +34,8 @@ for (const [target, expected] of [
   ['http://localhost:1/livez', 200],
   ['http://evil.example/livez', 421],
   ['HTTP://evil.example/livez', 421],
+  ['http://localhost:1\\livez', 400],
+  ['http://localhost:1/readyz\\..\\livez', 400],
 ] as const) {
   test(`without credentials, ${target} with a loopback Host is ${expected}`, async (t) => {
     const { url } = await startGateway(t, { env: ANYONE })
