@@ -35,8 +35,11 @@ const ILL_IN_A_ROW = 10
 const ILL_MS = 5000
 const ILL_MAX_MS = 40_000
 
-/** What is told while the first is on its way, whose end nobody knows. */
-const SCOUTING_MS = 1000
+/** Whatever an answer asks for: by then one goes and sees. */
+const THROTTLED_MAX_MS = 60_000
+
+/** What is told while the first is on its way, whose end nobody knows: short, so that there is time to wait for it. */
+const SCOUTING_MS = 300
 
 interface Closure extends Closed {
   readonly untilMs: number
@@ -55,7 +58,7 @@ export const createCircuit = (options: CircuitOptions = {}): Circuit => {
 
   /** What an attempt calls for that went out while it was open, or first after it was closed. */
   const consequence = (verdict: Verdict, scouted: Closed | null): Closed | null => {
-    if (verdict.kind === 'throttled') return { reason: 'throttled', forMs: verdict.forMs }
+    if (verdict.kind === 'throttled') return { reason: 'throttled', forMs: Math.min(THROTTLED_MAX_MS, verdict.forMs) }
     if (illInARow < ILL_IN_A_ROW) return null
     const lastMs = scouted?.reason === 'ill' ? scouted.forMs : 0
     return { reason: 'ill', forMs: Math.min(ILL_MAX_MS, Math.max(ILL_MS, 2 * lastMs)) }

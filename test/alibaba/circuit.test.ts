@@ -56,7 +56,7 @@ test('afterwards one goes first, and the others when it came back well', () => {
   tell(...times(10, ILL))
   pass(5000)
   const end = circuit.begin()
-  assert.deepEqual(circuit.closed(), { reason: 'ill', forMs: 1000 })
+  assert.deepEqual(circuit.closed(), { reason: 'ill', forMs: 300 })
   end(WELL)
   assert.equal(circuit.closed(), null)
   assert.deepEqual(changes, [{ state: 'ill', forMs: 5000 }, { state: 'open' }])
@@ -117,6 +117,12 @@ test('one throttled attempt keeps all back for as long as it says', () => {
     changes.map(({ state }) => state),
     ['throttled', 'throttled', 'open'],
   )
+})
+
+test('however long it says, by the minute one goes and sees', () => {
+  const { circuit, tell } = start()
+  tell(throttled(86_400_000))
+  assert.deepEqual(circuit.closed(), { reason: 'throttled', forMs: 60_000 })
 })
 
 test('a first one after throttling that finds upstream ill lets the others find out', () => {

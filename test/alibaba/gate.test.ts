@@ -229,6 +229,19 @@ test('while upstream throttles they wait, one goes first, and then the others', 
   assert.ok(isPass(second.entry))
 })
 
+test('while one goes first there is time to wait for it, at whatever pace', async (t) => {
+  const { enter, mustPass, pass } = start(t, { maxPerSecond: 100 })
+  const throttled = await mustPass()
+  throttled.leave({ kind: 'throttled', forMs: 100 })
+  await pass(100)
+  const first = await mustPass()
+  const others = await Promise.all(Array.from({ length: 20 }, () => enter({ forMs: 600 })))
+  assert.ok(others.every(({ entry }) => entry === undefined))
+  first.leave(WELL)
+  await pass(250)
+  assert.ok(others.every(({ entry }) => isPass(entry)))
+})
+
 test('what would wait for the end of throttling for too long is told so at once', async (t) => {
   const { enter, mustPass } = start(t)
   const throttled = await mustPass()
