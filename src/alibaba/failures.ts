@@ -70,6 +70,9 @@ const CODES: readonly (readonly [RegExp, FailureClass])[] = [
   [/^InvalidParameter/, 'task-not-cancellable'],
 ]
 
+/** These say that a call reached execution, so that no hint to ask again proves that it had no effect. */
+const PERHAPS_EXECUTED = /^(InternalError(\..+)?|SignatureNonceUsed)$/
+
 /** (assumption) No codes are published for tasks: what names something missing is taken to mean the task. */
 const NAMES_NOTHING = /NotExist|NotFound/
 
@@ -104,11 +107,11 @@ export const readAnswer = (answer: UpstreamAnswer): Reading => {
 
 const classify = ({ status, retryAfterMs }: UpstreamAnswer, code: string | null): FailureClass => {
   const failed = code !== null || status >= 400
-  if (failed && retryAfterMs !== null) return 'throttled'
-  const known = CODES.find(([pattern]) => code !== null && pattern.test(code))
-  if (known !== undefined) return known[1]
-  if (status >= 500) return 'ambiguous'
-  if (status === 429) return 'throttled'
+  const known = CODES.find(([pattern]) => code !== null && pattern.test(code))?.[1]
+  if (failed && retryAfterMs !== null && !PERHAPS_EXECUTED.test(code ?? '')) return 'throttled'
+  if (known !== undefined) return known
+  if (status >= 500 || /^5\d\d$/.test(code ?? '')) return 'ambiguous'
+  if (status === 429 || code === '429') return 'throttled'
   if (code === null) return 'bad-response'
   if (status < 400) return 'ambiguous'
   return NAMES_NOTHING.test(code) ? 'task-not-found' : 'task-not-cancellable'

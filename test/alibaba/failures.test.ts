@@ -137,6 +137,16 @@ test('x-acs-retry-after makes throttling of every failure, but not of success', 
   assert.equal(failureOf(200, '<html>', 10), 'bad-response')
 })
 
+test('but not of one that says that the call may have been executed', () => {
+  assert.equal(failureOf(500, { Code: 'InternalError' }, 10), 'ambiguous')
+  assert.equal(failureOf(400, { Code: 'SignatureNonceUsed' }, 10), 'duplicate')
+})
+
+test('a status inside an envelope counts as one', () => {
+  assert.equal(failureOf(400, { code: '500', data: { Code: '503' } }), 'ambiguous')
+  assert.equal(failureOf(400, { code: '429' }), 'throttled')
+})
+
 const UNFIT_IDS = ['R 1', 'R\r\n1', '<b>', 'a'.repeat(65), 'Signature=x', 'näh', '../..'] as const
 
 for (const id of UNFIT_IDS) {
