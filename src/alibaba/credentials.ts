@@ -42,10 +42,11 @@ export const createReadings = (read: () => Promise<void>, latest: () => PlainKey
     once,
     underWay: () => underWay,
     replacing: async (refused: PlainKeys): Promise<PlainKeys | null> => {
+      const other = (): PlainKeys | null => otherThan(refused, latest())
       // The one under way may have begun before upstream refused.
-      if (areSame(latest(), refused)) await underWay
-      if (areSame(latest(), refused)) await once()
-      return otherThan(refused, latest())
+      if (other() === null) await underWay
+      if (other() === null) await once()
+      return other()
     },
   }
 }

@@ -57,7 +57,7 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
     // The vendor's errors quote what was answered, keys included: they are not looked at.
     const found = await by(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
     if (typeof found === 'string') fail(found)
-    else if (now() >= found.expiresAtMs) fail('has expired ones only')
+    else if (now() >= found.expiresAtMs) fail('has expired ones only, by the clock of this machine')
     else take(found)
   }
 

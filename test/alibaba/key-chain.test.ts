@@ -136,7 +136,7 @@ test('a chain that never answers is given up', async (t) => {
 test('keys that have expired already are none', async (t) => {
   const { id, lines } = start(t, lasting('1', 0))
   assert.equal(await id(), null)
-  assert.equal(lines.at(-1)?.reason, 'has expired ones only')
+  assert.equal(lines.at(-1)?.reason, 'has expired ones only, by the clock of this machine')
 })
 
 test('refused keys are fetched anew, once for all who were refused', async (t) => {
@@ -146,6 +146,30 @@ test('refused keys are fetched anew, once for all who were refused', async (t) =
   const found = await Promise.all(Array.from({ length: 100 }, () => source.replacing(keysOf('1'))))
   for (const keys of found) assert.deepEqual(keys, keysOf('2'))
   assert.equal(asked(), 2)
+})
+
+test('keys that were refused when they had expired are replaced by those that are being fetched', async (t) => {
+  const { source, id, answerWith, pass } = start(t)
+  await id()
+  const fetched = Promise.withResolvers<DatedKeys>()
+  answerWith(() => fetched.promise)
+  pass(HOUR_MS)
+  source.isReady()
+  const others = source.replacing(keysOf('1'))
+  fetched.resolve({ keys: keysOf('2'), expiresAtMs: START_MS + 2 * HOUR_MS })
+  assert.deepEqual(await others, keysOf('2'))
+})
+
+test('and where none are being fetched, they are now', async (t) => {
+  const { source, id, answerWith, pass } = start(t)
+  await id()
+  answerWith(failing)
+  pass(HOUR_MS)
+  assert.equal(await id(), null)
+  answerWith(lasting('2', 3 * HOUR_MS))
+  pass(2000)
+  assert.deepEqual(await source.replacing(keysOf('1')), keysOf('2'))
+  assert.equal(await id(), 'id-2')
 })
 
 test('keys that stay refused do not have the chain asked by each request', async (t) => {
