@@ -113,7 +113,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     listen: async () => {
       const listener = await listen(app, { ...config, lifecycle, log })
       log.info('listening', { address: listener.url, instanceId })
-      void unsettled.resume()
+      unsettled.resume()
       upkeep.start()
       return listener
     },

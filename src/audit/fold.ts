@@ -5,13 +5,18 @@ import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES } from './
 
 export type FoldFilter = AuditFilter & { readonly id?: string | undefined }
 
-// However late each was written: a definitive outcome supersedes `unknown`, and what was seen to be cancelled stays so.
-// Among others the newest counts.
+// However late each was written: a definitive outcome supersedes `unknown`; after an answer that denies, a look at the task
+// counts for nothing, since somebody else may have cancelled it; what was seen to be cancelled stays so. Among others an
+// answer supersedes a look, and else the newest counts.
 const FOLD = `
   SELECT intents.*, outcomes.outcome, attempts, request_id, upstream_code, finished_at, settled_by
   FROM intents LEFT JOIN outcomes ON outcomes.seq = (
     SELECT seq FROM outcomes WHERE cancellation_id = intents.id
-    ORDER BY outcome = 'unknown', outcome <> 'cancelled', seq DESC LIMIT 1)
+    ORDER BY outcome = 'unknown',
+      settled_by IS NOT NULL AND EXISTS (
+        SELECT seq FROM outcomes AS denials WHERE cancellation_id = intents.id
+        AND settled_by IS NULL AND outcome IN ('refused', 'rejected', 'failed')),
+      outcome <> 'cancelled', settled_by IS NOT NULL, seq DESC LIMIT 1)
 `
 
 // By the time that is shown, and by number among equals. What arrives while somebody turns pages can come to lie before

@@ -7,18 +7,21 @@ import type { Lookup } from './lookup.ts'
 
 /** The cancellations whose outcome is unknown. They are looked at now and then until the task tells, or a day is over. */
 export interface Unsettled {
-  /** Takes up, once the start is over, what a process before this one left unknown. */
-  resume(): Promise<void>
+  /** Takes up, once the start is over, what a process before this one left unknown, and later what others left. */
+  resume(): void
   /** Takes note of an outcome: of an unknown one, to find out more; of any other, to stop that. */
   note(intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>, outcome: OutcomeEvent): void
   close(): void
 }
 
 export interface UnsettledOptions {
-  readonly trail: Pick<Trail, 'list' | 'finish'>
+  readonly trail: Pick<Trail, 'find' | 'list' | 'finish'>
   readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
+  /** The wall clock and a monotonic one, milliseconds. */
   readonly now?: () => number
+  readonly monotonic?: () => number
+  readonly loadEveryMs?: number
   /** How long to wait for the next look at a cancellation of that age. */
   readonly pauseMs?: ((ageMs: number) => number) | undefined
 }
@@ -27,6 +30,8 @@ interface Open {
   readonly taskNo: string
   readonly requestedAtMs: number
   readonly outcome: OutcomeEvent
+  /** Since when it is looked at, and when next, on the monotonic clock. */
+  readonly takenAtMs: number
   lookAtMs: number
 }
 
@@ -37,25 +42,28 @@ const TICK_MS = 1000
 const PAUSE_MIN_MS = 2000
 const PAUSE_MAX_MS = 10 * 60_000
 const LIST_LIMIT = 200
+/** What a replica leaves when it stops is taken up by another before long. */
+const LOAD_EVERY_MS = 10 * 60_000
 
 /** Ever more seldom, as what was under way for long is less and less likely to show. */
 const growing = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
 
-/** (assumption) What is complete and not cancelled so long after the request will not be cancelled by it any more. */
+/** (assumption) What is complete and not cancelled so long after a request's end will not be cancelled by it any more. */
 const QUIET_MS = 60_000
 
-/** What the task proves about a request for its cancellation of that age, or null. */
+/** What the task proves about a request for its cancellation that ended so long ago, or null. */
 export const findingOf = (
   { status, cancelStatus }: Pick<Task, 'status' | 'cancelStatus'>,
-  ageMs: number,
+  quietMs: number,
 ): Outcome | null => {
   if (cancelStatus === 'cancelled') return 'cancelled'
   if (cancelStatus === 'cancelling') return 'accepted'
-  return status === 'complete' && cancelStatus === 'none' && ageMs >= QUIET_MS ? 'failed' : null
+  return status === 'complete' && cancelStatus === 'none' && quietMs >= QUIET_MS ? 'failed' : null
 }
 
 export const createUnsettled = (options: UnsettledOptions): Unsettled => {
-  const { trail, lookup, log, now = Date.now, pauseMs = growing } = options
+  const { trail, lookup, log, now = Date.now, pauseMs = growing, loadEveryMs = LOAD_EVERY_MS } = options
+  const { monotonic = () => performance.now() } = options
   const begunAtMs = now()
   const open = new Map<string, Open>()
   const closing = new AbortController()
@@ -64,23 +72,26 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   const look = async (each: Open): Promise<void> => {
     const task = await lookup.find(each.taskNo, deadlineIn(LOOK_MS)).catch(() => null)
     const ageMs = now() - each.requestedAtMs
-    const found = task === null ? null : findingOf(task, ageMs)
-    const { cancellationId } = each.outcome
-    each.lookAtMs = now() + pauseMs(ageMs)
-    // Its answer may have come in the meantime, and an answer tells more than the task.
-    if (open.get(cancellationId) !== each || closing.signal.aborted) return
-    if (found === null && ageMs < GIVE_UP_MS) return
+    each.lookAtMs = monotonic() + pauseMs(ageMs)
+    // A wall clock that jumps ahead must not make it long.
+    const quietMs = Math.min(now() - each.outcome.finishedAtMs, monotonic() - each.takenAtMs)
+    const found = task === null ? null : findingOf(task, quietMs)
+    if (found !== null) await settle(each, found)
+    else if (ageMs >= GIVE_UP_MS) open.delete(each.outcome.cancellationId)
+  }
+
+  /** The answer may have come in the meantime, to here or to a replica, and an answer tells more than the task. */
+  const settle = async ({ taskNo, outcome }: Open, found: Outcome): Promise<void> => {
+    const { cancellationId } = outcome
+    const isOpen = (): boolean => open.has(cancellationId) && !closing.signal.aborted
+    if (!isOpen()) return
+    const known = await trail.find(cancellationId, deadlineIn(LOOK_MS)).catch(() => undefined)
+    if (known === undefined || !isOpen()) return
     open.delete(cancellationId)
-    if (found === null) return
-    const outcome = {
-      ...each.outcome,
-      outcome: found,
-      requestId: null,
-      finishedAtMs: now(),
-      settledBy: 'query',
-    } as const
-    await trail.finish(outcome, deadlineIn(LOOK_MS))
-    log.info('an unknown outcome is settled', { cancellationId, taskNo: each.taskNo, outcome: found })
+    if (known?.outcome !== 'unknown') return
+    const settled = { ...outcome, outcome: found, requestId: null, finishedAtMs: now(), settledBy: 'query' } as const
+    await trail.finish(settled, deadlineIn(LOOK_MS))
+    log.info('an unknown outcome is settled', { cancellationId, taskNo, outcome: found })
   }
 
   const pause = (ms: number): Promise<void> =>
@@ -91,12 +102,12 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     if (isRunning) return
     isRunning = true
     while (open.size > 0 && !closing.signal.aborted) {
-      for (const each of open.values()) if (each.lookAtMs <= now() && !closing.signal.aborted) await look(each)
+      for (const each of open.values()) if (each.lookAtMs <= monotonic() && !closing.signal.aborted) await look(each)
       const soonestMs = [...open.values()].reduce(
         (soonest, { lookAtMs }) => Math.min(soonest, lookAtMs),
-        now() + TICK_MS,
+        monotonic() + TICK_MS,
       )
-      await pause(Math.max(0, soonestMs - now()))
+      await pause(Math.max(0, soonestMs - monotonic()))
     }
     isRunning = false
   }
@@ -107,35 +118,39 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     void run()
   }
 
-  /** Only what was asked before this process began: of what came later it knows more than the record. */
-  const load = async (): Promise<void> => {
+  const load = async (toMs: number): Promise<void> => {
     for (let before: AuditPage['next'] = null, more = true; more; more = before !== null) {
-      const times = { fromMs: now() - GIVE_UP_MS, toMs: begunAtMs }
+      const times = { fromMs: now() - GIVE_UP_MS, toMs }
       const filter = { ...times, outcome: 'unknown', limit: LIST_LIMIT, before } as const
       const { records, next }: AuditPage = await trail.list(filter, deadlineIn(LOOK_MS))
-      for (const record of records) take({ ...record, outcome: unknownOf(record), lookAtMs: now() })
+      for (const record of records) {
+        take({ ...record, outcome: unknownOf(record), takenAtMs: monotonic(), lookAtMs: monotonic() })
+      }
       before = next
+    }
+  }
+
+  /**
+   * First what was asked before this process began: of what came later it knows more than the record. Then, now and then,
+   * what a replica that is gone by now may have left: whoever is there still has looked at it often enough.
+   */
+  const loadRegularly = async (): Promise<void> => {
+    await pause(pauseMs(0))
+    for (let toMs = begunAtMs; !closing.signal.aborted; toMs = now() - loadEveryMs) {
+      await load(toMs).catch(() => undefined)
+      await pause(loadEveryMs)
     }
   }
 
   return {
     note: ({ taskNo, requestedAtMs }, outcome) => {
-      const lookAtMs = now() + pauseMs(now() - requestedAtMs)
-      if (outcome.outcome === 'unknown') take({ taskNo, requestedAtMs, outcome, lookAtMs })
+      const takenAtMs = monotonic()
+      const lookAtMs = takenAtMs + pauseMs(now() - requestedAtMs)
+      if (outcome.outcome === 'unknown') take({ taskNo, requestedAtMs, outcome, takenAtMs, lookAtMs })
       else open.delete(outcome.cancellationId)
     },
 
-    resume: async () => {
-      await pause(pauseMs(0))
-      while (!closing.signal.aborted) {
-        const isLoaded = await load().then(
-          () => true,
-          () => false,
-        )
-        if (isLoaded) return
-        await pause(PAUSE_MAX_MS)
-      }
-    },
+    resume: () => void loadRegularly(),
     close: () => closing.abort(),
   }
 }

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { type AuditFilter, type AuditPage, createTrail, type Intent, type Outcome } from '../../src/audit/trail.ts'
+import {
+  type AuditFilter,
+  type AuditPage,
+  createTrail,
+  type Intent,
+  OUTCOMES,
+  type Outcome,
+} from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
@@ -59,7 +66,7 @@ testEach('what was never written is not found', async (t, place) => {
   assert.deepEqual(await store.list({ limit: 10, before: null }), { records: [], next: null })
 })
 
-const FOLDS: readonly (readonly [string, readonly Outcome[], Outcome])[] = [
+const FOLDS: readonly (readonly [string, readonly (Outcome | `${Outcome} by a look`)[], Outcome])[] = [
   ['a definitive outcome supersedes unknown', ['unknown', 'accepted'], 'accepted'],
   ['unknown does not supersede a definitive outcome', ['accepted', 'unknown'], 'accepted'],
   ['the newest definitive outcome wins', ['failed', 'accepted'], 'accepted'],
@@ -75,6 +82,11 @@ const FOLDS: readonly (readonly [string, readonly Outcome[], Outcome])[] = [
     'accepted',
   ],
   ['two that are unknown stay unknown', ['unknown', 'unknown'], 'unknown'],
+  ['a look can find what nobody was told', ['unknown', 'cancelled by a look'], 'cancelled'],
+  ['an acceptance can be seen to have led to its end', ['accepted', 'cancelled by a look'], 'cancelled'],
+  ['an answer that comes late supersedes a look', ['failed by a look', 'accepted'], 'accepted'],
+  ['a look supersedes no answer, however late it is written', ['accepted', 'failed by a look'], 'accepted'],
+  ['a look takes no denial back', ['unknown', 'rejected', 'accepted by a look', 'cancelled by a look'], 'rejected'],
 ]
 
 for (const [name, outcomes, expected] of FOLDS) {
@@ -82,8 +94,10 @@ for (const [name, outcomes, expected] of FOLDS) {
     const store = await openAt(t, place)
     const intent = intentOf()
     await store.append([intent], [])
-    for (const [index, outcome] of outcomes.entries()) {
-      await store.append([], [outcomeOf(intent, { outcome, finishedAtMs: 2000 + index })])
+    for (const [index, event] of outcomes.entries()) {
+      const outcome = OUTCOMES.find((one) => event.startsWith(one)) ?? 'unknown'
+      const settledBy = event === outcome ? null : 'query'
+      await store.append([], [outcomeOf(intent, { outcome, settledBy, finishedAtMs: 2000 + index })])
     }
     const { records } = await store.list({ limit: 10, before: null })
     assert.deepEqual(

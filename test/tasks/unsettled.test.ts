@@ -85,11 +85,17 @@ test('a task that is not cancelled proves nothing, however often it is looked at
   assert.equal((await started.record(started.taskNo)).outcome, 'unknown')
 })
 
+const LOAD_EVERY_MS = 20
+
 /** The looks alone, on a clock that moves when it is told to. */
 const startLooks = (
   t: TestContext,
   find: () => Promise<Task | null>,
-  { records = [], pauseMs = () => 0 }: { records?: readonly AuditRecord[]; pauseMs?: (ageMs: number) => number } = {},
+  {
+    records = [],
+    pauseMs = () => 0,
+    known = 'unknown',
+  }: { records?: readonly AuditRecord[]; pauseMs?: (ageMs: number) => number; known?: Outcome } = {},
 ) => {
   let nowMs = DAY_MS
   const written: OutcomeEvent[] = []
@@ -97,6 +103,7 @@ const startLooks = (
   const filters: AuditFilter[] = []
   const unsettled = createUnsettled({
     trail: {
+      find: async () => ({ ...RECORD, outcome: known }),
       list: async (filter) => {
         filters.push(filter)
         return { records, next: null }
@@ -111,6 +118,8 @@ const startLooks = (
     },
     log: createLog('silent', { write: () => {} }),
     now: () => nowMs,
+    monotonic: () => nowMs,
+    loadEveryMs: LOAD_EVERY_MS,
     pauseMs,
   })
   t.after(unsettled.close)
@@ -203,14 +212,31 @@ test('what is taken up after a start is looked at without delay, however old it 
     records: [RECORD],
     pauseMs,
   })
-  await resume()
+  resume()
   assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
 })
 
-test('only what was asked before the start is taken up, and no older than a day', async (t) => {
+test('only what was asked before the start is taken up, no older than a day, and later what others may have left', async (t) => {
   const { resume, filters, advance } = startLooks(t, async () => null)
   advance(MINUTE_MS)
-  await resume()
-  const [{ outcome, fromMs, toMs } = {}] = filters
-  assert.deepEqual([outcome, fromMs, toMs], ['unknown', MINUTE_MS, DAY_MS])
+  resume()
+  const asked = await eventually(() => (filters.length >= 2 ? filters : undefined))
+  assert.deepEqual(
+    asked.slice(0, 2).map(({ outcome, fromMs, toMs }) => [outcome, fromMs, toMs]),
+    [
+      ['unknown', MINUTE_MS, DAY_MS],
+      ['unknown', MINUTE_MS, DAY_MS + MINUTE_MS - LOAD_EVERY_MS],
+    ],
+  )
+})
+
+test('what the record has the answer of by now is left as it is, whoever wrote that', async (t) => {
+  const { note, written, looked } = startLooks(t, async () => taskOf({ cancelStatus: 'cancelled' }), {
+    known: 'rejected',
+  })
+  note('unknown')
+  await looked(1)
+  note('unknown', 'another')
+  await looked(1, 'another')
+  assert.deepEqual(written, [])
 })
