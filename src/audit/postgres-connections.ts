@@ -27,8 +27,9 @@ export interface ConnectionsOptions {
   readonly statementMs: number
 }
 
-/** Where the server did not answer. */
+/** Where there was no server to ask, and where one was asked and did not answer. */
 export const UNREACHABLE = 'unreachable'
+export const UNANSWERED = 'unanswered'
 
 /** What the server is given beyond its own deadline before it is taken for gone. */
 const ANSWER_MS = 1000
@@ -59,12 +60,21 @@ export const createConnections = (options: ConnectionsOptions): Connections => {
   // An idle connection that is lost is replaced by the next statement, which tells.
   pool.on('error', () => undefined)
 
+  const use = async (work: (client: PoolClient) => Promise<Answer>): Promise<Answer> => {
+    const client = await pool.connect().catch((error: unknown) => codeOf(error, UNREACHABLE))
+    if (typeof client === 'string') return { ok: false, code: client }
+    // One that is lost meanwhile says so to whoever waits, and would end the process besides.
+    client.on('error', ignore)
+    const answer = await work(client)
+    client.off('error', ignore)
+    // What is left of a failure, such as an open transaction, ends with its connection.
+    client.release(!answer.ok)
+    return answer
+  }
+
   return {
-    query: (sql, values = []) => answerOf(pool.query(sql, [...values])),
-    transaction: async (work) => {
-      const client = await pool.connect().catch(() => null)
-      return client === null ? { ok: false, code: UNREACHABLE } : transact(client, work)
-    },
+    query: (sql, values) => use((client) => queryOn(client)(sql, values)),
+    transaction: (work) => use((client) => transact(queryOn(client), work)),
     close: async () => {
       await by(deadlineIn(CLOSE_MS), pool.end(), undefined)
       for (const socket of sockets) socket.destroy()
@@ -80,27 +90,26 @@ const trackSocket = (sockets: Set<Socket>): Socket => {
   return socket
 }
 
-const transact = async (client: PoolClient, work: (query: Query) => Promise<Answer>): Promise<Answer> => {
-  const query: Query = (sql, values = []) => answerOf(client.query(sql, [...values]))
-  // One that is lost meanwhile says so to whoever waits, and would end the process besides.
-  client.on('error', ignore)
+const transact = async (query: Query, work: (query: Query) => Promise<Answer>): Promise<Answer> => {
   const begun = await query('BEGIN')
   const done = begun.ok ? await work(query) : begun
   const ended = done.ok ? await query('COMMIT') : done
-  client.off('error', ignore)
-  // What is left of a failure, such as an open transaction, ends with its connection.
-  client.release(!ended.ok)
   return ended.ok ? done : ended
 }
 
 const ignore = (): void => undefined
 
-const answerOf = async (asked: Promise<{ rows?: Record<string, unknown>[] }>): Promise<Answer> => {
-  try {
-    // Several statements at once have none.
-    const { rows = [] } = await asked
-    return { ok: true, rows }
-  } catch (error) {
-    return { ok: false, code: error instanceof DatabaseError ? (error.code ?? UNREACHABLE) : UNREACHABLE }
+const queryOn =
+  (client: PoolClient): Query =>
+  async (sql, values = []) => {
+    try {
+      // Several statements at once have none.
+      const { rows = [] } = await client.query(sql, [...values])
+      return { ok: true, rows }
+    } catch (error) {
+      return { ok: false, code: codeOf(error, UNANSWERED) }
+    }
   }
-}
+
+const codeOf = (error: unknown, otherwise: string): string =>
+  error instanceof DatabaseError ? (error.code ?? otherwise) : otherwise

@@ -1,5 +1,5 @@
 import { ConfigError } from '../errors.ts'
-import { type Answer, type Connections, type Query, UNREACHABLE } from './postgres-connections.ts'
+import { type Answer, type Connections, type Query, UNANSWERED, UNREACHABLE } from './postgres-connections.ts'
 
 // Each step only adds, so that gateways of the version before go on beside it. A step that was released never changes.
 const STEPS = [
@@ -139,7 +139,7 @@ const ADMIN_RULES: Readonly<Record<string, string>> = {
 
 /** What is wrong with the setting where a statement failed so. */
 export const ruleOf = (code: string, rules: Readonly<Record<string, string>> = RULES): string => {
-  if (code === UNREACHABLE) return REACH_RULE
+  if (code === UNREACHABLE || code === UNANSWERED) return REACH_RULE
   if (code.startsWith('28') || code === '3D000') return LOGIN_RULE
   return rules[code] ?? `names a database that can't be used (${code})`
 }

@@ -2,9 +2,9 @@ import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { createFold, foldQuery } from './fold.ts'
-import { type Connections, createConnections } from './postgres-connections.ts'
+import { type Connections, createConnections, UNANSWERED } from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
-import type { AuditReader, Intent, Lost, OpenedStore, OutcomeEvent } from './trail.ts'
+import { AppendError, type AuditReader, type Intent, type Lost, type OpenedStore, type OutcomeEvent } from './trail.ts'
 
 export interface PostgresOptions {
   readonly url: Secret
@@ -106,6 +106,7 @@ const APPEND = `
     FROM jsonb_to_recordset($1::jsonb) AS event (id text, "taskNo" text, via text, issuer text, caller text,
       "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "gatewayRequestId" text,
       "instanceId" text, "remainingMs" bigint)
+    ON CONFLICT (id) DO NOTHING
   )
   INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
   SELECT "cancellationId", outcome, attempts, "requestId", "upstreamCode", "finishedAtMs", "settledBy"
@@ -194,7 +195,7 @@ const createCommits = (writer: Connections): ((append: Append) => Promise<void>)
       for (const [index, { done }] of group.entries()) {
         const code = codes[index]
         if (code === null) done.resolve()
-        else done.reject(failure(code))
+        else done.reject(failedAppend(code))
       }
     }
     isRunning = false
@@ -231,6 +232,16 @@ const commitOne = async (writer: Connections, group: readonly Append[]): Promise
 
 /** Of what was given, or of what is there already, rather than of the server. */
 const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.startsWith('23')
+
+/** Where the server did not say what became of it, or was stopping when it did. */
+const isUnsure = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
+
+const failedAppend = (code: string | undefined): Error => {
+  const error = failure(code)
+  if (code === undefined) return error
+  if (isUnsure(code)) return new AppendError('unsure', error.message)
+  return isFaultOfData(code) ? new AppendError('unfit', error.message) : error
+}
 
 const failure = (code: string | undefined): Error => new Error(`the audit store could not do it (${code})`)
 

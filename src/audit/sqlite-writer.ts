@@ -63,6 +63,7 @@ const INSERT_INTENT = `
     gateway_request_id, instance_id, deadline_at)
   VALUES (:id, :taskNo, :via, :issuer, :caller, :clientIp, :peerIp, :userAgent, :requestedAtMs,
     :gatewayRequestId, :instanceId, :deadlineAtMs)
+  ON CONFLICT (id) DO NOTHING
 `
 
 const INSERT_OUTCOME = `

@@ -74,9 +74,29 @@ export interface AuditPage {
   readonly next: Position | null
 }
 
+/**
+ * An append that failed. `unsure`: it may have been done all the same. `unfit`: what was given can't stand as it is, however
+ * often it is tried. Any other error of an append says that nothing was done.
+ */
+export class AppendError extends Error {
+  readonly kind: 'unsure' | 'unfit'
+
+  constructor(kind: 'unsure' | 'unfit', message: string) {
+    super(message)
+    this.name = 'AppendError'
+    this.kind = kind
+  }
+}
+
+const kindOf = (error: unknown): AppendError['kind'] | 'undone' =>
+  error instanceof AppendError ? error.kind : 'undone'
+
 /** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
 export interface AuditStore {
-  /** One commit: all of it or nothing. An outcome that is there already, since it is tried again, is not doubled. */
+  /**
+   * One commit: all of it or nothing. An event that is there already, since it is tried again, is not doubled.
+   * @throws AppendError
+   */
   append(intents: readonly Intent[], outcomes: readonly OutcomeEvent[]): Promise<void>
   find(id: string): Promise<AuditRecord | null>
   list(filter: AuditFilter): Promise<AuditPage>
@@ -145,14 +165,21 @@ const RETRY_MAX_MS = 5000
 
 export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail => {
   const unwritten = new Set<Promise<void>>()
+  /** Those whose outcome is yet to be written. */
+  const begun = new Map<string, Intent>()
   const closing = new AbortController()
 
   const writeOutcome = async (outcome: OutcomeEvent): Promise<void> => {
+    const { cancellationId } = outcome
+    let intents: readonly Intent[] = []
     for (let waitMs = RETRY_MIN_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
       try {
-        return await store.append([], [outcome])
-      } catch {
-        const { cancellationId } = outcome
+        return await store.append(intents, [outcome])
+      } catch (error) {
+        const intent = begun.get(cancellationId)
+        if (kindOf(error) === 'unfit' && (intent === undefined || intents.length > 0)) throw error
+        // It may be gone with the server that had it, or have come after its outcome.
+        if (intent !== undefined) intents = [intent]
         log.error('the outcome of a cancellation could not be written, trying again', { cancellationId, waitMs })
         await delay(waitMs, undefined, { signal: closing.signal })
       }
@@ -174,9 +201,9 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
   const finish = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
     const { cancellationId } = outcome
     const written = track(
-      writeOutcome(outcome).catch(() =>
-        log.error('the outcome of a cancellation was never written', { cancellationId }),
-      ),
+      writeOutcome(outcome)
+        .catch(() => log.error('the outcome of a cancellation was never written', { cancellationId }))
+        .finally(() => begun.delete(cancellationId)),
     )
     await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
@@ -192,20 +219,19 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     return answer.value
   }
 
-  const withdraw = (intent: Intent, deadline: Deadline): Promise<void> =>
-    finish(failedBeforeSending(intent, now()), deadline)
+  const withdraw = (intent: Intent, deadline: Deadline): Promise<void> => {
+    begun.set(intent.id, intent)
+    return finish(failedBeforeSending(intent, now()), deadline)
+  }
 
   return {
     begin: async (intent, deadline) => {
-      const write = store.append([intent], []).then(
-        () => 'durable' as const,
-        () => 'failed' as const,
-      )
+      const write = store.append([intent], []).then(() => 'durable' as const, kindOf)
       const state = await by(deadline, write, 'late' as const)
-      if (state === 'durable') return
+      if (state === 'durable') return void begun.set(intent.id, intent)
       // A write that comes through after all must not stay pending: nothing is sent for it.
-      if (state === 'late')
-        void track(write.then((end) => (end === 'durable' ? withdraw(intent, deadline) : undefined)))
+      const isThere = (end: Awaited<typeof write>): boolean => end === 'durable' || end === 'unsure'
+      void track(write.then((end) => (isThere(end) ? withdraw(intent, deadline) : undefined)))
       log.error('the intent of a cancellation could not be written', { cancellationId: intent.id })
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },

@@ -202,13 +202,23 @@ testEach('an append is all or nothing', async (t, place) => {
 testEach('an append that fails does not spoil those that came with it', async (t, place) => {
   const store = await openAt(t, place)
   const intent = intentOf()
-  const appended = [store.append([intent], []), store.append([intent], []), store.append([intentOf()], [])]
+  const orphan = outcomeOf(intentOf())
+  const appended = [store.append([intent], []), store.append([], [orphan]), store.append([intentOf()], [])]
   const ends = await Promise.allSettled(appended)
   assert.deepEqual(
     ends.map(({ status }) => status),
     ['fulfilled', 'rejected', 'fulfilled'],
   )
   assert.equal((await store.taskNos({})).length, 2)
+})
+
+testEach('an intent that is there already is not doubled, and its outcome is taken', async (t, place) => {
+  const store = await openAt(t, place)
+  const intent = intentOf()
+  await store.append([intent], [])
+  await store.append([intent], [outcomeOf(intent)])
+  assert.deepEqual(await place.ids(), [intent.id])
+  assert.equal((await store.find(intent.id))?.outcome, 'accepted')
 })
 
 testEach('a durable append is seen by another at once', async (t, place) => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
+  AppendError,
   type AuditRecord,
   type AuditStore,
   createTrail,
@@ -76,6 +77,35 @@ test('an intent that becomes durable too late stops the cancellation, and ends a
   const outcome = await eventually(() => outcomes[0])
 
   assert.deepEqual([outcome.cancellationId, outcome.outcome, outcome.attempts], [intent.id, 'failed', 0])
+})
+
+test('an intent that nobody knows to be written ends as failed, whether it was or not', async () => {
+  const { trail, faults, intents, written } = start()
+  faults.push(
+    () => Promise.reject(new AppendError('unsure', 'no answer')),
+    () => Promise.reject(new AppendError('unfit', 'no such intent')),
+  )
+  const intent = intentOf()
+  await assert.rejects(trail.begin(intent, LONG()), isUnavailable)
+  await trail.close(LONG())
+  assert.deepEqual([intents, written(intent)], [[intent], ['failed']])
+})
+
+test('an outcome whose intent is gone takes it along', async () => {
+  const { trail, faults, intents, written } = start()
+  const intent = intentOf()
+  await trail.begin(intent, LONG())
+  faults.push(() => Promise.reject(new AppendError('unfit', 'no such intent')))
+  await trail.finish(outcomeOf(intent), LONG())
+  assert.deepEqual([intents, written(intent)], [[intent, intent], ['accepted']])
+})
+
+test('an outcome that can never be written is given up, with an alarm', async () => {
+  const { trail, lines } = start({ append: () => Promise.reject(new AppendError('unfit', 'canary')) })
+  const intent = intentOf()
+  await trail.finish(outcomeOf(intent), LONG())
+  assert.match(lines.at(-1) ?? '', new RegExp(`"level":"error".*"cancellationId":"${intent.id}".*never written`))
+  assert.doesNotMatch(lines.join(), /canary/)
 })
 
 test('an intent whose late write fails leaves no outcome behind', async () => {

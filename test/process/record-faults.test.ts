@@ -75,9 +75,10 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
 
   for (const fault of FAULTS) {
     await fault.begin(route)
-    const heal = async (): Promise<void> => {
+    const heal = async (taskNo: string): Promise<void> => {
       await fault.end(route)
       await isReady()
+      await isWritten(taskNo)
     }
     rows.push(await cancelUnder(route, `${fault.name} before the intent`, heal))
     await isWell()

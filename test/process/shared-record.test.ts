@@ -92,7 +92,7 @@ test('a record that is away makes a gateway not ready, sends nothing, and comes 
   await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
 })
 
-test('an intent whose commit is not answered is not sent', async (t) => {
+test('an intent whose commit is not answered is not sent, and ends as failed', async (t) => {
   const database = await prepareDatabase(t)
   if (database === null) return
   const cutter = await startCutter(t, database)
@@ -105,7 +105,11 @@ test('an intent whose commit is not answered is not sent', async (t) => {
     assert.deepEqual([body.code, body.outcome], ['audit-unavailable', 'not-cancelled'])
   })
   assert.equal(upstream.calls.length, 0)
-  assert.equal((await record(taskNo)).outcome, 'pending')
+  const { outcome, attempts } = await eventually(async () => {
+    const found = await record(taskNo)
+    return found.outcome === 'pending' ? undefined : found
+  })
+  assert.deepEqual([outcome, attempts], ['failed', 0])
 })
 
 test('a start that the record refuses says why, and no password', async (t) => {
