@@ -137,6 +137,45 @@ test('x-acs-retry-after makes throttling of every failure, but not of success', 
   assert.equal(failureOf(200, '<html>', 10), 'bad-response')
 })
 
+/** Codes that only look like those which are known, each by a letter too many. */
+const NEAR_MISSES = [
+  ...[
+    'SignatureDoesNotMatch',
+    'IncompleteSignature',
+    'IllegalTimestamp',
+    'SignatureNonceUsed',
+    'Throttling',
+    'NoPermission',
+  ],
+  ...['InvalidTimeStamp', 'Rejected.Throttling', 'InvalidProtocol.NeedSsl', 'UnsupportedHTTPMethod', 'NoSuchVersion'],
+  ...['InvalidAccessKeyId', 'InvalidSecurityToken', 'InternalError', 'ServiceUnavailable'],
+].flatMap((code) => [`X${code}`, `${code}X`])
+
+for (const code of [...NEAR_MISSES, 'XForbidden', 'XMissing', 'XInvalidParameter']) {
+  test(`${code} is no code that is known`, () => assert.equal(failureOf(400, { Code: code }), 'task-not-cancellable'))
+}
+
+for (const code of ['XInvalidAction.NotFound', 'InvalidApi.NotFoundX']) {
+  test(`${code} names something that is missing, and not the interface`, () =>
+    assert.equal(failureOf(400, { Code: code }), 'task-not-found'))
+}
+
+test('a hint to ask again counts with any failure, told by the status or by a code', () => {
+  assert.equal(failureOf(400, '<html>', 10), 'throttled')
+  assert.equal(failureOf(200, { Code: 'NeverHeardOf' }, 10), 'throttled')
+})
+
+test('InvalidTimeStamp is about the clock, with a detail or without', () => {
+  assert.deepEqual(
+    ['InvalidTimeStamp', 'InvalidTimeStamp.Expired'].map((code) => failureOf(400, { Code: code })),
+    ['clock', 'clock'],
+  )
+})
+
+test('a redirect is no success, whatever it carries', () => {
+  assert.equal(failureOf(300, { RequestId: 'R-1' }), 'bad-response')
+})
+
 test('but not of one that says that the call may have been executed', () => {
   assert.equal(failureOf(500, { Code: 'InternalError' }, 10), 'ambiguous')
   assert.equal(failureOf(400, { Code: 'SignatureNonceUsed' }, 10), 'duplicate')
