@@ -165,7 +165,7 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     ...forCallers('get', '/cancellations/x', asReader, asAuditor),
     200: ofRecord,
     404: asking('get', '/cancellations/x', { headers: asAuditor }),
-    503: asking('get', '/cancellations/x', WITHOUT_RECORD),
+    503: asking('get', '/cancellations/00000000-0000-4000-8000-000000000000', WITHOUT_RECORD),
   },
   getCaller: {
     200: asking('get', '/me'),

@@ -7,6 +7,7 @@ import { toItem } from '../audit/item.ts'
 import type { AuditPage, AuditReader } from '../audit/trail.ts'
 import { type AuditPlace, parseAuditPlace } from '../config.ts'
 import { ConfigError } from '../errors.ts'
+import { parseMoment } from '../iso-time.ts'
 
 const USAGE = `Usage: npm run --silent export -- [--from 2026-01-01] [--to 2026-02-01T00:00:00Z]
 Writes the record of cancellations from one moment to before another, newest first, one JSON object a line, as
@@ -31,8 +32,7 @@ const readArguments = () => {
 
 const momentOf = (name: string, text: string | undefined): number | undefined => {
   if (text === undefined) return undefined
-  const atMs = Date.parse(text)
-  return Number.isNaN(atMs) ? fail(`--${name} is not a date.\n${USAGE}`, 2) : atMs
+  return parseMoment(text) ?? fail(`--${name} must be a date, or date and time with a zone (ISO 8601).\n${USAGE}`, 2)
 }
 
 const open = async (place: AuditPlace): Promise<AuditReader> => {

@@ -38,6 +38,9 @@ const listQuery = z.strictObject({
   lang: langParameter,
 })
 
+/** What else there is is no id of ours, and some of it no database takes. */
+const ID = /^[0-9a-f-]{36}$/
+
 export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
   listCancellations: async function listCancellations(req, res) {
     const query = parseQuery(listQuery, req.query)
@@ -55,7 +58,8 @@ export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
   },
 
   findCancellation: async function findCancellation(req, res) {
-    const record = await trail.find(String(req.params.id), req.context.deadline)
+    const id = String(req.params.id)
+    const record = ID.test(id) ? await trail.find(id, req.context.deadline) : null
     // Another's record looks the same as none, so that ids can't be probed.
     if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
     res.json(toItem(record))

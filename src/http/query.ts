@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { GatewayError } from '../errors.ts'
+import { parseMoment } from '../iso-time.ts'
 
 /** The rules that a query parameter can break, in both languages. */
 const RULES = {
@@ -39,12 +40,21 @@ export const rule = (name: RuleName): { error: RuleName } => ({ error: name })
 
 export const langParameter = z.enum(['en', 'zh'], rule('lang')).optional()
 
-export const textParameter = z.string(rule('text')).min(1, rule('text')).max(253, rule('text')).optional()
+/** No database keeps a NUL. */
+export const textParameter = z
+  .string(rule('text'))
+  .regex(/^[^\0]{1,253}$/, rule('text'))
+  .optional()
 
-/** Milliseconds since the epoch; a date alone is its first moment in UTC. */
+/** Milliseconds since the epoch. */
 export const momentParameter = z
-  .union([z.iso.date(), z.iso.datetime({ offset: true })], rule('date'))
-  .transform((date) => Date.parse(date))
+  .string(rule('date'))
+  .transform((text, context) => {
+    const atMs = parseMoment(text)
+    if (atMs !== null) return atMs
+    context.addIssue({ code: 'custom', message: rule('date').error })
+    return z.NEVER
+  })
   .optional()
 
 /** The rule must state the same bounds. */

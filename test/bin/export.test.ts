@@ -108,7 +108,9 @@ for (const [name, env, args, code, said] of [
   ['a faulty setting', { AUDIT_URL: 'mysql://x:canary@y/z' }, [], 1, /AUDIT_URL must be sqlite:<path of a file>/],
   ['an unreachable server', { AUDIT_URL: 'postgres://x:canary@127.0.0.1:1/z' }, [], 1, /AUDIT_URL/],
   ['an unknown option', {}, ['--form', '2020-01-01'], 2, /Usage/],
-  ['a date that is none', {}, ['--from', 'yesterday'], 2, /--from is not a date/],
+  ['a date that is none', {}, ['--from', 'yesterday'], 2, /--from must be a date/],
+  ['a day that no month has', {}, ['--to', '2026-02-30'], 2, /--to must be a date/],
+  ['a time without a zone', {}, ['--from', '2026-01-01T00:00:00'], 2, /--from must be a date/],
 ] as const) {
   test(`${name} is told, without a secret`, async (t) => {
     const { child, ended } = await start(t, env, ...args)

@@ -180,6 +180,8 @@ const INVALID: readonly (readonly [string, string])[] = [
   [`cursor=${Buffer.from('-1').toString('base64url')}`, 'cursor'],
   [`cursor=${Buffer.from('1 OR 1').toString('base64url')}`, 'cursor'],
   ['taskNo=', 'taskNo'],
+  ['taskNo=%00', 'taskNo'],
+  ['caller=a%00', 'caller'],
   ['taskNo=a&taskNo=b', 'taskNo'],
   ['caller=', 'caller'],
   [`caller=${'a'.repeat(254)}`, 'caller'],
@@ -258,12 +260,17 @@ test('one record is the same as in the list', async (t) => {
 test('another’s record looks just like none', async (t) => {
   const started = await startGateway(t)
   const { id } = await cancel(started, asAuditor)
-  const paths = [`/cancellations/${id}`, '/cancellations/00000000-0000-4000-8000-000000000000', '/cancellations/x']
+  const paths = [
+    `/cancellations/${id}`,
+    '/cancellations/00000000-0000-4000-8000-000000000000',
+    '/cancellations/x',
+    '/cancellations/%00',
+  ]
   const answers = []
   for (const path of paths) answers.push(await started.api.get(path).set(asOperator))
   const told = answers.map(({ status, body: { instance: _, ...body } }) => ({ status, body }))
   assert.equal(told[0]?.status, 404)
-  assert.deepEqual(told, Array(3).fill(told[0]))
+  assert.deepEqual(told, Array(paths.length).fill(told[0]))
 })
 
 test('a caller of the same name by another way does not own the record', async (t) => {
@@ -285,7 +292,7 @@ test('a store that can not be read is told as such', async (t) => {
   const broken = () => Promise.reject(new Error('disk gone, password hunter2'))
   const openStore = async (path: string) => ({ ...(await openSqliteStore(path)), list: broken, find: broken })
   const { api, logLines } = await startGateway(t, { overrides: { openStore } })
-  for (const path of ['/cancellations', '/cancellations/x']) {
+  for (const path of ['/cancellations', '/cancellations/00000000-0000-4000-8000-000000000000']) {
     const { status, text, body } = await api.get(path).set(asAuditor)
     assert.deepEqual([status, body.code], [503, 'audit-unavailable'])
     assert.doesNotMatch(text + logLines.join(''), /hunter2/)
