@@ -27,17 +27,21 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
     })
     return (await reader).ask({ op: 'read', filter })
   }
+  const fold = createFold(inTurn(read))
 
   return {
     recovered: writer.recovered,
     append: async (intents, outcomes) => {
       await writer.ask({ op: 'append', intents, outcomes })
     },
-    ...createFold(read),
+    ...fold,
     // Nobody else writes there: what was left pending is recovered at the start.
     recover: async () => [],
-    prune: async (beforeMs) => {
-      await writer.ask({ op: 'prune', beforeMs })
+    prune: async (ageMs) => {
+      const beforeMs = Date.now() - ageMs
+      const { records } = await fold.list({ toMs: beforeMs, limit: 1, before: null })
+      if (records.length > 0) await writer.ask({ op: 'prune', beforeMs })
+      return records.length > 0
     },
     probe: async () => {
       await writer.ask({ op: 'probe' })
@@ -48,6 +52,23 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
       await read?.close()
       await writer.close()
     },
+  }
+}
+
+/** Nobody waits longer for a look at the record. */
+const READ_PATIENCE_MS = 5000
+
+/** One look after the other, each answered when it is done; what nobody waits for any more when its turn comes is left out. */
+const inTurn = <A, T>(read: (asked: A) => Promise<T>): ((asked: A) => Promise<T>) => {
+  let last: Promise<unknown> = Promise.resolve()
+  return (asked) => {
+    const givenUpAt = performance.now() + READ_PATIENCE_MS
+    const answer = last.then(() => {
+      if (performance.now() > givenUpAt) throw new Error('nobody waits for this look any more')
+      return read(asked)
+    })
+    last = answer.catch(() => undefined)
+    return answer
   }
 }
 
