@@ -59,12 +59,8 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     recovered,
     append: (intents, outcomes) => commit({ intents, outcomes }),
     ...read,
-    recover: async () => {
-      const answer = await reader.query(RECOVER, [MARGIN_MS, LATELY_MS])
-      if (!answer.ok) throw failure(answer.code)
-      return z.array(lostSchema).parse(answer.rows)
-    },
-    prune: admin === undefined ? null : (beforeMs) => prune(admin, beforeMs),
+    recover: createRecover(reader),
+    prune: admin === undefined ? null : (ageMs) => prune(admin, ageMs),
     probe: () => commit({ intents: [], outcomes: [] }),
     close,
   }
@@ -124,7 +120,7 @@ const PROBE = `
 /** What is given to a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
-/** How far back to look, so that it takes no longer however long the record is: at the start, and later. */
+/** How far back to look at once, so that it takes no longer however long the record is: at the start, and later. */
 const START_MS = 30 * 24 * 3_600_000
 const LATELY_MS = 24 * 3_600_000
 
@@ -133,13 +129,38 @@ const RECOVER = `
   WITH lost AS (
     INSERT INTO outcomes (cancellation_id, outcome, finished_at)
     SELECT id, 'unknown', deadline_at FROM intents
-    WHERE deadline_at < ${NOW} - $1::bigint AND deadline_at > ${NOW} - $2::bigint
+    WHERE deadline_at < ${NOW} - $1::bigint AND deadline_at >= ${NOW} - $2::bigint
       AND NOT EXISTS (SELECT FROM outcomes WHERE cancellation_id = intents.id)
     ON CONFLICT DO NOTHING
     RETURNING cancellation_id, finished_at
   )
   SELECT id, task_no, requested_at, finished_at FROM lost JOIN intents ON id = cancellation_id
 `
+
+const OLDEST = `SELECT ${NOW} - min(deadline_at) AS age FROM intents`
+
+/** What was lost of late; the first time, and piece by piece, what the start left out too. */
+const createRecover = (reader: Connections): (() => Promise<readonly Lost[]>) => {
+  let isAllSeen = false
+  const ask = async (sql: string, values: readonly number[] = []) => {
+    const answer = await reader.query(sql, values)
+    if (!answer.ok) throw failure(answer.code)
+    return answer.rows
+  }
+  const recover = async (fromAgeMs: number, toAgeMs: number): Promise<readonly Lost[]> =>
+    z.array(lostSchema).parse(await ask(RECOVER, [fromAgeMs, toAgeMs]))
+
+  return async () => {
+    const lost = [...(await recover(MARGIN_MS, LATELY_MS))]
+    if (isAllSeen) return lost
+    const [oldest] = await ask(OLDEST)
+    for (let ageMs = START_MS; ageMs < Number(oldest?.age); ageMs += START_MS - MARGIN_MS) {
+      lost.push(...(await recover(ageMs - MARGIN_MS, ageMs + START_MS)))
+    }
+    isAllSeen = true
+    return lost
+  }
+}
 
 const lostSchema = z
   .object({ id: z.string(), task_no: z.string(), requested_at: z.number(), finished_at: z.number() })
@@ -158,21 +179,27 @@ const lostSchema = z
     }),
   )
 
-// Few at a time, and one process at a time, so that both statements find the same.
-const OLD = 'SELECT id FROM intents WHERE requested_at < $1 ORDER BY requested_at, seq LIMIT 1000'
+// Few at a time, and one process at a time, so that both statements find the same. By the database's clock: that of a
+// replica that is far ahead would remove everything for all.
+const BEGUN = '(extract(epoch FROM now()) * 1000)::bigint'
+const OLD = `
+  SELECT id FROM intents WHERE requested_at < ${BEGUN} - $1::bigint AND deadline_at < ${BEGUN}
+  ORDER BY requested_at, seq LIMIT 1000
+`
 const PRUNE_LOCK = 7_240_020
 const PRUNE = [
   `DELETE FROM outcomes WHERE cancellation_id IN (${OLD})`,
-  `DELETE FROM intents WHERE id IN (${OLD})`,
+  `DELETE FROM intents WHERE id IN (${OLD}) RETURNING id`,
 ] as const
 
-const prune = async (admin: Connections, beforeMs: number): Promise<void> => {
+const prune = async (admin: Connections, ageMs: number): Promise<boolean> => {
   const pruned = await admin.transaction(async (query) => {
     const begun = await query(`SELECT pg_advisory_xact_lock(${PRUNE_LOCK}); SET LOCAL audit.pruning = 'on'`)
-    const emptied = begun.ok ? await query(PRUNE[0], [beforeMs]) : begun
-    return emptied.ok ? query(PRUNE[1], [beforeMs]) : emptied
+    const emptied = begun.ok ? await query(PRUNE[0], [ageMs]) : begun
+    return emptied.ok ? query(PRUNE[1], [ageMs]) : emptied
   })
   if (!pruned.ok) throw failure(pruned.code)
+  return pruned.rows.length > 0
 }
 
 interface Append {

@@ -120,8 +120,8 @@ export interface OpenedStore extends AuditStore {
   readonly recovered: number
   /** Makes `unknown` what others left pending, once their time for it is over. */
   recover(): Promise<readonly Lost[]>
-  /** Removes some of the records from before that moment; null where that is not for this process to do. */
-  readonly prune: ((beforeMs: number) => Promise<void>) | null
+  /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */
+  readonly prune: ((ageMs: number) => Promise<boolean>) | null
 }
 
 /** The record of cancellations: intent before, outcome after, nothing missing. */

@@ -9,13 +9,12 @@ export interface Upkeep {
 }
 
 export interface UpkeepOptions {
-  readonly store: Pick<OpenedStore, 'recover' | 'prune' | 'list'>
+  readonly store: Pick<OpenedStore, 'recover' | 'prune'>
   readonly retentionDays: number
   /** Is told of each intent that turned out to be lost. */
   readonly onLost: (intent: Lost['intent'], outcome: Lost['outcome']) => void
   readonly log: Log
   readonly everyMs?: number | undefined
-  readonly now?: () => number
 }
 
 const EVERY_MS = 30_000
@@ -24,7 +23,7 @@ const DAY_MS = 24 * 3_600_000
 const SPARE_MS = 3_600_000
 
 export const createUpkeep = (options: UpkeepOptions): Upkeep => {
-  const { store, retentionDays, onLost, log, everyMs = EVERY_MS, now = Date.now } = options
+  const { store, retentionDays, onLost, log, everyMs = EVERY_MS } = options
   const closing = new AbortController()
 
   const recover = async (): Promise<void> => {
@@ -37,12 +36,8 @@ export const createUpkeep = (options: UpkeepOptions): Upkeep => {
 
   const prune = async (): Promise<void> => {
     if (store.prune === null) return
-    const toMs = now() - retentionDays * DAY_MS - SPARE_MS
-    const isOver = async (): Promise<boolean> => {
-      const { records } = await store.list({ toMs, limit: 1, before: null })
-      return records.length === 0
-    }
-    while (!closing.signal.aborted && !(await isOver())) await store.prune(toMs)
+    let isThereMore = true
+    while (isThereMore && !closing.signal.aborted) isThereMore = await store.prune(retentionDays * DAY_MS + SPARE_MS)
   }
 
   const attempt = (work: () => Promise<void>): Promise<void> =>

@@ -183,6 +183,27 @@ testOn('what is at work is not judged by others, and what is overdue is', async 
   assert.deepEqual(await other.recover(), [])
 })
 
+testOn('what was lost long ago is found after the start', async (t, database) => {
+  const DAYS_MS = 24 * 60 * MINUTE_MS
+  const lost = [31, 59, 61, 400].map((days) => intentOf({ deadlineAtMs: Date.now() - days * DAYS_MS }))
+  const before = await open(t, urlsOf(database))
+  await before.append(lost, [])
+  const store = await open(t, urlsOf(database))
+  assert.equal(store.recovered, 0)
+  const found = (await store.recover()).map(({ outcome }) => outcome.cancellationId)
+  assert.deepEqual(found.sort(), lost.map(({ id }) => id).sort())
+  assert.deepEqual(await store.recover(), [])
+})
+
+testOn('what is at work is never removed, however old the clock of a gateway makes it', async (t, database) => {
+  const store = await open(t, urlsOf(database))
+  const intent = lasting()
+  await store.append([intent], [])
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 400 * 24 * 60 * MINUTE_MS })
+  assert.equal(await store.prune?.(24 * 60 * MINUTE_MS), false)
+  assert.equal(await store.prune?.(0), false)
+})
+
 testOn('the clock of a gateway counts for nothing', async (t, database) => {
   const store = await open(t, urlsOf(database))
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() - 24 * 60 * MINUTE_MS })
@@ -222,9 +243,10 @@ testOn('a definitive outcome that comes after the judgement supersedes it', asyn
 
 testOn('old records are removed by the administrator, and by nobody else', async (t, database) => {
   const store = await open(t, urlsOf(database))
-  const [old, young] = [intentOf({ requestedAtMs: 1000 }), intentOf({ requestedAtMs: 5000 })]
+  const old = intentOf({ requestedAtMs: Date.now() - 90 * MINUTE_MS })
+  const young = intentOf({ requestedAtMs: Date.now() - 30 * MINUTE_MS })
   await store.append([old, young], [outcomeOf(old), outcomeOf(young)])
-  await store.prune?.(5000)
+  assert.deepEqual([await store.prune?.(60 * MINUTE_MS), await store.prune?.(60 * MINUTE_MS)], [true, false])
   assert.equal(await store.find(old.id), null)
   assert.equal((await store.find(young.id))?.outcome, 'accepted')
   assert.equal((await open(t, { url: new Secret(database.url('gateway')) })).prune, null)

@@ -8,14 +8,13 @@ import { eventually } from '../helpers/gateway.ts'
 import { openAt, sqlitePlace } from '../helpers/stores.ts'
 
 const DAY_MS = 24 * 3_600_000
-const NOW_MS = 400 * DAY_MS
 
-const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'prune' | 'list'>, everyMs = 1) => {
+const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'prune'>, everyMs = 1) => {
   const lines: string[] = []
   const lost: Lost[] = []
   const log = createLog('info', { write: (line) => void lines.push(line) })
   const onLost = (intent: Lost['intent'], outcome: Lost['outcome']) => void lost.push({ intent, outcome })
-  const upkeep = createUpkeep({ store, retentionDays: 365, onLost, log, everyMs, now: () => NOW_MS })
+  const upkeep = createUpkeep({ store, retentionDays: 365, onLost, log, everyMs })
   t.after(() => upkeep.close())
   upkeep.start()
   return { lines, lost, upkeep }
@@ -24,23 +23,23 @@ const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'prune' | 'l
 const NOTHING = {
   recover: async () => [],
   prune: null,
-  list: async () => ({ records: [], next: null }),
 }
 
 test('records beyond the days that they are kept are removed, however many, and no other', async (t) => {
   const store = await openAt(t, await sqlitePlace(t))
-  const at = (requestedAtMs: number) => intentOf({ requestedAtMs })
-  const old = Array.from({ length: 450 }, () => at(NOW_MS - 366 * DAY_MS))
+  const nowMs = Date.now()
+  const before = (ageMs: number) => intentOf({ requestedAtMs: nowMs - ageMs })
+  const old = Array.from({ length: 450 }, () => before(366 * DAY_MS))
   await store.append(
     old,
     old.map((intent) => outcomeOf(intent)),
   )
   // An hour is given on top.
-  const kept = [at(NOW_MS - 365 * DAY_MS - 3_600_000), at(NOW_MS)]
+  const kept = [before(365 * DAY_MS + 3_000_000), before(0)]
   await store.append(kept, [])
   start(t, store)
   await eventually(async () =>
-    (await store.taskNos({ toMs: NOW_MS - 365.5 * DAY_MS })).length === 0 ? true : undefined,
+    (await store.taskNos({ toMs: nowMs - 365.5 * DAY_MS })).length === 0 ? true : undefined,
   )
   assert.equal((await store.taskNos({})).length, 2)
 })
@@ -61,7 +60,7 @@ test('what fails is an alarm and tried again, and neither half keeps the other',
     attempts += 1
     throw new Error('down')
   }
-  const { lines } = start(t, { recover: failing, prune: async () => undefined, list: failing })
+  const { lines } = start(t, { recover: failing, prune: failing })
   await eventually(() => (attempts >= 4 ? true : undefined))
   assert.match(lines.join(), /"level":"error".*could not be looked after/)
 })
