@@ -4,7 +4,7 @@ export type Verdict =
   | { readonly kind: 'throttled'; readonly forMs: number }
 
 /** Upstream is ill, or throttles us: nothing may be sent for so many milliseconds, as far as can be told. */
-export interface Closed {
+export interface Block {
   readonly reason: 'ill' | 'throttled'
   readonly forMs: number
 }
@@ -15,17 +15,17 @@ export interface Closed {
  */
 export interface Circuit {
   /** Null where attempts may go out. */
-  closed(): Closed | null
+  blocked(): Block | null
   /** An attempt goes out; its end must be told. */
   begin(): (verdict: Verdict) => void
 }
 
-export type CircuitState = { readonly state: 'open' } | { readonly state: Closed['reason']; readonly forMs: number }
+export type CircuitState = { readonly state: 'closed' } | { readonly state: Block['reason']; readonly forMs: number }
 
 export interface CircuitOptions {
-  /** Called when it closes, and when attempts are free to go again. */
+  /** Called when it opens, and when attempts are free to go again. */
   readonly onChange?: (change: CircuitState) => void
-  /** Milliseconds on a monotonic clock. The libraries' circuits go by the wall clock: set back, it keeps them closed. */
+  /** Milliseconds on a monotonic clock. The libraries' circuits go by the wall clock: set back, it keeps them open. */
   readonly now?: () => number
 }
 
@@ -41,48 +41,48 @@ const THROTTLED_MAX_MS = 60_000
 /** What is told while the first is on its way, whose end nobody knows: short, so that there is time to wait for it. */
 const SCOUTING_MS = 300
 
-interface Closure extends Closed {
+interface Opening extends Block {
   readonly untilMs: number
   isScouted: boolean
 }
 
 export const createCircuit = (options: CircuitOptions = {}): Circuit => {
   const { onChange = () => undefined, now = () => performance.now() } = options
-  let closure: Closure | null = null
+  let opening: Opening | null = null
   let illInARow = 0
 
-  const change = (closed: Closed | null): void => {
-    closure = closed === null ? null : { ...closed, untilMs: now() + closed.forMs, isScouted: false }
-    onChange(closed === null ? { state: 'open' } : { state: closed.reason, forMs: closed.forMs })
+  const change = (block: Block | null): void => {
+    opening = block === null ? null : { ...block, untilMs: now() + block.forMs, isScouted: false }
+    onChange(block === null ? { state: 'closed' } : { state: block.reason, forMs: block.forMs })
   }
 
-  /** What an attempt calls for that went out while it was open, or first after it was closed. */
-  const consequence = (verdict: Verdict, scouted: Closed | null): Closed | null => {
+  /** What an attempt calls for that went out while it was closed, or first after it had opened. */
+  const consequence = (verdict: Verdict, scouted: Block | null): Block | null => {
     if (verdict.kind === 'throttled') return { reason: 'throttled', forMs: Math.min(THROTTLED_MAX_MS, verdict.forMs) }
     if (illInARow < ILL_IN_A_ROW) return null
     const lastMs = scouted?.reason === 'ill' ? scouted.forMs : 0
     return { reason: 'ill', forMs: Math.min(ILL_MAX_MS, Math.max(ILL_MS, 2 * lastMs)) }
   }
 
-  const judge = (verdict: Verdict, scouted: Closure | null): void => {
+  const judge = (verdict: Verdict, scouted: Opening | null): void => {
     if (scouted !== null) scouted.isScouted = false
     if (verdict.kind === 'untold') return
     illInARow = verdict.kind === 'ill' ? illInARow + 1 : 0
-    // Whoever went out before it closed knows less than whoever closed it.
-    if (closure !== scouted) return
+    // Whoever went out before it opened knows less than whoever opened it.
+    if (opening !== scouted) return
     const next = consequence(verdict, scouted)
-    if (next !== closure) change(next)
+    if (next !== opening) change(next)
   }
 
   return {
-    closed: () => {
-      if (closure === null) return null
-      if (closure.isScouted) return { reason: closure.reason, forMs: SCOUTING_MS }
-      const forMs = closure.untilMs - now()
-      return forMs <= 0 ? null : { reason: closure.reason, forMs }
+    blocked: () => {
+      if (opening === null) return null
+      if (opening.isScouted) return { reason: opening.reason, forMs: SCOUTING_MS }
+      const forMs = opening.untilMs - now()
+      return forMs <= 0 ? null : { reason: opening.reason, forMs }
     },
     begin: () => {
-      const scouted = closure
+      const scouted = opening
       if (scouted !== null) scouted.isScouted = true
       return (verdict) => judge(verdict, scouted)
     },

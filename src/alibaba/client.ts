@@ -209,7 +209,7 @@ const CHANGES = {
 const reportChange =
   (log: Log) =>
   (change: CircuitState): void => {
-    if (change.state === 'open') log.info('the upstream can be called again')
+    if (change.state === 'closed') log.info('the upstream can be called again')
     else log.warn(CHANGES[change.state], { waitMs: Math.round(change.forMs) })
   }
 

@@ -1,4 +1,4 @@
-import type { Circuit, Closed, Verdict } from './circuit.ts'
+import type { Block, Circuit, Verdict } from './circuit.ts'
 
 /** Whoever holds one may make one attempt, and must tell how it went. */
 export interface Pass {
@@ -7,7 +7,7 @@ export interface Pass {
 
 /** Why an attempt may not go out, and after how many milliseconds another may. */
 export interface Refusal {
-  readonly reason: Closed['reason'] | 'busy'
+  readonly reason: Block['reason'] | 'busy'
   readonly retryAfterMs: number
 }
 
@@ -63,7 +63,7 @@ export const createGate = (options: GateOptions): Gate => {
   let timer: NodeJS.Timeout | undefined
 
   /** Milliseconds for which time alone keeps everybody back. */
-  const untilDueMs = (): number => Math.max(0, dueAtMs - now(), circuit.closed()?.forMs ?? 0)
+  const untilDueMs = (): number => Math.max(0, dueAtMs - now(), circuit.blocked()?.forMs ?? 0)
 
   const isFree = (): boolean => underWay < maxConcurrency && untilDueMs() === 0
 
@@ -90,14 +90,14 @@ export const createGate = (options: GateOptions): Gate => {
     paceMs += (seenMs - paceMs) * PACE_WEIGHT
   }
 
-  const refuse = (retryAfterMs: number): Refusal => ({ reason: circuit.closed()?.reason ?? 'busy', retryAfterMs })
+  const refuse = (retryAfterMs: number): Refusal => ({ reason: circuit.blocked()?.reason ?? 'busy', retryAfterMs })
 
   /** Lets out of the queue whoever may go, and comes back when time alone keeps the next one. */
   const advance = (): void => {
     clearTimeout(timer)
     for (const waiting of queue) {
-      const closed = circuit.closed()
-      if (closed?.reason === 'ill') waiting.settle(refuse(closed.forMs))
+      const block = circuit.blocked()
+      if (block?.reason === 'ill') waiting.settle(refuse(block.forMs))
       else if (isFree()) {
         learn(waiting)
         served += 1
@@ -131,8 +131,8 @@ export const createGate = (options: GateOptions): Gate => {
       if (wait.signal?.aborted) return null
       if (queue.size === 0 && isFree()) return letOut()
       const limitMs = Math.min(MAX_WAIT_MS, wait.forMs)
-      const closed = circuit.closed()
-      if (closed?.reason === 'ill') return refuse(closed.forMs)
+      const block = circuit.blocked()
+      if (block?.reason === 'ill') return refuse(block.forMs)
       const retryAfterMs = expectedMs()
       return retryAfterMs > limitMs ? refuse(retryAfterMs) : queueUp(wait, limitMs)
     },
