@@ -178,6 +178,8 @@ test('a redirect is no success, whatever it carries', () => {
 
 test('but not of one that says that the call may have been executed', () => {
   assert.equal(failureOf(500, { Code: 'InternalError' }, 10), 'ambiguous')
+  assert.equal(failureOf(500, { Code: 'InternalError.Timeout' }, 10), 'ambiguous')
+  assert.equal(failureOf(500, { Code: 'XInternalError' }, 10), 'throttled')
   assert.equal(failureOf(400, { Code: 'SignatureNonceUsed' }, 10), 'duplicate')
 })
 
