@@ -67,7 +67,18 @@ export const createTokens = (options: TokenOptions): Tokens => {
     ...grantFor(grants, issuer, sub, grant),
   })
 
-  const remember = (token: string, proof: Proof): void => setBounded(remembered, digestOf(token), proof, REMEMBERED_MAX)
+  /** None is remembered for longer than another, so that those which are over stand first. */
+  const forgetOver = (): void => {
+    for (const [digest, { untilMs }] of remembered) {
+      if (now() < untilMs) return
+      remembered.delete(digest)
+    }
+  }
+
+  const remember = (token: string, proof: Proof): void => {
+    forgetOver()
+    setBounded(remembered, digestOf(token), proof, REMEMBERED_MAX)
+  }
 
   const prove = async (token: string): Promise<Proof> => {
     const version = keySet.version()
