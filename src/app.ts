@@ -15,6 +15,7 @@ import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
 import { problemPage } from './http/problem-pages.ts'
 import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
 import { guardSession, requireOwnPage } from './http/session-guard.ts'
+import type { StoreInUse } from './http/shared-counts.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import type { Cancellations } from './tasks/cancel.ts'
@@ -29,6 +30,8 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   readonly lifecycle: Lifecycle
   /** Whether there are keys to sign with. */
   readonly hasKeys: () => boolean
+  /** Undefined where replicas share no limits. */
+  readonly rateLimitStore: () => StoreInUse | undefined
   readonly trail: Trail
   readonly cancellations: Cancellations
   /** Null where they are switched off. */
@@ -78,7 +81,7 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
   app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
-  const readyz = createReadyz(parts.lifecycle, parts.hasKeys, parts.trail.isWritable)
+  const readyz = createReadyz(parts.lifecycle, parts.hasKeys, parts.trail.isWritable, parts.rateLimitStore)
   app.route('/readyz').get(readyz).all(allowOnly('GET, HEAD'))
 
   if (parts.auth !== null) {

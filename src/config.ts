@@ -64,6 +64,10 @@ export interface Config {
     readonly readMax: number
     readonly unknownMax: number
     readonly windowMs: number
+    /** Where replicas count together; each for itself where undefined. */
+    readonly redisUrl: Secret | undefined
+    /** What holds while that is away. */
+    readonly storeFailure: 'local' | 'deny'
   }
   /** Where the record is kept, and for how long. */
   readonly audit: AuditPlace & { readonly retentionDays: number }
@@ -131,6 +135,7 @@ interface Values {
   RATE_LIMIT_READ_MAX: number
   RATE_LIMIT_UNKNOWN_MAX: number
   RATE_LIMIT_WINDOW_MS: number
+  RATE_LIMIT_STORE_FAILURE: 'local' | 'deny'
   AUDIT_RETENTION_DAYS: number
   DOCS_ENABLED: boolean
   CONSOLE_ENABLED: boolean
@@ -184,6 +189,14 @@ const isPostgresUrl = (text: string): boolean => {
   if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) return false
   const isWhole = url.hostname !== '' && url.username !== '' && /^\/[^/]+$/.test(url.pathname)
   return isWhole && /^(\?sslmode=(verify-full|disable))?$/.test(url.search)
+}
+
+const REDIS_RULE =
+  'must be redis(s)://<user>:<password>@<host>:<port>/<number>, of which all but the host may be left out'
+
+const isRedisUrl = (text: string): boolean => {
+  const url = /[\s#?]/.test(text) ? null : URL.parse(text)
+  return url !== null && /^rediss?:$/.test(url.protocol) && url.hostname !== '' && /^(\/\d*)?$/.test(url.pathname)
 }
 
 const URL_RULE = 'must be an https: URL (http: for a loopback host) without credentials or fragment'
@@ -267,6 +280,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
   RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },
   RATE_LIMIT_WINDOW_MS: { schema: integer(1000, MAX_TIMER_MS), fallback: 60_000 },
+  RATE_LIMIT_STORE_FAILURE: { schema: choice(['local', 'deny']), fallback: 'local' },
   AUDIT_RETENTION_DAYS: { schema: integer(1, 36_500), fallback: 365 },
   DOCS_ENABLED: { schema: flag, fallback: false },
   CONSOLE_ENABLED: { schema: flag, fallback: false },
@@ -284,6 +298,7 @@ const SECRETS = [
   'AUDIT_URL',
   'AUDIT_ADMIN_URL',
   'OIDC_CLIENT_SECRET',
+  'REDIS_URL',
   'SESSION_SECRET',
 ] as const
 
@@ -294,9 +309,6 @@ export const SETTING_NAMES: readonly string[] = [
   ...Object.keys(SETTINGS),
   ...SECRETS.flatMap((name) => [name, `${name}_FILE`]),
 ]
-
-// Whoever sets one of these counts on a protection that is not there, so the start stops instead of pretending.
-const UNSUPPORTED = [/^(REDIS_URL(_FILE)?|RATE_LIMIT_STORE_FAILURE)$/] as const
 
 /** What is read so far: values of sound settings, stand-ins for the others, and a rule for each fault. */
 interface Reader {
@@ -362,10 +374,6 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
   const reader = createReader(env, readFile)
   const config = readConfig(reader)
   checkTogether(reader, config)
-  for (const name of Object.keys(env)) {
-    const unsupported = UNSUPPORTED.some((names) => names.test(name))
-    if (unsupported && reader.given(name) !== undefined) reader.fault(name, 'is not supported by this version')
-  }
   throwFaults(reader)
   return config
 }
@@ -415,6 +423,8 @@ const readConfig = (reader: Reader): Config => {
       readMax: read('RATE_LIMIT_READ_MAX'),
       unknownMax: read('RATE_LIMIT_UNKNOWN_MAX'),
       windowMs: read('RATE_LIMIT_WINDOW_MS'),
+      redisUrl: readRedisUrl(reader),
+      storeFailure: read('RATE_LIMIT_STORE_FAILURE'),
     },
     audit: { ...readAudit(reader), retentionDays: read('AUDIT_RETENTION_DAYS') },
     docsEnabled: read('DOCS_ENABLED'),
@@ -472,6 +482,12 @@ const readAudit = (reader: Reader): AuditPlace => {
   }
   if (adminUrl !== undefined) reader.fault(nameOf(reader, 'AUDIT_ADMIN_URL'), 'needs an AUDIT_URL of PostgreSQL')
   return { kind: 'sqlite', path: url?.slice('sqlite:'.length) ?? DEFAULT_AUDIT_PATH }
+}
+
+const readRedisUrl = (reader: Reader): Secret | undefined => {
+  const url = reader.readSecret('REDIS_URL')
+  if (url !== undefined && !isRedisUrl(url)) reader.fault(nameOf(reader, 'REDIS_URL'), REDIS_RULE)
+  return url === undefined ? undefined : new Secret(url)
 }
 
 const readGrants = (reader: Reader): Config['grants'] => {
@@ -566,6 +582,11 @@ const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): v
     needs('JWT_ISSUER', 'JWT_AUDIENCE'),
     needs('JWT_AUDIENCE', 'JWT_ISSUER'),
     needs('JWT_JWKS_URL', 'JWT_ISSUER'),
+    [
+      ['RATE_LIMIT_STORE_FAILURE', 'REDIS_URL', 'REDIS_URL_FILE'],
+      config.rateLimit.storeFailure === 'local' || config.rateLimit.redisUrl !== undefined,
+      'needs REDIS_URL',
+    ],
     needs('OIDC_ISSUER', 'OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'SESSION_SECRET', 'PUBLIC_URL'),
     ...['OIDC_CLIENT_ID', 'OIDC_CLIENT_SECRET', 'SESSION_SECRET'].map((name) => needs(name, 'OIDC_ISSUER')),
     [

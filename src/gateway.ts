@@ -21,6 +21,7 @@ import type { Console } from './http/console.ts'
 import type { Docs } from './http/docs.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
+import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
 import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
@@ -48,6 +49,8 @@ export interface Overrides {
   readonly watchEveryMs?: number
   /** How long a reading of tasks serves those who come after it. */
   readonly lookupTtlMs?: number
+  /** How patiently Redis is asked. */
+  readonly countsTiming?: Partial<CountsTiming>
   /** The wall clock of sign-ins and sessions. */
   readonly now?: () => number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
@@ -95,7 +98,10 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
+  const counts = await createCounts(config.rateLimit, log, overrides)
   const parts = {
+    rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
+    rateLimitStore: () => counts?.inUse(),
     lifecycle,
     hasKeys: keys.isReady,
     trail,
@@ -108,6 +114,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log,
   }
   const app = createApp({ ...config, ...callers, ...parts })
+  await counts?.connect()
 
   return {
     listen: async () => {
@@ -119,6 +126,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
       callers.close()
+      counts?.close()
       upkeep.close()
       await by(deadline, cancellations.idle(), undefined)
       unsettled.close()
@@ -200,6 +208,17 @@ const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number 
   const { replace } = grants
   const watch = watchFile({ path: given.file, setting: 'GRANTS_FILE', parse: parseGrants, replace, log, everyMs })
   return { grants, watch }
+}
+
+const createCounts = async (
+  { redisUrl, storeFailure }: Config['rateLimit'],
+  log: Log,
+  { countsTiming: timing }: Overrides,
+): Promise<SharedCounts | null> => {
+  if (redisUrl === undefined) return null
+  // Its client would cost every start.
+  const { createSharedCounts } = await import('./http/shared-counts.ts')
+  return createSharedCounts({ url: redisUrl, onFailure: storeFailure, log, timing })
 }
 
 /** Only where it is wanted: the parser and the page's files would cost every start. */

@@ -101,6 +101,8 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   express: ['http/', 'app.ts'],
   'express-rate-limit': ['http/'],
+  'rate-limit-redis': ['http/'],
+  '@redis/client': ['http/'],
   helmet: ['http/'],
   got: ['alibaba/'],
   '@alicloud/credentials': ['alibaba/'],

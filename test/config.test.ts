@@ -80,6 +80,8 @@ const RULES: Readonly<Record<string, string>> = {
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
   AUDIT_URL: `must be sqlite:<path of a file>, or ${POSTGRES_RULE}`,
   AUDIT_ADMIN_URL: `must be ${POSTGRES_RULE}`,
+  REDIS_URL: 'must be redis(s)://<user>:<password>@<host>:<port>/<number>, of which all but the host may be left out',
+  RATE_LIMIT_STORE_FAILURE: 'must be one of local, deny',
   LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
   ...Object.fromEntries(
     Object.entries(INTEGERS).map(([name, [min, max]]) => [name, `must be a whole number from ${min} to ${max}`]),
@@ -94,6 +96,7 @@ const CROSS_RULES = {
   CALLERS: 'API_KEYS or API_KEYS_FILE, JWT_ISSUER or OIDC_ISSUER must be set, or else ALLOW_ANONYMOUS=true',
   AUDIENCE: 'JWT_ISSUER needs JWT_AUDIENCE',
   ISSUER: 'JWT_AUDIENCE needs JWT_ISSUER',
+  STORE: 'RATE_LIMIT_STORE_FAILURE needs REDIS_URL',
   ISSUER_OF_KEYS: 'JWT_JWKS_URL needs JWT_ISSUER',
   ISSUER_OF_GRANTS: 'GRANTS_FILE needs JWT_ISSUER or OIDC_ISSUER',
   ISSUER_OF_SCOPES: 'SCOPE_CLAIM needs JWT_ISSUER or OIDC_ISSUER',
@@ -126,7 +129,14 @@ test('what is not given has the default that the documents promise', () => {
     signIn: null,
     grants: null,
     allowAnonymous: false,
-    rateLimit: { max: 60, readMax: 600, unknownMax: 30, windowMs: 60_000 },
+    rateLimit: {
+      max: 60,
+      readMax: 600,
+      unknownMax: 30,
+      windowMs: 60_000,
+      redisUrl: undefined,
+      storeFailure: 'local',
+    },
     audit: { kind: 'sqlite', path: './data/audit.db', retentionDays: 365 },
     docsEnabled: false,
     consoleEnabled: false,
@@ -235,6 +245,7 @@ test('an issuer stays as it was written, and has no query', () => {
 for (const [env, fault] of [
   [{ JWT_ISSUER: ISSUER }, CROSS_RULES.AUDIENCE],
   [{ JWT_AUDIENCE: 'gateway' }, CROSS_RULES.ISSUER],
+  [{ RATE_LIMIT_STORE_FAILURE: 'deny' }, CROSS_RULES.STORE],
   [{ JWT_JWKS_URL: ISSUER }, CROSS_RULES.ISSUER_OF_KEYS],
   [{ GRANTS_FILE: '/run/grants' }, CROSS_RULES.ISSUER_OF_GRANTS],
   [{ SCOPE_CLAIM: 'roles' }, CROSS_RULES.ISSUER_OF_SCOPES],
@@ -327,6 +338,24 @@ test('an administrator of a record that needs none is a mistake', () => {
   assert.deepEqual(faultsOf({ AUDIT_ADMIN_URL: ADMIN_URL }), ['AUDIT_ADMIN_URL needs an AUDIT_URL of PostgreSQL'])
 })
 
+for (const url of [
+  'redis://a.example',
+  'rediss://u:canary@a.example:6380/2',
+  'redis://:canary@[::1]:1/',
+  'redis://a',
+]) {
+  test(`limits can be counted together at ${url}, which is a secret from the start`, () => {
+    const { rateLimit } = parse({ REDIS_URL: url, RATE_LIMIT_STORE_FAILURE: 'deny' })
+    assert.deepEqual([rateLimit.redisUrl?.reveal(), rateLimit.storeFailure], [url, 'deny'])
+    assert.doesNotMatch(inspect(rateLimit) + JSON.stringify(rateLimit), /canary/)
+  })
+}
+
+test('where limits are counted can come from a file', () => {
+  const { rateLimit } = parse({ REDIS_URL_FILE: '/run/redis' }, () => 'redis://a.example\n')
+  assert.equal(rateLimit.redisUrl?.reveal(), 'redis://a.example')
+})
+
 for (const [name, [min, max]] of Object.entries(INTEGERS)) {
   const rule = `${name} must be a whole number from ${min} to ${max}`
   test(`${name} is a whole number from ${min} to ${max}`, () => {
@@ -371,6 +400,17 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
     ...['https://app.example:99999', 'https://bücher.example', 'https://app.example,', ',', 'https://app.example,*'],
     ...['https://a.example https://b.example', 'https://a.example,null', 'https://a.example;https://b.example'],
   ],
+  REDIS_URL: [
+    ...['redis://', 'redis:///0', 'a.example:6379', 'http://a.example', 'unix:///run/redis.sock', 'redis:a.example'],
+    ...[
+      'redis://a.example/x',
+      'redis://a.example/0/1',
+      'redis://a.example?x',
+      'redis://a.example#x',
+      ' redis://a.example',
+    ],
+  ],
+  RATE_LIMIT_STORE_FAILURE: ['allow', 'LOCAL', 'open'],
   CREDENTIALS: ['ram', 'ENV', ' env'],
   UPSTREAM_URL: ['x', 'https://a.example/x', 'https://a.example?x', 'https://u@a.example', 'file:///x', 'https://'],
   UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE', 'true '],
@@ -508,21 +548,6 @@ test('anonymous callers need a loopback host even where there are keys too', () 
 for (const anonymous of [undefined, 'false']) {
   test(`with no way to know callers and ALLOW_ANONYMOUS=${anonymous} the start stops`, () => {
     assert.deepEqual(faultsOf({ API_KEYS: undefined, ALLOW_ANONYMOUS: anonymous }), [CROSS_RULES.CALLERS])
-  })
-}
-
-const UNSUPPORTED = ['REDIS_URL', 'RATE_LIMIT_STORE_FAILURE'] as const
-
-for (const name of UNSUPPORTED) {
-  test(`${name} promises what this version does not keep, so the start stops`, () => {
-    assert.deepEqual(faultsOf({ [name]: 'x' }), [`${name} is not supported by this version`])
-    assert.deepEqual(faultsOf({ [name]: '' }), [])
-  })
-}
-
-for (const name of ['REDIS_URL_FILE']) {
-  test(`${name} is not passed over in silence`, () => {
-    assert.deepEqual(faultsOf({ [name]: '/x' }), [`${name} is not supported by this version`])
   })
 }
 
@@ -700,13 +725,12 @@ test('faulty keys never fall back to anonymous callers', () => {
 })
 
 test('all faults are told at once, each by its name and rule', () => {
-  const env = Object.fromEntries([...Object.keys(RULES), 'API_KEYS', 'REDIS_URL'].map((name) => [name, '{ {']))
+  const env = Object.fromEntries([...Object.keys(RULES), 'API_KEYS'].map((name) => [name, '{ {']))
   const missing = Object.fromEntries(Object.keys(KEYS).map((name) => [name, undefined]))
   const expected = [
     ...Object.entries(RULES).map(([name, rule]) => `${name} ${rule}`),
     ...Object.keys(KEYS).map((name) => `${name} must be set (or ${name}_FILE)`),
     'API_KEYS must be a JSON array of {"name","sha256","scopes"}',
-    'REDIS_URL is not supported by this version',
   ]
   assert.deepEqual([...faultsOf({ ...env, ...missing })].sort(), expected.sort())
 })
@@ -715,7 +739,6 @@ test('all faults are told at once, each by its name and rule', () => {
 const KNOWN_LINES: readonly string[] = [
   ...Object.entries(RULES).map(([name, rule]) => `${name} ${rule}`),
   ...Object.values(CROSS_RULES),
-  ...UNSUPPORTED.map((name) => `${name} is not supported by this version`),
   ...SECRETS.flatMap((name) => [
     `${name} must be set (or ${name}_FILE)`,
     `${name} must not be set together with ${name}_FILE`,
@@ -724,7 +747,7 @@ const KNOWN_LINES: readonly string[] = [
     `${name} must be a JSON array of {"name","sha256","scopes"}`,
     `${name}_FILE must be a JSON array of {"name","sha256","scopes"}`,
   ]),
-  ...['AUDIT_URL', 'AUDIT_ADMIN_URL'].flatMap((name) => [
+  ...['AUDIT_URL', 'AUDIT_ADMIN_URL', 'REDIS_URL'].flatMap((name) => [
     `${name}_FILE ${RULES[name]}`,
     `${name} must not be set together with ${name}_FILE`,
     `${name}_FILE must name a file that can be read`,
@@ -752,8 +775,7 @@ const assertNoValue = (env: Env, readFile: ReadFile): void => {
 test('whatever all settings hold, no value is shown', () => {
   const garbage = fc.oneof(fc.string({ maxLength: 3 }), fc.string({ unit: 'binary' }), fc.webUrl(), fc.ipV6())
   const text = fc.oneof(garbage, fc.constantFrom('0', '1', 'true', 'e', 'a', 'must', '[1]', '[]', '\n', ' ', '/'))
-  const names = [...SETTING_NAMES, ...UNSUPPORTED]
-  const envs = fc.record(Object.fromEntries(names.map((name) => [name, fc.option(text, { nil: undefined })])))
+  const envs = fc.record(Object.fromEntries(SETTING_NAMES.map((name) => [name, fc.option(text, { nil: undefined })])))
   const property = fc.property(envs, text, (env, held) => assertNoValue(env, () => held))
   fc.assert(property, { numRuns: 500 })
 })

@@ -585,6 +585,11 @@ export interface components {
         Readiness: {
             /** @constant */
             status: "ready";
+            /**
+             * @description What counts limits right now, where replicas share them; else `RATE_LIMIT_STORE_FAILURE` while Redis is away.
+             * @enum {string}
+             */
+            rateLimitStore?: "redis" | "local" | "deny";
         };
         /** @description An OpenAPI document. */
         Openapi: {

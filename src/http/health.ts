@@ -1,5 +1,6 @@
 import type { RequestHandler } from 'express'
 import { GatewayError } from '../errors.ts'
+import type { StoreInUse } from './shared-counts.ts'
 
 /** Where the process stands: `leaving` still serves, but wants no new connections; `draining` takes nothing new. */
 export type Phase = 'serving' | 'leaving' | 'draining'
@@ -20,13 +21,14 @@ export const createReadyz = (
   lifecycle: Lifecycle,
   hasKeys: () => boolean,
   isAuditWritable: () => Promise<boolean>,
+  rateLimitStore: () => StoreInUse | undefined,
 ): RequestHandler => {
   const check = shareFor(READY_CACHE_MS, isAuditWritable)
   return async function readyz(_req, res) {
     if (lifecycle.phase !== 'serving') throw new GatewayError('shutting-down')
     if (!hasKeys()) throw new GatewayError('upstream-unavailable')
     if (!(await check())) throw new GatewayError('audit-unavailable')
-    res.json({ status: 'ready' })
+    res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
   }
 }
 

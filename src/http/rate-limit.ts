@@ -1,5 +1,5 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { ipKeyGenerator, MemoryStore, rateLimit } from 'express-rate-limit'
+import { ipKeyGenerator, MemoryStore, rateLimit, type Store } from 'express-rate-limit'
 import { callerKey } from '../callers/caller.ts'
 import { GatewayError } from '../errors.ts'
 import { callerIn } from './authenticate.ts'
@@ -9,6 +9,8 @@ export interface RateLimitOptions {
   readonly readMax: number
   readonly unknownMax: number
   readonly windowMs: number
+  /** Where each limit counts: here, unless replicas share that. */
+  readonly storeFor?: ((limit: string) => Store) | undefined
 }
 
 export interface RateLimits {
@@ -25,10 +27,12 @@ export interface RateLimits {
 // One customer of an access provider usually holds a /56, and can change addresses inside it at will.
 const IPV6_PREFIX = 56
 
-export const createRateLimits = ({ max, readMax, unknownMax, windowMs }: RateLimitOptions): RateLimits => {
+export const createRateLimits = (options: RateLimitOptions): RateLimits => {
+  const { max, readMax, unknownMax, windowMs, storeFor = () => new MemoryStore() } = options
   const limiter = (identifier: string, limit: number, keyGenerator: (req: Request) => string) =>
     ({
       identifier,
+      store: storeFor(identifier),
       limit,
       windowMs,
       keyGenerator,
@@ -40,15 +44,11 @@ export const createRateLimits = ({ max, readMax, unknownMax, windowMs }: RateLim
         throw new GatewayError('too-many-requests')
       },
     }) as const
-  const failures = new MemoryStore()
+  const failures = limiter('unknown', unknownMax, addressOf)
   return {
-    unknown: rateLimit({
-      ...limiter('unknown', unknownMax, addressOf),
-      store: failures,
-      skip: (req) => req.context.caller !== null,
-    }),
+    unknown: rateLimit({ ...failures, skip: (req) => req.context.caller !== null }),
     forgive: async (req, res) => {
-      await failures.decrement(addressOf(req))
+      await failures.store.decrement(addressOf(req))
       // The next limit would add its own to what they say.
       res.removeHeader('RateLimit')
       res.removeHeader('RateLimit-Policy')

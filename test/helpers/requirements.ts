@@ -6,10 +6,12 @@ import type { TestContext } from 'node:test'
 import { chromiumPath } from './browser.ts'
 import { hasNginx } from './nginx.ts'
 import { hasPostgres } from './postgres.ts'
+import { hasRedis } from './redis.ts'
 
 const REQUIREMENTS = {
   chromium: { reason: 'needs Chromium', isMet: () => chromiumPath() !== undefined },
   postgres: { reason: 'needs PostgreSQL, as Debian has it', isMet: hasPostgres },
+  redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const

@@ -1,0 +1,92 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { after, type TestContext } from 'node:test'
+import { createClient } from '@redis/client'
+import { closedPort } from './ports.ts'
+
+const PROGRAM = 'redis-server'
+
+/** What must be seen nowhere. */
+export const REDIS_PASSWORD = 'canary-password-of-redis'
+
+export const hasRedis = (): boolean => spawnSync(PROGRAM, ['--version']).status === 0
+
+export interface Redis {
+  readonly url: string
+  ask(...command: readonly string[]): Promise<unknown>
+  /** Ends at once, as in a crash; what it held is gone. */
+  stop(): Promise<void>
+  start(): Promise<void>
+  /** It stands still: what it was sent is taken by the kernel, and nothing is answered. */
+  freeze(): void
+  thaw(): void
+}
+
+/** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
+export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
+  let started: Promise<Redis & { remove(): Promise<void> }> | undefined
+  after(async () => (await started)?.remove())
+  return async (t) => {
+    started ??= startRedis()
+    const redis = await started
+    t.after(async () => {
+      redis.thaw()
+      await redis.start()
+      await redis.ask('FLUSHALL')
+    })
+    return redis
+  }
+}
+
+const startRedis = async (): Promise<Redis & { remove(): Promise<void> }> => {
+  const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-redis-')), await closedPort()]
+  const url = `redis://:${REDIS_PASSWORD}@127.0.0.1:${port}`
+  let child: ChildProcess | null = await launch(folder, port)
+
+  const stop = async (): Promise<void> => {
+    const stopped = child
+    child = null
+    if (stopped === null) return
+    const ended = once(stopped, 'exit')
+    stopped.kill('SIGKILL')
+    await ended
+  }
+
+  return {
+    url,
+    ask: async (...command) => {
+      const client = createClient({ url }).on('error', () => undefined)
+      await client.connect()
+      try {
+        return await client.sendCommand([...command])
+      } finally {
+        client.destroy()
+      }
+    },
+    stop,
+    start: async () => {
+      child ??= await launch(folder, port)
+    },
+    freeze: () => void child?.kill('SIGSTOP'),
+    thaw: () => void child?.kill('SIGCONT'),
+    remove: async () => {
+      await stop()
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+    },
+  }
+}
+
+const launch = async (folder: string, port: number): Promise<ChildProcess> => {
+  const settings = { port, bind: '127.0.0.1', dir: folder, requirepass: REDIS_PASSWORD, save: '', appendonly: 'no' }
+  const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)])
+  const child = spawn(PROGRAM, flags, { stdio: ['ignore', 'pipe', 'ignore'] })
+  for await (const line of createInterface({ input: child.stdout })) {
+    if (line.includes('Ready to accept connections')) break
+  }
+  child.stdout.resume()
+  return child
+}
