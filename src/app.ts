@@ -21,7 +21,7 @@ import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 
 export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {
-  readonly rateLimit: RateLimitOptions
+  readonly rateLimit: Omit<RateLimitOptions, 'meter'>
   readonly publicUrl: string | undefined
   /** Of pages that may read answers and use sessions. */
   readonly corsOrigins: readonly string[]
@@ -42,7 +42,7 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
 /** The way of a request. The order of these lines is the security policy. */
 export const createApp = (parts: AppParts): Express => {
   const trustedOrigins = [...parts.corsOrigins, ...(parts.publicUrl === undefined ? [] : [parts.publicUrl])]
-  const limits = createRateLimits(parts.rateLimit)
+  const limits = createRateLimits({ ...parts.rateLimit, meter: parts.meter })
   const known = [
     identify({ ...parts, sessions: parts.auth?.sessions ?? null }),
     limits.unknown,

@@ -13,6 +13,8 @@ import { parseSubnets, type Subnets } from './subnets.ts'
 export interface Config {
   readonly host: string | undefined
   readonly port: number
+  /** Where metrics are served. */
+  readonly admin: { readonly host: string; readonly port: number }
   readonly publicUrl: string | undefined
   /** As browsers send them. */
   readonly corsOrigins: readonly string[]
@@ -104,6 +106,8 @@ interface Setting<T> {
 interface Values {
   PORT: number
   HOST: string | undefined
+  ADMIN_PORT: number
+  ADMIN_HOST: string
   PUBLIC_URL: string | undefined
   CORS_ORIGINS: readonly string[]
   CREDENTIALS: 'env' | 'chain'
@@ -241,6 +245,8 @@ const subnets = z.string().transform((text, context) => {
 const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   PORT: { schema: integer(0, 65535), fallback: 3000 },
   HOST: { schema: z.string().min(1), fallback: undefined },
+  ADMIN_PORT: { schema: integer(0, 65535), fallback: 9464 },
+  ADMIN_HOST: { schema: z.string().min(1), fallback: '127.0.0.1' },
   PUBLIC_URL: {
     schema: origin('must be an http(s) origin without a path, such as https://gateway.example.com').transform(
       (url) => url.origin,
@@ -398,6 +404,7 @@ const readConfig = (reader: Reader): Config => {
   return {
     host: read('HOST'),
     port: read('PORT'),
+    admin: { host: read('ADMIN_HOST'), port: read('ADMIN_PORT') },
     publicUrl: read('PUBLIC_URL'),
     corsOrigins: read('CORS_ORIGINS'),
     keys: readKeys(reader),

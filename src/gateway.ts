@@ -15,6 +15,7 @@ import { allows, excludes, isRestricted } from './callers/policy.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
+import { type AdminListener, listenAdmin } from './http/admin-listener.ts'
 import type { AuthRouteOptions } from './http/auth-routes.ts'
 import type { AuthenticationOptions } from './http/authenticate.ts'
 import type { Console } from './http/console.ts'
@@ -27,10 +28,11 @@ import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
 import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log } from './telemetry/log.ts'
+import { createMetrics } from './telemetry/metrics.ts'
 
 export interface Gateway {
-  /** Opens the port. @throws ConfigError where it can't be opened */
-  listen(): Promise<Listener>
+  /** Opens the ports. @throws ConfigError where it can't be opened */
+  listen(): Promise<Listener & { readonly adminUrl: string }>
   /** After the last answer: finishes and records what is still under way, within the deadline, and lets everything go. */
   close(deadline?: Deadline): Promise<void>
 }
@@ -60,6 +62,7 @@ export interface Overrides {
 /** Builds every part by hand. @throws ConfigError where the record can't be used */
 export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
   const log = overrides.log ?? createLog(config.logLevel)
+  const meter = createMetrics()
   const instanceId = randomUUID()
   const lifecycle: Lifecycle = { phase: 'serving' }
 
@@ -67,9 +70,9 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   if (store.recovered > 0) {
     log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
   }
-  const trail = createTrail({ store, log })
+  const trail = createTrail({ store, log, meter })
   const keys = await createKeys(config.keys, log, overrides.watchEveryMs)
-  const upstream = createUpstream({ ...config.upstream, keys, ca: overrides.upstreamCa, log })
+  const upstream = createUpstream({ ...config.upstream, keys, ca: overrides.upstreamCa, log, meter })
   const queries = createTaskQueries({ upstream, log })
   const lookup = createLookup({
     queries,
@@ -84,7 +87,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     timeoutMs: config.requestTimeoutMs,
     ttlMs: overrides.lookupTtlMs,
   })
-  const unsettled = createUnsettled({ trail, lookup, log, pauseMs: overrides.unsettledPauseMs })
+  const unsettled = createUnsettled({ trail, lookup, log, meter, pauseMs: overrides.unsettledPauseMs })
   const upkeep = createUpkeep({
     store,
     retentionDays: config.audit.retentionDays,
@@ -92,7 +95,16 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log,
     everyMs: overrides.upkeepEveryMs,
   })
-  const cancellations = createCancellations({ upstream, lookup, permissions, unsettled, trail, log, instanceId })
+  const cancellations = createCancellations({
+    upstream,
+    lookup,
+    permissions,
+    unsettled,
+    trail,
+    log,
+    meter,
+    instanceId,
+  })
   const callers = await createCallers(config, log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
@@ -112,17 +124,33 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     docs,
     console,
     log,
+    meter,
   }
   const app = createApp({ ...config, ...callers, ...parts })
+  meter.watch({
+    underWay: () => upstream.state().underWay,
+    waiting: () => upstream.state().waiting,
+    circuit: () => upstream.state().blocked,
+    clockSkewMs: () => upstream.state().clockSkewMs,
+    credentialsAgeMs: () => keys.state().ageMs,
+    credentialsExpireInMs: () => keys.state().expireInMs,
+    keySetAgeMs: callers.keySetAgeMs,
+    isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
+    unwritten: trail.unwritten,
+    unsettled: unsettled.size,
+    faultyFiles: callers.faultyFiles,
+  })
   await counts?.connect()
 
+  let admin: AdminListener | undefined
   return {
     listen: async () => {
-      const listener = await listen(app, { ...config, lifecycle, log })
-      log.info('listening', { address: listener.url, instanceId })
+      const listener = await listen(app, { ...config, lifecycle, log, meter })
+      admin = await listenAdmin(meter, config.admin)
+      log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
       unsettled.resume()
       upkeep.start()
-      return listener
+      return { ...listener, adminUrl: admin.url }
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
       callers.close()
@@ -133,6 +161,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       await trail.close(deadline)
       upstream.close()
       keys.close()
+      admin?.close()
     },
   }
 }
@@ -148,6 +177,8 @@ const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<
 
 interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
   readonly auth: AuthRouteOptions | null
+  readonly keySetAgeMs: () => number | undefined
+  readonly faultyFiles: () => Readonly<Record<string, boolean>>
   close(): void
 }
 
@@ -163,10 +194,17 @@ const createCallers = async (config: Config, log: Log, overrides: Overrides): Pr
   const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
   const jwt = await createJwt(config.jwt, grants, log, overrides)
   const auth = await createAuth(config, grants, log, overrides)
-  const close = (): void => {
-    for (const part of [keysWatch, grantsWatch, jwt]) part?.close()
+  const files = [keysWatch, grantsWatch].filter((watched) => watched !== null)
+  return {
+    apiKeys,
+    tokens: jwt?.tokens ?? null,
+    auth,
+    keySetAgeMs: () => jwt?.ageMs(),
+    faultyFiles: () => Object.fromEntries(files.map(({ setting, isFaulty }) => [setting, isFaulty()])),
+    close: () => {
+      for (const part of [...files, jwt]) part?.close()
+    },
   }
-  return { apiKeys, tokens: jwt?.tokens ?? null, auth, close }
 }
 
 // What tokens and sign-ins need would cost every start.
@@ -178,7 +216,7 @@ const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, ov
     import('./callers/jwt.ts'),
   ])
   const keySet = createKeySet({ ...jwt, log, timing: overrides.keySetTiming })
-  return { tokens: createTokens({ ...jwt, keySet, grants, log }), close: keySet.close }
+  return { tokens: createTokens({ ...jwt, keySet, grants, log }), ageMs: keySet.ageMs, close: keySet.close }
 }
 
 const createAuth = async (

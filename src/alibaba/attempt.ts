@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Deadline } from '../deadline.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { signAcs3 } from './acs3.ts'
 import type { Verdict } from './circuit.ts'
 import type { Clock } from './clock.ts'
@@ -41,6 +42,7 @@ export interface AttemptOptions {
   readonly exchange: Exchange
   readonly gate: Gate
   readonly clock: Clock
+  readonly meter: Meter
   readonly random: () => number
   /** Whoever waited until then sends nothing any more. */
   readonly isClosed: () => boolean
@@ -62,7 +64,7 @@ export const backoffMs = (attempt: number, random: () => number): number =>
   random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
 export const createAttempt = (options: AttemptOptions): Attempt => {
-  const { url, exchange, gate, clock, random, isClosed } = options
+  const { url, exchange, gate, clock, meter, random, isClosed } = options
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
@@ -81,11 +83,14 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
     try {
       const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
       if (timeoutMs <= 0 || isClosed() || limits.signal?.aborted) return null
+      const startedAtMs = performance.now()
       const exchanged = await send(action, params, keys, { timeoutMs, signal: limits.signal })
+      const durationMs = performance.now() - startedAtMs
       // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
       if (limits.signal?.aborted && isUnsent(exchanged)) return null
       if (exchanged.kind === 'answer' && exchanged.date !== null) clock.observe(exchanged.date)
       const reading = isUnsent(exchanged) ? null : readExchanged(exchanged)
+      meter.attempt({ action, attempt, result: resultOf(reading), durationMs })
       verdict = verdictOf(exchanged, reading, {
         backoffMs: backoffMs(attempt, random),
         inFull: timeoutMs >= options.timeoutMs * NEARLY,
@@ -108,6 +113,11 @@ const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, secur
 }
 
 const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
+
+const resultOf = (reading: Reading | null): string => {
+  if (reading === null) return 'unreached'
+  return reading.ok ? 'ok' : reading.failure
+}
 
 const readExchanged = (exchanged: Exchanged): Reading => {
   if (exchanged.kind === 'answer') return readAnswer(exchanged.answer)

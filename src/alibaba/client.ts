@@ -2,8 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { by, type Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
+import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
-import { type CircuitState, createCircuit } from './circuit.ts'
+import { type Block, type CircuitState, createCircuit } from './circuit.ts'
 import { type Clock, createClock } from './clock.ts'
 import type { KeySource } from './credentials.ts'
 import { createExchange, type Exchanged } from './exchange.ts'
@@ -47,7 +48,19 @@ export interface Upstream {
   readonly call: Operation
   /** Only reads, so that it is tried again too where nobody can tell what became of it. */
   readonly query: Operation
+  /** How it stands right now. */
+  state(): UpstreamState
   close(): void
+}
+
+export interface UpstreamState {
+  /** Attempts under way, and those that wait for their turn. */
+  readonly underWay: number
+  readonly waiting: number
+  /** What keeps all of them back; null where nothing does. */
+  readonly blocked: Block['reason'] | null
+  /** Upstream's clock less ours, by its last answer. */
+  readonly clockSkewMs: number | undefined
 }
 
 export interface UpstreamOptions {
@@ -60,6 +73,7 @@ export interface UpstreamOptions {
   readonly maxPerSecond?: number | undefined
   readonly keys: KeySource
   readonly log: Log
+  readonly meter?: Meter | undefined
   readonly ca?: string | undefined
   readonly now?: () => number
   readonly random?: () => number
@@ -100,13 +114,13 @@ interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
 }
 
 export const createUpstream = (options: UpstreamOptions): Upstream => {
-  const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
+  const { url, log, maxAttempts, maxConcurrency, random = Math.random, meter = NO_METER } = options
   const exchange = createExchange({ origin: url, ca: options.ca })
   const clock = createClock(options)
   const circuit = createCircuit({ onChange: reportChange(log) })
   const gate = createGate({ circuit, maxConcurrency, maxPerSecond: options.maxPerSecond })
   let isClosed = false
-  const attemptOnce = createAttempt({ ...options, exchange, gate, clock, random, isClosed: () => isClosed })
+  const attemptOnce = createAttempt({ ...options, exchange, gate, clock, meter, random, isClosed: () => isClosed })
 
   const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
     (await by(deadline, options.keys.replacing(keys), null)) === null ? null : 0
@@ -162,6 +176,12 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   return {
     call: operate(CALL),
     query: operate(QUERY),
+    state: () => ({
+      underWay: gate.underWay(),
+      waiting: gate.waiting(),
+      blocked: circuit.blocked()?.reason ?? null,
+      clockSkewMs: clock.skewMs(),
+    }),
     close: () => {
       isClosed = true
       exchange.close()

@@ -7,6 +7,8 @@ export interface Clock {
   observe(date: Date): void
   /** From now on signs with upstream's time. */
   correct(date: Date): void
+  /** By how much upstream's differed from ours, by its last answer; undefined before the first. Milliseconds. */
+  skewMs(): number | undefined
   /** Signs with our own again: a correction that did not help was none. */
   forget(): void
 }
@@ -23,9 +25,11 @@ const NOTABLE_SKEW_MS = 60_000
 export const createClock = ({ log, now = Date.now }: ClockOptions): Clock => {
   let correctionMs = 0
   let isOff = false
+  let skewMs: number | undefined
 
   const observe = (date: Date): void => {
     const clockSkewMs = date.getTime() - now()
+    skewMs = clockSkewMs
     if (Math.abs(clockSkewMs) > NOTABLE_SKEW_MS === isOff) return
     isOff = !isOff
     if (isOff) log.warn('the clock is off by more than a minute, by the time of the upstream', { clockSkewMs })
@@ -35,6 +39,7 @@ export const createClock = ({ log, now = Date.now }: ClockOptions): Clock => {
   return {
     now: () => new Date(now() + correctionMs),
     observe,
+    skewMs: () => skewMs,
     correct: (date) => {
       correctionMs = date.getTime() - now()
       log.error('the clock differs from the upstream; signing with its time', { clockSkewMs: correctionMs })

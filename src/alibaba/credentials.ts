@@ -8,16 +8,34 @@ export interface KeySource {
   replacing(refused: PlainKeys): Promise<PlainKeys | null>
   /** Whether there is something to sign with, without waiting for it. */
   isReady(): boolean
+  /** How old the keys are that are in force, and when they end, where that is known. */
+  state(): KeysState
   close(): void
 }
 
-/** Keys for good. */
-export const fixedKeys = (keys: PlainKeys): KeySource => ({
-  current: async () => keys,
-  replacing: async () => null,
-  isReady: () => true,
-  close: () => undefined,
+/** In milliseconds; undefined where there are none, or nobody says. */
+export interface KeysState {
+  readonly ageMs: number | undefined
+  readonly expireInMs: number | undefined
+}
+
+/** Keys whose end nobody says, taken at a moment of the monotonic clock. */
+export const lastingState = (takenAtMs: number): KeysState => ({
+  ageMs: performance.now() - takenAtMs,
+  expireInMs: undefined,
 })
+
+/** Keys for good. */
+export const fixedKeys = (keys: PlainKeys): KeySource => {
+  const takenAtMs = performance.now()
+  return {
+    current: async () => keys,
+    replacing: async () => null,
+    isReady: () => true,
+    state: () => lastingState(takenAtMs),
+    close: () => undefined,
+  }
+}
 
 export const areSame = (a: PlainKeys | null, b: PlainKeys | null): boolean =>
   a?.accessKeyId === b?.accessKeyId &&

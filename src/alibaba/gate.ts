@@ -24,6 +24,8 @@ export interface Wait {
 export interface Gate {
   /** Null where whoever wanted to enter left. */
   enter(wait: Wait): Promise<Pass | Refusal | null>
+  underWay(): number
+  waiting(): number
 }
 
 export interface GateOptions {
@@ -127,6 +129,8 @@ export const createGate = (options: GateOptions): Gate => {
     })
 
   return {
+    underWay: () => underWay,
+    waiting: () => queue.size,
     enter: async (wait) => {
       if (wait.signal?.aborted) return null
       if (queue.size === 0 && isFree()) return letOut()

@@ -32,6 +32,7 @@ const AGE_MAX_MS = 30 * 60_000
 export const createKeyChain = (options: KeyChainOptions): KeySource => {
   const { fetchKeys, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
   let held: DatedKeys | null = null
+  let takenAtMs = Number.NaN
   let renewAtMs = Number.NEGATIVE_INFINITY
   let pausedAtMs = Number.NEGATIVE_INFINITY
 
@@ -42,6 +43,7 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
   const take = (found: DatedKeys): void => {
     if (!areSame(found.keys, held?.keys ?? null)) log.info('new keys are in force', { setting: 'CREDENTIALS' })
     held = found
+    takenAtMs = now()
     renewAtMs = now() + Math.min((found.expiresAtMs - now()) / 2, AGE_MAX_MS)
   }
 
@@ -84,6 +86,11 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
     isReady: () => {
       void attend()
       return usable() !== null
+    },
+    state: () => {
+      if (held === null || usable() === null) return { ageMs: undefined, expireInMs: undefined }
+      const expireInMs = Number.isFinite(held.expiresAtMs) ? held.expiresAtMs - now() : undefined
+      return { ageMs: now() - takenAtMs, expireInMs }
     },
     close: () => undefined,
   }

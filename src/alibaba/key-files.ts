@@ -1,6 +1,6 @@
 import { readRegularFile } from '../regular-file.ts'
 import type { Log } from '../telemetry/log.ts'
-import { areSame, createReadings, type KeySource } from './credentials.ts'
+import { areSame, createReadings, type KeySource, lastingState } from './credentials.ts'
 import type { PlainKeys } from './signing.ts'
 
 /** A part of the keys that stands in a file. */
@@ -28,6 +28,7 @@ const EVERY_MS = 2000
 export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFilesOptions): KeySource => {
   const setting = files.map((file) => file.setting).join(', ')
   let held = keys
+  let takenAtMs = performance.now()
   let isFaulty = false
   let partial: { readonly keys: PlainKeys; readonly sinceMs: number } | null = null
 
@@ -39,6 +40,7 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
 
   const take = (next: PlainKeys): void => {
     held = next
+    takenAtMs = performance.now()
     log.info('new keys are in force', { setting })
   }
 
@@ -64,6 +66,7 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
     current: async () => held,
     replacing: readings.replacing,
     isReady: () => true,
+    state: () => lastingState(takenAtMs),
     close: () => {
       isClosed = true
       clearTimeout(timer)

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
+import { type Meter, NO_METER } from '../telemetry/meter.ts'
 
 /**
  * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.
@@ -146,6 +147,8 @@ export interface Trail {
   /** @throws audit-unavailable where the store does not answer in time */
   list(filter: AuditFilter, deadline: Deadline): Promise<AuditPage>
   isWritable(): Promise<boolean>
+  /** How many writings go on in the background. */
+  unwritten(): number
   /** Gives outcomes that are still unwritten until the deadline, then closes the store. */
   close(deadline: Deadline): Promise<void>
 }
@@ -153,6 +156,7 @@ export interface Trail {
 export interface TrailOptions {
   readonly store: AuditStore
   readonly log: Log
+  readonly meter?: Meter | undefined
   readonly now?: () => number
 }
 
@@ -163,18 +167,29 @@ const CLOSE_MS = 1000
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
-export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail => {
+export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: TrailOptions): Trail => {
   const unwritten = new Set<Promise<void>>()
   /** Those whose outcome is yet to be written. */
   const begun = new Map<string, Intent>()
   const closing = new AbortController()
+
+  const append: AuditStore['append'] = async (intents, outcomes) => {
+    const startedAtMs = performance.now()
+    let isDone = false
+    try {
+      await store.append(intents, outcomes)
+      isDone = true
+    } finally {
+      meter.auditWrite({ isDone, durationMs: performance.now() - startedAtMs })
+    }
+  }
 
   const writeOutcome = async (outcome: OutcomeEvent): Promise<void> => {
     const { cancellationId } = outcome
     let intents: readonly Intent[] = []
     for (let waitMs = RETRY_MIN_MS; ; waitMs = Math.min(waitMs * 2, RETRY_MAX_MS)) {
       try {
-        return await store.append(intents, [outcome])
+        return await append(intents, [outcome])
       } catch (error) {
         const intent = begun.get(cancellationId)
         if (kindOf(error) === 'unfit' && (intent === undefined || intents.length > 0)) throw error
@@ -226,7 +241,7 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
 
   return {
     begin: async (intent, deadline) => {
-      const write = store.append([intent], []).then(() => 'durable' as const, kindOf)
+      const write = append([intent], []).then(() => 'durable' as const, kindOf)
       const state = await by(deadline, write, 'late' as const)
       if (state === 'durable') return void begun.set(intent.id, intent)
       // A write that comes through after all must not stay pending: nothing is sent for it.
@@ -238,7 +253,7 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
 
     decline: async (intent, outcome, deadline) => {
       const write = track(
-        store.append([intent], [outcome]).catch(() => {
+        append([intent], [outcome]).catch(() => {
           log.error('a refusal could not be written', { cancellationId: intent.id })
         }),
       )
@@ -249,6 +264,7 @@ export const createTrail = ({ store, log, now = Date.now }: TrailOptions): Trail
     finish,
     find: (id, deadline) => readInTime(store.find(id), deadline),
     list: (filter, deadline) => readInTime(store.list(filter), deadline),
+    unwritten: () => unwritten.size,
     isWritable: () => by(deadlineIn(PROBE_MS), succeeds(store.probe()), false),
 
     close: async (deadline) => {

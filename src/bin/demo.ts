@@ -32,6 +32,7 @@ const isFree = async (port: number): Promise<boolean> => {
 
 const settings = async (upstreamUrl: string, folder: string) => ({
   HOST: '127.0.0.1',
+  ADMIN_PORT: process.env.ADMIN_PORT ?? '0',
   PORT: process.env.PORT ?? ((await isFree(DEFAULT_PORT)) ? String(DEFAULT_PORT) : '0'),
   UPSTREAM_URL: upstreamUrl,
   ALIBABA_CLOUD_ACCESS_KEY_ID: KEYS.accessKeyId,

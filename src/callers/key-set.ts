@@ -30,6 +30,8 @@ export interface KeySet {
   readonly keyFor: JWTVerifyGetKey
   /** Another number after each change of the set. */
   version(): number
+  /** Since it was last read, in milliseconds; undefined before the first time. */
+  ageMs(): number | undefined
   close(): void
 }
 
@@ -93,6 +95,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): K
       }
     },
     version: changes.version,
+    ageMs: changes.ageMs,
     close: () => {
       closing.abort()
       clearTimeout(timer)
@@ -104,15 +107,18 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): K
 const watchChanges = () => {
   let version = 0
   let known = ''
+  let takenAtMs: number | undefined
   const cache: Record<string, never> = {}
   Object.defineProperty(cache, 'jwks', {
     set: (set: unknown) => {
       const text = JSON.stringify(set)
       if (text !== known) version += 1
       known = text
+      takenAtMs = performance.now()
     },
   })
-  return { cache, version: () => version }
+  const ageMs = (): number | undefined => (takenAtMs === undefined ? undefined : performance.now() - takenAtMs)
+  return { cache, version: () => version, ageMs }
 }
 
 const keySetSchema = z.looseObject({ keys: z.array(z.looseObject({ kty: z.string() })) })

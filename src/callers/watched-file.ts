@@ -13,18 +13,27 @@ export interface WatchOptions<T> {
   readonly everyMs?: number | undefined
 }
 
+export interface WatchedFile {
+  readonly setting: string
+  /** The file is faulty or gone, so that its old entries are in force. */
+  isFaulty(): boolean
+  close(): void
+}
+
 const EVERY_MS = 2000
 
 /**
  * Re-reads a file of entries and takes what changed; a file that is faulty or gone changes nothing and raises an alarm.
  * By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
  */
-export const watchFile = <T>(options: WatchOptions<T>): { close(): void } => {
+export const watchFile = <T>(options: WatchOptions<T>): WatchedFile => {
   const { path, setting, parse, replace, log, everyMs = EVERY_MS } = options
   let seen: string | null | undefined
+  let isFaulty = false
 
   const take = (text: string | null, first: boolean): void => {
     const parsed = text === null ? { ok: false as const, rule: 'can not be read' } : parse(text)
+    isFaulty = !parsed.ok
     if (!parsed.ok) {
       log.error('the file is faulty, its old entries stay', { setting, reason: parsed.rule })
       return
@@ -46,6 +55,8 @@ export const watchFile = <T>(options: WatchOptions<T>): { close(): void } => {
   let closed = false
   let timer = setTimeout(look, everyMs).unref()
   return {
+    setting,
+    isFaulty: () => isFaulty,
     close: () => {
       closed = true
       clearTimeout(timer)

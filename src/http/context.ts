@@ -7,6 +7,7 @@ import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
 import type { Subnets } from '../subnets.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import type { Credential } from './authenticate.ts'
 import { clientAddress } from './client-ip.ts'
 
@@ -44,12 +45,13 @@ export interface ContextOptions {
   readonly trustProxy: Subnets
   readonly requestTimeoutMs: number
   readonly log: Log
+  readonly meter: Meter
 }
 
 const SAFE_ID = /^[A-Za-z0-9._-]{1,64}$/
 
-/** First of all: gives the request its id, address and language, and logs one line at its end. */
-export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOptions): RequestHandler =>
+/** First of all: gives the request its id, address and language; at its end logs one line, and counts it. */
+export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: ContextOptions): RequestHandler =>
   function contextAssigner(req, res, next) {
     const gone = new AbortController()
     req.context = {
@@ -69,7 +71,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log }: ContextOpti
     res.set({ 'X-Request-Id': req.context.requestId, Vary: 'Accept-Language, Origin', 'Cache-Control': 'no-store' })
     res.once('close', () => {
       if (!res.writableFinished) gone.abort()
-      logRequest(log, req, res)
+      tellRequest(log, meter, req, res)
     })
     next()
   }
@@ -98,20 +100,25 @@ const correlationIdOf = (req: Request): string | null => {
 }
 
 /** The route's pattern, never the path: a path can hold anything. */
-const logRequest = (log: Log, req: Request, res: Response): void => {
+const tellRequest = (log: Log, meter: Meter, req: Request, res: Response): void => {
   const { requestId, correlationId, clientIp, caller, code, startedAtMs } = req.context
+  const { method } = req
+  const route: string | null = typeof req.route?.path === 'string' ? req.route.path : null
+  const status = res.writableFinished ? res.statusCode : null
+  const durationMs = performance.now() - startedAtMs
   log.info('request', {
     requestId,
     correlationId,
-    method: req.method,
-    route: typeof req.route?.path === 'string' ? req.route.path : null,
-    status: res.writableFinished ? res.statusCode : null,
+    method,
+    route,
+    status,
     code,
     caller: caller?.name,
     via: caller?.via,
     clientIp,
-    durationMs: Math.round(performance.now() - startedAtMs),
+    durationMs: Math.round(durationMs),
   })
+  meter.request({ method, route, status, code, durationMs })
 }
 
 const LATE = Symbol('late')

@@ -7,23 +7,23 @@ import {
   type ServerResponse,
   STATUS_CODES,
 } from 'node:http'
-import { isIPv6 } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { ConfigError, type ErrorCode, GatewayError } from '../errors.ts'
+import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { isCancel } from './context.ts'
 import { corsHeaders } from './cors.ts'
 import type { Lifecycle } from './health.ts'
+import { openPort, type Port } from './ports.ts'
 import { PROBLEMS, problemBody } from './problem.ts'
 
-export interface ListenerOptions {
-  readonly host: string | undefined
-  readonly port: number
+export interface ListenerOptions extends Port {
   readonly publicUrl: string | undefined
   readonly corsOrigins: readonly string[]
   readonly lifecycle: Lifecycle
   readonly log: Log
+  readonly meter: Meter
 }
 
 export interface Listener {
@@ -84,10 +84,10 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     res.once('close', () => open.delete(res))
   })
   refuseBeforeRouting(server, open, options)
-  await openPort(server, options)
+  const url = await openPort(server, options)
 
   return {
-    url: urlOf(server),
+    url,
     drain: async (delayMs) => {
       lifecycle.phase = 'leaving'
       await delay(delayMs)
@@ -101,16 +101,6 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     },
   }
 }
-
-const openPort = (server: Server, { host, port }: ListenerOptions): Promise<void> =>
-  new Promise((resolve, reject) => {
-    const fail = (error: Error & { code?: string }): void => reject(new ConfigError([refusedPort(error.code)]))
-    server.once('error', fail)
-    server.listen({ port, host }, () => {
-      server.off('error', fail)
-      resolve()
-    })
-  })
 
 /** What is under way now began before the drain: its connection must not be kept either. */
 const leaveConnections = (open: ReadonlySet<ServerResponse>, options: ListenerOptions): void => {
@@ -128,12 +118,6 @@ const closing = (res: ServerResponse): Promise<void> =>
   new Promise((resolve) => {
     res.once('close', resolve)
   })
-
-const refusedPort = (code = ''): string => {
-  if (code === 'EADDRINUSE') return 'PORT is in use by another process'
-  if (code === 'EACCES') return 'PORT may not be opened by this user'
-  return `HOST or PORT can't be opened (${code})`
-}
 
 const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
   HPE_HEADER_OVERFLOW: 'headers-too-large',
@@ -168,12 +152,13 @@ const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions):
 }
 
 /** A problem for whoever is turned away before there is a request, and the log line that goes with it. */
-const refusal = (code: ErrorCode, { publicUrl, log }: ListenerOptions, isCancel = false) => {
+const refusal = (code: ErrorCode, { publicUrl, log, meter }: ListenerOptions, isCancel = false) => {
   const requestId = randomUUID()
   const { status } = PROBLEMS[code]
   const site = { requestId, lang: 'en', isCancel, publicUrl } as const
   const body = JSON.stringify(problemBody(new GatewayError(code), site))
   log.info('request', { requestId, status, code })
+  meter.request({ method: '', route: null, status, code, durationMs: 0 })
   const headers = {
     'Content-Type': 'application/problem+json; charset=utf-8',
     'Content-Language': site.lang,
@@ -185,11 +170,4 @@ const refusal = (code: ErrorCode, { publicUrl, log }: ListenerOptions, isCancel 
     Connection: 'close',
   }
   return { status, headers, body }
-}
-
-const urlOf = (server: Server): string => {
-  const address = server.address()
-  if (address === null || typeof address === 'string') return ''
-  const host = ['::', '0.0.0.0'].includes(address.address) ? 'localhost' : address.address
-  return `http://${isIPv6(host) ? `[${host}]` : host}:${address.port}`
 }

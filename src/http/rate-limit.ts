@@ -2,6 +2,7 @@ import type { Request, RequestHandler, Response } from 'express'
 import { ipKeyGenerator, MemoryStore, rateLimit, type Store } from 'express-rate-limit'
 import { callerKey } from '../callers/caller.ts'
 import { GatewayError } from '../errors.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { callerIn } from './authenticate.ts'
 
 export interface RateLimitOptions {
@@ -10,6 +11,7 @@ export interface RateLimitOptions {
   readonly unknownMax: number
   readonly windowMs: number
   /** Where each limit counts: here, unless replicas share that. */
+  readonly meter: Meter
   readonly storeFor?: ((limit: string) => Store) | undefined
 }
 
@@ -28,7 +30,7 @@ export interface RateLimits {
 const IPV6_PREFIX = 56
 
 export const createRateLimits = (options: RateLimitOptions): RateLimits => {
-  const { max, readMax, unknownMax, windowMs, storeFor = () => new MemoryStore() } = options
+  const { max, readMax, unknownMax, windowMs, meter, storeFor = () => new MemoryStore() } = options
   const limiter = (identifier: string, limit: number, keyGenerator: (req: Request) => string) =>
     ({
       identifier,
@@ -41,6 +43,7 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
       // Its checks are for apps that leave addresses to Express; ours come from the request's context.
       validate: false,
       handler: () => {
+        meter.limited(identifier)
         throw new GatewayError('too-many-requests')
       },
     }) as const

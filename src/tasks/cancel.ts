@@ -5,6 +5,7 @@ import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
+import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
@@ -51,13 +52,14 @@ export interface Cancellations {
 }
 
 export interface CancellationOptions {
-  readonly upstream: Upstream
+  readonly upstream: Pick<Upstream, 'call'>
   readonly lookup: Lookup
   readonly permissions: Pick<Permissions, 'toChange'>
   /** Goes on to look at what stays unknown. */
   readonly unsettled: Pick<Unsettled, 'note'>
   readonly trail: Trail
   readonly log: Log
+  readonly meter?: Meter | undefined
   /** Names this process in the record. */
   readonly instanceId: string
   readonly now?: () => number
@@ -83,6 +85,7 @@ const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, lookup, permissions, unsettled, trail, log, instanceId, now = Date.now } = options
+  const { meter = NO_METER } = options
   const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
   const underWay = new Set<Promise<unknown>>()
@@ -129,11 +132,16 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       return await settling.settle(taskNo, result, settleDeadline(deadline))
     })
 
+  const tell = (intent: Intent, outcome: OutcomeEvent): void => {
+    log.info('cancellation', summary(intent, outcome))
+    meter.cancellation(outcome.outcome)
+  }
+
   const conclude = async (intent: Intent, landing: Landing, deadline: Deadline): Promise<void> => {
     const outcome = toEvent(intent, landing, now())
     unsettled.note(intent, outcome)
     await trail.finish(outcome, deadline)
-    log.info('cancellation', summary(intent, outcome))
+    tell(intent, outcome)
   }
 
   /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
@@ -153,7 +161,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   /** Puts on record that nothing is sent, and why. */
   const decline = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
     const outcome = toUnsent(intent, failure, now())
-    log.info('cancellation', summary(intent, outcome))
+    tell(intent, outcome)
     await trail.decline(intent, outcome, deadline.earlier(RECORD_RESERVE_MS))
   }
 

@@ -3,6 +3,7 @@ import type { Task } from '../alibaba/task-answers.ts'
 import type { AuditPage, AuditRecord, Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
 import { deadlineIn } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
+import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import type { Lookup } from './lookup.ts'
 
 /** The cancellations whose outcome is unknown. They are looked at now and then until the task tells, or a day is over. */
@@ -11,6 +12,8 @@ export interface Unsettled {
   resume(): void
   /** Takes note of an outcome: of an unknown one, to find out more; of any other, to stop that. */
   note(intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>, outcome: OutcomeEvent): void
+  /** How many there are. */
+  size(): number
   close(): void
 }
 
@@ -18,6 +21,7 @@ export interface UnsettledOptions {
   readonly trail: Pick<Trail, 'find' | 'list' | 'finish'>
   readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
+  readonly meter?: Meter | undefined
   /** The wall clock and a monotonic one, milliseconds. */
   readonly now?: () => number
   readonly monotonic?: () => number
@@ -63,7 +67,7 @@ export const findingOf = (
 
 export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   const { trail, lookup, log, now = Date.now, pauseMs = growing, loadEveryMs = LOAD_EVERY_MS } = options
-  const { monotonic = () => performance.now() } = options
+  const { monotonic = () => performance.now(), meter = NO_METER } = options
   const begunAtMs = now()
   const open = new Map<string, Open>()
   const closing = new AbortController()
@@ -92,6 +96,7 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     const settled = { ...outcome, outcome: found, requestId: null, finishedAtMs: now(), settledBy: 'query' } as const
     await trail.finish(settled, deadlineIn(LOOK_MS))
     log.info('an unknown outcome is settled', { cancellationId, taskNo, outcome: found })
+    meter.cancellation(found)
   }
 
   const pause = (ms: number): Promise<void> =>
@@ -151,6 +156,7 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     },
 
     resume: () => void loadRegularly(),
+    size: () => open.size,
     close: () => closing.abort(),
   }
 }

@@ -3,6 +3,7 @@ import pino, { type DestinationStream } from 'pino'
 /** Every field that a log line can have. What is not listed is not written, whoever passes it. */
 const FIELDS = [
   'action',
+  'adminAddress',
   'address',
   'attempt',
   'caller',

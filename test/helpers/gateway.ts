@@ -40,6 +40,7 @@ export const API_KEYS = JSON.stringify([
 
 export const baseEnv = (upstreamUrl: string, auditPath: string): Env => ({
   PORT: '0',
+  ADMIN_PORT: '0',
   HOST: '127.0.0.1',
   ALIBABA_CLOUD_ACCESS_KEY_ID: CANARIES.accessKeyId,
   ALIBABA_CLOUD_ACCESS_KEY_SECRET: CANARIES.accessKeySecret,
@@ -54,6 +55,8 @@ export const baseEnv = (upstreamUrl: string, auditPath: string): Env => ({
 export interface Started {
   readonly api: ReturnType<typeof supertest>
   readonly url: string
+  /** Where its metrics are. */
+  readonly adminUrl: string
   readonly upstream: Sandbox
   /** Every line that the gateway logged so far. */
   readonly logLines: readonly string[]
@@ -114,7 +117,8 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
     const { body } = await api.get('/cancellations').query({ taskNo }).set(asAuditor)
     return body.items[0]
   }
-  return { api, url: listener.url, upstream, logLines, auditPath, record, stop }
+  const { url, adminUrl } = listener
+  return { api, url, adminUrl, upstream, logLines, auditPath, record, stop }
 }
 
 const PATIENCE_MS = 20_000

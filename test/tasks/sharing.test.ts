@@ -321,8 +321,6 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
         if (!sent) signal?.addEventListener('abort', () => landing.resolve(NEVER_SENT))
         return landing.promise
       },
-      query: async () => NEVER_SENT,
-      close: () => {},
     },
     trail: createTrail({
       log,

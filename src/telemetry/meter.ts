@@ -1,0 +1,35 @@
+import type { ErrorCode } from '../errors.ts'
+
+/** What is counted, told as it happens. Durations are milliseconds; every label has few values. */
+export interface Meter {
+  /** An answer, or none where the caller left. The route is a pattern; null where there is none. */
+  request(request: {
+    readonly method: string
+    readonly route: string | null
+    readonly status: number | null
+    readonly code: ErrorCode | null
+    readonly durationMs: number
+  }): void
+  /** What became of a cancellation, each time that it is found out. */
+  cancellation(outcome: string): void
+  /** One attempt to ask upstream: which it was, and how it read. */
+  attempt(attempt: {
+    readonly action: string
+    readonly attempt: number
+    readonly result: string
+    readonly durationMs: number
+  }): void
+  /** An append to the record. */
+  auditWrite(write: { readonly isDone: boolean; readonly durationMs: number }): void
+  /** Somebody was over that limit. */
+  limited(limit: string): void
+}
+
+/** Where nobody counts. */
+export const NO_METER: Meter = {
+  request: () => undefined,
+  cancellation: () => undefined,
+  attempt: () => undefined,
+  auditWrite: () => undefined,
+  limited: () => undefined,
+}

@@ -1,0 +1,177 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import type { Meter } from './meter.ts'
+
+/** What is read when somebody looks. Undefined where there is nothing to tell. */
+export interface Readings {
+  /** Attempts under way and those that wait for their turn. */
+  readonly underWay: () => number
+  readonly waiting: () => number
+  /** What keeps all attempts back; null where nothing does. */
+  readonly circuit: () => 'ill' | 'throttled' | null
+  /** Upstream's clock less ours, by its last answer. */
+  readonly clockSkewMs: () => number | undefined
+  readonly credentialsAgeMs: () => number | undefined
+  readonly credentialsExpireInMs: () => number | undefined
+  /** Since the last reading of the issuer's keys that brought any. */
+  readonly keySetAgeMs: () => number | undefined
+  readonly isRateLimitStoreUp: () => boolean | undefined
+  /** Outcomes that could not be written yet, and cancellations that nobody knows the outcome of yet. */
+  readonly unwritten: () => number
+  readonly unsettled: () => number
+  /** By setting, whether the file that it names is faulty, so that what it held before is in force. */
+  readonly faultyFiles: () => Readonly<Record<string, boolean>>
+}
+
+export interface Metrics extends Meter {
+  /** Has these read whenever somebody looks. */
+  watch(readings: Readings): void
+  readonly contentType: string
+  /** Everything, in the text format of Prometheus. */
+  text(): Promise<string>
+}
+
+const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+
+/** What Express calls no route; and a method or an attempt that is one of many. */
+const OTHER = 'other'
+const METHODS = ['GET', 'HEAD', 'DELETE', 'POST', 'OPTIONS']
+const ATTEMPTS_MAX = 5
+
+export const createMetrics = (): Metrics => {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+
+  const requests = new Counter({
+    name: 'gateway_requests_total',
+    help: 'Requests by route, method, status and problem code; the status is empty where the caller left.',
+    labelNames: ['route', 'method', 'status', 'code'],
+    registers,
+  })
+  const requestSeconds = new Histogram({
+    name: 'gateway_request_duration_seconds',
+    help: 'From the head of a request to the end of its answer.',
+    labelNames: ['route', 'method'],
+    buckets: SECONDS,
+    registers,
+  })
+  const cancellations = new Counter({
+    name: 'gateway_cancellations_total',
+    help: 'Outcomes of cancellations, each time that one is found out: an unknown one can count again as another.',
+    labelNames: ['outcome'],
+    registers,
+  })
+  const attempts = new Counter({
+    name: 'gateway_upstream_attempts_total',
+    help: 'Attempts to ask upstream, by action, result and the number of the attempt.',
+    labelNames: ['action', 'result', 'attempt'],
+    registers,
+  })
+  const attemptSeconds = new Histogram({
+    name: 'gateway_upstream_attempt_duration_seconds',
+    help: 'From the signature of an attempt to the end of its answer.',
+    labelNames: ['action'],
+    buckets: SECONDS,
+    registers,
+  })
+  const auditSeconds = new Histogram({
+    name: 'gateway_audit_write_duration_seconds',
+    help: 'Until an append to the record was durable, or failed.',
+    labelNames: ['result'],
+    buckets: SECONDS,
+    registers,
+  })
+  const limited = new Counter({
+    name: 'gateway_rate_limited_total',
+    help: 'Requests over a limit of ours, by limit.',
+    labelNames: ['limit'],
+    registers,
+  })
+
+  return {
+    watch: (readings) => addGauges(registry, readings),
+    contentType: registry.contentType,
+    text: () => registry.metrics(),
+    request: ({ method: given, route: pattern, status, code, durationMs }) => {
+      const [route, method] = [pattern ?? OTHER, METHODS.includes(given) ? given : OTHER]
+      requests.inc({ route, method, status: String(status ?? ''), code: code ?? '' })
+      requestSeconds.observe({ route, method }, durationMs / 1000)
+    },
+    cancellation: (outcome) => cancellations.inc({ outcome }),
+    attempt: ({ action, attempt, result, durationMs }) => {
+      attempts.inc({ action, result, attempt: attempt < ATTEMPTS_MAX ? String(attempt) : `${ATTEMPTS_MAX}+` })
+      attemptSeconds.observe({ action }, durationMs / 1000)
+    },
+    auditWrite: ({ isDone, durationMs }) =>
+      auditSeconds.observe({ result: isDone ? 'done' : 'failed' }, durationMs / 1000),
+    limited: (limit) => limited.inc({ limit }),
+  }
+}
+
+const addGauges = (registry: Registry, readings: Readings): void => {
+  const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000)
+  const gauges: readonly (readonly [name: string, help: string, read: () => number | undefined])[] = [
+    ['gateway_upstream_in_flight', 'Attempts under way.', readings.underWay],
+    ['gateway_upstream_queue_length', 'Attempts that wait for their turn.', readings.waiting],
+    [
+      'gateway_clock_skew_seconds',
+      "Upstream's clock less this machine's, by its last answer.",
+      () => seconds(readings.clockSkewMs()),
+    ],
+    [
+      'gateway_credentials_age_seconds',
+      'Since the keys that are in force were taken.',
+      () => seconds(readings.credentialsAgeMs()),
+    ],
+    [
+      'gateway_credentials_expire_in_seconds',
+      'Until the keys that are in force expire; absent where nobody says.',
+      () => seconds(readings.credentialsExpireInMs()),
+    ],
+    ['gateway_jwks_age_seconds', "Since the issuer's keys were last read.", () => seconds(readings.keySetAgeMs())],
+    [
+      'gateway_rate_limit_store_up',
+      '1 where replicas count limits together, 0 while Redis is away; absent without Redis.',
+      () => {
+        const isUp = readings.isRateLimitStoreUp()
+        return isUp === undefined ? undefined : Number(isUp)
+      },
+    ],
+    ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
+    ['gateway_unsettled', 'Cancellations of unknown outcome that are looked at now and then.', readings.unsettled],
+  ]
+  for (const [name, help, read] of gauges) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        const value = read()
+        if (value === undefined) this.remove()
+        else this.set(value)
+      },
+    })
+  }
+  addLabelledGauges(registry, readings)
+}
+
+const addLabelledGauges = (registry: Registry, { circuit, faultyFiles }: Readings): void => {
+  new Gauge({
+    name: 'gateway_upstream_circuit_open',
+    help: '1 while nothing is sent to upstream, by reason.',
+    labelNames: ['reason'],
+    registers: [registry],
+    collect() {
+      for (const reason of ['ill', 'throttled'] as const) this.set({ reason }, Number(circuit() === reason))
+    },
+  })
+  new Gauge({
+    name: 'gateway_file_faulty',
+    help: '1 while the file that a setting names is faulty, and what it held before is in force.',
+    labelNames: ['setting'],
+    registers: [registry],
+    collect() {
+      for (const [setting, isFaulty] of Object.entries(faultyFiles())) this.set({ setting }, Number(isFaulty))
+    },
+  })
+}
