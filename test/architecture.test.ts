@@ -68,7 +68,8 @@ const LEAVES = [
   'regular-file.ts',
   'iso-time.ts',
 ] as const
-const LOG = 'telemetry/log.ts'
+/** Whom everybody may tell. */
+const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts'] as const
 /** What upstream says of tasks, in names of ours. */
 const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as const
 
@@ -78,22 +79,22 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   // Files of callers are read before there is a gateway, by the parsers that read them again later.
   'config.ts': { any: ['callers/api-keys.ts', 'callers/claims.ts', 'callers/entries.ts', 'callers/grants.ts'] },
   'telemetry/': { any: [] },
-  'alibaba/': { any: [LOG] },
-  'audit/': { any: [LOG] },
-  'callers/': { any: [LOG] },
+  'alibaba/': { any: TOLD },
+  'audit/': { any: TOLD },
+  'callers/': { any: TOLD },
   'tasks/': {
-    any: [LOG],
+    any: TOLD,
     types: ['alibaba/client.ts', ...TASK_DATA, 'audit/trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
   },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
-  'http/': { any: ['tasks/', 'callers/', LOG, 'audit/trail.ts', 'audit/item.ts'], types: TASK_DATA },
+  'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/trail.ts', 'audit/item.ts'], types: TASK_DATA },
   'sandbox/': { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
   'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/'] },
   'gateway.ts': {
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],
   },
-  'server.ts': { any: ['config.ts', 'gateway.ts', LOG] },
+  'server.ts': { any: ['config.ts', 'gateway.ts', ...TOLD] },
   'bin/': { any: ['config.ts', 'gateway.ts', 'audit/', 'callers/', 'sandbox/'] },
 }
 
@@ -110,6 +111,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   'openid-client': ['callers/'],
   pg: ['audit/'],
   pino: ['telemetry/'],
+  'prom-client': ['telemetry/'],
   dotenv: ['server.ts', 'bin/'],
   yaml: ['http/'],
   'swagger-ui-dist/package.json': ['http/'],

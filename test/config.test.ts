@@ -41,6 +41,7 @@ const POSTGRES_RULE =
 const INTEGERS = {
   AUDIT_RETENTION_DAYS: [1, 36_500],
   PORT: [0, 65_535],
+  ADMIN_PORT: [0, 65_535],
   UPSTREAM_TIMEOUT_MS: [10, 600_000],
   UPSTREAM_MAX_ATTEMPTS: [1, 10],
   UPSTREAM_MAX_CONCURRENCY: [1, 10_000],
@@ -112,6 +113,7 @@ test('what is not given has the default that the documents promise', () => {
   assert.deepEqual(rest, {
     host: undefined,
     port: 3000,
+    admin: { host: '127.0.0.1', port: 9464 },
     publicUrl: undefined,
     corsOrigins: [],
     upstream: {
@@ -795,5 +797,5 @@ test('whatever entries of keys hold, no value is shown', () => {
 test('every setting that is named can be given', () => {
   const faulty = (name: string) => faultsOf({ ...Object.fromEntries(SECRETS.map((it) => [it, ''])), [name]: '\u0000' })
   const unread = SETTING_NAMES.filter((name) => !faulty(name).some((line) => line.startsWith(`${name} `)))
-  assert.deepEqual(unread, ['HOST', ...SECRETS.filter((name) => name !== 'API_KEYS')])
+  assert.deepEqual(unread, ['HOST', 'ADMIN_HOST', ...SECRETS.filter((name) => name !== 'API_KEYS')])
 })

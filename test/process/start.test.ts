@@ -27,7 +27,7 @@ test('faulty settings stop the start, all of them named at once and none of thei
     ALIBABA_CLOUD_ACCESS_KEY_SECRET_FILE: '/canary',
     TRUST_PROXY: 'canary',
     AUDIT_URL: 'mysql://user:canary@localhost/audit',
-    REDIS_URL: 'redis://user:canary@localhost',
+    REDIS_URL: 'redis://user:canary@localhost/canary',
     LOG_LEVEL: 'canary',
   }
   const { ALIBABA_CLOUD_ACCESS_KEY_SECRET: _, ...env } = (await prepare(t)).env
