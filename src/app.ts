@@ -18,7 +18,9 @@ import { guardSession, requireOwnPage } from './http/session-guard.ts'
 import type { StoreInUse } from './http/shared-counts.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
+import { traceRequests } from './http/trace.ts'
 import type { Cancellations } from './tasks/cancel.ts'
+import type { Tracing } from './telemetry/tracing.ts'
 
 export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {
   readonly rateLimit: Omit<RateLimitOptions, 'meter'>
@@ -27,6 +29,8 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   readonly corsOrigins: readonly string[]
   /** Null where nobody signs in. */
   readonly auth: AuthRouteOptions | null
+  /** Null where nothing is traced. */
+  readonly tracing: Tracing | null
   readonly lifecycle: Lifecycle
   /** Whether there are keys to sign with. */
   readonly hasKeys: () => boolean
@@ -59,7 +63,9 @@ export const createApp = (parts: AppParts): Express => {
   // Express's own last resort shows a stack in any other environment.
   app.set('query parser', 'simple').set('env', 'production')
 
-  app.use(assignContext(parts), securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
+  app.use(assignContext(parts))
+  if (parts.tracing !== null) app.use(traceRequests(parts.tracing))
+  app.use(securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
   app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts), keepUnreadableEscapes, answerPreflights)
 
   const mayRead = [...known, limits.reads, requireScope('tasks:read')]

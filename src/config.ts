@@ -77,6 +77,8 @@ export interface Config {
   readonly consoleEnabled: boolean
   readonly shutdown: { readonly graceMs: number; readonly delayMs: number }
   readonly logLevel: string
+  /** Of a collector of traces; undefined where there is none. */
+  readonly otlpEndpoint: URL | undefined
 }
 
 export type AuditPlace =
@@ -146,6 +148,7 @@ interface Values {
   SHUTDOWN_GRACE_MS: number
   SHUTDOWN_DELAY_MS: number
   LOG_LEVEL: string
+  OTEL_EXPORTER_OTLP_ENDPOINT: URL | undefined
 }
 
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
@@ -215,6 +218,13 @@ const safeUrl = z.string().transform((text, context) => {
   const url = safeUrlIn(text)
   if (url !== null) return url
   context.addIssue({ code: 'custom', message: URL_RULE })
+  return z.NEVER
+})
+
+const collectorUrl = z.string().transform((text, context) => {
+  const url = /[\s#?]/.test(text) ? null : URL.parse(text)
+  if (url !== null && /^https?:$/.test(url.protocol) && `${url.username}${url.password}` === '') return url
+  context.addIssue({ code: 'custom', message: 'must be an http(s) URL without credentials, query or fragment' })
   return z.NEVER
 })
 
@@ -293,6 +303,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   SHUTDOWN_GRACE_MS: { schema: integer(0, 3_600_000), fallback: 20_000 },
   SHUTDOWN_DELAY_MS: { schema: integer(0, 3_600_000), fallback: 0 },
   LOG_LEVEL: { schema: choice(LOG_LEVELS), fallback: 'info' },
+  OTEL_EXPORTER_OTLP_ENDPOINT: { schema: collectorUrl, fallback: undefined },
 }
 
 /** Settings that hold something secret, so that each can come as `NAME_FILE`, a path, instead. */
@@ -438,6 +449,7 @@ const readConfig = (reader: Reader): Config => {
     consoleEnabled: read('CONSOLE_ENABLED'),
     shutdown: { graceMs: read('SHUTDOWN_GRACE_MS'), delayMs: read('SHUTDOWN_DELAY_MS') },
     logLevel: read('LOG_LEVEL'),
+    otlpEndpoint: read('OTEL_EXPORTER_OTLP_ENDPOINT'),
   }
 }
 

@@ -29,6 +29,7 @@ import { createPermissions } from './tasks/permission.ts'
 import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log } from './telemetry/log.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
 
 export interface Gateway {
   /** Opens the ports. @throws ConfigError where it can't be opened */
@@ -51,6 +52,8 @@ export interface Overrides {
   readonly watchEveryMs?: number
   /** How long a reading of tasks serves those who come after it. */
   readonly lookupTtlMs?: number
+  /** How soon spans are sent. */
+  readonly traceDelayMs?: number
   /** How patiently Redis is asked. */
   readonly countsTiming?: Partial<CountsTiming>
   /** The wall clock of sign-ins and sessions. */
@@ -64,6 +67,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const log = overrides.log ?? createLog(config.logLevel)
   const meter = createMetrics()
   const instanceId = randomUUID()
+  const tracing = await createTracing(config.otlpEndpoint, instanceId, overrides)
+  const tracer = tracing ?? NO_TRACER
   const lifecycle: Lifecycle = { phase: 'serving' }
 
   const store = await openStore(config.audit, overrides)
@@ -72,7 +77,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   }
   const trail = createTrail({ store, log, meter })
   const keys = await createKeys(config.keys, log, overrides.watchEveryMs)
-  const upstream = createUpstream({ ...config.upstream, keys, ca: overrides.upstreamCa, log, meter })
+  const upstream = createUpstream({ ...config.upstream, keys, ca: overrides.upstreamCa, log, meter, tracer })
   const queries = createTaskQueries({ upstream, log })
   const lookup = createLookup({
     queries,
@@ -103,6 +108,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     trail,
     log,
     meter,
+    tracer,
     instanceId,
   })
   const callers = await createCallers(config, log, overrides)
@@ -125,6 +131,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     console,
     log,
     meter,
+    tracing,
   }
   const app = createApp({ ...config, ...callers, ...parts })
   meter.watch({
@@ -161,12 +168,15 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       await trail.close(deadline)
       upstream.close()
       keys.close()
+      await by(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined)
       admin?.close()
     },
   }
 }
 
 const CLOSE_MS = 5000
+/** Spans that no collector takes by then are lost. */
+const TRACES_MS = 1000
 
 const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<OpenedStore> => {
   if (audit.kind === 'sqlite') return (overrides.openStore ?? openSqliteStore)(audit.path)
@@ -246,6 +256,17 @@ const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number 
   const { replace } = grants
   const watch = watchFile({ path: given.file, setting: 'GRANTS_FILE', parse: parseGrants, replace, log, everyMs })
   return { grants, watch }
+}
+
+const createTracing = async (
+  endpoint: URL | undefined,
+  instanceId: string,
+  { traceDelayMs: delayMs }: Overrides,
+): Promise<Tracing | null> => {
+  if (endpoint === undefined) return null
+  // What tracing needs would cost every start.
+  const otel = await import('./telemetry/otel.ts')
+  return otel.createTracing({ endpoint, instanceId, delayMs })
 }
 
 const createCounts = async (

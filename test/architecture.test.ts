@@ -69,7 +69,7 @@ const LEAVES = [
   'iso-time.ts',
 ] as const
 /** Whom everybody may tell. */
-const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts'] as const
+const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] as const
 /** What upstream says of tasks, in names of ours. */
 const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as const
 
@@ -112,6 +112,11 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   pg: ['audit/'],
   pino: ['telemetry/'],
   'prom-client': ['telemetry/'],
+  '@opentelemetry/api': ['telemetry/'],
+  '@opentelemetry/core': ['telemetry/'],
+  '@opentelemetry/exporter-trace-otlp-http': ['telemetry/'],
+  '@opentelemetry/resources': ['telemetry/'],
+  '@opentelemetry/sdk-trace': ['telemetry/'],
   dotenv: ['server.ts', 'bin/'],
   yaml: ['http/'],
   'swagger-ui-dist/package.json': ['http/'],

@@ -83,6 +83,7 @@ const RULES: Readonly<Record<string, string>> = {
   AUDIT_ADMIN_URL: `must be ${POSTGRES_RULE}`,
   REDIS_URL: 'must be redis(s)://<user>:<password>@<host>:<port>/<number>, of which all but the host may be left out',
   RATE_LIMIT_STORE_FAILURE: 'must be one of local, deny',
+  OTEL_EXPORTER_OTLP_ENDPOINT: 'must be an http(s) URL without credentials, query or fragment',
   LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
   ...Object.fromEntries(
     Object.entries(INTEGERS).map(([name, [min, max]]) => [name, `must be a whole number from ${min} to ${max}`]),
@@ -437,6 +438,7 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
     ...['RSA-OAEP', 'dir', '*', 'ML-DSA-44'],
   ],
   SCOPE_CLAIM: ['a b', 'a\n', ' scope'],
+  OTEL_EXPORTER_OTLP_ENDPOINT: ['localhost:4318', 'grpc://a.example', 'http://u:p@a.example', 'http://a.example?x'],
   LOG_LEVEL: ['verbose', 'INFO', '30'],
   TRUST_PROXY: [
     ...['x', 'proxy.example', '10.0.0.1,', ',', '10.0.0.1 10.0.0.2', '10.0.0.0/', '10.0.0.0/x', '10.0.0.0/33', '10/8'],

@@ -632,6 +632,8 @@ export interface components {
              * @description Only on a cancel: the id of its entry in the record, where it has one.
              */
             cancellationId?: string;
+            /** @description Of the trace that the operator has of this request, where requests are traced (W3C Trace Context). */
+            traceId?: string;
         };
         /**
          * @description What went wrong, for programs.

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Deadline } from '../deadline.ts'
 import type { Meter } from '../telemetry/meter.ts'
+import type { Tracer } from '../telemetry/tracing.ts'
 import { signAcs3 } from './acs3.ts'
 import type { Verdict } from './circuit.ts'
 import type { Clock } from './clock.ts'
@@ -43,6 +44,7 @@ export interface AttemptOptions {
   readonly gate: Gate
   readonly clock: Clock
   readonly meter: Meter
+  readonly tracer: Tracer
   readonly random: () => number
   /** Whoever waited until then sends nothing any more. */
   readonly isClosed: () => boolean
@@ -64,7 +66,7 @@ export const backoffMs = (attempt: number, random: () => number): number =>
   random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
 export const createAttempt = (options: AttemptOptions): Attempt => {
-  const { url, exchange, gate, clock, meter, random, isClosed } = options
+  const { url, exchange, gate, clock, meter, tracer, random, isClosed } = options
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
@@ -73,6 +75,20 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
     const signed = sign({ action, params, host: url.host }, keys, stamp)
     return withoutKeys(await exchange.send(signed, budget), keys)
   }
+
+  /** An exchange and how its answer reads, counted and traced. */
+  const observe = (action: string, attempt: number, work: () => Promise<Exchanged>) =>
+    tracer.span(action, 'client', async (span) => {
+      const startedAtMs = performance.now()
+      const exchanged = await work()
+      const reading = isUnsent(exchanged) ? null : readExchanged(exchanged)
+      const result = resultOf(exchanged, reading)
+      meter.attempt({ action, attempt, result, durationMs: performance.now() - startedAtMs })
+      span.set({ 'gateway.attempt': attempt })
+      if (exchanged.kind === 'answer') span.set({ 'http.response.status_code': exchanged.answer.status })
+      if (result !== 'ok') span.fail(result)
+      return { exchanged, reading }
+    })
 
   const attemptOnce = async (asked: Asked, keys: PlainKeys, attempt: number): Promise<Attempted | Refusal | null> => {
     const { action, params, limits } = asked
@@ -83,14 +99,11 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
     try {
       const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
       if (timeoutMs <= 0 || isClosed() || limits.signal?.aborted) return null
-      const startedAtMs = performance.now()
-      const exchanged = await send(action, params, keys, { timeoutMs, signal: limits.signal })
-      const durationMs = performance.now() - startedAtMs
+      const budget = { timeoutMs, signal: limits.signal }
+      const { exchanged, reading } = await observe(action, attempt, () => send(action, params, keys, budget))
       // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
       if (limits.signal?.aborted && isUnsent(exchanged)) return null
       if (exchanged.kind === 'answer' && exchanged.date !== null) clock.observe(exchanged.date)
-      const reading = isUnsent(exchanged) ? null : readExchanged(exchanged)
-      meter.attempt({ action, attempt, result: resultOf(reading), durationMs })
       verdict = verdictOf(exchanged, reading, {
         backoffMs: backoffMs(attempt, random),
         inFull: timeoutMs >= options.timeoutMs * NEARLY,
@@ -114,7 +127,8 @@ const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, secur
 
 const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
 
-const resultOf = (reading: Reading | null): string => {
+const resultOf = (exchanged: Exchanged, reading: Reading | null): string => {
+  if (exchanged.kind === 'lost' && exchanged.reason === 'aborted') return 'aborted'
   if (reading === null) return 'unreached'
   return reading.ok ? 'ok' : reading.failure
 }

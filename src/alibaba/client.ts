@@ -3,6 +3,7 @@ import { by, type Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
 import { type Block, type CircuitState, createCircuit } from './circuit.ts'
 import { type Clock, createClock } from './clock.ts'
@@ -74,6 +75,7 @@ export interface UpstreamOptions {
   readonly keys: KeySource
   readonly log: Log
   readonly meter?: Meter | undefined
+  readonly tracer?: Tracer | undefined
   readonly ca?: string | undefined
   readonly now?: () => number
   readonly random?: () => number
@@ -114,13 +116,23 @@ interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
 }
 
 export const createUpstream = (options: UpstreamOptions): Upstream => {
-  const { url, log, maxAttempts, maxConcurrency, random = Math.random, meter = NO_METER } = options
+  const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
+  const { meter = NO_METER, tracer = NO_TRACER } = options
   const exchange = createExchange({ origin: url, ca: options.ca })
   const clock = createClock(options)
   const circuit = createCircuit({ onChange: reportChange(log) })
   const gate = createGate({ circuit, maxConcurrency, maxPerSecond: options.maxPerSecond })
   let isClosed = false
-  const attemptOnce = createAttempt({ ...options, exchange, gate, clock, meter, random, isClosed: () => isClosed })
+  const attemptOnce = createAttempt({
+    ...options,
+    exchange,
+    gate,
+    clock,
+    meter,
+    tracer,
+    random,
+    isClosed: () => isClosed,
+  })
 
   const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
     (await by(deadline, options.keys.replacing(keys), null)) === null ? null : 0

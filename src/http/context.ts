@@ -15,6 +15,8 @@ import { clientAddress } from './client-ip.ts'
 export interface Context {
   readonly requestId: string
   readonly correlationId: string | null
+  /** Of the trace that this request belongs to; null where none is recorded. */
+  traceId: string | null
   readonly clientIp: string | null
   readonly peerIp: string | null
   readonly lang: Lang
@@ -57,6 +59,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
     req.context = {
       requestId: randomUUID(),
       correlationId: correlationIdOf(req),
+      traceId: null,
       ...clientAddress(req.socket.remoteAddress, req.headersDistinct['x-forwarded-for'] ?? [], trustProxy),
       lang: languageOf(req),
       startedAtMs: performance.now(),
@@ -99,16 +102,19 @@ const correlationIdOf = (req: Request): string | null => {
   return id !== undefined && SAFE_ID.test(id) ? id : null
 }
 
-/** The route's pattern, never the path: a path can hold anything. */
+/** The route's pattern, never the path: a path can hold anything. Null where there is no such route. */
+export const routeOf = (req: Request): string | null => (typeof req.route?.path === 'string' ? req.route.path : null)
+
 const tellRequest = (log: Log, meter: Meter, req: Request, res: Response): void => {
-  const { requestId, correlationId, clientIp, caller, code, startedAtMs } = req.context
+  const { requestId, correlationId, traceId, clientIp, caller, code, startedAtMs } = req.context
   const { method } = req
-  const route: string | null = typeof req.route?.path === 'string' ? req.route.path : null
+  const route = routeOf(req)
   const status = res.writableFinished ? res.statusCode : null
   const durationMs = performance.now() - startedAtMs
   log.info('request', {
     requestId,
     correlationId,
+    traceId,
     method,
     route,
     status,

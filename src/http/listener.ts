@@ -155,7 +155,7 @@ const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions):
 const refusal = (code: ErrorCode, { publicUrl, log, meter }: ListenerOptions, isCancel = false) => {
   const requestId = randomUUID()
   const { status } = PROBLEMS[code]
-  const site = { requestId, lang: 'en', isCancel, publicUrl } as const
+  const site = { requestId, traceId: null, lang: 'en', isCancel, publicUrl } as const
   const body = JSON.stringify(problemBody(new GatewayError(code), site))
   log.info('request', { requestId, status, code })
   meter.request({ method: '', route: null, status, code, durationMs: 0 })

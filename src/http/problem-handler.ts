@@ -24,7 +24,7 @@ export const allowOnly = (allow: string): RequestHandler =>
 export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions): ErrorRequestHandler =>
   function problemHandler(error, req, res, _next) {
     const problem = toGatewayError(error)
-    const { requestId, lang, isCancel } = req.context
+    const { requestId, traceId, lang, isCancel } = req.context
     req.context.code = problem.code
     if (problem.code === 'internal') log.error('a bug', { requestId, ...describeError(error) })
     if (res.headersSent || res.destroyed) {
@@ -38,7 +38,7 @@ export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions
     const challenge = challengeOf(problem, req, acceptsTokens)
     if (challenge !== null) res.set('WWW-Authenticate', challenge)
     res.status(PROBLEMS[problem.code].status).set('Content-Language', lang).type('application/problem+json')
-    res.send(JSON.stringify(problemBody(problem, { requestId, lang, isCancel, publicUrl })))
+    res.send(JSON.stringify(problemBody(problem, { requestId, traceId, lang, isCancel, publicUrl })))
   }
 
 /** Express throws errors with a `status`: those are the caller's; everything else is a bug. */

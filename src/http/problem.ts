@@ -430,6 +430,8 @@ export const PROBLEMS = {
 /** Where a problem arises: what its members depend on besides its code. */
 export interface ProblemSite {
   readonly requestId: string
+  /** Of the trace that tells more about it; null where none is recorded. */
+  readonly traceId: string | null
   readonly lang: Lang
   /** A cancel that fails says what became of it. */
   readonly isCancel: boolean
@@ -453,6 +455,7 @@ export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'
     retryable,
     ...(site.isCancel && outcome !== null && { outcome: facts.outcome ?? outcome }),
     ...(facts.cancellationId && { cancellationId: facts.cancellationId }),
+    ...(site.traceId && { traceId: site.traceId }),
   }
 }
 

@@ -6,6 +6,7 @@ import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from 
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
@@ -60,6 +61,7 @@ export interface CancellationOptions {
   readonly trail: Trail
   readonly log: Log
   readonly meter?: Meter | undefined
+  readonly tracer?: Tracer | undefined
   /** Names this process in the record. */
   readonly instanceId: string
   readonly now?: () => number
@@ -85,7 +87,7 @@ const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, lookup, permissions, unsettled, trail, log, instanceId, now = Date.now } = options
-  const { meter = NO_METER } = options
+  const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
   const underWay = new Set<Promise<unknown>>()
@@ -140,7 +142,10 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const conclude = async (intent: Intent, landing: Landing, deadline: Deadline): Promise<void> => {
     const outcome = toEvent(intent, landing, now())
     unsettled.note(intent, outcome)
-    await trail.finish(outcome, deadline)
+    await tracer.span('record outcome', 'internal', async (span) => {
+      span.set({ 'gateway.outcome': outcome.outcome })
+      await trail.finish(outcome, deadline)
+    })
     tell(intent, outcome)
   }
 
@@ -181,7 +186,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 
   /** @throws forbidden where the task is none of the caller's, another code where nobody can tell; both are on record */
   const authorize = async (intent: Intent, request: CancelRequest): Promise<void> => {
-    const permission = await permissionFor(request)
+    const permission = await tracer.span('policy', 'internal', async (span) => {
+      const found = await permissionFor(request)
+      span.set({ 'gateway.permission': found.kind })
+      return found
+    })
     if (permission.kind === 'granted') return
     const failure = permission.kind === 'untold' ? permission.failure : null
     await decline(intent, failure, request.deadline)
@@ -194,7 +203,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
     await authorize(intent, request)
-    await trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS))
+    await tracer.span('record intent', 'internal', () =>
+      trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS)),
+    )
     const flight = board(request, clientIp)
     const landed = await flight.ride(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.

@@ -29,6 +29,7 @@ const FIELDS = [
   'stack',
   'status',
   'taskNo',
+  'traceId',
   'upstreamCode',
   'upstreamRequestId',
   'value',
