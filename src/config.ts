@@ -8,6 +8,7 @@ import { ConfigError } from './errors.ts'
 import { isLoopback, isSafeUrl } from './loopback.ts'
 import { Secret } from './secret.ts'
 import { parseSubnets, type Subnets } from './subnets.ts'
+import type { LogAddresses } from './telemetry/log.ts'
 
 /** Everything the gateway can be told, checked. All durations are milliseconds. */
 export interface Config {
@@ -77,6 +78,7 @@ export interface Config {
   readonly consoleEnabled: boolean
   readonly shutdown: { readonly graceMs: number; readonly delayMs: number }
   readonly logLevel: string
+  readonly logAddresses: LogAddresses
   /** Of a collector of traces; undefined where there is none. */
   readonly otlpEndpoint: URL | undefined
 }
@@ -148,6 +150,7 @@ interface Values {
   SHUTDOWN_GRACE_MS: number
   SHUTDOWN_DELAY_MS: number
   LOG_LEVEL: string
+  LOG_ADDRESSES: LogAddresses
   OTEL_EXPORTER_OTLP_ENDPOINT: URL | undefined
 }
 
@@ -303,6 +306,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   SHUTDOWN_GRACE_MS: { schema: integer(0, 3_600_000), fallback: 20_000 },
   SHUTDOWN_DELAY_MS: { schema: integer(0, 3_600_000), fallback: 0 },
   LOG_LEVEL: { schema: choice(LOG_LEVELS), fallback: 'info' },
+  LOG_ADDRESSES: { schema: choice(['full', 'truncated']), fallback: 'full' },
   OTEL_EXPORTER_OTLP_ENDPOINT: { schema: collectorUrl, fallback: undefined },
 }
 
@@ -449,6 +453,7 @@ const readConfig = (reader: Reader): Config => {
     consoleEnabled: read('CONSOLE_ENABLED'),
     shutdown: { graceMs: read('SHUTDOWN_GRACE_MS'), delayMs: read('SHUTDOWN_DELAY_MS') },
     logLevel: read('LOG_LEVEL'),
+    logAddresses: read('LOG_ADDRESSES'),
     otlpEndpoint: read('OTEL_EXPORTER_OTLP_ENDPOINT'),
   }
 }

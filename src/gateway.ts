@@ -64,7 +64,7 @@ export interface Overrides {
 
 /** Builds every part by hand. @throws ConfigError where the record can't be used */
 export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
-  const log = overrides.log ?? createLog(config.logLevel)
+  const log = overrides.log ?? createLog(config.logLevel, undefined, config.logAddresses)
   const meter = createMetrics()
   const instanceId = randomUUID()
   const tracing = await createTracing(config.otlpEndpoint, instanceId, overrides)

@@ -15,7 +15,7 @@ const run = async (): Promise<void> => {
   const { error } = dotenv.config({ quiet: true, override: false })
   if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'))
-  const log = createLog(config.logLevel)
+  const log = createLog(config.logLevel, undefined, config.logAddresses)
   process.on('uncaughtException', (error) => {
     log.error('a bug ends the process', describeError(error))
     process.exit(1)

@@ -77,7 +77,10 @@ const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as cons
 const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonly types?: readonly string[] }>> = {
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
   // Files of callers are read before there is a gateway, by the parsers that read them again later.
-  'config.ts': { any: ['callers/api-keys.ts', 'callers/claims.ts', 'callers/entries.ts', 'callers/grants.ts'] },
+  'config.ts': {
+    any: ['callers/api-keys.ts', 'callers/claims.ts', 'callers/entries.ts', 'callers/grants.ts'],
+    types: ['telemetry/log.ts'],
+  },
   'telemetry/': { any: [] },
   'alibaba/': { any: TOLD },
   'audit/': { any: TOLD },
@@ -89,7 +92,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
   'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/trail.ts', 'audit/item.ts'], types: TASK_DATA },
   'sandbox/': { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
-  'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/'] },
+  'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/', 'telemetry/tracing.ts'] },
   'gateway.ts': {
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],

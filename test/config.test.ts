@@ -84,6 +84,7 @@ const RULES: Readonly<Record<string, string>> = {
   REDIS_URL: 'must be redis(s)://<user>:<password>@<host>:<port>/<number>, of which all but the host may be left out',
   RATE_LIMIT_STORE_FAILURE: 'must be one of local, deny',
   OTEL_EXPORTER_OTLP_ENDPOINT: 'must be an http(s) URL without credentials, query or fragment',
+  LOG_ADDRESSES: 'must be one of full, truncated',
   LOG_LEVEL: 'must be one of fatal, error, warn, info, debug, trace, silent',
   ...Object.fromEntries(
     Object.entries(INTEGERS).map(([name, [min, max]]) => [name, `must be a whole number from ${min} to ${max}`]),
@@ -145,6 +146,8 @@ test('what is not given has the default that the documents promise', () => {
     consoleEnabled: false,
     shutdown: { graceMs: 20_000, delayMs: 0 },
     logLevel: 'info',
+    logAddresses: 'full',
+    otlpEndpoint: undefined,
   })
   assert.deepEqual([keys?.securityToken, trustProxy.has('127.0.0.1'), apiKeys.file], [undefined, false, undefined])
 })
@@ -439,6 +442,7 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
   ],
   SCOPE_CLAIM: ['a b', 'a\n', ' scope'],
   OTEL_EXPORTER_OTLP_ENDPOINT: ['localhost:4318', 'grpc://a.example', 'http://u:p@a.example', 'http://a.example?x'],
+  LOG_ADDRESSES: ['none', 'true', 'Full'],
   LOG_LEVEL: ['verbose', 'INFO', '30'],
   TRUST_PROXY: [
     ...['x', 'proxy.example', '10.0.0.1,', ',', '10.0.0.1 10.0.0.2', '10.0.0.0/', '10.0.0.0/x', '10.0.0.0/33', '10/8'],

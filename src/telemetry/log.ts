@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net'
 import pino, { type DestinationStream } from 'pino'
 
 /** Every field that a log line can have. What is not listed is not written, whoever passes it. */
@@ -45,16 +46,26 @@ export interface Log {
   error(message: string, fields?: LogFields): void
 }
 
+/** How much of callers' addresses a line tells: all, or only the network (IPv4: /24, IPv6: /48). */
+export type LogAddresses = 'full' | 'truncated'
+
 /**
  * JSON lines on the given stream (default: standard output), with listed fields of plain types only. A line that can't
  * be written is lost: a full disk under the log must not decide about a cancellation.
  */
-export const createLog = (level: string, destination: DestinationStream = standardOutput()): Log => {
+export const createLog = (
+  level: string,
+  destination: DestinationStream = standardOutput(),
+  addresses: LogAddresses = 'full',
+): Log => {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: nameLevel } }
   const logger = pino(options, destination)
   const write = (severity: 'info' | 'warn' | 'error', message: string, fields: LogFields): void => {
     try {
-      logger[severity](pick(fields), message)
+      const picked = pick(fields)
+      const { clientIp } = picked
+      const isCut = addresses === 'truncated' && typeof clientIp === 'string'
+      logger[severity](isCut ? { ...picked, clientIp: truncate(clientIp) } : picked, message)
     } catch {
       // See above.
     }
@@ -83,6 +94,13 @@ export const describeError = (error: unknown): LogFields => {
 
 /** A name such as `TypeError` or `ECONNRESET`; what is none may be anything. */
 const wordIn = (value: unknown): string | null => (typeof value === 'string' && /^\w{1,64}$/.test(value) ? value : null)
+
+const truncate = (address: string): string => {
+  if (isIPv4(address)) return address.replace(/\d+$/, '0')
+  const [head = ''] = address.split('::')
+  const groups = [...head.split(':').filter((group) => group !== ''), '0', '0', '0'].slice(0, 3)
+  return `${groups.join(':')}::`
+}
 
 const nameLevel = (level: string): { level: string } => ({ level })
 

@@ -7,9 +7,32 @@ import { createLog, describeError, type Log, type LogFields } from '../../src/te
 
 /** Again, on purpose: a field that is added to the log is added here too, after a thought about what it may show. */
 const LISTED: readonly string[] = [
-  ...['action', 'address', 'attempt', 'caller', 'cancellationId', 'clientIp', 'clockSkewMs', 'code', 'correlationId'],
+  ...[
+    'action',
+    'address',
+    'adminAddress',
+    'attempt',
+    'caller',
+    'cancellationId',
+    'clientIp',
+    'clockSkewMs',
+    'code',
+    'correlationId',
+  ],
   ...['durationMs', 'errorCode', 'errorName', 'instanceId', 'method', 'outcome', 'reason', 'recovered', 'requestId'],
-  ...['route', 'setting', 'signal', 'stack', 'status', 'taskNo', 'upstreamCode', 'upstreamRequestId', 'via', 'waitMs'],
+  ...[
+    'route',
+    'setting',
+    'signal',
+    'stack',
+    'status',
+    'taskNo',
+    'traceId',
+    'upstreamCode',
+    'upstreamRequestId',
+    'via',
+    'waitMs',
+  ],
 ]
 
 /** What a log wrote, line by line. */
@@ -134,3 +157,19 @@ test('an error without a stack, or with a code that is no text, is described all
   const error = Object.assign(new Error('canary'), { code: 7, stack: undefined })
   assert.deepEqual(describeError(error), { errorName: 'Error', errorCode: null, stack: null })
 })
+
+for (const [address, network] of [
+  ['203.0.113.77', '203.0.113.0'],
+  ['2001:db8:1:2:3:4:5:6', '2001:db8:1::'],
+  ['2001:db8::1', '2001:db8:0::'],
+  ['fe80::1', 'fe80:0:0::'],
+  ['::1', '0:0:0::'],
+] as const) {
+  test(`where addresses are truncated, of ${address} only ${network} is told`, () => {
+    const lines: string[] = []
+    const log = createLog('info', { write: (line) => void lines.push(line) }, 'truncated')
+    log.info('request', { clientIp: address, address: 'http://127.0.0.1:1', requestId: address })
+    const { clientIp, requestId } = JSON.parse(lines[0] ?? '')
+    assert.deepEqual([clientIp, requestId], [network, address])
+  })
+}
