@@ -6,7 +6,7 @@ import type { PlainKeys } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
 import { createApp } from './app.ts'
 import { openSqliteStore } from './audit/sqlite.ts'
-import { createTrail, type OpenedStore } from './audit/trail.ts'
+import { createTrail, type OpenedStore, OUTCOMES } from './audit/trail.ts'
 import { createUpkeep } from './audit/upkeep.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
@@ -22,6 +22,7 @@ import type { Console } from './http/console.ts'
 import type { Docs } from './http/docs.ts'
 import type { Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
+import { PROBLEMS } from './http/problem.ts'
 import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
 import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
@@ -65,7 +66,7 @@ export interface Overrides {
 /** Builds every part by hand. @throws ConfigError where the record can't be used */
 export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
   const log = overrides.log ?? createLog(config.logLevel, undefined, config.logAddresses)
-  const meter = createMetrics()
+  const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES })
   const instanceId = randomUUID()
   const tracing = await createTracing(config.otlpEndpoint, instanceId, overrides)
   const tracer = tracing ?? NO_TRACER

@@ -147,7 +147,7 @@ export interface Trail {
   /** @throws audit-unavailable where the store does not answer in time */
   list(filter: AuditFilter, deadline: Deadline): Promise<AuditPage>
   isWritable(): Promise<boolean>
-  /** How many writings go on in the background. */
+  /** How many outcomes could not be written yet, and are tried again. */
   unwritten(): number
   /** Gives outcomes that are still unwritten until the deadline, then closes the store. */
   close(deadline: Deadline): Promise<void>
@@ -171,6 +171,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
   const unwritten = new Set<Promise<void>>()
   /** Those whose outcome is yet to be written. */
   const begun = new Map<string, Intent>()
+  const overdue = new Set<OutcomeEvent>()
   const closing = new AbortController()
 
   const append: AuditStore['append'] = async (intents, outcomes) => {
@@ -193,6 +194,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
       } catch (error) {
         const intent = begun.get(cancellationId)
         if (kindOf(error) === 'unfit' && (intent === undefined || intents.length > 0)) throw error
+        overdue.add(outcome)
         // It may be gone with the server that had it, or have come after its outcome.
         if (intent !== undefined) intents = [intent]
         log.error('the outcome of a cancellation could not be written, trying again', { cancellationId, waitMs })
@@ -218,7 +220,10 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     const written = track(
       writeOutcome(outcome)
         .catch(() => log.error('the outcome of a cancellation was never written', { cancellationId }))
-        .finally(() => begun.delete(cancellationId)),
+        .finally(() => {
+          begun.delete(cancellationId)
+          overdue.delete(outcome)
+        }),
     )
     await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
@@ -264,7 +269,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     finish,
     find: (id, deadline) => readInTime(store.find(id), deadline),
     list: (filter, deadline) => readInTime(store.list(filter), deadline),
-    unwritten: () => unwritten.size,
+    unwritten: () => overdue.size,
     isWritable: () => by(deadlineIn(PROBE_MS), succeeds(store.probe()), false),
 
     close: async (deadline) => {

@@ -37,7 +37,13 @@ const OTHER = 'other'
 const METHODS = ['GET', 'HEAD', 'DELETE', 'POST', 'OPTIONS']
 const ATTEMPTS_MAX = 5
 
-export const createMetrics = (): Metrics => {
+/** What is counted before it happens: a series that begins at one shows Prometheus no increase. */
+export interface Known {
+  readonly codes: readonly string[]
+  readonly outcomes: readonly string[]
+}
+
+export const createMetrics = ({ codes, outcomes }: Known): Metrics => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -46,6 +52,12 @@ export const createMetrics = (): Metrics => {
     name: 'gateway_requests_total',
     help: 'Requests by route, method, status and problem code; the status is empty where the caller left.',
     labelNames: ['route', 'method', 'status', 'code'],
+    registers,
+  })
+  const problems = new Counter({
+    name: 'gateway_problems_total',
+    help: 'Problems by code, whatever the route.',
+    labelNames: ['code'],
     registers,
   })
   const requestSeconds = new Histogram({
@@ -87,6 +99,9 @@ export const createMetrics = (): Metrics => {
     labelNames: ['limit'],
     registers,
   })
+  for (const code of codes) problems.inc({ code }, 0)
+  for (const outcome of outcomes) cancellations.inc({ outcome }, 0)
+  for (const result of ['done', 'failed']) auditSeconds.zero({ result })
 
   return {
     watch: (readings) => addGauges(registry, readings),
@@ -95,6 +110,7 @@ export const createMetrics = (): Metrics => {
     request: ({ method: given, route: pattern, status, code, durationMs }) => {
       const [route, method] = [pattern ?? OTHER, METHODS.includes(given) ? given : OTHER]
       requests.inc({ route, method, status: String(status ?? ''), code: code ?? '' })
+      if (code !== null) problems.inc({ code })
       requestSeconds.observe({ route, method }, durationMs / 1000)
     },
     cancellation: (outcome) => cancellations.inc({ outcome }),

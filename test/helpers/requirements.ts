@@ -6,11 +6,13 @@ import type { TestContext } from 'node:test'
 import { chromiumPath } from './browser.ts'
 import { hasNginx } from './nginx.ts'
 import { hasPostgres } from './postgres.ts'
+import { hasPrometheus } from './prometheus.ts'
 import { hasRedis } from './redis.ts'
 
 const REQUIREMENTS = {
   chromium: { reason: 'needs Chromium', isMet: () => chromiumPath() !== undefined },
   postgres: { reason: 'needs PostgreSQL, as Debian has it', isMet: hasPostgres },
+  prometheus: { reason: 'needs Prometheus and promtool, as Debian has them', isMet: hasPrometheus },
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },

@@ -83,7 +83,7 @@ test('cancellations are counted by outcome, and attempts by action, result and n
     ['accepted', 1],
     ['rejected', 1],
     ['refused', 1],
-    ['unknown', undefined],
+    ['unknown', 0],
   ] as const) {
     assert.equal(sampleOf(samples, 'gateway_cancellations_total', { outcome }), count, outcome)
   }

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { parse } from 'yaml'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import type { OpenedStore } from '../../src/audit/trail.ts'
+import {
+  API_KEYS,
+  asAuditor,
+  asOperator,
+  asReader,
+  CANARIES,
+  eventually,
+  type Started,
+  type StartOptions,
+  startGateway,
+  temporaryFolder,
+} from '../helpers/gateway.ts'
+import { startIssuer } from '../helpers/issuer.ts'
+import { startKeyServer } from '../helpers/key-server.ts'
+import { closedPort } from '../helpers/ports.ts'
+import { prepare, ROOT, startProcess } from '../helpers/process.ts'
+import { promtool, RULES, startPrometheus } from '../helpers/prometheus.ts'
+import { requires } from '../helpers/requirements.ts'
+
+const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
+
+const ruleNames = (): readonly string[] =>
+  [...readFileSync(RULES, 'utf8').matchAll(/^ +- alert: (\w+)$/gm)].map(([, name = '']) => name)
+
+test('the rules are sound, and fire in the cases that they were written for', (t) => {
+  if (!requires(t, 'prometheus')) return
+  assert.match(promtool('check', 'rules', 'alerts.yaml'), /SUCCESS/)
+  assert.match(promtool('test', 'rules', 'alerts.test.yaml'), /SUCCESS/)
+  assert.match(promtool('check', 'config', 'prometheus.yaml'), /SUCCESS/)
+})
+
+test('the runbook says of each alert what it means and what to do, and of no other', () => {
+  const described = [...read('docs/operations.md').matchAll(/^### (Gateway\w+)\n\n(.+)/gm)]
+  assert.deepEqual(described.map(([, name]) => name).sort(), [...ruleNames()].sort())
+})
+
+/** What gateways are asked again and again, so that counters move while Prometheus looks. */
+type Ask = (started: Started) => Promise<unknown>
+
+const cancel: Ask = ({ api, upstream }) => api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
+
+/** A gateway that is ailing, and what it is asked meanwhile. */
+const ail = async (
+  t: TestContext,
+  options: StartOptions,
+  ask: Ask,
+  prepareIt: (it: Started) => void = () => undefined,
+) => {
+  const started = await startGateway(t, options)
+  prepareIt(started)
+  return { url: started.adminUrl, ask: () => ask(started) }
+}
+
+const withStore = (change: (store: OpenedStore) => Partial<OpenedStore>): StartOptions => ({
+  overrides: {
+    openStore: async (path) => {
+      const store = await openSqliteStore(path)
+      return { ...store, ...change(store) }
+    },
+  },
+})
+
+const fails = () => Promise.reject(new Error('no space'))
+
+interface Ailing {
+  readonly url: string
+  ask(): Promise<unknown>
+}
+
+/** How each alert is provoked on a gateway of its own. */
+const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = {
+  GatewayDown: async () => ({ url: `http://127.0.0.1:${await closedPort()}`, ask: async () => undefined }),
+  GatewayBug: (t) =>
+    ail(
+      t,
+      withStore(() => ({ list: async () => JSON.parse('null') })),
+      ({ api }) => api.get('/cancellations').set(asAuditor),
+    ),
+  GatewayRecordFails: (t) =>
+    ail(
+      t,
+      withStore(() => ({ append: fails })),
+      cancel,
+    ),
+  GatewayOutcomesUnwritten: (t) =>
+    ail(
+      t,
+      withStore(({ append }) => ({
+        append: (intents, outcomes) => (outcomes.length > 0 ? fails() : append(intents, [])),
+      })),
+      cancel,
+    ),
+  GatewayKeysRejected: (t) => ail(t, {}, cancel, ({ upstream }) => upstream.revokeKeys(CANARIES.accessKeyId)),
+  GatewayKeysExpire: async (t) => {
+    const { env } = await prepare(t)
+    const server = await startKeyServer(t, await temporaryFolder(t), CANARIES)
+    server.give(CANARIES, new Date(Date.now() + 200_000))
+    const { line, api } = await startProcess(t, { ...env, ...server.env })
+    return { url: String((await line('listening')).adminAddress), ask: () => api.get('/readyz') }
+  },
+  GatewayForbiddenUpstream: (t) =>
+    ail(t, {}, cancel, ({ upstream }) =>
+      upstream.fault('CancelTask', { reply: { status: 403, code: 'Forbidden.RAM' } }, 1e6),
+    ),
+  GatewayUpstreamIll: (t) =>
+    ail(
+      t,
+      {},
+      ({ api }) => api.get('/tasks').set(asReader),
+      ({ upstream }) => upstream.fault('QueryTaskList', { reply: { status: 500, code: 'InternalError' } }, 1e6),
+    ),
+  GatewayThrottled: (t) =>
+    ail(t, {}, cancel, ({ upstream }) =>
+      upstream.fault('CancelTask', { reply: { status: 400, code: 'Throttling.User' } }, 1e6),
+    ),
+  GatewayBusy: (t) =>
+    ail(
+      t,
+      { env: { UPSTREAM_MAX_CONCURRENCY: '1', UPSTREAM_TIMEOUT_MS: '2000', UPSTREAM_MAX_ATTEMPTS: '1' } },
+      (started) => Promise.all(Array.from({ length: 5 }, () => cancel(started))),
+      ({ upstream }) => upstream.fault('CancelTask', { reply: 'stall' }, 1e6),
+    ),
+  GatewayOutcomesUnknown: (t) =>
+    ail(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } }, cancel, ({ upstream }) => {
+      upstream.fault('CancelTask', { reply: 'reset' }, 1e6)
+      upstream.fault('QueryTaskList', { reply: { status: 403, code: 'Forbidden.RAM' } }, 1e6)
+    }),
+  GatewayClockOff: (t) => ail(t, {}, cancel, ({ upstream }) => upstream.setClockOffset(-120_000)),
+  GatewayLimitsApart: async (t) => ail(t, { env: { REDIS_URL: `redis://127.0.0.1:${await closedPort()}` } }, cancel),
+  GatewayFileFaulty: async (t) => {
+    const path = join(await temporaryFolder(t), 'keys.json')
+    await writeFile(path, '{')
+    const env = { API_KEYS: undefined, API_KEYS_FILE: path }
+    return ail(t, { env, readFile: () => API_KEYS, overrides: { watchEveryMs: 5 } }, cancel)
+  },
+  GatewayIssuerAway: async (t) => {
+    const issuer = await startIssuer(t)
+    const ailing = await ail(t, { env: issuer.env, overrides: { keySetTiming: { refreshMs: 10 } } }, cancel)
+    return {
+      url: ailing.url,
+      ask: async () => {
+        issuer.answerWith('down')
+        await ailing.ask()
+      },
+    }
+  },
+  GatewaySlow: async (t) => {
+    const { env } = await prepare(t)
+    const preload = join(await temporaryFolder(t), 'slow.mjs')
+    const busy = 'const end = performance.now() + 150; while (performance.now() < end);'
+    await writeFile(preload, `let slow; process.on('SIGUSR2', () => { slow ??= setInterval(() => { ${busy} }, 250) })`)
+    const { line, kill } = await startProcess(t, env, { execArgv: ['--import', preload] })
+    return { url: String((await line('listening')).adminAddress), ask: async () => kill('SIGUSR2') }
+  },
+}
+
+test('each alert fires on a gateway that has what it is for, and none on one that is well', async (t) => {
+  if (!requires(t, 'prometheus')) return
+  assert.deepEqual(Object.keys(AILMENTS).sort(), [...ruleNames()].sort())
+  const well = await startGateway(t)
+  const ailing = new Map<string, Ailing>()
+  for (const [name, provoke] of Object.entries(AILMENTS)) ailing.set(name, await provoke(t))
+  const targets = new Map([...ailing].map(([name, { url }]) => [name, url] as const))
+  const { firing } = await startPrometheus(t, new Map([...targets, ['well', well.adminUrl]]))
+  const isWanted = (name: string): string => `${name} of ${name}`
+
+  const seen = new Set<string>()
+  await eventually(async () => {
+    await Promise.all([
+      cancel(well),
+      ...[...ailing].flatMap(([name, { ask }]) => (seen.has(isWanted(name)) ? [] : [ask()])),
+    ])
+    for (const alert of await firing()) seen.add(alert)
+    return ruleNames().every((name) => seen.has(isWanted(name))) || undefined
+  }).catch(() => undefined)
+
+  assert.deepEqual(
+    ruleNames().filter((name) => !seen.has(isWanted(name))),
+    [],
+  )
+  assert.deepEqual(
+    [...seen].filter((alert) => alert.endsWith(' of well')),
+    [],
+  )
+})
+
+test('rules and dashboard ask for nothing that a gateway does not tell', async (t) => {
+  const { adminUrl } = await startGateway(t)
+  const known = new Set(
+    [...(await (await fetch(`${adminUrl}/metrics`)).text()).matchAll(/^# TYPE (\S+) (\w+)$/gm)].flatMap(
+      ([, name = '', type]) => (type === 'histogram' ? [`${name}_bucket`, `${name}_count`, `${name}_sum`] : [name]),
+    ),
+  )
+  const asked = [read('deploy/prometheus/alerts.yaml'), read('deploy/grafana/dashboard.json')].flatMap((text) =>
+    [...text.matchAll(/\b(gateway|nodejs|process)_[a-z0-9_]+/g)].map(([name]) => name),
+  )
+  assert.ok(asked.length > 30)
+  assert.deepEqual(
+    [...new Set(asked)].filter((name) => !known.has(name)),
+    [],
+  )
+  assert.ok(Array.isArray(parse(read('deploy/prometheus/alerts.yaml')).groups))
+})

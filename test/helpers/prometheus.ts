@@ -1,0 +1,80 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import { stringify } from 'yaml'
+import { z } from 'zod'
+import { eventually, temporaryFolder } from './gateway.ts'
+import { closedPort } from './ports.ts'
+import { ROOT } from './process.ts'
+
+export const RULES = join(ROOT, 'deploy/prometheus/alerts.yaml')
+
+export const hasPrometheus = (): boolean =>
+  ['prometheus', 'promtool'].every((program) => spawnSync(program, ['--version']).status === 0)
+
+/** What `promtool` says of a file, in the folder of the rules; throws where it finds fault with it. */
+export const promtool = (...args: readonly string[]): string => {
+  const { status, stdout, stderr } = spawnSync('promtool', args, {
+    cwd: join(ROOT, 'deploy/prometheus'),
+    encoding: 'utf8',
+  })
+  if (status !== 0) throw new Error(stdout + stderr)
+  return stdout
+}
+
+const answerSchema = z.object({
+  data: z.object({ alerts: z.array(z.object({ labels: z.record(z.string(), z.string()), state: z.string() })) }),
+})
+
+const EVERY = '200ms'
+
+/**
+ * A real Prometheus on the rules of deploy/, in a hurry: what must last before it fires need not, and ages are counted in
+ * seconds. Targets are the addresses of gateways' metrics, by the name that alerts give them.
+ */
+export const startPrometheus = async (t: TestContext, targets: ReadonlyMap<string, string>) => {
+  const folder = await temporaryFolder(t)
+  const rules = readFileSync(RULES, 'utf8')
+    .replace(/for: \w+/g, 'for: 0s')
+    .replace('_age_seconds > 900', '_age_seconds > 1')
+  writeFileSync(join(folder, 'rules.yaml'), rules)
+  const config = {
+    global: { scrape_interval: EVERY, scrape_timeout: EVERY, evaluation_interval: EVERY },
+    rule_files: ['rules.yaml'],
+    scrape_configs: [
+      {
+        job_name: 'domain-task-gateway',
+        static_configs: [...targets].map(([instance, url]) => ({ targets: [new URL(url).host], labels: { instance } })),
+      },
+    ],
+  }
+  writeFileSync(join(folder, 'prometheus.yaml'), stringify(config))
+  const port = await closedPort()
+  const flags = {
+    'config.file': join(folder, 'prometheus.yaml'),
+    'storage.tsdb.path': join(folder, 'data'),
+    'web.listen-address': `127.0.0.1:${port}`,
+    'log.level': 'error',
+  }
+  const args = Object.entries(flags).map(([name, value]) => `--${name}=${value}`)
+  const child = spawn('prometheus', args, { stdio: 'ignore' })
+  const exited = once(child, 'exit')
+  t.after(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
+  const url = `http://127.0.0.1:${port}`
+  await eventually(async () => ((await fetch(`${url}/-/ready`).catch(() => null))?.status === 200 ? true : undefined))
+
+  return {
+    /** The names of the alerts that fire, each with its instance. */
+    firing: async (): Promise<readonly string[]> => {
+      const { data } = answerSchema.parse(await (await fetch(`${url}/api/v1/alerts`)).json())
+      return data.alerts
+        .filter(({ state }) => state === 'firing')
+        .map(({ labels }) => `${labels.alertname} of ${labels.instance}`)
+    },
+  }
+}
