@@ -11,13 +11,25 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-RUN npm run build && mkdir data
+# The gateway's part is what it serves with; the sandbox has a target of its own.
+RUN npm run build && mkdir data && cp -r dist gateway && rm -r gateway/sandbox gateway/bin/sandbox.js
 
 # Left out: whatever only serves development, and the Node binaries that npm packages carry.
 FROM node:24-bookworm-slim AS production
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false --omit=dev --omit=optional
+
+# The emulated upstream, to try the gateway with: docker build --target sandbox …
+FROM gcr.io/distroless/nodejs24-debian12:nonroot AS sandbox
+WORKDIR /app
+COPY --from=init /usr/bin/tini-static /sbin/tini
+COPY --from=build /app/package.json ./
+COPY --from=build /app/dist ./dist
+ENV NODE_ENV=production SANDBOX_HOST=0.0.0.0
+USER 65532:65532
+EXPOSE 8089
+ENTRYPOINT ["/sbin/tini", "--", "/nodejs/bin/node", "/app/dist/bin/sandbox.js"]
 
 # Node and the C library: no shell, no package manager, nobody but root and nonroot (65532).
 FROM gcr.io/distroless/nodejs24-debian12:nonroot
@@ -30,7 +42,7 @@ WORKDIR /app
 COPY --from=init /usr/bin/tini-static /sbin/tini
 COPY --from=production /app/node_modules ./node_modules
 COPY --from=build /app/package.json ./
-COPY --from=build /app/dist ./dist
+COPY --from=build /app/gateway ./dist
 COPY openapi.yaml ./
 COPY public ./public
 COPY --from=build --chown=65532:65532 /app/data /data
@@ -39,7 +51,7 @@ ENV NODE_ENV=production AUDIT_URL=sqlite:/data/audit.db SQLITE_TMPDIR=/data
 VOLUME /data
 # By number, so that Kubernetes can see that it is not root.
 USER 65532:65532
-EXPOSE 3000
+EXPOSE 3000 9464
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
   CMD ["/nodejs/bin/node", "-e", "http.get({ host: process.env.HOST || '127.0.0.1', port: process.env.PORT || 3000, path: '/readyz' }, (res) => process.exit(res.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 ENTRYPOINT ["/sbin/tini", "--", "/nodejs/bin/node", "/app/dist/server.js"]

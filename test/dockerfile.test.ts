@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -101,10 +102,8 @@ describe('the Dockerfile', () => {
     ]) {
       assert.equal(isInContext(path), false, path)
     }
-    for (const path of ['src/sandbox/server.ts', 'src/bin/demo.ts', 'src/bin/sandbox.ts']) {
-      assert.equal(isInContext(path), false, path)
-    }
-    for (const path of ['src/server.ts', 'src/bin/key.ts', 'package-lock.json'])
+    assert.equal(isInContext('src/bin/demo.ts'), false)
+    for (const path of ['src/server.ts', 'src/sandbox/server.ts', 'src/bin/key.ts', 'package-lock.json'])
       assert.equal(isInContext(path), true, path)
   })
 })
@@ -128,6 +127,21 @@ describe('what the Dockerfile builds', () => {
       [],
     )
     assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json', 'public'])
+  })
+
+  test('has the sandbox in an image of its own, which needs no package', async (t) => {
+    const image = join(folder, 'sandbox/app')
+    assert.deepEqual(await readdir(image), ['dist', 'package.json'])
+    const child = spawn(process.execPath, ['dist/bin/sandbox.js'], {
+      cwd: image,
+      env: { SANDBOX_PORT: '0' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    t.after(() => child.kill('SIGKILL'))
+    const [said] = await once(child.stdout.setEncoding('utf8'), 'data')
+    const [url = ''] = /http:\/\/[\d.:]+/.exec(String(said)) ?? []
+    const answer = await fetch(url)
+    assert.equal(Object(await answer.json()).Code, 'InvalidAction.NotFound')
   })
 
   test('holds the packages of production and no other', async () => {
