@@ -1,12 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 import { eventually, temporaryFolder } from './gateway.ts'
 import { closedPort, isOpen } from './ports.ts'
+import { ROOT } from './process.ts'
 
 const NGINX = '/usr/sbin/nginx'
 
@@ -46,6 +47,68 @@ http {
   }
 }
 `
+
+const BALANCER = join(ROOT, 'deploy/nginx.conf')
+
+/** The configuration of deploy/, at other places and for these gateways. */
+const balancerConfig = (folder: string, port: number, gateways: readonly string[], generation: number): string => {
+  const servers = gateways.map((url) => `server ${new URL(url).host};`).join(' ')
+  const replaced = [
+    [/worker_processes auto;/, 'daemon off; user root; worker_processes 1;'],
+    [/\/tmp\//g, `${folder}/`],
+    [/access_log \/dev\/stdout;/, 'access_log off;'],
+    [/resolver [^;]+;/, ''],
+    [/server gateway:3000 resolve;/, servers],
+    [/listen 8080;/, `listen 127.0.0.1:${port}; add_header X-Generation ${generation} always;`],
+  ] as const
+  return replaced.reduce(
+    (text, [pattern, by]) => {
+      if (!pattern.test(text)) throw new Error(`deploy/nginx.conf has nothing like ${pattern}`)
+      pattern.lastIndex = 0
+      return text.replace(pattern, by)
+    },
+    readFileSync(BALANCER, 'utf8'),
+  )
+}
+
+export interface Balancer {
+  readonly url: string
+  /** From now on these are asked, and what is under way elsewhere is finished. */
+  use(gateways: readonly string[]): Promise<void>
+}
+
+/** A real nginx on the configuration of deploy/; it is gone after the test. */
+export const startBalancer = async (t: TestContext, gateways: readonly string[]): Promise<Balancer> => {
+  const [folder, port] = [await temporaryFolder(t), await closedPort()]
+  const url = `http://127.0.0.1:${port}`
+  let generation = 0
+  const configure = (asked: readonly string[]): Promise<void> => {
+    generation += 1
+    return writeFile(join(folder, 'nginx.conf'), balancerConfig(folder, port, asked, generation))
+  }
+  const isInForce = (): Promise<true> =>
+    eventually(async () => {
+      const answer = await fetch(`${url}/livez`).catch(() => null)
+      return answer?.headers.get('x-generation') === String(generation) || undefined
+    })
+
+  await configure(gateways)
+  const child = spawn(NGINX, ['-e', 'stderr', '-p', folder, '-c', 'nginx.conf'], { stdio: 'ignore' })
+  const closed = once(child, 'close')
+  t.after(async () => {
+    child.kill('SIGTERM')
+    await closed
+  })
+  await isInForce()
+  return {
+    url,
+    use: async (asked) => {
+      await configure(asked)
+      child.kill('SIGHUP')
+      await isInForce()
+    },
+  }
+}
 
 /** A real nginx in front of gateways, with nothing but a temporary folder; it is gone after the test. */
 export const startNginx = async (t: TestContext, options: NginxOptions): Promise<string> => {

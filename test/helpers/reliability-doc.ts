@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { ROOT } from './process.ts'
 
-const PATH = join(ROOT, 'docs/reliability.md')
+const RELIABILITY = 'docs/reliability.md'
 
 /** What a cancel or a read met, and what each side knew of it afterwards. */
 export interface FaultRow {
@@ -27,14 +27,15 @@ const tableOf = (headings: readonly string[], rows: readonly (readonly string[])
   [headings, headings.map(() => '---'), ...rows].map(line).join('\n')
 
 /** What stands between the marks of that name, and the document with something else there. */
-const openPlace = (name: string) => {
+const openPlace = (name: string, document: string) => {
+  const path = join(ROOT, document)
   const [begin, end] = [`<!-- ${name}: begin -->\n`, `<!-- ${name}: end -->`]
-  const text = readFileSync(PATH, 'utf8')
+  const text = readFileSync(path, 'utf8')
   const [from, to] = [text.indexOf(begin) + begin.length, text.indexOf(end)]
-  assert.ok(from >= begin.length && to >= from, `docs/reliability.md has no place called "${name}"`)
+  assert.ok(from >= begin.length && to >= from, `${document} has no place called "${name}"`)
   return {
     content: text.slice(from, to),
-    fill: (content: string) => writeFileSync(PATH, text.slice(0, from) + content + text.slice(to)),
+    fill: (content: string) => writeFileSync(path, text.slice(0, from) + content + text.slice(to)),
   }
 }
 
@@ -42,7 +43,7 @@ const WRITES = process.env.WRITE_RELIABILITY === 'true'
 
 /** Holds the table of that name to what was found, or puts that in its place where `WRITE_RELIABILITY` is set. */
 export const holdTable = (name: string, rows: readonly FaultRow[]): void => {
-  const place = openPlace(name)
+  const place = openPlace(name, RELIABILITY)
   const found = `\n${tableOf(
     HEADINGS,
     rows.map((row) => COLUMNS.map((column) => row[column])),
@@ -52,8 +53,12 @@ export const holdTable = (name: string, rows: readonly FaultRow[]): void => {
 }
 
 /** Figures of one run, which no two runs share: they are only written, and only where `WRITE_RELIABILITY` is set. */
-export const noteFigures = (name: string, rows: readonly Readonly<Record<string, string | number>>[]): void => {
-  const place = openPlace(name)
+export const noteFigures = (
+  name: string,
+  rows: readonly Readonly<Record<string, string | number>>[],
+  document = RELIABILITY,
+): void => {
+  const place = openPlace(name, document)
   if (!WRITES) return
   const headings = Object.keys(rows[0] ?? {})
   const cells = rows.map((row) => headings.map((heading) => String(row[heading])))

@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Sandbox } from '../../src/sandbox/server.ts'
+import { asReader, cancelCalls, eventually } from '../helpers/gateway.ts'
+import { type Asked, answerTo, compare, isPending } from '../helpers/kill-nine.ts'
+import { startBalancer } from '../helpers/nginx.ts'
+import { usePostgres } from '../helpers/postgres.ts'
+import { allRecords, type Listening, prepare, startProcess } from '../helpers/process.ts'
+import { useRedis } from '../helpers/redis.ts'
+import { noteFigures } from '../helpers/reliability-doc.ts'
+import { requires } from '../helpers/requirements.ts'
+
+// Three real processes behind nginx as deploy/ configures it, with PostgreSQL and Redis, while one thing after the other
+// goes wrong under load.
+
+const servers = usePostgres()
+const redisOf = useRedis()
+
+const REPLICAS = 3
+const READS = 30
+const EVERY_MS = 20
+/** How long each phase is asked under. */
+const PHASE_MS = 1500
+
+const start = async (t: TestContext) => {
+  const [server, redis] = [await servers(t), await redisOf(t)]
+  const database = await server.database()
+  const { sandbox, env } = await prepare(t)
+  const settings = {
+    ...env,
+    AUDIT_URL: database.url('gateway'),
+    AUDIT_ADMIN_URL: database.url('record_owner'),
+    REDIS_URL: redis.url,
+    RATE_LIMIT_READ_MAX: String(READS),
+    TRUST_PROXY: '127.0.0.1',
+    UPSTREAM_TIMEOUT_MS: '1000',
+    REQUEST_TIMEOUT_MS: '4500',
+  }
+  const launch = (): Promise<Listening> => startProcess(t, settings)
+  const replicas = await Promise.all(Array.from({ length: REPLICAS }, launch))
+  const balancer = await startBalancer(
+    t,
+    replicas.map(({ url }) => url),
+  )
+  return { server, redis, sandbox, replicas, balancer, launch }
+}
+
+/** Fifty cancels a second, each of a task of its own, told by the phase in which it was asked. */
+const startLoad = (t: TestContext, url: string, sandbox: Sandbox) => {
+  const asked: Promise<Asked & { readonly phase: string }>[] = []
+  let phase = ''
+  const timer = setInterval(() => {
+    const [taskNo, asking] = [sandbox.addTask(), phase]
+    asked.push(answerTo(url, taskNo).then((answer) => ({ taskNo, answer, phase: asking })))
+  }, EVERY_MS)
+  t.after(() => clearInterval(timer))
+  return {
+    during: async (name: string, work: () => Promise<void>): Promise<void> => {
+      phase = name
+      await work()
+      await delay(PHASE_MS)
+    },
+    stop: () => {
+      clearInterval(timer)
+      return Promise.all(asked)
+    },
+  }
+}
+
+const isAccepted = ({ answer }: Asked): boolean => answer?.status === 202
+
+test('whatever becomes of one part, no cancel is lost, misreported or sent twice', async (t) => {
+  if (!requires(t, 'postgres') || !requires(t, 'redis') || !requires(t, 'nginx')) return
+  const { server, redis, sandbox, replicas, balancer, launch } = await start(t)
+  const load = startLoad(t, balancer.url, sandbox)
+
+  await load.during('nothing', async () => {
+    const reads = await Promise.all(
+      Array.from({ length: 2 * READS }, () => fetch(`${balancer.url}/me`, { headers: asReader })),
+    )
+    assert.equal(reads.filter(({ status }) => status === 200).length, READS, 'limits count across replicas')
+  })
+  await load.during('a replica is killed in mid-request', async () => {
+    const [first] = replicas
+    assert.ok(first)
+    sandbox.fault('CancelTask', { reply: 'slow' }, 20)
+    await sandbox.nextCall('CancelTask')
+    first.kill('SIGKILL')
+    await first.ended
+    replicas[0] = await launch()
+    await balancer.use(replicas.map(({ url }) => url))
+  })
+  await load.during('Redis is frozen', async () => {
+    redis.freeze()
+    await delay(PHASE_MS)
+    redis.thaw()
+  })
+  await load.during('PostgreSQL is stopped', async () => {
+    await server.stop()
+    await delay(PHASE_MS)
+    await server.start()
+    await eventually(async () => {
+      const ready = await Promise.all(replicas.map(({ api }) => api.get('/readyz')))
+      return ready.every(({ status }) => status === 200) || undefined
+    })
+  })
+  await load.during('replicas are replaced, one after the other', async () => {
+    for (const [at, replica] of replicas.entries()) {
+      await balancer.use(replicas.filter((other) => other !== replica).map(({ url }) => url))
+      replica.kill('SIGTERM')
+      assert.equal((await replica.ended).code, 0)
+      replicas[at] = await launch()
+      await balancer.use(replicas.map(({ url }) => url))
+    }
+  })
+
+  const asked = await load.stop()
+  const [replica] = replicas
+  assert.ok(replica)
+  const records = await eventually(async () => {
+    await delay(250)
+    const all = await allRecords(replica)
+    return all.some(isPending) ? undefined : all
+  })
+  const { contradictions } = compare(asked, sandbox, records)
+  const sent = cancelCalls(sandbox).map(({ params }) => params.TaskNo)
+  const rows = [...new Set(asked.map(({ phase }) => phase))].map((phase) => {
+    const here = asked.filter((one) => one.phase === phase)
+    const refused = here.filter(({ answer }) => answer?.outcome === 'not-cancelled')
+    return {
+      'What happens': phase,
+      Cancels: here.length,
+      Accepted: here.filter(isAccepted).length,
+      'Refused, not sent': refused.length,
+      'No answer': here.length - here.filter(isAccepted).length - refused.length,
+    }
+  })
+  for (const row of rows) t.diagnostic(JSON.stringify(row))
+  noteFigures('replicas', rows, 'docs/operations.md')
+
+  assert.deepEqual(contradictions, [])
+  assert.equal(sent.length, new Set(sent).size, 'a cancel was sent twice')
+  const [well, killed, frozen, stopped, replaced] = rows
+  for (const row of [well, frozen, replaced]) assert.equal(row?.Accepted, row?.Cancels, row?.['What happens'])
+  assert.ok(killed && killed.Accepted > 0 && killed['Refused, not sent'] === 0)
+  assert.ok(stopped && stopped['Refused, not sent'] > 0 && stopped['No answer'] === 0)
+})
