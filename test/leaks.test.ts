@@ -9,6 +9,7 @@ import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
 import { FAULT_NAMES, type FaultReply } from '../src/sandbox/faults.ts'
 import { type Gate, startGate, startWatched } from './helpers/between.ts'
+import { startCollector } from './helpers/collector.ts'
 import { baseEnv, CANARIES, eventually, type Started, startGateway, temporaryFolder } from './helpers/gateway.ts'
 import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
 import { KEY_PLACES } from './helpers/key-places.ts'
@@ -92,10 +93,12 @@ interface Haul {
   readonly answers: readonly string[]
   readonly log: string
   readonly record: string
+  readonly metrics?: string
+  readonly traces?: string
 }
 
 const drive = async (started: Started): Promise<Haul> => {
-  const { url, upstream, logLines, auditPath, stop } = started
+  const { url, adminUrl, upstream, logLines, auditPath, stop } = started
   const answers: string[] = []
   const ask = async (bytes: string): Promise<void> => void answers.push(await sendBytes(url, bytes))
   await ask(cancel(upstream.addTask()))
@@ -120,8 +123,10 @@ const drive = async (started: Started): Promise<Haul> => {
   await ask(request('GET /cancellations?limit=200', `X-API-Key: ${auditorKey}`))
   await ask(request('GET /me', `X-API-Key: ${operatorKey}`))
   const open = await readAll(auditPath)
+  const metrics = await (await fetch(`${adminUrl}/metrics`)).text()
+  assert.match(metrics, /gateway_requests_total\{/)
   await stop()
-  return { answers, log: logLines.join(''), record: open + (await readAll(auditPath)) }
+  return { answers, log: logLines.join(''), record: open + (await readAll(auditPath)), metrics }
 }
 
 const readAll = async (path: string): Promise<string> => {
@@ -163,17 +168,19 @@ const leaksIn = (text: string, needles: readonly string[]): readonly string[] =>
 ]
 
 const assertClean = (haul: Haul, needles: readonly string[]): void => {
-  const found = [...haul.answers, haul.log, haul.record].map((text) => leaksIn(text, needles))
+  const { answers, log, record, metrics = '', traces = '' } = haul
+  const found = [...answers, log, record, metrics, traces].map((text) => leaksIn(text, needles))
   assert.deepEqual(found.flat(), [])
 }
 
 const SECRETS = [...Object.values(CANARIES).flatMap(spellings), ...API_KEY_HASHES]
 
-/** A gateway whose bytes to the upstream are seen. */
+/** A gateway whose bytes to the upstream are seen, and whose traces are collected. */
 const startSeen = async (t: TestContext, env: Env) => {
+  const collector = await startCollector(t)
   let gate: Gate | undefined
   const started = await startWatched(t, {
-    env: { ...STS, ...env },
+    env: { ...STS, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env },
     sandbox: { securityToken },
     between: async (_t, upstream) => {
       gate = await startGate(t, upstream.url)
@@ -182,13 +189,17 @@ const startSeen = async (t: TestContext, env: Env) => {
     },
   })
   assert.ok(gate)
-  return { started, gate }
+  const tracesSeen = (): string => {
+    assert.ok(collector.bodies.length > 0)
+    return collector.bodies.join('')
+  }
+  return { started, gate, tracesSeen }
 }
 
 for (const signature of ['rpc-v1', 'acs3'] as const) {
   test(`whatever goes wrong, nothing secret leaves, signed by ${signature}`, async (t) => {
-    const { started, gate } = await startSeen(t, { UPSTREAM_SIGNATURE: signature })
-    const haul = await drive(started)
+    const { started, gate, tracesSeen } = await startSeen(t, { UPSTREAM_SIGNATURE: signature })
+    const haul = { ...(await drive(started)), traces: tracesSeen() }
     const parts = signedParts(gate, started)
     assert.ok(parts.length >= 3 * started.upstream.calls.length - 5 && gate.bytes.includes(securityToken))
     assertClean(haul, [...SECRETS, ...parts])
@@ -196,11 +207,11 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
 
   test(`a real mismatch of signatures tells nobody what was signed by ${signature}`, async (t) => {
     const wrong = 'canary-of-a-wrong-secret'
-    const { started, gate } = await startSeen(t, {
+    const { started, gate, tracesSeen } = await startSeen(t, {
       UPSTREAM_SIGNATURE: signature,
       ALIBABA_CLOUD_ACCESS_KEY_SECRET: wrong,
     })
-    const haul = await drive(started)
+    const haul = { ...(await drive(started)), traces: tracesSeen() }
     assert.equal(started.upstream.calls[0]?.code, 'SignatureDoesNotMatch')
     assertClean(haul, [...SECRETS, ...spellings(wrong), ...signedParts(gate, started)])
   })
