@@ -112,6 +112,28 @@ test('an intent whose commit is not answered is not sent, and ends as failed', a
   assert.deepEqual([outcome, attempts], ['failed', 0])
 })
 
+test('a gateway goes on while the next version adds to the tables, and so does one that starts then', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const old = await startGateway(t, { env: envFor(database) })
+  await old.api.delete(`/tasks/${old.upstream.addTask()}`).set(asOperator).expect(202)
+  for (const sql of [
+    'ALTER TABLE audit.intents ADD COLUMN tenant text',
+    "ALTER TABLE audit.outcomes ADD COLUMN note text NOT NULL DEFAULT ''",
+    'CREATE TABLE audit.tenants (id text PRIMARY KEY)',
+    'CREATE INDEX intents_by_tenant ON audit.intents (tenant)',
+    'INSERT INTO audit.schema_version (version) VALUES (2)',
+  ]) {
+    await database.query(sql)
+  }
+  const late = await startGateway(t, { env: envFor(database) })
+  for (const { api, upstream, record } of [old, late]) {
+    const taskNo = upstream.addTask()
+    await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+    assert.equal((await record(taskNo)).outcome, 'accepted')
+  }
+})
+
 test('a start that the record refuses says why, and no password', async (t) => {
   const database = await prepareDatabase(t)
   if (database === null) return
