@@ -141,7 +141,7 @@ describe('what the Dockerfile builds', () => {
     const [said] = await once(child.stdout.setEncoding('utf8'), 'data')
     const [url = ''] = /http:\/\/[\d.:]+/.exec(String(said)) ?? []
     const answer = await fetch(url)
-    assert.equal(Object(await answer.json()).Code, 'InvalidAction.NotFound')
+    assert.equal(Object(await answer.json()).Code, 'MissingAccessKeyId')
   })
 
   test('holds the packages of production and no other', async () => {
