@@ -12,7 +12,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
-import { isCancel } from './context.ts'
+import { type Context, isCancel } from './context.ts'
 import { corsHeaders } from './cors.ts'
 import type { Lifecycle } from './health.ts'
 import { openPort, type Port } from './ports.ts'
@@ -136,8 +136,10 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
       return
     }
     if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
+    const halfRead = [...open].find((res) => res.socket === socket)
+    const code = PARSER_CODES[error.code ?? ''] ?? 'bad-request'
     // Of what can't be parsed no origin is known, so that no page reads this.
-    const { status, headers, body } = refusal(PARSER_CODES[error.code ?? ''] ?? 'bad-request', options)
+    const { status, headers, body } = refusal(code, options, halfRead?.req)
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
     socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'), () => socket.destroy())
   })
@@ -147,18 +149,25 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
 }
 
 const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions): void => {
-  const { status, headers, body } = refusal(code, options, isCancel(res.req))
+  const { status, headers, body } = refusal(code, options, res.req)
   res.writeHead(status, { ...headers, ...corsHeaders(options.corsOrigins, res.req) }).end(body)
 }
 
-/** A problem for whoever is turned away before there is a request, and the log line that goes with it. */
-const refusal = (code: ErrorCode, { publicUrl, log, meter }: ListenerOptions, isCancel = false) => {
-  const requestId = randomUUID()
+/** One that the app knows already tells of itself at its end. */
+type Refused = IncomingMessage & { readonly context?: Pick<Context, 'requestId' | 'code'> }
+
+/** A problem for whoever is turned away here; where there is no request yet, with the log line that goes with it. */
+const refusal = (code: ErrorCode, { publicUrl, log, meter }: ListenerOptions, refused?: Refused) => {
+  const requestId = refused?.context?.requestId ?? randomUUID()
   const { status } = PROBLEMS[code]
-  const site = { requestId, traceId: null, lang: 'en', isCancel, publicUrl } as const
+  const isCancelled = refused !== undefined && isCancel(refused)
+  const site = { requestId, traceId: null, lang: 'en', isCancel: isCancelled, publicUrl } as const
   const body = JSON.stringify(problemBody(new GatewayError(code), site))
-  log.info('request', { requestId, status, code })
-  meter.request({ method: '', route: null, status, code, durationMs: 0 })
+  if (refused?.context !== undefined) refused.context.code = code
+  else {
+    log.info('request', { requestId, status, code })
+    meter.request({ method: '', route: null, status, code, durationMs: 0 })
+  }
   const headers = {
     'Content-Type': 'application/problem+json; charset=utf-8',
     'Content-Language': site.lang,

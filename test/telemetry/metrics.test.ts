@@ -71,6 +71,21 @@ test('requests are counted by route, method, status and code, and timed', async 
   assert.ok(seconds > 0 && seconds < 20, `${seconds} s`)
 })
 
+test('a request whose body can not be read is one request', async (t) => {
+  const started = await startGateway(t)
+  const head = 'DELETE /tasks/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n'
+  const answer = await sendBytes(started.url, `${head}zz\r\n`)
+  assert.match(answer, /^HTTP\/1\.1 400 /)
+  const counted = (await scrape(started)).filter(({ name }) => name === 'gateway_requests_total')
+  assert.deepEqual(
+    counted.map(({ value, labels }) => [value, labels.code]),
+    [[1, 'bad-request']],
+  )
+  const [line, ...more] = started.logLines.filter((text) => text.includes('"msg":"request"'))
+  assert.ok(line !== undefined && answer.includes(JSON.parse(line).requestId))
+  assert.deepEqual(more, [])
+})
+
 test('cancellations are counted by outcome, and attempts by action, result and number', async (t) => {
   const started = await startGateway(t)
   const { api, upstream } = started
@@ -138,6 +153,10 @@ test('what is not there is not told, and what is has its age', async (t) => {
   assert.equal(sampleOf(bare, 'gateway_audit_unwritten'), 0)
 
   const issuer = await startIssuer(t)
+  issuer.answerWith('down')
+  const apart = await scrape(await startGateway(t, { env: issuer.env }))
+  assert.ok((sampleOf(apart, 'gateway_jwks_age_seconds') ?? -1) >= 0)
+  issuer.answerWith('keys')
   const started = await startGateway(t, { env: issuer.env })
   started.upstream.setClockOffset(-120_000)
   await started.api
