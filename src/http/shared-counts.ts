@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { createClient } from '@redis/client'
 import { type IncrementResponse, MemoryStore, type Options, type Store } from 'express-rate-limit'
 import { type RedisReply, RedisStore } from 'rate-limit-redis'
@@ -84,6 +85,11 @@ export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCounts
   /** Has the scripts loaded, and writes: a server that is full or read-only answers as well. */
   const reach = async ({ client, counters }: Connection): Promise<boolean> => {
     await client.connect()
+    // Given up meanwhile: the client connects all the same, and nobody else would end that.
+    if (!client.isOpen) {
+      client.destroy()
+      return false
+    }
     for (const [limit, options] of limits) await counters.get(limit)?.init(options)
     await client.set(`${PREFIX}probe`, '1', { expiration: { type: 'PX', value: 1000 } })
     return true
@@ -91,7 +97,10 @@ export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCounts
 
   const countersOn = (client: Client): ReadonlyMap<string, RedisStore> => {
     const sendCommand = async (...command: string[]): Promise<RedisReply> => {
-      const reply = await by(deadlineIn(answerMs), client.sendCommand<RedisReply>(command), LATE)
+      const asked = client.sendCommand<RedisReply>(command)
+      const inTime = await by(deadlineIn(answerMs), asked, LATE)
+      // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
+      const reply = inTime === LATE ? await Promise.race([asked, setImmediate(LATE)]) : inTime
       if (reply === LATE) throw new Error('Redis did not answer in time')
       return reply
     }
