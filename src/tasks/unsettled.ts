@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-answers.ts'
 import type { AuditPage, AuditRecord, Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
@@ -71,6 +72,8 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   const begunAtMs = now()
   const open = new Map<string, Open>()
   const closing = new AbortController()
+  /** Looks belong to no request, and so to no trace of the one that happens to begin them. */
+  const outside = AsyncLocalStorage.snapshot()
   let isRunning = false
 
   const look = async (each: Open): Promise<void> => {
@@ -120,7 +123,7 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   const take = (each: Open): void => {
     const { cancellationId } = each.outcome
     if (!open.has(cancellationId)) open.set(cancellationId, each)
-    void run()
+    void outside(run)
   }
 
   const load = async (toMs: number): Promise<void> => {

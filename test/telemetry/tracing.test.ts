@@ -84,6 +84,26 @@ test('nothing secret, no address and no task is in a trace', async (t) => {
     assert.ok(!all.includes(hidden), hidden)
 })
 
+test('looks that come later belong to nobody’s trace', async (t) => {
+  const collector = await startCollector(t)
+  const { api, upstream } = await startGateway(t, {
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, UPSTREAM_MAX_ATTEMPTS: '1' },
+    overrides: { traceDelayMs: 10, lookupTtlMs: 0, unsettledPauseMs: () => 5 },
+  })
+  upstream.fault('CancelTask', { reply: 'reset' })
+  await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).set(traced()).expect(504)
+  const asked = upstream.calls.length
+  while (upstream.calls.length < asked + 5) await upstream.nextCall('QueryTaskList')
+  await api
+    .get('/me')
+    .set(asOperator)
+    .set(traced(TRACE.replace('0', '1')))
+    .expect(200)
+  await collector.trace(TRACE.replace('0', '1'), 1)
+  const names = (await collector.trace(TRACE, 5)).map(({ name }) => name)
+  assert.ok(names.filter((name) => name === 'QueryTaskList').length <= 2, names.join())
+})
+
 test('a collector that is away changes nothing', async (t) => {
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${await closedPort()}` }
   const { api, upstream, stop } = await startGateway(t, { env, overrides: { traceDelayMs: 1 } })
