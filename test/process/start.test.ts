@@ -18,6 +18,16 @@ test('a second gateway on the same record does not start, and the first goes on'
   assert.equal(status, 202)
 })
 
+test('a port of metrics that is in use stops the start', async (t) => {
+  const { env } = await prepare(t)
+  const first = await startProcess(t, env)
+  const { port } = new URL(String((await first.line('listening')).adminAddress))
+  const other = await prepare(t)
+  const { code, stdout, stderr } = await (await spawnGateway(t, { ...other.env, ADMIN_PORT: port })).ended
+  assert.deepEqual([code, stdout], [1, ''])
+  assert.match(stderr, /ADMIN_PORT is in use by another process/)
+})
+
 test('faulty settings stop the start, all of them named at once and none of their values shown', async (t) => {
   const faulty = {
     PORT: 'canary',
