@@ -9,7 +9,7 @@ import { assignContext, type ContextOptions, startDeadline } from './http/contex
 import { allowOrigins, answerPreflights } from './http/cors.ts'
 import type { Docs } from './http/docs.ts'
 import { checkHost, keepUnreadableEscapes, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
-import { createReadyz, type Lifecycle, livez } from './http/health.ts'
+import { createReadyz, type Lifecycle, livez, type Readiness } from './http/health.ts'
 import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
 import { problemPage } from './http/problem-pages.ts'
@@ -32,8 +32,7 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   /** Null where nothing is traced. */
   readonly tracing: Tracing | null
   readonly lifecycle: Lifecycle
-  /** Whether there are keys to sign with. */
-  readonly hasKeys: () => boolean
+  readonly readiness: Readiness
   /** Undefined where replicas share no limits. */
   readonly rateLimitStore: () => StoreInUse | undefined
   readonly trail: Trail
@@ -87,7 +86,7 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
   app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
-  const readyz = createReadyz(parts.lifecycle, parts.hasKeys, parts.trail.isWritable, parts.rateLimitStore)
+  const readyz = createReadyz(parts.readiness, parts.rateLimitStore)
   app.route('/readyz').get(readyz).all(allowOnly('GET, HEAD'))
 
   if (parts.auth !== null) {

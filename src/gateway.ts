@@ -20,7 +20,7 @@ import type { AuthRouteOptions } from './http/auth-routes.ts'
 import type { AuthenticationOptions } from './http/authenticate.ts'
 import type { Console } from './http/console.ts'
 import type { Docs } from './http/docs.ts'
-import type { Lifecycle } from './http/health.ts'
+import { createReadiness, type Lifecycle } from './http/health.ts'
 import { type Listener, listen } from './http/listener.ts'
 import { PROBLEMS } from './http/problem.ts'
 import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
@@ -117,12 +117,13 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
+  const readiness = createReadiness(lifecycle, keys.isReady, trail.isWritable)
   const counts = await createCounts(config.rateLimit, log, overrides)
   const parts = {
     rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
     rateLimitStore: () => counts?.inUse(),
     lifecycle,
-    hasKeys: keys.isReady,
+    readiness,
     trail,
     cancellations,
     queries,
@@ -143,6 +144,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     credentialsAgeMs: () => keys.state().ageMs,
     credentialsExpireInMs: () => keys.state().expireInMs,
     keySetAgeMs: callers.keySetAgeMs,
+    isReady: async () => (await readiness()) === null,
     isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
     unwritten: trail.unwritten,
     unsettled: unsettled.size,
@@ -153,8 +155,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   let admin: AdminListener | undefined
   return {
     listen: async () => {
-      const listener = await listen(app, { ...config, lifecycle, log, meter })
       admin = await listenAdmin(meter, config.admin)
+      const listener = await listen(app, { ...config, lifecycle, log, meter })
       log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
       unsettled.resume()
       upkeep.start()

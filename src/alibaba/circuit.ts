@@ -16,6 +16,8 @@ export interface Block {
 export interface Circuit {
   /** Null where attempts may go out. */
   blocked(): Block | null
+  /** Why attempts were last kept back, until one has shown that they need not be any more. */
+  reason(): Block['reason'] | null
   /** An attempt goes out; its end must be told. */
   begin(): (verdict: Verdict) => void
 }
@@ -81,6 +83,7 @@ export const createCircuit = (options: CircuitOptions = {}): Circuit => {
       const forMs = opening.untilMs - now()
       return forMs <= 0 ? null : { reason: opening.reason, forMs }
     },
+    reason: () => opening?.reason ?? null,
     begin: () => {
       const scouted = opening
       if (scouted !== null) scouted.isScouted = true

@@ -58,7 +58,7 @@ export interface UpstreamState {
   /** Attempts under way, and those that wait for their turn. */
   readonly underWay: number
   readonly waiting: number
-  /** What keeps all of them back; null where nothing does. */
+  /** What keeps all of them back, until one has shown that nothing does any more. */
   readonly blocked: Block['reason'] | null
   /** Upstream's clock less ours, by its last answer. */
   readonly clockSkewMs: number | undefined
@@ -191,7 +191,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     state: () => ({
       underWay: gate.underWay(),
       waiting: gate.waiting(),
-      blocked: circuit.blocked()?.reason ?? null,
+      blocked: circuit.reason(),
       clockSkewMs: clock.skewMs(),
     }),
     close: () => {

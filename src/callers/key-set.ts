@@ -30,8 +30,8 @@ export interface KeySet {
   readonly keyFor: JWTVerifyGetKey
   /** Another number after each change of the set. */
   version(): number
-  /** Since it was last read, in milliseconds; undefined before the first time. */
-  ageMs(): number | undefined
+  /** Since it was last read, or else since the start, in milliseconds. */
+  ageMs(): number
   close(): void
 }
 
@@ -107,7 +107,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): K
 const watchChanges = () => {
   let version = 0
   let known = ''
-  let takenAtMs: number | undefined
+  let takenAtMs = performance.now()
   const cache: Record<string, never> = {}
   Object.defineProperty(cache, 'jwks', {
     set: (set: unknown) => {
@@ -117,7 +117,7 @@ const watchChanges = () => {
       takenAtMs = performance.now()
     },
   })
-  const ageMs = (): number | undefined => (takenAtMs === undefined ? undefined : performance.now() - takenAtMs)
+  const ageMs = (): number => performance.now() - takenAtMs
   return { cache, version: () => version, ageMs }
 }
 

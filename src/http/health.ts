@@ -1,5 +1,5 @@
 import type { RequestHandler } from 'express'
-import { GatewayError } from '../errors.ts'
+import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { StoreInUse } from './shared-counts.ts'
 
 /** Where the process stands: `leaving` still serves, but wants no new connections; `draining` takes nothing new. */
@@ -13,24 +13,32 @@ export const livez: RequestHandler = function livez(_req, res) {
   res.json({ status: 'ok' })
 }
 
+/** What is lacking, as a problem's code; null where nothing is. */
+export type Readiness = () => Promise<ErrorCode | null>
+
 /**
  * Ready: not on the way out, with keys to sign with, and able to write the record. An ill upstream does not make a
  * replica unready; without keys it is as good as out of reach.
  */
-export const createReadyz = (
+export const createReadiness = (
   lifecycle: Lifecycle,
   hasKeys: () => boolean,
   isAuditWritable: () => Promise<boolean>,
-  rateLimitStore: () => StoreInUse | undefined,
-): RequestHandler => {
+): Readiness => {
   const check = shareFor(READY_CACHE_MS, isAuditWritable)
-  return async function readyz(_req, res) {
-    if (lifecycle.phase !== 'serving') throw new GatewayError('shutting-down')
-    if (!hasKeys()) throw new GatewayError('upstream-unavailable')
-    if (!(await check())) throw new GatewayError('audit-unavailable')
-    res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
+  return async () => {
+    if (lifecycle.phase !== 'serving') return 'shutting-down'
+    if (!hasKeys()) return 'upstream-unavailable'
+    return (await check()) ? null : 'audit-unavailable'
   }
 }
+
+export const createReadyz = (readiness: Readiness, rateLimitStore: () => StoreInUse | undefined): RequestHandler =>
+  async function readyz(_req, res) {
+    const lacking = await readiness()
+    if (lacking !== null) throw new GatewayError(lacking)
+    res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
+  }
 
 /** Anyone may ask, and each check writes to disk: so one check serves all who ask within its time. */
 const shareFor = <T>(ms: number, ask: () => Promise<T>): (() => Promise<T>) => {

@@ -14,6 +14,8 @@ export interface Readings {
   readonly credentialsExpireInMs: () => number | undefined
   /** Since the last reading of the issuer's keys that brought any. */
   readonly keySetAgeMs: () => number | undefined
+  /** Whether `/readyz` would say so. */
+  readonly isReady: () => Promise<boolean>
   readonly isRateLimitStoreUp: () => boolean | undefined
   /** Outcomes that could not be written yet, and cancellations that nobody knows the outcome of yet. */
   readonly unwritten: () => number
@@ -171,10 +173,18 @@ const addGauges = (registry: Registry, readings: Readings): void => {
   addLabelledGauges(registry, readings)
 }
 
-const addLabelledGauges = (registry: Registry, { circuit, faultyFiles }: Readings): void => {
+const addLabelledGauges = (registry: Registry, { circuit, faultyFiles, isReady }: Readings): void => {
+  new Gauge({
+    name: 'gateway_ready',
+    help: '1 where there are keys, the record can be written and the process is not about to stop.',
+    registers: [registry],
+    async collect() {
+      this.set(Number(await isReady()))
+    },
+  })
   new Gauge({
     name: 'gateway_upstream_circuit_open',
-    help: '1 while nothing is sent to upstream, by reason.',
+    help: '1 from the moment that attempts are kept back until one has gone well, by reason.',
     labelNames: ['reason'],
     registers: [registry],
     collect() {

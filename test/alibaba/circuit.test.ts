@@ -77,6 +77,16 @@ test('each first one that finds it ill still doubles the time, up to forty secon
   assert.deepEqual(circuit.blocked(), { reason: 'ill', forMs: 5000 })
 })
 
+test('why it opened is told until one has shown that it need not be', () => {
+  const { circuit, tell, pass } = start()
+  assert.equal(circuit.reason(), null)
+  tell(...times(10, ILL))
+  pass(60_000)
+  assert.deepEqual([circuit.blocked(), circuit.reason()], [null, 'ill'])
+  tell(WELL)
+  assert.equal(circuit.reason(), null)
+})
+
 test('a first one that tells nothing leaves it to the next', () => {
   const { circuit, tell, pass } = start()
   tell(...times(10, ILL))
