@@ -83,7 +83,7 @@ export const startProcess = async (t: TestContext, env: Env, options: SpawnOptio
 }
 
 /** Every record, newest first, page by page. */
-export const allRecords = async ({ api }: Listening): Promise<readonly Line[]> => {
+export const allRecords = async ({ api }: Pick<Listening, 'api'>): Promise<readonly Line[]> => {
   const records: Line[] = []
   for (let cursor: string | null | undefined; cursor !== null; ) {
     const query = { limit: '200', ...(cursor === undefined ? {} : { cursor }) }
