@@ -145,13 +145,10 @@ const startBurst = (gateway: Listening, sandbox: Sandbox, random: () => number) 
   }
 }
 
-/** What came back from a cancel; null where nothing did. */
-export const answerTo = async (url: string, taskNo: string): Promise<Asked['answer']> => {
+const answerTo = async (url: string, taskNo: string): Promise<Asked['answer']> => {
   try {
     const answer = await fetch(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator })
-    const body = await answer.text()
-    // A load balancer's own answer is none of ours.
-    const { outcome } = answer.headers.get('content-type')?.includes('json') ? JSON.parse(body) : {}
+    const { outcome } = Object(await answer.json())
     return { status: answer.status, outcome }
   } catch {
     return null
