@@ -49,6 +49,9 @@ export const createFlights = <T>(): Flights<T> => {
   }
 }
 
+/** Given as a reason, since an abort without one makes an error with a stack, each time. */
+const LEFT = 'nobody waits for it'
+
 const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () => void): Flight<T> => {
   let abandoned = new AbortController()
   let waiting = 0
@@ -66,7 +69,7 @@ const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () =>
       const leave = (): void => {
         if (isAboard) waiting -= 1
         isAboard = false
-        if (waiting === 0) abandoned.abort()
+        if (waiting === 0) abandoned.abort(LEFT)
       }
       waiting += 1
       // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
