@@ -1,0 +1,45 @@
+import autocannon from 'autocannon'
+import type { Contestant } from './contestants.ts'
+import { cpuMs } from './machine.ts'
+
+export interface Sample {
+  readonly cpuMicroseconds: number
+  readonly perSecond: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly p999Ms: number
+}
+
+let tasks = 0
+
+/** Cancels, each of a task of its own, so many at a time for so many seconds. @throws where one is not accepted */
+export const load = async (contestant: Contestant, concurrency: number, seconds: number): Promise<Sample> => {
+  const before = cpuMs(contestant.pid)
+  const result = await autocannon({
+    url: contestant.url,
+    connections: concurrency,
+    duration: seconds,
+    headers: contestant.headers,
+    requests: [
+      {
+        method: 'DELETE',
+        setupRequest: (request) => {
+          tasks += 1
+          return { ...request, path: `/tasks/bench-${tasks}` }
+        },
+      },
+    ],
+  })
+  const used = cpuMs(contestant.pid) - before
+  const { non2xx, errors, timeouts, requests, latency } = result
+  if (non2xx + errors + timeouts > 0) {
+    throw new Error(`${contestant.name}: ${non2xx} not accepted, ${errors} errors, ${timeouts} without an answer`)
+  }
+  return {
+    cpuMicroseconds: (used * 1000) / requests.total,
+    perSecond: requests.total / result.duration,
+    p50Ms: latency.p50,
+    p99Ms: latency.p99,
+    p999Ms: latency.p99_9,
+  }
+}

@@ -1,0 +1,54 @@
+import type { Result } from './run.ts'
+
+const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
+
+const HEADINGS = [
+  ...[
+    '',
+    'CPU at 16 (µs)',
+    'at 1,000',
+    'of by hand',
+    'of openapi-client',
+    'Requests/s at 16',
+    'p50 (ms)',
+    'p99',
+    'p99.9',
+  ],
+  ...['Start-up (ms)', 'Peak (MiB)'],
+]
+
+/** Medians, and ratios of CPU at 16 to those of two peers. */
+export const tableOf = (results: readonly Result[]): string => {
+  const cpu = (name: string): number =>
+    results.find((result) => result.name === name)?.medians.get(16)?.cpuMicroseconds ?? NaN
+  const rows = results.map(({ name, medians, startedInMs, peakMiB }) => {
+    const [few, many] = [medians.get(16), medians.get(1000)]
+    if (few === undefined || many === undefined) throw new Error(`${name} was not measured`)
+    return [
+      ...[name, few.cpuMicroseconds.toFixed(0), many.cpuMicroseconds.toFixed(0)],
+      ...['by hand', 'openapi-client'].map((peer) => (few.cpuMicroseconds / cpu(peer)).toFixed(2)),
+      ...[few.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, peakMiB].map((figure) => figure.toFixed(0)),
+    ]
+  })
+  return [HEADINGS, HEADINGS.map(() => '---'), ...rows].map(line).join('\n')
+}
+
+const [WIDTH, BAR, GAP, LABEL] = [640, 18, 10, 150]
+
+/** CPU a request, a bar for each at 16 and at 1,000. */
+export const plot = (results: readonly Result[]): string => {
+  const most = Math.max(...results.flatMap(({ medians }) => [...medians.values()].map((one) => one.cpuMicroseconds)))
+  const rows = results.flatMap(({ name, medians }, at) =>
+    [...medians].map(([concurrency, { cpuMicroseconds }], index) => {
+      const y = 30 + at * (2 * BAR + GAP) + index * BAR
+      const width = ((WIDTH - LABEL - 60) * cpuMicroseconds) / most
+      const label = index === 0 ? `<text x="${LABEL - 8}" y="${y + BAR}" text-anchor="end">${name}</text>` : ''
+      const bar = `<rect x="${LABEL}" y="${y + 1}" width="${width.toFixed(1)}" height="${BAR - 2}" fill="${index === 0 ? '#2f6fab' : '#9bbbd8'}"/>`
+      const figure = `<text x="${LABEL + width + 6}" y="${y + 13}">${cpuMicroseconds.toFixed(0)}${index === 0 ? '' : ` at ${concurrency}`}</text>`
+      return `${label}${bar}${figure}`
+    }),
+  )
+  const height = 30 + results.length * (2 * BAR + GAP)
+  const title = `<title>CPU a cancel</title><text x="${LABEL}" y="18" font-weight="bold">CPU a cancel (µs), 16 and 1,000 at a time</text>`
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n${title}\n${rows.join('\n')}\n</svg>\n`
+}
