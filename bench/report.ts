@@ -41,7 +41,7 @@ export const plot = (results: readonly Result[]): string => {
   const rows = results.flatMap(({ name, medians }, at) =>
     [...medians].map(([concurrency, { cpuMicroseconds }], index) => {
       const y = 30 + at * (2 * BAR + GAP) + index * BAR
-      const width = ((WIDTH - LABEL - 60) * cpuMicroseconds) / most
+      const width = ((WIDTH - LABEL - 110) * cpuMicroseconds) / most
       const label = index === 0 ? `<text x="${LABEL - 8}" y="${y + BAR}" text-anchor="end">${name}</text>` : ''
       const bar = `<rect x="${LABEL}" y="${y + 1}" width="${width.toFixed(1)}" height="${BAR - 2}" fill="${index === 0 ? '#2f6fab' : '#9bbbd8'}"/>`
       const figure = `<text x="${LABEL + width + 6}" y="${y + 13}">${cpuMicroseconds.toFixed(0)}${index === 0 ? '' : ` at ${concurrency}`}</text>`
