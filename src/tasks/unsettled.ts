@@ -88,9 +88,10 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   }
 
   /** The answer may have come in the meantime, to here or to a replica, and an answer tells more than the task. */
-  const settle = async ({ taskNo, outcome }: Open, found: Outcome): Promise<void> => {
+  const settle = async (each: Open, found: Outcome): Promise<void> => {
+    const { taskNo, outcome } = each
     const { cancellationId } = outcome
-    const isOpen = (): boolean => open.has(cancellationId) && !closing.signal.aborted
+    const isOpen = (): boolean => open.get(cancellationId) === each && !closing.signal.aborted
     if (!isOpen()) return
     const known = await trail.find(cancellationId, deadlineIn(LOOK_MS)).catch(() => undefined)
     if (known === undefined || !isOpen()) return
