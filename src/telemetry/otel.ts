@@ -12,6 +12,7 @@ import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import { AlwaysOnSampler, BatchSpanProcessor, ParentBasedSampler, TracerProvider } from '@opentelemetry/sdk-trace'
+import { describeError } from './log.ts'
 import type { Span, Tracing } from './tracing.ts'
 
 export interface OtelOptions {
@@ -48,8 +49,7 @@ export const createTracing = ({ endpoint, instanceId, delayMs = DELAY_MS }: Otel
       try {
         return await active.run(trace.setSpan(parent, span), () => work(spanOf(span)))
       } catch (error) {
-        // An error's message can hold anything.
-        spanOf(span).fail(error instanceof Error ? error.name : typeof error)
+        spanOf(span).fail(String(describeError(error).errorName))
         throw error
       } finally {
         span.end()
