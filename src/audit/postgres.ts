@@ -154,8 +154,9 @@ const createRecover = (reader: Connections): (() => Promise<readonly Lost[]>) =>
     const lost = [...(await recover(MARGIN_MS, LATELY_MS))]
     if (isAllSeen) return lost
     const [oldest] = await ask(OLDEST)
-    for (let ageMs = START_MS; ageMs < Number(oldest?.age); ageMs += START_MS - MARGIN_MS) {
-      lost.push(...(await recover(ageMs - MARGIN_MS, ageMs + START_MS)))
+    // What lies between two pieces only grows older, and so comes into the next.
+    for (let ageMs = START_MS; ageMs < Number(oldest?.age); ageMs += START_MS) {
+      lost.push(...(await recover(ageMs, ageMs + START_MS)))
     }
     isAllSeen = true
     return lost
