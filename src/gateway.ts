@@ -33,7 +33,7 @@ import { createMetrics } from './telemetry/metrics.ts'
 import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
 
 export interface Gateway {
-  /** Opens the ports. @throws ConfigError where it can't be opened */
+  /** Opens the ports. @throws ConfigError where one can't be opened */
   listen(): Promise<Listener & { readonly adminUrl: string }>
   /** After the last answer: finishes and records what is still under way, within the deadline, and lets everything go. */
   close(deadline?: Deadline): Promise<void>

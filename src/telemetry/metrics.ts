@@ -126,9 +126,16 @@ export const createMetrics = ({ codes, outcomes }: Known): Metrics => {
   }
 }
 
+type Reading = number | undefined
+
 const addGauges = (registry: Registry, readings: Readings): void => {
   const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000)
-  const gauges: readonly (readonly [name: string, help: string, read: () => number | undefined])[] = [
+  const gauges: readonly (readonly [name: string, help: string, read: () => Reading | Promise<Reading>])[] = [
+    [
+      'gateway_ready',
+      '1 where there are keys, the record can be written and the process is not about to stop.',
+      async () => Number(await readings.isReady()),
+    ],
     ['gateway_upstream_in_flight', 'Attempts under way.', readings.underWay],
     ['gateway_upstream_queue_length', 'Attempts that wait for their turn.', readings.waiting],
     [
@@ -163,8 +170,8 @@ const addGauges = (registry: Registry, readings: Readings): void => {
       name,
       help,
       registers: [registry],
-      collect() {
-        const value = read()
+      async collect() {
+        const value = await read()
         if (value === undefined) this.remove()
         else this.set(value)
       },
@@ -173,15 +180,7 @@ const addGauges = (registry: Registry, readings: Readings): void => {
   addLabelledGauges(registry, readings)
 }
 
-const addLabelledGauges = (registry: Registry, { circuit, faultyFiles, isReady }: Readings): void => {
-  new Gauge({
-    name: 'gateway_ready',
-    help: '1 where there are keys, the record can be written and the process is not about to stop.',
-    registers: [registry],
-    async collect() {
-      this.set(Number(await isReady()))
-    },
-  })
+const addLabelledGauges = (registry: Registry, { circuit, faultyFiles }: Readings): void => {
   new Gauge({
     name: 'gateway_upstream_circuit_open',
     help: '1 from the moment that attempts are kept back until one has gone well, by reason.',
