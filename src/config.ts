@@ -170,14 +170,24 @@ const flag = z.enum(['true', 'false'], { error: 'must be true or false' }).trans
 const choice = <const T extends readonly string[]>(values: T): z.ZodType<T[number]> =>
   z.enum(values, { error: `must be one of ${values.join(', ')}` })
 
-const origin = (rule: string): z.ZodType<URL> =>
+/** What a parser makes of the text; where that is null, the rule is broken. */
+const parsedBy = <T>(parse: (text: string) => T | null, rule: string): z.ZodType<T> =>
   z.string().transform((text, context) => {
-    const url = URL.parse(text)
-    const bare = url !== null && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/`
-    if (bare) return url
+    const value = parse(text)
+    if (value !== null) return value
     context.addIssue({ code: 'custom', message: rule })
     return z.NEVER
   })
+
+const originIn = (text: string): URL | null => {
+  const url = URL.parse(text)
+  return url !== null && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/` ? url : null
+}
+
+/** What spaces or a fragment would be cut of is no URL here. */
+const urlIn = (text: string): URL | null => (/[\s#]/.test(text) ? null : URL.parse(text))
+
+const hasCredentials = ({ username, password }: URL): boolean => `${username}${password}` !== ''
 
 // Compared with what browsers send, so each must be in the form that they send.
 const ORIGINS_RULE =
@@ -195,7 +205,7 @@ const POSTGRES_RULE =
   'postgres://<role>:<password>@<host>/<database>, with no parameter but sslmode=verify-full or sslmode=disable'
 
 const isPostgresUrl = (text: string): boolean => {
-  const url = /[\s#]/.test(text) ? null : URL.parse(text)
+  const url = urlIn(text)
   if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) return false
   const isWhole = url.hostname !== '' && url.username !== '' && /^\/[^/]+$/.test(url.pathname)
   return isWhole && /^(\?sslmode=(verify-full|disable))?$/.test(url.search)
@@ -205,31 +215,23 @@ const REDIS_RULE =
   'must be redis(s)://<user>:<password>@<host>:<port>/<number>, of which all but the host may be left out'
 
 const isRedisUrl = (text: string): boolean => {
-  const url = /[\s#?]/.test(text) ? null : URL.parse(text)
-  return url !== null && /^rediss?:$/.test(url.protocol) && url.hostname !== '' && /^(\/\d*)?$/.test(url.pathname)
+  const url = urlIn(text)
+  if (url === null || !/^rediss?:$/.test(url.protocol) || text.includes('?')) return false
+  return url.hostname !== '' && /^(\/\d*)?$/.test(url.pathname)
 }
 
 const URL_RULE = 'must be an https: URL (http: for a loopback host) without credentials or fragment'
 const ISSUER_RULE = 'must be an https: URL (http: for a loopback host) without credentials, query or fragment'
 
 const safeUrlIn = (text: string): URL | null => {
-  const url = /[\s#]/.test(text) ? null : URL.parse(text)
-  return url !== null && isSafeUrl(url) && `${url.username}${url.password}` === '' ? url : null
+  const url = urlIn(text)
+  return url !== null && isSafeUrl(url) && !hasCredentials(url) ? url : null
 }
 
-const safeUrl = z.string().transform((text, context) => {
-  const url = safeUrlIn(text)
-  if (url !== null) return url
-  context.addIssue({ code: 'custom', message: URL_RULE })
-  return z.NEVER
-})
-
-const collectorUrl = z.string().transform((text, context) => {
-  const url = /[\s#?]/.test(text) ? null : URL.parse(text)
-  if (url !== null && /^https?:$/.test(url.protocol) && `${url.username}${url.password}` === '') return url
-  context.addIssue({ code: 'custom', message: 'must be an http(s) URL without credentials, query or fragment' })
-  return z.NEVER
-})
+const collectorUrlIn = (text: string): URL | null => {
+  const url = urlIn(text)
+  return url !== null && /^https?:$/.test(url.protocol) && !hasCredentials(url) && !text.includes('?') ? url : null
+}
 
 // Compared with a token's `iss` to the letter, so it stays as it was written.
 const issuer = z.string().refine((text) => safeUrlIn(text) !== null && !text.includes('?'), { error: ISSUER_RULE })
@@ -247,13 +249,6 @@ const claimName = z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the
 
 const SUBNETS_RULE = 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped'
 
-const subnets = z.string().transform((text, context) => {
-  const parsed = parseSubnets(text)
-  if (parsed !== null) return parsed
-  context.addIssue({ code: 'custom', message: SUBNETS_RULE })
-  return z.NEVER
-})
-
 /** Every plain setting: how its text is read, and what holds where it is not given. */
 const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   PORT: { schema: integer(0, 65535), fallback: 3000 },
@@ -261,15 +256,16 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   ADMIN_PORT: { schema: integer(0, 65535), fallback: 9464 },
   ADMIN_HOST: { schema: z.string().min(1), fallback: '127.0.0.1' },
   PUBLIC_URL: {
-    schema: origin('must be an http(s) origin without a path, such as https://gateway.example.com').transform(
-      (url) => url.origin,
+    schema: parsedBy(
+      (text) => originIn(text)?.origin ?? null,
+      'must be an http(s) origin without a path, such as https://gateway.example.com',
     ),
     fallback: undefined,
   },
   CORS_ORIGINS: { schema: origins, fallback: [] },
   CREDENTIALS: { schema: choice(['env', 'chain']), fallback: 'env' },
   UPSTREAM_URL: {
-    schema: origin('must be an origin without a path, such as https://domain.aliyuncs.com'),
+    schema: parsedBy(originIn, 'must be an origin without a path, such as https://domain.aliyuncs.com'),
     fallback: new URL('https://domain.aliyuncs.com'),
   },
   UPSTREAM_ALLOW_HTTP: { schema: flag, fallback: false },
@@ -283,7 +279,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   POLICY_DETAILS_LIMIT: { schema: integer(1, 100_000), fallback: 5000 },
   JWT_ISSUER: { schema: issuer, fallback: undefined },
   JWT_AUDIENCE: { schema: z.string(), fallback: undefined },
-  JWT_JWKS_URL: { schema: safeUrl, fallback: undefined },
+  JWT_JWKS_URL: { schema: parsedBy(safeUrlIn, URL_RULE), fallback: undefined },
   JWT_ALGORITHMS: { schema: algorithms, fallback: ['RS256', 'ES256', 'PS256', 'EdDSA'] },
   SCOPE_CLAIM: { schema: claimName, fallback: DEFAULT_SCOPE_CLAIM },
   DOMAINS_CLAIM: { schema: claimName, fallback: undefined },
@@ -294,7 +290,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   SESSION_MAX_MS: { schema: integer(1000, SESSION_LIMIT_MS), fallback: SESSION_LIMIT_MS },
   GRANTS_FILE: { schema: z.string(), fallback: undefined },
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
-  TRUST_PROXY: { schema: subnets, fallback: { has: () => false } },
+  TRUST_PROXY: { schema: parsedBy(parseSubnets, SUBNETS_RULE), fallback: { has: () => false } },
   RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
   RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
   RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },
@@ -307,7 +303,10 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   SHUTDOWN_DELAY_MS: { schema: integer(0, 3_600_000), fallback: 0 },
   LOG_LEVEL: { schema: choice(LOG_LEVELS), fallback: 'info' },
   LOG_ADDRESSES: { schema: choice(['full', 'truncated']), fallback: 'full' },
-  OTEL_EXPORTER_OTLP_ENDPOINT: { schema: collectorUrl, fallback: undefined },
+  OTEL_EXPORTER_OTLP_ENDPOINT: {
+    schema: parsedBy(collectorUrlIn, 'must be an http(s) URL without credentials, query or fragment'),
+    fallback: undefined,
+  },
 }
 
 /** Settings that hold something secret, so that each can come as `NAME_FILE`, a path, instead. */
