@@ -164,7 +164,8 @@ test('compose names what there is, and gives the gateway sound settings', () => 
     for (const network of service.networks ?? []) assert.ok(network in networks, `${name}: ${network}`)
     for (const other of Object.keys(service.depends_on ?? {})) assert.ok(other in services, `${name}: ${other}`)
     for (const { source } of service.configs ?? []) assert.ok(String(source) in configs, `${name}: ${source}`)
-    for (const volume of service.volumes ?? []) assert.ok(String(volume).split(':')[0] ?? '' in volumes)
+    for (const volume of service.volumes ?? [])
+      assert.ok((String(volume).split(':')[0] ?? '') in volumes, `${name}: ${volume}`)
   }
   for (const { file } of Object.values<{ file?: string }>(configs)) if (file !== undefined) assert.ok(read(file) !== '')
   const { environment, deploy } = services.gateway
