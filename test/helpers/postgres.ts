@@ -5,9 +5,10 @@ import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { after, type TestContext } from 'node:test'
+import type { TestContext } from 'node:test'
 import { Client } from 'pg'
 import { closedPort, listenOn } from './ports.ts'
+import { shareServer } from './shared-server.ts'
 
 const VERSIONS = '/usr/lib/postgresql'
 
@@ -54,14 +55,7 @@ export interface Server {
 }
 
 /** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
-export const usePostgres = (): ((t: TestContext) => Promise<Server>) => {
-  let started: Promise<Server & { remove(): Promise<void> }> | undefined
-  after(async () => (await started)?.remove())
-  return async () => {
-    started ??= startServer()
-    return started
-  }
-}
+export const usePostgres = (): ((t: TestContext) => Promise<Server>) => shareServer(startServer)
 
 const startServer = async () => {
   const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-postgres-')), await closedPort()]

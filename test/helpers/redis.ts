@@ -4,9 +4,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { after, type TestContext } from 'node:test'
+import type { TestContext } from 'node:test'
 import { createClient } from '@redis/client'
 import { closedPort } from './ports.ts'
+import { shareServer } from './shared-server.ts'
 
 const PROGRAM = 'redis-server'
 
@@ -28,11 +29,9 @@ export interface Redis {
 
 /** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
 export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
-  let started: Promise<Redis & { remove(): Promise<void> }> | undefined
-  after(async () => (await started)?.remove())
+  const started = shareServer(startRedis)
   return async (t) => {
-    started ??= startRedis()
-    const redis = await started
+    const redis = await started()
     t.after(async () => {
       redis.thaw()
       await redis.start()
