@@ -102,7 +102,10 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   const log = createLog('info', { write: (line) => void logLines.push(line) })
   const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, options.readFile ?? (() => ''))
   const gateway = await createGateway(config, { log, ...options.overrides })
-  const listener = await gateway.listen()
+  const listener = await gateway.listen().catch(async (error) => {
+    await gateway.close()
+    throw error
+  })
   let stopped: Promise<void> | undefined
   const stop = (): Promise<void> => {
     stopped ??= listener.drain(0).then(() => gateway.close())

@@ -1,5 +1,6 @@
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 
 /** Listens on a free port of loopback until the test is over, and cuts what is still connected then. */
@@ -19,13 +20,13 @@ export const listenOn = async (t: TestContext, server: Server): Promise<number> 
   return port
 }
 
+/** Below what systems hand out to whoever asks for any port, so that none of these is given away before it is used. */
+const PORTS = { from: 20_000, to: 32_000 } as const
+
 /** A port of loopback on which nobody listens. */
 export const closedPort = async (): Promise<number> => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
+  const port = randomInt(PORTS.from, PORTS.to)
+  if (await isOpen(`http://127.0.0.1:${port}`)) return closedPort()
   return port
 }
 
