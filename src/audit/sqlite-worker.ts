@@ -1,7 +1,7 @@
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { type FoldFilter, foldQuery } from './fold.ts'
 import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
@@ -10,17 +10,17 @@ import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 export type WorkerRequest = Write | { readonly op: 'read'; readonly filter: FoldFilter } | { readonly op: 'close' }
 
-export interface WorkerMessage {
-  readonly id: number
-  readonly request: WorkerRequest
-}
+/** What came of a request. */
+export type WorkerResult = { readonly done: true; readonly value?: unknown } | { readonly done: false }
 
-/** The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. */
+/**
+ * The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. Then each message of requests
+ * is answered by one with their results, in the same order.
+ */
 export type WorkerReply =
   | { readonly kind: 'ready'; readonly recovered: number }
   | { readonly kind: 'refused'; readonly reason: RefusalReason }
-  | { readonly kind: 'done'; readonly id: number; readonly value: unknown }
-  | { readonly kind: 'failed'; readonly id: number }
+  | { readonly kind: 'done'; readonly results: readonly WorkerResult[] }
 
 type RefusalReason = 'locked' | 'unusable' | 'unreadable'
 
@@ -30,10 +30,10 @@ export interface WorkerOptions {
   readonly nowMs: number
 }
 
-/** What a thread does with the requests that it finds, all at once, and what it answers to each. */
+/** What a thread does with the requests that come together. */
 interface Role {
   readonly recovered: number
-  handle(messages: readonly WorkerMessage[]): readonly WorkerReply[]
+  handle(requests: readonly WorkerRequest[]): readonly WorkerResult[]
   close(): void
 }
 
@@ -55,10 +55,7 @@ const playWriter = (options: WorkerOptions): Role => {
   const { recovered, commit, close } = openSqliteWriter(path, options.nowMs)
   return {
     recovered,
-    handle: (messages) => {
-      const durable = commit(messages.map(({ request }) => request).filter(isWrite))
-      return messages.map(({ id }, index) => (durable[index] === true ? done(id) : failed(id)))
-    },
+    handle: (requests) => commit(requests.filter(isWrite)).map((done) => ({ done })),
     close: () => {
       close()
       lock.close()
@@ -68,42 +65,30 @@ const playWriter = (options: WorkerOptions): Role => {
 
 const playReader = ({ path }: WorkerOptions): Role => {
   const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
-  const read = ({ id, request }: WorkerMessage): WorkerReply => {
-    if (request.op !== 'read') return failed(id)
+  const read = (request: WorkerRequest): WorkerResult => {
+    if (request.op !== 'read') return { done: false }
     try {
       const { sql, values } = foldQuery(request.filter)
-      return done(id, db.prepare(sql).all(...values))
+      return { done: true, value: db.prepare(sql).all(...values) }
     } catch {
-      return failed(id)
+      return { done: false }
     }
   }
-  return { recovered: 0, handle: (messages) => messages.map(read), close: () => db.close() }
+  return { recovered: 0, handle: (requests) => requests.map(read), close: () => db.close() }
 }
 
 const isWrite = (request: WorkerRequest): request is Write => request.op !== 'read' && request.op !== 'close'
 
-const done = (id: number, value: unknown = undefined): WorkerReply => ({ kind: 'done', id, value })
-
-const failed = (id: number): WorkerReply => ({ kind: 'failed', id })
-
-/** Whatever has arrived while the last requests were handled is handled together: one commit serves them all. */
+/** Closing is asked for last of all. */
 const serve = (port: MessagePort, role: Role): void => {
-  port.on('message', (first: WorkerMessage) => {
-    const messages = [first, ...arrived(port)]
-    const work = messages.filter(({ request }) => request.op !== 'close')
-    if (work.length > 0) for (const reply of role.handle(work)) port.postMessage(reply)
-    const last = messages.find(({ request }) => request.op === 'close')
-    if (last === undefined) return
-    role.close()
-    port.postMessage(done(last.id))
-    port.close()
+  port.on('message', (requests: readonly WorkerRequest[]) => {
+    const work = requests.filter(({ op }) => op !== 'close')
+    const isLast = work.length < requests.length
+    const results = work.length > 0 ? role.handle(work) : []
+    if (isLast) role.close()
+    port.postMessage({ kind: 'done', results: isLast ? [...results, { done: true }] : results } satisfies WorkerReply)
+    if (isLast) port.close()
   })
-}
-
-const arrived = (port: MessagePort): WorkerMessage[] => {
-  const messages: WorkerMessage[] = []
-  for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) messages.push(next.message)
-  return messages
 }
 
 const SQLITE_BUSY = 5

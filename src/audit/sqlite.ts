@@ -3,7 +3,7 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
 import { createFold, type FoldFilter } from './fold.ts'
-import type { WorkerMessage, WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
+import type { WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
 import type { AuditReader, OpenedStore } from './trail.ts'
 
 const REASONS = {
@@ -89,6 +89,16 @@ interface Thread {
   close(): Promise<void>
 }
 
+interface Asked {
+  readonly request: WorkerRequest
+  resolve(value: unknown): void
+  reject(error: Error): void
+}
+
+/**
+ * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves
+ * them all, and waking a thread costs more than most of what it is woken for.
+ */
 const startThread = async (role: WorkerOptions['role'], path: string): Promise<Thread> => {
   // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
   const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
@@ -98,36 +108,47 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
     await worker.terminate()
     throw new ConfigError([`AUDIT_URL ${REASONS[first?.kind === 'refused' ? first.reason : 'unusable']}`])
   }
-  const asked = new Map<number, PromiseWithResolvers<unknown>>()
-  let lastId = 0
+  let waiting: Asked[] = []
+  let atWork: readonly Asked[] = []
   let closing = false
 
+  const send = (): void => {
+    if (atWork.length > 0 || waiting.length === 0) return
+    atWork = waiting
+    waiting = []
+    worker.postMessage(atWork.map(({ request }) => request))
+  }
+
   worker.on('message', (reply: WorkerReply) => {
-    if (reply.kind !== 'done' && reply.kind !== 'failed') return
-    const answer = asked.get(reply.id)
-    asked.delete(reply.id)
-    if (reply.kind === 'done') answer?.resolve(reply.value)
-    else answer?.reject(new Error('the audit store could not do it'))
+    if (reply.kind !== 'done') return
+    const answered = atWork
+    atWork = []
+    send()
+    for (const [index, { resolve, reject }] of answered.entries()) {
+      const result = reply.results[index]
+      if (result?.done === true) resolve(result.value)
+      else reject(new Error('the audit store could not do it'))
+    }
   })
   // Without its record the process can do nothing right: it ends, as it does when the thread throws, and starts anew.
   worker.on('exit', () => {
     if (!closing) throw new Error('the audit thread ended')
   })
 
-  const ask = (request: WorkerRequest): Promise<unknown> => {
-    lastId += 1
-    const answer = Promise.withResolvers<unknown>()
-    asked.set(lastId, answer)
-    worker.postMessage({ id: lastId, request } satisfies WorkerMessage)
-    return answer.promise
-  }
+  const ask = (request: WorkerRequest): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      if (closing) return void reject(new Error('the audit store is closed'))
+      waiting.push({ request, resolve, reject })
+      if (waiting.length === 1) setImmediate(send)
+    })
 
   return {
     recovered: first.recovered,
     ask,
     close: async () => {
+      const closed = ask({ op: 'close' })
       closing = true
-      await ask({ op: 'close' })
+      await closed
       await worker.terminate()
     },
   }
