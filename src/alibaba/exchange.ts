@@ -1,6 +1,7 @@
-import { type ClientRequest, Agent as HttpAgent } from 'node:http'
-import { Agent as HttpsAgent } from 'node:https'
+import { type ClientRequest, Agent as HttpAgent, request as httpRequest } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
+import { urlToHttpOptions } from 'node:url'
 import got, { type Request } from 'got'
 import type { UpstreamAnswer } from './failures.ts'
 import type { SignedRequest } from './signing.ts'
@@ -45,8 +46,13 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
   const http = new HttpAgent(pool)
   const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
 
+  const { protocol, hostname, port } = urlToHttpOptions(origin)
+  const [agent, request] = protocol === 'https:' ? [https, httpsRequest] : [http, httpRequest]
+
   const client = got.extend({
-    agent: { http, https },
+    // Of all that got would hand on, what is used: Node copies its options several times.
+    request: ({ pathname, search }, { method, headers }) =>
+      request({ hostname, port, path: `${pathname}${search}`, method, headers, agent }),
     decompress: false,
     followRedirect: false,
     retry: { limit: 0 },

@@ -29,8 +29,7 @@ export const commonParams = (call: ApiCall, keys: PlainKeys, stamp: Stamp): Para
 })
 
 /** Text to be signed: `METHOD & "/" & canonical query`, each percent-encoded. */
-export const stringToSign = (method: string, params: Params): string =>
-  [method, '/', canonicalQuery(params)].map(percentEncode).join('&')
+export const stringToSign = (method: string, query: string): string => [method, '/', query].map(percentEncode).join('&')
 
 /** Base64 of HMAC-SHA1 under the secret with `&` appended. */
 export const signature = (secret: string, text: string): string =>
@@ -38,12 +37,12 @@ export const signature = (secret: string, text: string): string =>
 
 /** The signed call as a form POST, so that nothing signed stands in a URL. */
 export const signRpcV1 = (call: ApiCall, keys: PlainKeys, stamp: Stamp): SignedRequest => {
-  const params = commonParams(call, keys, stamp)
-  const signed = signature(keys.accessKeySecret, stringToSign('POST', params))
+  const query = canonicalQuery(commonParams(call, keys, stamp))
+  const signed = signature(keys.accessKeySecret, stringToSign('POST', query))
   return {
     method: 'POST',
     path: '/',
     headers: { host: call.host, 'content-type': 'application/x-www-form-urlencoded' },
-    body: `${canonicalQuery(params)}&Signature=${percentEncode(signed)}`,
+    body: `${query}&Signature=${percentEncode(signed)}`,
   }
 }

@@ -37,9 +37,9 @@ export const percentEncode = (text: string): string =>
 
 /** `k=v` pairs sorted by parameter name (not by joined pair: `A` comes before `A1`), each side percent-encoded. */
 export const canonicalQuery = (params: Readonly<Record<string, string>>): string =>
-  Object.entries(params)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, value]) => `${percentEncode(name)}=${percentEncode(value)}`)
+  Object.keys(params)
+    .sort()
+    .map((name) => `${percentEncode(name)}=${percentEncode(params[name] ?? '')}`)
     .join('&')
 
 /** ISO 8601 UTC without milliseconds, the only form that both signature versions take. */

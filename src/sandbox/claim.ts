@@ -39,7 +39,7 @@ export const readClaim = (request: SandboxRequest): Claim =>
 
 const readRpcV1 = ({ method, path, query, form }: SandboxRequest): Claim => {
   const { Signature = '', ...params }: Params = { ...query, ...form }
-  const stringToSign = rpcV1.stringToSign(method, params)
+  const stringToSign = rpcV1.stringToSign(method, canonicalQuery(params))
   return {
     signatureVersion: 'rpc-v1',
     method,

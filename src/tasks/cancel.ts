@@ -99,7 +99,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   }
 
   const intentOf = (request: CancelRequest): Intent => ({
-    id: randomUUID(),
+    id: newId(now()),
     taskNo: request.taskNo,
     via: request.caller.via,
     issuer: request.caller.issuer,
@@ -232,6 +232,15 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       while (underWay.size > 0) await Promise.allSettled(underWay)
     },
   }
+}
+
+/**
+ * A UUID of version 7 (RFC 9562): by time, so that rows of about the same time stand side by side in an index, and a commit
+ * touches few of its pages.
+ */
+const newId = (atMs: number): string => {
+  const time = atMs.toString(16).padStart(12, '0')
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
 /** What is known already does not wait for a slow answer about the task for longer than is kept for that. */

@@ -104,10 +104,12 @@ const truncate = (address: string): string => {
 
 const nameLevel = (level: string): { level: string } => ({ level })
 
-const pick = (fields: LogFields): LogFields =>
-  Object.fromEntries(
-    FIELDS.flatMap((name) => {
-      const value = fields[name]
-      return value === undefined || typeof value === 'object' ? [] : [[name, value]]
-    }),
-  )
+const LISTED: ReadonlySet<string> = new Set(FIELDS)
+
+const pick = (fields: LogFields): LogFields => {
+  const picked: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(fields)) {
+    if (LISTED.has(name) && value !== undefined && typeof value !== 'object') picked[name] = value
+  }
+  return picked
+}
