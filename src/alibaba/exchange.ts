@@ -57,17 +57,17 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
     followRedirect: false,
     retry: { limit: 0 },
     throwHttpErrors: false,
+    timeout: { lookup: CONNECT_MS, connect: CONNECT_MS, secureConnect: CONNECT_MS },
     headers: { 'user-agent': 'domain-task-gateway' },
   })
 
   const send = (request: SignedRequest, { timeoutMs, signal }: Budget): Promise<Exchanged> =>
     new Promise((resolve) => {
-      const connectMs = Math.min(CONNECT_MS, timeoutMs)
       const stream = client.stream(new URL(request.path, origin), {
         method: request.method,
         headers: request.headers,
         body: request.body,
-        timeout: { lookup: connectMs, connect: connectMs, secureConnect: connectMs, request: timeoutMs },
+        timeout: { request: timeoutMs },
       })
       let sent = false
       const end = (exchanged: Exchanged): void => {
@@ -143,7 +143,18 @@ const milliseconds = (header: string | string[] | undefined): number | null =>
   typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) : null
 
 /** A date as HTTP spells it (RFC 9110, 5.6.7); anything else that JavaScript would take for a date is none. */
-const dateOf = (header: string | undefined): Date | null => {
-  const at = new Date(header ?? '')
+const parseDate = (header: string): Date | null => {
+  const at = new Date(header)
   return !Number.isNaN(at.getTime()) && at.toUTCString() === header ? at : null
 }
+
+/** Answers of one second spell the same one. */
+const createDates = (): ((header: string | undefined) => Date | null) => {
+  let [last, lastDate]: [string, Date | null] = ['', null]
+  return (header = '') => {
+    if (header !== last) [last, lastDate] = [header, parseDate(header)]
+    return lastDate
+  }
+}
+
+const dateOf = createDates()

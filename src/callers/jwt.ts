@@ -23,8 +23,8 @@ export interface TokenOptions {
 
 /** Tokens of callers: JWTs of one issuer (RFC 7519, RFC 8725). */
 export interface Tokens {
-  /** The caller of a token that was verified a moment ago. Costs a hash. */
-  recall(token: string): Caller | undefined
+  /** The caller of a token that was verified a moment ago, or is being verified for another. Costs a hash; never rejects. */
+  recall(token: string): Promise<Caller | undefined> | Caller | undefined
   /** The caller of a token; undefined where it proves nothing. @throws identity-provider-unavailable */
   verify(token: string): Promise<Caller | undefined>
 }
@@ -59,6 +59,8 @@ const claimsSchema = (nowMs: number) =>
 export const createTokens = (options: TokenOptions): Tokens => {
   const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
   const remembered = new Map<string, Proof>()
+  /** Whoever comes with the same token meanwhile waits, and is not taken for another attempt. */
+  const underWay = new Map<string, Promise<Caller | undefined>>()
 
   const toCaller = ({ sub, grant }: Proof): Caller => ({
     via: 'jwt',
@@ -90,26 +92,33 @@ export const createTokens = (options: TokenOptions): Tokens => {
     return { sub: claims.sub, grant: grantIn(payload, claimNames), untilMs, version }
   }
 
+  const verify = async (token: string): Promise<Caller | undefined> => {
+    try {
+      const proof = await prove(token)
+      remember(token, proof)
+      return toCaller(proof)
+    } catch (error) {
+      if (error instanceof GatewayError) throw error
+      log.info('a token was refused', { reason: reasonOf(error) })
+      return undefined
+    }
+  }
+
   return {
     recall: (token) => {
       const digest = digestOf(token)
       const proof = remembered.get(digest)
-      if (proof === undefined) return undefined
+      if (proof === undefined) return underWay.get(digest)?.catch(() => undefined)
       if (now() < proof.untilMs && proof.version === keySet.version()) return toCaller(proof)
       remembered.delete(digest)
       return undefined
     },
 
-    verify: async (token) => {
-      try {
-        const proof = await prove(token)
-        remember(token, proof)
-        return toCaller(proof)
-      } catch (error) {
-        if (error instanceof GatewayError) throw error
-        log.info('a token was refused', { reason: reasonOf(error) })
-        return undefined
-      }
+    verify: (token) => {
+      const digest = digestOf(token)
+      const verified = underWay.get(digest) ?? verify(token).finally(() => underWay.delete(digest))
+      underWay.set(digest, verified)
+      return verified
     },
   }
 }

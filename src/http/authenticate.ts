@@ -29,7 +29,7 @@ export const identify = (options: AuthenticationOptions): RequestHandler =>
     if (credential === undefined) context.caller = options.allowAnonymous ? ANONYMOUS : null
     else if (credentials.length === 1) {
       context.session = await sessionOf(credential, options)
-      context.caller = context.session?.caller ?? callerOf(credential, options)
+      context.caller = context.session?.caller ?? (await callerOf(req, credential, options))
     }
     next()
   }
@@ -86,10 +86,16 @@ const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): reado
 const sessionOf = async ({ scheme, value }: Credential, options: AuthenticationOptions): Promise<Session | null> =>
   scheme === 'session' ? ((await options.sessions?.resume(value)) ?? null) : null
 
-const callerOf = (credential: Credential, { apiKeys, tokens }: AuthenticationOptions): Caller | null => {
+const callerOf = async (
+  req: Request,
+  credential: Credential,
+  { apiKeys, tokens }: AuthenticationOptions,
+): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
-  return token === null ? null : (tokens?.recall(token) ?? null)
+  const known = token === null ? undefined : tokens?.recall(token)
+  const caller = known instanceof Promise ? await inTime(req, known, 'identity-provider-unavailable') : known
+  return caller ?? null
 }
 
 /** RFC 6750, section 2.1; null for everything else. */

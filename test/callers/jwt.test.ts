@@ -435,9 +435,49 @@ for (const [lifetime, passed, isRemembered] of [
     assert.equal(tokens.recall(token), undefined)
     assert.equal((await tokens.verify(token))?.name, 'shop')
     pass(passed)
-    assert.equal(tokens.recall(token)?.name, isRemembered ? 'shop' : undefined)
+    assert.equal((await tokens.recall(token))?.name, isRemembered ? 'shop' : undefined)
   })
 }
+
+const statuses = (answers: readonly { readonly status: number }[]) =>
+  Object.fromEntries([200, 401, 429].map((status) => [status, answers.filter((each) => each.status === status).length]))
+
+test('whoever begins with many requests at once is verified once, and not taken for many who fail', async (t) => {
+  const { api, issuer } = await start(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '5' } })
+  const credentials = await issuer.bearer()
+  const answers = await Promise.all(Array.from({ length: 40 }, () => api.get('/me').set(credentials)))
+  assert.deepEqual(statuses(answers), { 200: 40, 401: 0, 429: 0 })
+})
+
+test('many requests at once with a token that proves nothing are as many failures', async (t) => {
+  const { api, issuer } = await start(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '5' } })
+  const credentials = await issuer.bearer({ aud: 'other' })
+  const answers = await Promise.all(Array.from({ length: 40 }, () => api.get('/me').set(credentials)))
+  assert.deepEqual(statuses(answers), { 200: 0, 401: 5, 429: 35 })
+})
+
+test('who waits for the verification of another learns what it comes to', async (t) => {
+  const { issuer, tokens } = await startClock(t)
+  const [sound, faulty] = [await issuer.token(), await issuer.token({ aud: 'other' })]
+  const verified = [tokens.verify(sound), tokens.verify(faulty)]
+  const recalled = [sound, faulty].map((token) => tokens.recall(token))
+  assert.deepEqual(
+    recalled.map((each) => each instanceof Promise),
+    [true, true],
+  )
+  assert.deepEqual(await Promise.all(recalled), await Promise.all(verified))
+  assert.equal(issuer.requests.filter((path) => path === '/jwks').length, 1)
+})
+
+test('who waits for a verification that fails for want of keys is told nothing, and asks itself', async (t) => {
+  const { issuer, tokens } = await startClock(t)
+  issuer.answerWith('down')
+  const token = await issuer.token()
+  const verified = tokens.verify(token)
+  const recalled = tokens.recall(token)
+  await assert.rejects(verified, { code: 'identity-provider-unavailable' })
+  assert.equal(await recalled, undefined)
+})
 
 test('a token is remembered by all of it', async (t) => {
   const { issuer, tokens } = await startClock(t)
