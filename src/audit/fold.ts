@@ -3,7 +3,13 @@ import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES } from './
 
 // What is shown of the events: both databases keep them in the same tables and understand the same question.
 
-export type FoldFilter = AuditFilter & { readonly id?: string | undefined }
+type FoldFilter = AuditFilter & { readonly id?: string | undefined }
+
+/** SQL with a question mark for each value. */
+export interface FoldQuery {
+  readonly sql: string
+  readonly values: readonly Value[]
+}
 
 // However late each was written: a definitive outcome supersedes `unknown`; after an answer that denies, a look at the task
 // counts for nothing, since somebody else may have cancelled it; what was seen to be cancelled stays so. Among others an
@@ -25,8 +31,8 @@ const NEWEST_FIRST = 'ORDER BY requested_at DESC, intents.seq DESC'
 
 type Value = string | number
 
-/** The SQL for the records that a filter asks for, newest first, with a question mark for each value. */
-export const foldQuery = (filter: FoldFilter): { sql: string; values: Value[] } => {
+/** Asks for the records that fit a filter, newest first. */
+const foldQuery = (filter: FoldFilter): FoldQuery => {
   const { owner, before } = filter
   const conditions: readonly (readonly [string, ...(Value | null | undefined)[]])[] = [
     ['intents.id = ?', filter.id],
@@ -52,8 +58,8 @@ export const foldQuery = (filter: FoldFilter): { sql: string; values: Value[] } 
 }
 
 /** Answers both questions of a store from its rows. */
-export const createFold = (read: (filter: FoldFilter) => Promise<unknown>) => {
-  const rows = async (filter: FoldFilter) => z.array(rowSchema).parse(await read(filter))
+export const createFold = (read: (query: FoldQuery) => Promise<unknown>) => {
+  const rows = async (filter: FoldFilter) => z.array(rowSchema).parse(await read(foldQuery(filter)))
   return {
     find: async (id: string): Promise<AuditRecord | null> => {
       const [row] = await rows({ id, limit: 1, before: null })

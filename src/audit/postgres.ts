@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
-import { createFold, foldQuery } from './fold.ts'
+import { createFold } from './fold.ts'
 import { type Connections, createConnections, UNANSWERED } from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
 import { AppendError, type AuditReader, type Intent, type Lost, type OpenedStore, type OutcomeEvent } from './trail.ts'
@@ -82,8 +82,7 @@ export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>):
 }
 
 const foldOf = (reader: Connections) =>
-  createFold(async (filter) => {
-    const { sql, values } = foldQuery(filter)
+  createFold(async ({ sql, values }) => {
     const answer = await reader.query(numbered(sql), values)
     if (!answer.ok) throw failure(answer.code)
     return answer.rows

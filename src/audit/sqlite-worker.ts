@@ -2,13 +2,13 @@ import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:f
 import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import { type FoldFilter, foldQuery } from './fold.ts'
+import type { FoldQuery } from './fold.ts'
 import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the
 // writer owns the file, and a reader stands beside it, so that a long look at the record holds up no cancellation.
 
-export type WorkerRequest = Write | { readonly op: 'read'; readonly filter: FoldFilter } | { readonly op: 'close' }
+export type WorkerRequest = Write | ({ readonly op: 'read' } & FoldQuery) | { readonly op: 'close' }
 
 /** What came of a request. */
 export type WorkerResult = { readonly done: true; readonly value?: unknown } | { readonly done: false }
@@ -68,8 +68,7 @@ const playReader = ({ path }: WorkerOptions): Role => {
   const read = (request: WorkerRequest): WorkerResult => {
     if (request.op !== 'read') return { done: false }
     try {
-      const { sql, values } = foldQuery(request.filter)
-      return { done: true, value: db.prepare(sql).all(...values) }
+      return { done: true, value: db.prepare(request.sql).all(...request.values) }
     } catch {
       return { done: false }
     }

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
-import { createFold, type FoldFilter } from './fold.ts'
+import { createFold, type FoldQuery } from './fold.ts'
 import type { WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
 import type { AuditReader, OpenedStore } from './trail.ts'
 
@@ -20,12 +20,12 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
   const writer = await startThread('writer', path)
   let reader: Promise<Thread> | undefined
 
-  const read = async (filter: FoldFilter) => {
+  const read = async (query: FoldQuery) => {
     reader ??= startThread('reader', path).catch((error) => {
       reader = undefined
       throw error
     })
-    return (await reader).ask({ op: 'read', filter })
+    return (await reader).ask({ op: 'read', ...query })
   }
   const fold = createFold(inTurn(read))
 
@@ -78,7 +78,7 @@ const inTurn = <A, T>(read: (asked: A) => Promise<T>): ((asked: A) => Promise<T>
  */
 export const openSqliteReader = async (path: string): Promise<AuditReader> => {
   const reader = await startThread('reader', path)
-  const { list } = createFold((filter) => reader.ask({ op: 'read', filter }))
+  const { list } = createFold((query) => reader.ask({ op: 'read', ...query }))
   return { list, close: reader.close }
 }
 
