@@ -3,6 +3,7 @@ import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
 import type { Tokens } from '../callers/jwt.ts'
 import type { Session, Sessions } from '../callers/session.ts'
+import { by } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { inTime } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
@@ -29,7 +30,7 @@ export const identify = (options: AuthenticationOptions): RequestHandler =>
     if (credential === undefined) context.caller = options.allowAnonymous ? ANONYMOUS : null
     else if (credentials.length === 1) {
       context.session = await sessionOf(credential, options)
-      context.caller = context.session?.caller ?? (await callerOf(req, credential, options))
+      context.caller = context.session?.caller ?? (await by(context.deadline, callerOf(credential, options), null))
     }
     next()
   }
@@ -86,16 +87,10 @@ const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): reado
 const sessionOf = async ({ scheme, value }: Credential, options: AuthenticationOptions): Promise<Session | null> =>
   scheme === 'session' ? ((await options.sessions?.resume(value)) ?? null) : null
 
-const callerOf = async (
-  req: Request,
-  credential: Credential,
-  { apiKeys, tokens }: AuthenticationOptions,
-): Promise<Caller | null> => {
+const callerOf = async (credential: Credential, { apiKeys, tokens }: AuthenticationOptions): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
-  const known = token === null ? undefined : tokens?.recall(token)
-  const caller = known instanceof Promise ? await inTime(req, known, 'identity-provider-unavailable') : known
-  return caller ?? null
+  return token === null ? null : ((await tokens?.recall(token)) ?? null)
 }
 
 /** RFC 6750, section 2.1; null for everything else. */

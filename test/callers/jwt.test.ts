@@ -456,6 +456,18 @@ test('many requests at once with a token that proves nothing are as many failure
   assert.deepEqual(statuses(answers), { 200: 0, 401: 5, 429: 35 })
 })
 
+test('who waits in vain for the verification of another has failed too', async (t) => {
+  const env = { RATE_LIMIT_UNKNOWN_MAX: '5', UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4000' }
+  const { api, issuer } = await start(t, { env, overrides: { keySetTiming: { timeoutMs: 20_000 } } })
+  issuer.answerWith('slow')
+  const credentials = await issuer.bearer()
+  const answers = await Promise.all(Array.from({ length: 40 }, () => api.get('/me').set(credentials)))
+  assert.deepEqual(
+    [503, 429].map((status) => answers.filter((each) => each.status === status).length),
+    [5, 35],
+  )
+})
+
 test('who waits for the verification of another learns what it comes to', async (t) => {
   const { issuer, tokens } = await startClock(t)
   const [sound, faulty] = [await issuer.token(), await issuer.token({ aud: 'other' })]

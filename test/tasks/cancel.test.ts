@@ -24,7 +24,7 @@ import {
   temporaryFolder,
 } from '../helpers/gateway.ts'
 
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
 test('a cancel is answered 202 with where to look, and upstream is cancelling', async (t) => {
   const { api, upstream } = await startGateway(t)
