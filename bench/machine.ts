@@ -7,12 +7,10 @@ import { availableParallelism, cpus } from 'node:os'
 const cores = availableParallelism()
 const canPin = cores > 1 && spawnSync('taskset', ['--version']).status === 0
 
-/** What to put in front of a command, so that it runs on the core of those who are measured, or on the other. */
-export const pinned = (core: 'measured' | 'other'): readonly string[] =>
-  canPin ? ['taskset', '--cpu-list', core === 'measured' ? '0' : '1'] : []
-
-export const pinSelf = (): void => {
-  if (canPin) spawnSync('taskset', ['--all-tasks', '--pid', '--cpu-list', '1', String(process.pid)])
+/** Has a process, with all its threads, run on the core of those who are measured, or on the other. */
+export const pin = (pid: number | undefined, core: 'measured' | 'other'): void => {
+  if (!canPin) return
+  spawnSync('taskset', ['--all-tasks', '--pid', '--cpu-list', core === 'measured' ? '0' : '1', String(pid)])
 }
 
 /** Milliseconds of CPU that a process has used, by all its threads, user and system. */
@@ -23,9 +21,12 @@ export const cpuMs = (pid: number): number => {
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS
 }
 
-/** The most memory that a process ever had. */
-export const peakMiB = (pid: number): number =>
-  Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
+/** Memory of a process: what it has, the most that it ever had, and what of it is not just pages of files. */
+export const memoryMiB = (pid: number): { readonly now: number; readonly peak: number; readonly own: number } => {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8')
+  const read = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024
+  return { now: read('VmRSS'), peak: read('VmHWM'), own: read('RssAnon') }
+}
 
 export const machine = (): string =>
   `Node ${process.version}, ${cores} cores (${cpus()[0]?.model ?? 'unknown'})${canPin ? ', pinned' : ''}`

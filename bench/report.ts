@@ -1,4 +1,4 @@
-import type { Result } from './run.ts'
+import type { Result } from './peers.ts'
 
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 
@@ -7,27 +7,29 @@ const HEADINGS = [
     '',
     'CPU at 16 (µs)',
     'at 1,000',
-    'of by hand',
+    'of by-hand',
     'of openapi-client',
     'Requests/s at 16',
     'p50 (ms)',
     'p99',
     'p99.9',
   ],
-  ...['Start-up (ms)', 'Peak (MiB)'],
+  ...['Start-up (ms)', 'Idle (MiB)', 'Peak (MiB)'],
 ]
 
 /** Medians, and ratios of CPU at 16 to those of two peers. */
 export const tableOf = (results: readonly Result[]): string => {
   const cpu = (name: string): number =>
     results.find((result) => result.name === name)?.medians.get(16)?.cpuMicroseconds ?? NaN
-  const rows = results.map(({ name, medians, startedInMs, peakMiB }) => {
+  const rows = results.map(({ name, medians, startedInMs, idleMiB, peakMiB }) => {
     const [few, many] = [medians.get(16), medians.get(1000)]
     if (few === undefined || many === undefined) throw new Error(`${name} was not measured`)
     return [
       ...[name, few.cpuMicroseconds.toFixed(0), many.cpuMicroseconds.toFixed(0)],
-      ...['by hand', 'openapi-client'].map((peer) => (few.cpuMicroseconds / cpu(peer)).toFixed(2)),
-      ...[few.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, peakMiB].map((figure) => figure.toFixed(0)),
+      ...['by-hand', 'openapi-client'].map((peer) => (few.cpuMicroseconds / cpu(peer)).toFixed(2)),
+      ...[few.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, idleMiB, peakMiB].map((figure) =>
+        figure.toFixed(0),
+      ),
     ]
   })
   return [HEADINGS, HEADINGS.map(() => '---'), ...rows].map(line).join('\n')

@@ -64,6 +64,7 @@ const LEAVES = [
   'deadline.ts',
   'loopback.ts',
   'subnets.ts',
+  'bag.ts',
   'bounded.ts',
   'regular-file.ts',
   'iso-time.ts',

@@ -41,7 +41,9 @@ describe('the Dockerfile', () => {
   })
 
   test('starts an init, and Node as its direct child, without a shell', () => {
-    assert.deepEqual(commandOf('ENTRYPOINT'), ['/sbin/tini', '--', '/nodejs/bin/node', '/app/dist/server.js'])
+    const [node, ...args] = JSON.parse(read('package.json')).scripts.start.split(' ')
+    const entry = `/app/${args.pop()}`
+    assert.deepEqual(commandOf('ENTRYPOINT'), ['/sbin/tini', '--', `/nodejs/bin/${node}`, ...args, entry])
     assert.deepEqual(valuesOf('CMD'), [])
   })
 

@@ -1,3 +1,4 @@
+import { createBag } from '../bag.ts'
 import type { Block, Circuit, Verdict } from './circuit.ts'
 
 /** Whoever holds one may make one attempt, and must tell how it went. */
@@ -56,7 +57,7 @@ interface Waiting {
 export const createGate = (options: GateOptions): Gate => {
   const { circuit, maxConcurrency, maxPerSecond, now = () => performance.now() } = options
   const spacingMs = maxPerSecond === undefined ? 0 : 1000 / maxPerSecond
-  const queue = new Set<Waiting>()
+  const queue = createBag<Waiting>()
   let underWay = 0
   let dueAtMs = 0
   let served = 0
@@ -97,7 +98,7 @@ export const createGate = (options: GateOptions): Gate => {
   /** Lets out of the queue whoever may go, and comes back when time alone keeps the next one. */
   const advance = (): void => {
     clearTimeout(timer)
-    for (const waiting of queue) {
+    for (let waiting = queue.first(); waiting !== undefined; waiting = queue.first()) {
       const block = circuit.blocked()
       if (block?.reason === 'ill') waiting.settle(refuse(block.forMs))
       else if (isFree()) {
@@ -114,7 +115,7 @@ export const createGate = (options: GateOptions): Gate => {
       const settle = (entry: Pass | Refusal | null): void => {
         clearTimeout(patience)
         signal?.removeEventListener('abort', give)
-        queue.delete(waiting)
+        leave()
         resolve(entry)
       }
       const give = (): void => settle(null)
@@ -124,7 +125,7 @@ export const createGate = (options: GateOptions): Gate => {
       }, forMs)
       const waiting: Waiting = { settle, sinceMs: now(), servedBefore: served }
       signal?.addEventListener('abort', give)
-      queue.add(waiting)
+      const leave = queue.add(waiting)
       advance()
     })
 

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { createBag } from '../bag.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
@@ -168,7 +169,7 @@ const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
 export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: TrailOptions): Trail => {
-  const unwritten = new Set<Promise<void>>()
+  const unwritten = createBag<Promise<void>>()
   /** Those whose outcome is yet to be written. */
   const begun = new Map<string, Intent>()
   const overdue = new Set<OutcomeEvent>()
@@ -204,15 +205,11 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
   }
 
   /** Closing waits for what is tracked. */
-  const track = (writing: Promise<void>): Promise<void> => {
-    const tracked = writing.finally(() => unwritten.delete(tracked))
-    unwritten.add(tracked)
-    return tracked
-  }
+  const track = (writing: Promise<void>): Promise<void> => writing.finally(unwritten.add(writing))
 
   /** What is tracked can begin more: an intent that comes late brings an outcome. */
   const allWritten = async (): Promise<void> => {
-    while (unwritten.size > 0) await Promise.all(unwritten)
+    while (unwritten.size > 0) await Promise.all(unwritten.values())
   }
 
   const finish = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {

@@ -9,6 +9,7 @@ import {
 } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
+import { type Bag, createBag } from '../bag.ts'
 import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
@@ -78,11 +79,8 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     if (isTarget(req.url ?? '')) app(req, res)
     else refuse(res, 'bad-request', options)
   })
-  const open = new Set<ServerResponse>()
-  server.prependListener('request', (_req, res: ServerResponse) => {
-    open.add(res)
-    res.once('close', () => open.delete(res))
-  })
+  const open = createBag<ServerResponse>()
+  server.prependListener('request', (_req, res: ServerResponse) => void res.once('close', open.add(res)))
   refuseBeforeRouting(server, open, options)
   const url = await openPort(server, options)
 
@@ -94,7 +92,7 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
       lifecycle.phase = 'draining'
       leaveConnections(open, options)
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      while (open.size > 0) await Promise.all([...open].map(closing))
+      while (open.size > 0) await Promise.all(open.values().map(closing))
       // Connections on which nothing was asked count as busy for Node, and would hold it up.
       server.closeAllConnections()
       await closed
@@ -103,9 +101,9 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
 }
 
 /** What is under way now began before the drain: its connection must not be kept either. */
-const leaveConnections = (open: ReadonlySet<ServerResponse>, options: ListenerOptions): void => {
+const leaveConnections = (open: Bag<ServerResponse>, options: ListenerOptions): void => {
   // Of pipelined requests the last: whatever stands behind a `Connection: close` is never answered.
-  const lasts = new Map([...open].map((res) => [res.req.socket, res])).values()
+  const lasts = new Map(open.values().map((res) => [res.req.socket, res])).values()
   for (const res of lasts) {
     if (res.headersSent) continue
     res.setHeader('Connection', 'close')
@@ -126,9 +124,9 @@ const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
 }
 
 /** What Node's parser turns away never reaches the app; it is answered as a problem all the same, and its content never logged. */
-const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, options: ListenerOptions): void => {
+const refuseBeforeRouting = (server: Server, open: Bag<ServerResponse>, options: ListenerOptions): void => {
   server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
-    const underWay = [...open].find((res) => res.socket === socket && res.req.complete)
+    const underWay = open.values().find((res) => res.socket === socket && res.req.complete)
     if (underWay !== undefined) {
       // Rubbish behind a request that is being answered: a refusal now would be read as that answer.
       if (!underWay.headersSent) underWay.setHeader('Connection', 'close')
@@ -136,7 +134,7 @@ const refuseBeforeRouting = (server: Server, open: ReadonlySet<ServerResponse>, 
       return
     }
     if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
-    const halfRead = [...open].find((res) => res.socket === socket)
+    const halfRead = open.values().find((res) => res.socket === socket)
     const code = PARSER_CODES[error.code ?? ''] ?? 'bad-request'
     // Of what can't be parsed no origin is known, so that no page reads this.
     const { status, headers, body } = refusal(code, options, halfRead?.req)

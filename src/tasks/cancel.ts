@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts'
 import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
+import { createBag } from '../bag.ts'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
@@ -90,13 +91,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
-  const underWay = new Set<Promise<unknown>>()
+  const underWay = createBag<Promise<unknown>>()
 
-  const track = <T>(running: Promise<T>): Promise<T> => {
-    const tracked = running.finally(() => underWay.delete(tracked))
-    underWay.add(tracked)
-    return tracked
-  }
+  const track = <T>(running: Promise<T>): Promise<T> => running.finally(underWay.add(running))
 
   const intentOf = (request: CancelRequest): Intent => ({
     id: newId(now()),
@@ -229,7 +226,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     cancel,
     refuse,
     idle: async () => {
-      while (underWay.size > 0) await Promise.allSettled(underWay)
+      while (underWay.size > 0) await Promise.allSettled(underWay.values())
     },
   }
 }

@@ -34,16 +34,17 @@ export interface Flights<T> {
 }
 
 export const createFlights = <T>(): Flights<T> => {
-  const open = new Map<string, Flight<T>>()
+  // Not a Map, for the reason that `createBag` gives.
+  const open: Record<string, Flight<T>> = Object.create(null)
 
   return {
     board: (key, takeOff) => {
-      const joined = open.get(key)
+      const joined = open[key]
       if (joined !== undefined) return joined
       const flight = createFlight(takeOff, () => {
-        if (open.get(key) === flight) open.delete(key)
+        if (open[key] === flight) delete open[key]
       })
-      open.set(key, flight)
+      open[key] = flight
       return flight
     },
   }

@@ -1,0 +1,53 @@
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+
+export interface StubOptions {
+  /** How long each answer takes. */
+  readonly delayMs?: number
+  /** Calls that it takes in a second; what comes besides is throttled. Evenly refilled, with a burst of a tenth of it. */
+  readonly perSecond?: number
+}
+
+/** An upstream whose pace is known, and which counts. */
+export interface Stub {
+  readonly url: string
+  counts(): { readonly taken: number; readonly throttled: number }
+  close(): void
+}
+
+const DONE = JSON.stringify({ RequestId: '010E55C9-4CFF-4F29-9D8B-8F5D2B0E5C2A' })
+const THROTTLED = JSON.stringify({ RequestId: '010E55C9-4CFF-4F29-9D8B-8F5D2B0E5C2A', Code: 'Throttling.User' })
+
+/** A bucket of tokens. */
+const createQuota = (perSecond: number): (() => boolean) => {
+  const burst = perSecond / 10
+  let [tokens, atMs] = [burst, performance.now()]
+  return () => {
+    const nowMs = performance.now()
+    tokens = Math.min(burst, tokens + ((nowMs - atMs) * perSecond) / 1000)
+    atMs = nowMs
+    if (tokens < 1) return false
+    tokens -= 1
+    return true
+  }
+}
+
+export const startStub = async ({ delayMs = 0, perSecond }: StubOptions): Promise<Stub> => {
+  const isWithin = perSecond === undefined ? () => true : createQuota(perSecond)
+  let [taken, throttled] = [0, 0]
+  const server = createServer((req, res) => {
+    const isTaken = isWithin()
+    if (isTaken) taken += 1
+    else throttled += 1
+    const answer = (): void => void res.writeHead(isTaken ? 200 : 400).end(isTaken ? DONE : THROTTLED)
+    req.resume().once('end', () => setTimeout(answer, delayMs))
+  })
+  await once(server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }), 'listening')
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the stub does not listen on a port')
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    counts: () => ({ taken, throttled }),
+    close: () => void server.close().closeAllConnections(),
+  }
+}
