@@ -73,8 +73,11 @@ export const openGround = async (gatewayArgs: readonly string[] = START): Promis
       stdio: [...stdio],
     })
     children.push(child)
+    // Its parent's place would be its own.
+    pin(child.pid, 'anywhere')
     const url = `http://127.0.0.1:${port}`
-    while (!(await answers(`${url}/livez`))) await delay(2)
+    while (!(await isOpen(url))) await delay(2)
+    await answers(`${url}/livez`)
     const startedInMs = performance.now() - startedAtMs
     const { pid } = child
     if (pid === undefined) throw new Error(`${name} did not start`)
@@ -120,8 +123,7 @@ export const openGround = async (gatewayArgs: readonly string[] = START): Promis
   }
 }
 
-const answers = async (url: string): Promise<boolean> => {
-  const answer = await fetch(url).catch(() => null)
-  await answer?.arrayBuffer()
-  return answer !== null
+const answers = async (url: string): Promise<void> => {
+  const answer = await fetch(url)
+  await answer.arrayBuffer()
 }

@@ -7,10 +7,11 @@ import { availableParallelism, cpus } from 'node:os'
 const cores = availableParallelism()
 const canPin = cores > 1 && spawnSync('taskset', ['--version']).status === 0
 
-/** Has a process, with all its threads, run on the core of those who are measured, or on the other. */
-export const pin = (pid: number | undefined, core: 'measured' | 'other'): void => {
-  if (!canPin) return
-  spawnSync('taskset', ['--all-tasks', '--pid', '--cpu-list', core === 'measured' ? '0' : '1', String(pid)])
+const PLACES = { measured: '0', other: '1', anywhere: `0-${cores - 1}` } as const
+
+/** Has a process, with all its threads, run on the core of those who are measured, on the other, or on any. */
+export const pin = (pid: number | undefined, place: keyof typeof PLACES): void => {
+  if (canPin) spawnSync('taskset', ['--all-tasks', '--pid', '--cpu-list', PLACES[place], String(pid)])
 }
 
 /** Milliseconds of CPU that a process has used, by all its threads, user and system. */
