@@ -27,7 +27,8 @@ export const offer = async (asked: (index: number) => Asked, { perSecond, second
   const answers: Promise<Answer>[] = []
   for (let index = 0; index < perSecond * seconds; index += 1) {
     const dueAtMs = beganAtMs + (index * 1000) / perSecond
-    if (performance.now() < dueAtMs) await delay(dueAtMs - performance.now())
+    const earlyMs = dueAtMs - performance.now()
+    if (earlyMs > 0) await delay(earlyMs)
     answers.push(ask(agent, asked(index), dueAtMs))
   }
   return Promise.all(answers).finally(() => agent.destroy())
