@@ -26,6 +26,9 @@ const requestSchema = z.object({
   ),
 })
 
+/** What OTLP calls the span of a request that was received. */
+const SERVER = 2
+
 export type CollectedSpan = z.output<typeof spanSchema>
 
 /** A collector of the test's own, which takes OTLP over HTTP as JSON. */
@@ -43,11 +46,11 @@ export const startCollector = async (t: TestContext) => {
   return {
     url,
     bodies,
-    /** All spans of a trace, once that many have come. */
+    /** All spans of a trace, once that many have come, the one of the request among them, which ends last. */
     trace: (traceId: string, count: number): Promise<readonly CollectedSpan[]> =>
       eventually(() => {
         const found = spans.filter((span) => span.traceId === traceId)
-        return found.length >= count ? found : undefined
+        return found.length >= count && found.some(({ kind }) => kind === SERVER) ? found : undefined
       }),
   }
 }
