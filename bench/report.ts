@@ -10,6 +10,7 @@ const HEADINGS = [
     'of by-hand',
     'of openapi-client',
     'Requests/s at 16',
+    'at 1,000',
     'p50 (ms)',
     'p99',
     'p99.9',
@@ -17,7 +18,7 @@ const HEADINGS = [
   ...['Start-up (ms)', 'Idle (MiB)', 'Peak (MiB)'],
 ]
 
-/** Medians, and ratios of CPU at 16 to those of two peers. */
+/** Medians, and ratios of CPU at 16 to those of two peers; latencies are those at 16. */
 export const tableOf = (results: readonly Result[]): string => {
   const cpu = (name: string): number =>
     results.find((result) => result.name === name)?.medians.get(16)?.cpuMicroseconds ?? NaN
@@ -27,8 +28,8 @@ export const tableOf = (results: readonly Result[]): string => {
     return [
       ...[name, few.cpuMicroseconds.toFixed(0), many.cpuMicroseconds.toFixed(0)],
       ...['by-hand', 'openapi-client'].map((peer) => (few.cpuMicroseconds / cpu(peer)).toFixed(2)),
-      ...[few.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, idleMiB, peakMiB].map((figure) =>
-        figure.toFixed(0),
+      ...[few.perSecond, many.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, idleMiB, peakMiB].map(
+        (figure) => figure.toFixed(0),
       ),
     ]
   })

@@ -1,10 +1,8 @@
 import { randomUUID } from 'node:crypto'
-import { createUpstream } from './alibaba/client.ts'
 import { fixedKeys, type KeySource } from './alibaba/credentials.ts'
 import { createKeyFiles } from './alibaba/key-files.ts'
 import type { PlainKeys } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
-import { createApp } from './app.ts'
 import { openSqliteStore } from './audit/sqlite.ts'
 import { createTrail, type OpenedStore, OUTCOMES } from './audit/trail.ts'
 import { createUpkeep } from './audit/upkeep.ts'
@@ -72,7 +70,12 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const tracer = tracing ?? NO_TRACER
   const lifecycle: Lifecycle = { phase: 'serving' }
 
-  const store = await openStore(config.audit, overrides)
+  // Express and got take as long to load as the record's thread to start.
+  const [store, { createApp }, { createUpstream }] = await Promise.all([
+    openStore(config.audit, overrides),
+    import('./app.ts'),
+    import('./alibaba/client.ts'),
+  ])
   if (store.recovered > 0) {
     log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
   }
