@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, rmdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
@@ -15,6 +15,7 @@ const REQUIREMENTS = {
   prometheus: { reason: 'needs Prometheus and promtool, as Debian has them', isMet: hasPrometheus },
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
+  procfs: { reason: 'needs /proc, as Linux has it', isMet: () => existsSync('/proc/self/status') },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const
 

@@ -6,7 +6,7 @@ import { duplicates, type Finding, quota, slowUpstream } from '../../bench/scena
 import { requires } from '../helpers/requirements.ts'
 
 // A short form of `npm run bench`, from the sources. How long something takes says little where other tests run beside it:
-// what is held here are ratios of one run, counts and memory.
+// what is held here are a ratio of one run, and counts.
 
 const open = async (t: TestContext) => {
   const ground = await openGround([...START.slice(0, -1), 'src/server.ts'])
@@ -18,7 +18,7 @@ const open = async (t: TestContext) => {
 const RATIO_MAX = 1.5
 
 test('a cancel costs about what it costs where the same protections are written by hand', async (t) => {
-  if (!requires(t, 'nginx')) return
+  if (!requires(t, 'nginx') || !requires(t, 'procfs')) return
   const rounds = {
     rounds: 3,
     seconds: 1,
@@ -48,6 +48,7 @@ for (const [scenario, scope] of [
   [slowUpstream, { rounds: 1, seconds: 1, many: 300 }],
 ] as const) {
   test(`under load, ${scenario.name} comes to what is aimed at`, async (t) => {
+    if (!requires(t, 'procfs')) return
     const findings = await scenario(await open(t), scope)
     for (const { what, found } of findings) t.diagnostic(`${what}: ${found.toFixed(2)}`)
     assert.ok(findings.length > 0)
