@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type { Request, RequestHandler, Response } from 'express'
 import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
@@ -90,7 +91,12 @@ const sessionOf = async ({ scheme, value }: Credential, options: AuthenticationO
 const callerOf = async (credential: Credential, { apiKeys, tokens }: AuthenticationOptions): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
-  return token === null ? null : ((await tokens?.recall(token)) ?? null)
+  const recalled = token === null ? undefined : tokens?.recall(token)
+  if (!(recalled instanceof Promise)) return recalled ?? null
+  const caller = await recalled
+  // One by one: who is counted in memory in the same turn as others is told the count of all of them.
+  await setImmediate()
+  return caller ?? null
 }
 
 /** RFC 6750, section 2.1; null for everything else. */

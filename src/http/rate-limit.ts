@@ -42,7 +42,9 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
       legacyHeaders: false,
       // Its checks are for apps that leave addresses to Express; ours come from the request's context.
       validate: false,
-      handler: () => {
+      handler: (_req: Request, res: Response) => {
+        // In the last moment of a window it would be none at all.
+        if (res.get('Retry-After') === '0') res.set('Retry-After', '1')
         meter.limited(identifier)
         throw new GatewayError('too-many-requests')
       },

@@ -449,6 +449,13 @@ test('whoever begins with many requests at once is verified once, and not taken 
   assert.deepEqual(statuses(answers), { 200: 40, 401: 0, 429: 0 })
 })
 
+test('of many requests at once with a new token as many pass as may', async (t) => {
+  const { api, issuer } = await start(t, { env: { RATE_LIMIT_READ_MAX: '30' } })
+  const credentials = await issuer.bearer()
+  const answers = await Promise.all(Array.from({ length: 40 }, () => api.get('/me').set(credentials)))
+  assert.deepEqual(statuses(answers), { 200: 30, 401: 0, 429: 10 })
+})
+
 test('many requests at once with a token that proves nothing are as many failures', async (t) => {
   const { api, issuer } = await start(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '5' } })
   const credentials = await issuer.bearer({ aud: 'other' })

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import express, { type ErrorRequestHandler } from 'express'
+import supertest from 'supertest'
+import { createRateLimits } from '../../src/http/rate-limit.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { asAuditor, asOperator, asReader, type Started, startGateway } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
 
@@ -22,6 +26,20 @@ test('whoever fails to authenticate too often is told to wait', async (t) => {
   assert.deepEqual([first.status, second.status, third.status], [401, 401, 429])
   assert.match(third.get('retry-after') ?? '', /^([1-9]|[1-5]\d|60)$/)
   assert.match(third.get('ratelimit') ?? '', /^"unknown"; r=0; t=\d+$/)
+})
+
+test('whoever is turned away in the last moment of a window is told to wait all the same', async () => {
+  const over = async () => ({ totalHits: 2, resetTime: new Date(0) })
+  const store = { increment: over, decrement: async () => undefined, resetKey: async () => undefined }
+  const rules = { max: 1, readMax: 1, unknownMax: 1, windowMs: 1000, meter: NO_METER, storeFor: () => store }
+  const assign: express.RequestHandler = (req, _res, next) => {
+    Object.assign(req, { context: { caller: null, clientIp: '127.0.0.1' } })
+    next()
+  }
+  const told: ErrorRequestHandler = (error, _req, res, _next) => void res.status(429).send(error.code)
+  const app = express().use(assign, createRateLimits(rules).unknown, told)
+  const { text, headers } = await supertest(app).get('/')
+  assert.deepEqual([text, headers['retry-after']], ['too-many-requests', '1'])
 })
 
 test('known keys pass where the address is over its limit', async (t) => {
