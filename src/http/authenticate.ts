@@ -4,7 +4,7 @@ import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
 import type { Tokens } from '../callers/jwt.ts'
 import type { Session, Sessions } from '../callers/session.ts'
-import { by } from '../deadline.ts'
+import { by, type Deadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { inTime } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
@@ -31,7 +31,7 @@ export const identify = (options: AuthenticationOptions): RequestHandler =>
     if (credential === undefined) context.caller = options.allowAnonymous ? ANONYMOUS : null
     else if (credentials.length === 1) {
       context.session = await sessionOf(credential, options)
-      context.caller = context.session?.caller ?? (await by(context.deadline, callerOf(credential, options), null))
+      context.caller = context.session?.caller ?? (await callerOf(credential, options, context.deadline))
     }
     next()
   }
@@ -88,12 +88,16 @@ const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): reado
 const sessionOf = async ({ scheme, value }: Credential, options: AuthenticationOptions): Promise<Session | null> =>
   scheme === 'session' ? ((await options.sessions?.resume(value)) ?? null) : null
 
-const callerOf = async (credential: Credential, { apiKeys, tokens }: AuthenticationOptions): Promise<Caller | null> => {
+const callerOf = async (
+  credential: Credential,
+  { apiKeys, tokens }: AuthenticationOptions,
+  deadline: Deadline,
+): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
   const recalled = token === null ? undefined : tokens?.recall(token)
   if (!(recalled instanceof Promise)) return recalled ?? null
-  const caller = await recalled
+  const caller = await by(deadline, recalled, undefined)
   // One by one: who is counted in memory in the same turn as others is told the count of all of them.
   await setImmediate()
   return caller ?? null
