@@ -64,13 +64,12 @@ export const openGround = async (gatewayArgs: readonly string[] = START): Promis
   const start = async (name: string, args: readonly string[], env: Env): Promise<Contestant> => {
     const port = await closedPort()
     const log = join(folder, `${name}-${port}.log`)
-    const given = { NODE_ENV: 'production', JWT_ISSUER: issuer.url, JWT_AUDIENCE: AUDIENCE, PORT: String(port), ...env }
-    const stdio = ['ignore', openSync(log, 'a'), 'inherit'] as const
+    const given = { NODE_ENV: 'production', JWT_ISSUER: issuer.url, JWT_AUDIENCE: AUDIENCE, PORT: String(port) }
     const startedAtMs = performance.now()
     const child = spawn(process.execPath, args, {
       cwd: ROOT,
-      env: { ...given, LOG_FILE: `${log}.peer` },
-      stdio: [...stdio],
+      env: { ...given, LOG_FILE: `${log}.peer`, ...env },
+      stdio: ['ignore', openSync(log, 'a'), 'inherit'],
     })
     children.push(child)
     // Its parent's place would be its own.

@@ -22,11 +22,11 @@ export const cpuMs = (pid: number): number => {
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS
 }
 
-/** Memory of a process: what it has, the most that it ever had, and what of it is not just pages of files. */
-export const memoryMiB = (pid: number): { readonly now: number; readonly peak: number; readonly own: number } => {
+/** Memory of a process: what it has, and the most that it ever had. */
+export const memoryMiB = (pid: number): { readonly now: number; readonly peak: number } => {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   const read = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024
-  return { now: read('VmRSS'), peak: read('VmHWM'), own: read('RssAnon') }
+  return { now: read('VmRSS'), peak: read('VmHWM') }
 }
 
 export const machine = (): string =>
