@@ -1,5 +1,6 @@
 import { isIP, SocketAddress } from 'node:net'
 import type { Subnets } from '../subnets.ts'
+import { trimOws } from './ows.ts'
 
 /** The caller's address as we believe it, and the address that the connection comes from. */
 export interface Addresses {
@@ -12,7 +13,7 @@ export interface Addresses {
  * IPv4-mapped IPv6 becomes IPv4, IPv6 takes the form of RFC 5952.
  */
 export const normalizeAddress = (text: string): string | null => {
-  const bare = stripDecoration(text.trim())
+  const bare = stripDecoration(trimOws(text))
   const family = isIP(bare)
   if (family !== 6) return family === 4 ? bare : null
   const { address } = new SocketAddress({ address: bare, family: 'ipv6' })

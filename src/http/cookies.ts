@@ -1,4 +1,5 @@
 import type { CookieOptions, Request } from 'express'
+import { trimOws } from './ows.ts'
 
 /** For this host alone, over TLS alone, out of reach of scripts: `__Host-` makes browsers insist on it. */
 const HOST_ONLY = { path: '/', secure: true, httpOnly: true } as const satisfies CookieOptions
@@ -14,10 +15,14 @@ export const SESSION_COOKIE: Cookie = { name: '__Host-session', options: { ...HO
 /** Lax, since the provider sends the browser back. */
 export const SIGN_IN_COOKIE: Cookie = { name: '__Host-sign-in', options: { ...HOST_ONLY, sameSite: 'lax' } }
 
-/** Every value that a request gives a cookie. Parsers keep one of several silently. */
+/**
+ * Every value of the cookie of exactly that name, in the order of the header. Parsers of libraries keep one of several
+ * silently. Names compare byte by byte: browsers keep a name that differs in any byte, in case too, apart from the
+ * `__Host-` cookie, and let a sibling subdomain set it.
+ */
 export const cookieValues = ({ headersDistinct }: Request, { name }: Cookie): readonly string[] =>
   (headersDistinct.cookie ?? [])
     .flatMap((line) => line.split(';'))
-    .map((pair) => pair.trim())
+    .map(trimOws)
     .filter((pair) => pair.startsWith(`${name}=`))
     .map((pair) => pair.slice(name.length + 1))

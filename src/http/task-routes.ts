@@ -8,6 +8,7 @@ import { isoTime } from '../iso-time.ts'
 import type { Lookup } from '../tasks/lookup.ts'
 import type { Permissions } from '../tasks/permission.ts'
 import { callerIn } from './authenticate.ts'
+import { trimOws } from './ows.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 import { taskNoOf } from './task-no.ts'
 
@@ -98,7 +99,7 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
  * which is meant for caches, and which `fetch` adds whenever a script sets the condition.
  */
 const matches = (ifNoneMatch = '', etag: string): boolean =>
-  ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(tag.trim()))
+  ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(trimOws(tag)))
 
 const limitsOf = ({ context }: Request): QueryLimits => ({
   deadline: context.deadline,

@@ -32,6 +32,12 @@ const ADDRESSES: readonly (readonly [string, string | null])[] = [
   // Neither mapped nor an address of IPv4: these stay what they are.
   ['::ffff:0:192.0.2.1', '::ffff:0:c000:201'],
   ['1::ffff:192.0.2.1', '1::ffff:c000:201'],
+  // Only space and tab are cut: proxies pass other bytes on as a part of the value.
+  ['\u00a0192.0.2.1', null],
+  ['192.0.2.1\u00a0', null],
+  ['\ufeff192.0.2.1', null],
+  ['\u2028192.0.2.1', null],
+  ['\v192.0.2.1\f', null],
   ['', null],
   ['unknown', null],
   ['_hidden', null],
