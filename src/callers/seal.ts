@@ -6,13 +6,23 @@ import type { Secret } from '../secret.ts'
 /** Hides a value from whoever carries it, and tells whether it came back unchanged (JWE, RFC 7516: `dir`, `A256GCM`). */
 export interface Seal<T> {
   seal(value: T): Promise<string>
-  /** Undefined for whatever was not sealed here, for this purpose; also for what another version sealed that looks different. */
-  open(sealed: string): Promise<T | undefined>
+  /**
+   * The values that were sealed here for this purpose, of those texts; not those of another version that look different.
+   * Only the last few texts that have the form of a sealed value are decrypted, so that many cost no more than one: a
+   * browser sends cookies of longer paths first, and a `__Host-` cookie has the shortest path.
+   */
+  open(texts: readonly string[]): Promise<readonly T[]>
 }
 
 const HEADER = { alg: 'dir', enc: 'A256GCM' } as const
 const ALGORITHMS = { keyManagementAlgorithms: [HEADER.alg], contentEncryptionAlgorithms: [HEADER.enc] }
 const KEY_BYTES = 32
+const OPENED_MAX = 3
+
+/** Header, no key, initialisation vector of 96 bits, ciphertext, tag of 128 bits (RFC 7516, section 7.1). */
+const FORM = new RegExp(
+  `^${Buffer.from(JSON.stringify(HEADER)).toString('base64url')}\\.\\.[\\w-]{16}\\.[\\w-]+\\.[\\w-]{22}$`,
+)
 
 /**
  * `purpose` keeps what was sealed for one use from being taken for another. The first secret seals, each of them opens:
@@ -27,15 +37,20 @@ export const createSeal = <T>(
   const keys = secrets.map(keyOf)
   const first = keyOf(secrets[0])
 
+  const openOne = async (text: string): Promise<T | undefined> => {
+    for (const key of keys) {
+      const opened = await compactDecrypt(text, key, ALGORITHMS).catch(() => undefined)
+      if (opened !== undefined) return schema.safeParse(JSON.parse(Buffer.from(opened.plaintext).toString('utf8'))).data
+    }
+    return undefined
+  }
+
   return {
     seal: (value) => new CompactEncrypt(Buffer.from(JSON.stringify(value))).setProtectedHeader(HEADER).encrypt(first),
-    open: async (sealed) => {
-      for (const key of keys) {
-        const opened = await compactDecrypt(sealed, key, ALGORITHMS).catch(() => undefined)
-        if (opened !== undefined)
-          return schema.safeParse(JSON.parse(Buffer.from(opened.plaintext).toString('utf8'))).data
-      }
-      return undefined
+    open: async (texts) => {
+      const sealed = texts.filter((text) => FORM.test(text)).slice(-OPENED_MAX)
+      const opened = await Promise.all(sealed.map(openOne))
+      return opened.filter((value) => value !== undefined)
     },
   }
 }

@@ -25,10 +25,10 @@ export interface Session {
 export interface Sessions {
   /** The cookie of a new session. @throws sign-in-failed where what is granted is too much for a cookie */
   begin(identity: Identity): Promise<string>
-  /** Nothing that belongs to the session of that cookie is taken any more, here: neither it, nor what it was renewed to. */
-  end(cookie: string): Promise<void>
-  /** Undefined for what is no cookie of ours, or one past its time. */
-  resume(cookie: string): Promise<Session | undefined>
+  /** Ends the sessions of those cookies until their own end: copies and renewals of the cookies count no more. */
+  end(cookies: readonly string[]): Promise<void>
+  /** The current sessions among those cookies. Values that open none are ignored. */
+  resume(cookies: readonly string[]): Promise<readonly Session[]>
 }
 
 export interface SessionOptions {
@@ -67,12 +67,13 @@ export const createSessions = (options: SessionOptions): Sessions => {
   const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, log, now = Date.now } = options
   // Neither a provider that takes the place of another takes over its sessions, nor a new rule of what its claims grant.
   const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
+
   const ended = new Map<string, true>()
 
   /** However the clock was set meanwhile, and the settings: no session lasts longer than they say. */
-  const isCurrent = ({ id, idleAtMs, endsAtMs }: Content): boolean => {
-    const [idleLeftMs, leftMs] = [idleAtMs - now(), endsAtMs - now()]
-    return idleLeftMs > 0 && idleLeftMs <= idleMs && leftMs <= maxMs && !ended.has(id)
+  const isCurrent = (content: Content): boolean => {
+    const [idleLeftMs, leftMs] = [content.idleAtMs - now(), content.endsAtMs - now()]
+    return idleLeftMs > 0 && idleLeftMs <= idleMs && leftMs <= maxMs && !ended.has(content.id)
   }
 
   const write = (content: Omit<Content, 'idleAtMs'>): Promise<string> =>
@@ -88,21 +89,25 @@ export const createSessions = (options: SessionOptions): Sessions => {
   return {
     begin: async ({ sub, grant }) => {
       const kept = grants === null ? grant : NO_GRANT
-      const cookie = await write({ id: randomUUID(), sub, grant: kept, endsAtMs: now() + maxMs })
+      const cookie = await write({
+        id: randomUUID(),
+        sub,
+        grant: kept,
+        endsAtMs: now() + maxMs,
+      })
       if (cookie.length <= COOKIE_MAX) return cookie
       log.error('a sign-in grants more than a cookie can hold', { setting: 'GRANTS_FILE' })
       throw new GatewayError('sign-in-failed')
     },
 
-    end: async (cookie) => {
-      const content = await seal.open(cookie)
-      if (content !== undefined) setBounded(ended, content.id, true, ENDED_MAX)
+    end: async (cookies) => {
+      const contents = await seal.open(cookies)
+      for (const { id } of contents) setBounded(ended, id, true, ENDED_MAX)
     },
 
-    resume: async (cookie) => {
-      const content = await seal.open(cookie)
-      if (content === undefined || !isCurrent(content)) return undefined
-      return { caller: toCaller(content), renew: () => write(content) }
+    resume: async (cookies) => {
+      const current = (await seal.open(cookies)).filter(isCurrent)
+      return current.map((content) => ({ caller: toCaller(content), renew: () => write(content) }))
     },
   }
 }

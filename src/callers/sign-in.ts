@@ -28,10 +28,11 @@ export interface SignIn {
   /** @throws identity-provider-unavailable */
   begin(returnTo: string): Promise<Departure>
   /**
-   * What the provider says of the browser that came back with that query and that cookie.
+   * What the provider says of the browser that came back with that query and those cookies, of which the one that began
+   * the sign-in of the query's `state` counts.
    * @throws sign-in-failed, identity-provider-unavailable
    */
-  complete(query: string, transaction: string): Promise<Arrival>
+  complete(query: string, transactions: readonly string[]): Promise<Arrival>
   /** Where the provider's own session ends; null where it has no such page, or did not say so yet. */
   logoutUrl(): string | null
 }
@@ -86,9 +87,11 @@ export const createSignIn = (options: SignInOptions): SignIn => {
     throw new GatewayError('sign-in-failed')
   }
 
-  const openTransaction = async (sealed: string) => {
-    const transaction = await seal.open(sealed)
-    return transaction !== undefined && now() < transaction.untilMs ? transaction : refuse('no transaction')
+  const openTransaction = async (sealed: readonly string[], callbackUrl: URL) => {
+    const states = callbackUrl.searchParams.getAll('state')
+    const opened = await seal.open(sealed)
+    const [transaction, ...more] = opened.filter(({ state, untilMs }) => states.includes(state) && now() < untilMs)
+    return transaction !== undefined && more.length === 0 ? transaction : refuse('no transaction')
   }
 
   return {
@@ -107,8 +110,8 @@ export const createSignIn = (options: SignInOptions): SignIn => {
     },
 
     complete: async (query, sealed) => {
-      const { state, nonce, verifier, returnTo } = await openTransaction(sealed)
       const callbackUrl = new URL(query, redirectUrl)
+      const { state, nonce, verifier, returnTo } = await openTransaction(sealed, callbackUrl)
       const checks = { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier }
       const config = await provider.config()
       const tokens = await oidc.authorizationCodeGrant(config, callbackUrl, checks).catch(refuse)

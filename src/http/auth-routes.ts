@@ -52,9 +52,8 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
     callback: async function callback(req, res) {
       // Whatever comes of it, it is used up.
       res.clearCookie(SIGN_IN_COOKIE.name, SIGN_IN_COOKIE.options)
-      const [transaction, ...more] = cookieValues(req, SIGN_IN_COOKIE)
-      if (transaction === undefined || more.length > 0) throw new GatewayError('sign-in-failed')
-      const arrival = await inTime(req, signIn.complete(new URL(req.url, publicUrl).search, transaction), UNAVAILABLE)
+      const { search } = new URL(req.url, publicUrl)
+      const arrival = await inTime(req, signIn.complete(search, cookieValues(req, SIGN_IN_COOKIE)), UNAVAILABLE)
       const session = await sessions.begin(arrival.identity)
       res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
       // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
@@ -75,7 +74,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
     },
 
     logout: async function logout(req, res) {
-      for (const cookie of cookieValues(req, SESSION_COOKIE)) await sessions.end(cookie)
+      await sessions.end(cookieValues(req, SESSION_COOKIE))
       res.clearCookie(SESSION_COOKIE.name, SESSION_COOKIE.options)
       res.json({ logoutUrl: signIn.logoutUrl() })
     },

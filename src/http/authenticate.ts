@@ -3,10 +3,10 @@ import type { Request, RequestHandler, Response } from 'express'
 import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
 import type { Tokens } from '../callers/jwt.ts'
-import type { Session, Sessions } from '../callers/session.ts'
+import type { Sessions } from '../callers/session.ts'
 import { by, type Deadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
-import { inTime } from './context.ts'
+import { type Context, inTime } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
 
 export interface AuthenticationOptions {
@@ -29,10 +29,8 @@ export const identify = (options: AuthenticationOptions): RequestHandler =>
     context.credentials = credentials
     const [credential] = credentials
     if (credential === undefined) context.caller = options.allowAnonymous ? ANONYMOUS : null
-    else if (credentials.length === 1) {
-      context.session = await sessionOf(credential, options)
-      context.caller = context.session?.caller ?? (await callerOf(credential, options, context.deadline))
-    }
+    else if (credentials.every(({ scheme }) => scheme === 'session')) await resumeSession(context, options.sessions)
+    else if (credentials.length === 1) context.caller = await callerOf(credential, options, context.deadline)
     next()
   }
 
@@ -46,6 +44,19 @@ export const verifyToken = (tokens: Tokens | null, forgive: Forgive): RequestHan
     if (req.context.caller !== null) await forgive(req, res)
     next()
   }
+
+/**
+ * Others can plant cookies in a browser, so cookies that open no session are ignored beside one that does. Of several
+ * sessions none counts: nothing shows which of them belongs to the person at the browser.
+ */
+const resumeSession = async (context: Context, sessions: Sessions | null): Promise<void> => {
+  const { credentials } = context
+  const [session, ...more] = (await sessions?.resume(credentials.map(({ value }) => value))) ?? []
+  if (more.length > 0) return
+  context.credentials = credentials.slice(0, 1)
+  context.session = session ?? null
+  context.caller = session?.caller ?? null
+}
 
 type Forgive = (req: Request, res: Response) => Promise<void>
 
@@ -85,9 +96,6 @@ const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): reado
   ]
 }
 
-const sessionOf = async ({ scheme, value }: Credential, options: AuthenticationOptions): Promise<Session | null> =>
-  scheme === 'session' ? ((await options.sessions?.resume(value)) ?? null) : null
-
 const callerOf = async (
   credential: Credential,
   { apiKeys, tokens }: AuthenticationOptions,
@@ -109,7 +117,7 @@ const bearerTokenIn = (credential: Credential | undefined): string | null =>
 
 /** Whether somebody tried it with a token, however odd. */
 const carriesToken = (req: Request): boolean =>
-  req.context.credentials.some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +\S/i.test(value))
+  req.context.credentials.some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +[^ ]/i.test(value))
 
 /** What `WWW-Authenticate` says of a refusal; null where it says nothing. Source: RFC 6750, section 3. */
 export const challengeOf = (

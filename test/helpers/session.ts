@@ -19,14 +19,10 @@ export const SIGN_IN_ENV: Env = {
   SESSION_SECRET,
 }
 
-/** The header of a browser that has signed in at such a gateway, or at one with another issuer. */
-export const sessionCookie = async (
-  grant: Partial<Grant> = {},
-  issuer: string = ISSUER,
-): Promise<{ readonly cookie: string }> => {
-  const sessionSecrets = [new Secret(SESSION_SECRET)] as const
-  const options = {
-    sessionSecrets,
+/** Sessions as such a gateway has them, or one with another issuer. */
+const sessionsOf = (issuer: string) =>
+  createSessions({
+    sessionSecrets: [new Secret(SESSION_SECRET)],
     issuer,
     clientId: CLIENT_ID,
     idleMs: 900_000,
@@ -34,7 +30,21 @@ export const sessionCookie = async (
     grants: null,
     claimNames: { scopeClaim: DEFAULT_SCOPE_CLAIM, domainsClaim: undefined, taskTypesClaim: undefined },
     log: createLog('silent'),
-  }
-  const value = await createSessions(options).begin({ sub: 'ann', grant: { ...NO_GRANT, ...grant } })
+  })
+
+/** The header of a browser that has signed in at such a gateway, or at one with another issuer. */
+export const sessionCookie = async (
+  grant: Partial<Grant> = {},
+  issuer: string = ISSUER,
+  sub = 'ann',
+): Promise<{ readonly cookie: string }> => {
+  const value = await sessionsOf(issuer).begin({ sub, grant: { ...NO_GRANT, ...grant } })
   return { cookie: `__Host-session=${value}` }
+}
+
+/** Many sessions of one person at such a gateway. */
+export const manySessions = async (count: number): Promise<readonly string[]> => {
+  const sessions = sessionsOf(ISSUER)
+  const values = Array.from({ length: count }, () => sessions.begin({ sub: 'ann', grant: NO_GRANT }))
+  return (await Promise.all(values)).map((value) => `__Host-session=${value}`)
 }
