@@ -14,7 +14,7 @@ import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
 import { problemPage } from './http/problem-pages.ts'
 import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
-import { guardSession, requireOwnPage } from './http/session-guard.ts'
+import { guardSession, refuseSignedOut, requireOwnPage } from './http/session-guard.ts'
 import type { StoreInUse } from './http/shared-counts.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
@@ -67,23 +67,24 @@ export const createApp = (parts: AppParts): Express => {
   app.use(securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
   app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts), keepUnreadableEscapes, answerPreflights)
 
-  const mayRead = [...known, limits.reads, requireScope('tasks:read')]
+  const knownToRead = [...known, limits.reads, refuseSignedOut]
+  const mayRead = [...knownToRead, requireScope('tasks:read')]
   app.route('/tasks').get(mayRead, listTasks).all(allowOnly('GET, HEAD'))
   app
     .route('/tasks/:taskNo')
-    .delete(checkTaskNo, known, limits.cancels, requireCancelScope, cancelTask)
+    .delete(checkTaskNo, known, limits.cancels, refuseSignedOut, requireCancelScope, cancelTask)
     .get(checkTaskNo, mayRead, findTask)
     .all(allowOnly('DELETE, GET, HEAD'))
   app.route('/tasks/:taskNo/details').get(checkTaskNo, mayRead, listDetails).all(allowOnly('GET, HEAD'))
   app
     .route('/cancellations')
-    .get(known, limits.reads, requireScope('audit:read'), listCancellations)
+    .get(knownToRead, requireScope('audit:read'), listCancellations)
     .all(allowOnly('GET, HEAD'))
   app
     .route('/cancellations/:id')
-    .get(known, limits.reads, requireScope('audit:read', 'tasks:cancel'), findCancellation)
+    .get(knownToRead, requireScope('audit:read', 'tasks:cancel'), findCancellation)
     .all(allowOnly('GET, HEAD'))
-  app.route('/me').get(known, limits.reads, me).all(allowOnly('GET, HEAD'))
+  app.route('/me').get(knownToRead, me).all(allowOnly('GET, HEAD'))
   app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
   const readyz = createReadyz(parts.readiness, parts.rateLimitStore)

@@ -10,6 +10,8 @@ import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/key-set.ts'
 import { allows, excludes, isRestricted } from './callers/policy.ts'
+import type { SessionOptions } from './callers/session.ts'
+import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
@@ -115,13 +117,14 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     tracer,
     instanceId,
   })
-  const callers = await createCallers(config, log, overrides)
+  const signOuts = createSignOuts(overrides.now)
+  const counts = await createCounts(config, signOuts, log, overrides)
+  const callers = await createCallers(config, sharedSignOuts(signOuts, counts), log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
   const readiness = createReadiness(lifecycle, keys.isReady, trail.isWritable)
-  const counts = await createCounts(config.rateLimit, log, overrides)
   const parts = {
     rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
     rateLimitStore: () => counts?.inUse(),
@@ -149,6 +152,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     keySetAgeMs: callers.keySetAgeMs,
     isReady: async () => (await readiness()) === null,
     isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
+    unsharedSignOuts: () => (config.signIn === null ? undefined : counts?.unsharedSignOuts()),
     unwritten: trail.unwritten,
     unsettled: unsettled.size,
     faultyFiles: callers.faultyFiles,
@@ -199,7 +203,12 @@ interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
 }
 
 /** Who can be known: by key, by token where an issuer is named, and by signing in where a provider is. */
-const createCallers = async (config: Config, log: Log, overrides: Overrides): Promise<Callers> => {
+const createCallers = async (
+  config: Config,
+  signOuts: SessionOptions['signOuts'],
+  log: Log,
+  overrides: Overrides,
+): Promise<Callers> => {
   const { watchEveryMs: everyMs } = overrides
   const apiKeys = createApiKeys(config.apiKeys.entries)
   const { file } = config.apiKeys
@@ -209,7 +218,7 @@ const createCallers = async (config: Config, log: Log, overrides: Overrides): Pr
       : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
   const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
   const jwt = await createJwt(config.jwt, grants, log, overrides)
-  const auth = await createAuth(config, grants, log, overrides)
+  const auth = await createAuth(config, grants, signOuts, log, overrides)
   const files = [keysWatch, grantsWatch].filter((watched) => watched !== null)
   return {
     apiKeys,
@@ -238,9 +247,10 @@ const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, ov
 const createAuth = async (
   { signIn, consoleEnabled }: Config,
   grants: Grants | null,
+  signOuts: SessionOptions['signOuts'],
   log: Log,
   { now, keySetTiming }: Overrides,
-): Promise<AuthRouteOptions | null> => {
+): Promise<Callers['auth']> => {
   if (signIn === null) return null
   const [{ createSessions }, { createSignIn }] = await Promise.all([
     import('./callers/session.ts'),
@@ -249,7 +259,7 @@ const createAuth = async (
   const { publicUrl } = signIn
   const signedOutUrl = consoleEnabled ? `${publicUrl}/console` : undefined
   return {
-    sessions: createSessions({ ...signIn, grants, log, now }),
+    sessions: createSessions({ ...signIn, grants, signOuts, log, now }),
     signIn: createSignIn({ ...signIn, signedOutUrl, log, now, pauseMs: keySetTiming?.cooldownMs }),
     publicUrl,
     home: consoleEnabled ? '/console' : '/me',
@@ -275,15 +285,26 @@ const createTracing = async (
   return otel.createTracing({ endpoint, instanceId, delayMs })
 }
 
+/** Remembered here at once, and by other replicas where Redis is. */
+const sharedSignOuts = (signOuts: SignOuts, counts: SharedCounts | null): SessionOptions['signOuts'] => ({
+  has: signOuts.has,
+  add: async (signOut) => {
+    signOuts.add(signOut)
+    await counts?.shareSignOut(signOut)
+  },
+})
+
 const createCounts = async (
-  { redisUrl, storeFailure }: Config['rateLimit'],
+  { rateLimit: { redisUrl, storeFailure }, signIn }: Config,
+  known: SignOuts,
   log: Log,
   { countsTiming: timing }: Overrides,
 ): Promise<SharedCounts | null> => {
   if (redisUrl === undefined) return null
   // Its client would cost every start.
   const { createSharedCounts } = await import('./http/shared-counts.ts')
-  return createSharedCounts({ url: redisUrl, onFailure: storeFailure, log, timing })
+  const signOuts = signIn === null ? null : known
+  return createSharedCounts({ url: redisUrl, onFailure: storeFailure, signOuts, log, timing })
 }
 
 /** Only where it is wanted: the parser and the page's files would cost every start. */

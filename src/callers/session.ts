@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
-import { setBounded } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -8,6 +7,7 @@ import { type Caller, type Grant, NO_GRANT, SCOPES } from './caller.ts'
 import type { ClaimNames } from './claims.ts'
 import { type Grants, grantFor } from './grants.ts'
 import { createSeal } from './seal.ts'
+import type { SignOut } from './sign-outs.ts'
 
 /** Who signed in, and what the provider grants them. */
 export interface Identity {
@@ -19,12 +19,16 @@ export interface Session {
   readonly caller: Caller
   /** The cookie that follows after something was done: idle time begins anew, the end stays. */
   renew(): Promise<string>
+  /** Whether it was signed out after it was resumed, here or at another replica. */
+  isSignedOut(): boolean
 }
 
 /** Sessions of browsers. All that is known of one is in its cookie, which only the gateway can read. */
 export interface Sessions {
   /** The cookie of a new session. @throws sign-in-failed where what is granted is too much for a cookie */
   begin(identity: Identity): Promise<string>
+  /** The caller that a session of that identity would have. */
+  callerOf(identity: Identity): Caller
   /** Ends the sessions of those cookies until their own end: copies and renewals of the cookies count no more. */
   end(cookies: readonly string[]): Promise<void>
   /** The current sessions among those cookies. Values that open none are ignored. */
@@ -42,14 +46,18 @@ export interface SessionOptions {
   readonly maxMs: number
   /** What counts instead of what the provider grants; null: that counts. */
   readonly grants: Grants | null
+  readonly signOuts: {
+    has(signOut: SignOut): boolean
+    /** Remembers it here at once; resolves once other replicas were told, or could not be. */
+    add(signOut: SignOut): Promise<void>
+  }
   readonly log: Log
   readonly now?: (() => number) | undefined
 }
 
 /** Browsers keep cookies of up to 4096 bytes, name and attributes included, and drop larger ones silently. */
 const COOKIE_MAX = 3900
-/** Sessions that were ended before their time. */
-const ENDED_MAX = 10_000
+const ID_BYTES = 16
 
 const texts = z.array(z.string()).readonly().nullable()
 
@@ -64,22 +72,20 @@ const contentSchema = z.object({
 type Content = z.output<typeof contentSchema>
 
 export const createSessions = (options: SessionOptions): Sessions => {
-  const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, log, now = Date.now } = options
+  const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, signOuts, log, now = Date.now } = options
   // Neither a provider that takes the place of another takes over its sessions, nor a new rule of what its claims grant.
   const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
-
-  const ended = new Map<string, true>()
 
   /** However the clock was set meanwhile, and the settings: no session lasts longer than they say. */
   const isCurrent = (content: Content): boolean => {
     const [idleLeftMs, leftMs] = [content.idleAtMs - now(), content.endsAtMs - now()]
-    return idleLeftMs > 0 && idleLeftMs <= idleMs && leftMs <= maxMs && !ended.has(content.id)
+    return idleLeftMs > 0 && idleLeftMs <= idleMs && leftMs <= maxMs && !signOuts.has(content)
   }
 
   const write = (content: Omit<Content, 'idleAtMs'>): Promise<string> =>
     seal.seal({ ...content, idleAtMs: Math.min(now() + idleMs, content.endsAtMs) })
 
-  const toCaller = ({ sub, grant }: Content): Caller => ({
+  const toCaller = ({ sub, grant }: Identity): Caller => ({
     via: 'session',
     issuer,
     name: sub,
@@ -90,7 +96,7 @@ export const createSessions = (options: SessionOptions): Sessions => {
     begin: async ({ sub, grant }) => {
       const kept = grants === null ? grant : NO_GRANT
       const cookie = await write({
-        id: randomUUID(),
+        id: randomBytes(ID_BYTES).toString('base64url'),
         sub,
         grant: kept,
         endsAtMs: now() + maxMs,
@@ -100,14 +106,20 @@ export const createSessions = (options: SessionOptions): Sessions => {
       throw new GatewayError('sign-in-failed')
     },
 
+    callerOf: toCaller,
+
     end: async (cookies) => {
       const contents = await seal.open(cookies)
-      for (const { id } of contents) setBounded(ended, id, true, ENDED_MAX)
+      await Promise.all(contents.filter((content) => !signOuts.has(content)).map(signOuts.add))
     },
 
     resume: async (cookies) => {
       const current = (await seal.open(cookies)).filter(isCurrent)
-      return current.map((content) => ({ caller: toCaller(content), renew: () => write(content) }))
+      return current.map((content) => ({
+        caller: toCaller(content),
+        renew: () => write(content),
+        isSignedOut: () => signOuts.has(content),
+      }))
     },
   }
 }

@@ -15,6 +15,17 @@ export const guardSession = (trustedOrigins: readonly string[]): RequestHandler 
     next()
   }
 
+/**
+ * After the limit of the caller. Replies of Redis come after what was published there before, so a sign-out at another
+ * replica that was complete before this request is known by now, without a call of its own. @throws unauthenticated
+ */
+export const refuseSignedOut: RequestHandler = function signOutGuard(req, res, next) {
+  if (req.context.session?.isSignedOut() !== true) return next()
+  // A renewal of the session.
+  res.removeHeader('Set-Cookie')
+  throw new GatewayError('unauthenticated')
+}
+
 export const requireOwnPage = (trustedOrigins: readonly string[]): RequestHandler =>
   function csrfGuard(req, _res, next) {
     checkOwnPage(req, trustedOrigins)

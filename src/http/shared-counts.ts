@@ -2,12 +2,14 @@ import { setImmediate } from 'node:timers/promises'
 import { createClient } from '@redis/client'
 import { type IncrementResponse, MemoryStore, type Options, type Store } from 'express-rate-limit'
 import { type RedisReply, RedisStore } from 'rate-limit-redis'
+import { createSignOuts, type SignOut, type SignOuts } from '../callers/sign-outs.ts'
 import { by, deadlineIn } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
+import { createSignOutChannel, type SignOutChannel } from './shared-sign-outs.ts'
 
-// Counts of limits that replicas share, in Redis. What is asked of Redis while it is away is not waited for: it is asked
-// whether it is back, apart from requests.
+// Counts of limits, and sign-outs, that replicas share, in Redis. What is asked of Redis while it is away is not waited
+// for: it is asked whether it is back, apart from requests.
 
 /** What holds while Redis is away: each replica counts for itself, or nobody passes who would be counted. */
 export type StoreFailure = 'local' | 'deny'
@@ -18,6 +20,8 @@ export type StoreInUse = 'redis' | StoreFailure
 export interface SharedCountsOptions {
   readonly url: Secret
   readonly onFailure: StoreFailure
+  /** What is learned of sign-outs at other replicas goes there; null where no browser signs in. */
+  readonly signOuts: SignOuts | null
   readonly log: Log
   readonly timing?: Partial<CountsTiming> | undefined
 }
@@ -37,6 +41,10 @@ export interface SharedCounts {
   /** Where the limit of that name counts. */
   storeFor(limit: string): Store
   inUse(): StoreInUse
+  /** Tells other replicas of a sign-out; where Redis is away, once it is back. Resolves within the time of one command. */
+  shareSignOut(signOut: SignOut): Promise<void>
+  /** Sign-outs that other replicas were not told of yet. */
+  unsharedSignOuts(): number
   /** Resolves once Redis works or was found to be away; then goes on by itself. */
   connect(): Promise<void>
   close(): void
@@ -50,8 +58,19 @@ type Client = ReturnType<typeof openClient>
 /** One connection, and the counters of each limit that go through it. */
 interface Connection {
   readonly client: Client
-  readonly counters: ReadonlyMap<string, RedisStore>
+  readonly counters: ReadonlyMap<string, Counter>
+  readonly channel: SignOutChannel | null
 }
+
+interface Counter {
+  init(options: Options): Promise<void>
+  increment(key: string): Promise<IncrementResponse>
+  decrement(key: string): Promise<void>
+  resetKey(key: string): Promise<void>
+}
+
+/** Takes one back from a count that still runs. DECR alone would begin a count that never ends. */
+const DECREMENT = "if tonumber(redis.call('GET', KEYS[1]) or '0') > 0 then redis.call('DECR', KEYS[1]) end"
 
 const LATE = Symbol('late')
 
@@ -62,24 +81,32 @@ const AWAY = {
   deny: 'Redis is away, so nobody passes who would be counted',
 } as const satisfies Record<StoreFailure, string>
 
-export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCountsOptions): SharedCounts => {
+const UNSHARED = 'Redis is away, so this replica learns of sign-outs at other replicas once it is back'
+
+export const createSharedCounts = (options: SharedCountsOptions): SharedCounts => {
+  const { url, onFailure, signOuts, log, timing } = options
   const { answerMs, connectMs, retryEveryMs } = { ...TIMING, ...timing }
   const limits = new Map<string, Options>()
   let current: Connection | null = null
+  let unshared = createSignOuts()
   let wasAway = false
   let isClosed = false
   let timer: NodeJS.Timeout | undefined
 
   const connect = async (): Promise<void> => {
     const client = openClient(url)
-    const connection = { client, counters: countersOn(client) }
+    const channel = signOuts === null ? null : createSignOutChannel({ client, signOuts, inTime })
+    const connection = { client, counters: countersOn(client), channel }
     // Its errors quote what it was told.
     client.on('error', () => leave(connection))
     const isReached = await by(deadlineIn(connectMs), reach(connection), false).catch(() => false)
-    if (!isReached || isClosed) return giveUp(client)
+    // Not within that deadline: there may be many sign-outs.
+    const isOpen = isReached && (await (channel?.open() ?? Promise.resolve()).then(() => true).catch(() => false))
+    if (!isOpen || isClosed) return giveUp(client)
     current = connection
     if (wasAway) log.info('Redis is back, and replicas count limits together')
     wasAway = false
+    await shareSignOuts([...unshared.all()])
   }
 
   /** Has the scripts loaded, and writes: a server that is full or read-only answers as well. */
@@ -95,23 +122,36 @@ export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCounts
     return true
   }
 
-  const countersOn = (client: Client): ReadonlyMap<string, RedisStore> => {
-    const sendCommand = async (...command: string[]): Promise<RedisReply> => {
-      const asked = client.sendCommand<RedisReply>(command)
-      const inTime = await by(deadlineIn(answerMs), asked, LATE)
-      // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
-      const reply = inTime === LATE ? await Promise.race([asked, setImmediate(LATE)]) : inTime
-      if (reply === LATE) throw new Error('Redis did not answer in time')
-      return reply
+  const countersOn = (client: Client): ReadonlyMap<string, Counter> => {
+    const sendCommand = (...command: string[]): Promise<RedisReply> => inTime(client.sendCommand<RedisReply>(command))
+    const counterOf = (limit: string): Counter => {
+      const prefix = `${PREFIX}${limit}:`
+      const store = new RedisStore({ sendCommand, prefix })
+      return {
+        init: async (given) => store.init(given),
+        increment: async (key) => store.increment(key),
+        decrement: async (key) => void (await sendCommand('EVAL', DECREMENT, '1', `${prefix}${key}`)),
+        resetKey: async (key) => store.resetKey(key),
+      }
     }
-    const counterOf = (limit: string) => new RedisStore({ sendCommand, prefix: `${PREFIX}${limit}:` })
     return new Map([...limits.keys()].map((limit) => [limit, counterOf(limit)]))
+  }
+
+  const inTime = async <T>(asked: Promise<T>): Promise<T> => {
+    const first = await by(deadlineIn(answerMs), asked, LATE)
+    // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
+    const reply = first === LATE ? await Promise.race([asked, setImmediate(LATE)]) : first
+    if (reply === LATE) throw new Error('Redis did not answer in time')
+    return reply
   }
 
   const giveUp = (client: Client): void => {
     if (client.isOpen) client.destroy()
     if (isClosed) return
-    if (!wasAway) log.warn(AWAY[onFailure], { setting: 'REDIS_URL' })
+    if (!wasAway) {
+      log.warn(AWAY[onFailure], { setting: 'REDIS_URL' })
+      if (signOuts !== null) log.warn(UNSHARED, { setting: 'REDIS_URL' })
+    }
     wasAway = true
     timer = setTimeout(connect, retryEveryMs).unref()
   }
@@ -123,16 +163,28 @@ export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCounts
   }
 
   /** Null where Redis is away, or is found to be. */
-  const ask = async <T>(limit: string, use: (counter: RedisStore) => Promise<T>): Promise<T | null> => {
+  const ask = async <T>(use: (connection: Connection) => Promise<T> | null | undefined): Promise<T | null> => {
     const connection = current
-    const counter = connection?.counters.get(limit)
-    if (connection === null || counter === undefined) return null
+    if (connection === null) return null
     try {
-      return await use(counter)
+      return (await use(connection)) ?? null
     } catch {
       leave(connection)
       return null
     }
+  }
+
+  const askCounter = <T>(limit: string, use: (counter: Counter) => Promise<T>): Promise<T | null> =>
+    ask(({ counters }) => {
+      const counter = counters.get(limit)
+      return counter === undefined ? null : use(counter)
+    })
+
+  const shareSignOuts = async (list: readonly SignOut[]): Promise<void> => {
+    if (list.length === 0) return
+    const isShared = await ask(({ channel }) => channel?.publish(list).then(() => true))
+    if (isShared === null) for (const signOut of list) unshared.add(signOut)
+    else unshared = createSignOuts()
   }
 
   /** More than any limit, until Redis is asked again. */
@@ -146,6 +198,8 @@ export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCounts
 
   return {
     inUse: () => (current === null ? onFailure : 'redis'),
+    shareSignOut: (signOut) => shareSignOuts([signOut]),
+    unsharedSignOuts: () => unshared.size(),
     connect,
     close: () => {
       isClosed = true
@@ -161,13 +215,14 @@ export const createSharedCounts = ({ url, onFailure, log, timing }: SharedCounts
           limits.set(limit, options)
           here.init(options)
         },
-        increment: async (key) => (await ask(limit, (counter) => counter.increment(key))) ?? countHere(here, key),
+        increment: async (key) =>
+          (await askCounter(limit, (counter) => counter.increment(key))) ?? countHere(here, key),
         decrement: async (key) => {
-          const isTaken = await ask(limit, (counter) => counter.decrement(key).then(() => true))
+          const isTaken = await askCounter(limit, (counter) => counter.decrement(key).then(() => true))
           if (isTaken === null) await here.decrement(key)
         },
         resetKey: async (key) => {
-          await ask(limit, (counter) => counter.resetKey(key))
+          await askCounter(limit, (counter) => counter.resetKey(key))
           await here.resetKey(key)
         },
       }

@@ -17,6 +17,8 @@ export interface Readings {
   /** Whether `/readyz` would say so. */
   readonly isReady: () => Promise<boolean>
   readonly isRateLimitStoreUp: () => boolean | undefined
+  /** Sign-outs that other replicas were not told of yet. */
+  readonly unsharedSignOuts: () => number | undefined
   /** Outcomes that could not be written yet, and cancellations that nobody knows the outcome of yet. */
   readonly unwritten: () => number
   readonly unsettled: () => number
@@ -161,6 +163,11 @@ const addGauges = (registry: Registry, readings: Readings): void => {
         const isUp = readings.isRateLimitStoreUp()
         return isUp === undefined ? undefined : Number(isUp)
       },
+    ],
+    [
+      'gateway_sign_outs_unshared',
+      'Sign-outs that other replicas were not told of yet; absent without Redis or sign-in.',
+      readings.unsharedSignOuts,
     ],
     ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
     ['gateway_unsettled', 'Cancellations of unknown outcome that are looked at now and then.', readings.unsettled],

@@ -28,6 +28,7 @@ const sessionsOf = (issuer: string) =>
     idleMs: 900_000,
     maxMs: 3_600_000,
     grants: null,
+    signOuts: { has: () => false, add: async () => undefined },
     claimNames: { scopeClaim: DEFAULT_SCOPE_CLAIM, domainsClaim: undefined, taskTypesClaim: undefined },
     log: createLog('silent'),
   })

@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { SESSION_COOKIE, SIGN_IN_COOKIE } from '../../src/http/cookies.ts'
 import { API_KEYS, asOperator, cancelCalls, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor, startProvider } from '../helpers/provider.ts'
-import { SESSION_SECRET } from '../helpers/session.ts'
+import { manySessions, SESSION_SECRET, SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 const IDLE_MS = 900_000
 const MAX_MS = 3_600_000
@@ -85,6 +85,37 @@ test('a cookie that was taken works until its own idle time is over, whatever it
   later(1)
   assert.equal((await gateway.api.get('/me').set(cookieHeader(cookie))).status, 401)
   assert.equal((await gateway.api.get('/me').set(cookieHeader(renewed(headers) ?? ''))).status, 200)
+})
+
+test('a sign-out is not forgotten, however many follow it', async (t) => {
+  const { api, url } = await startGateway(t, { env: SIGN_IN_ENV })
+  const own = { origin: SIGN_IN_ENV.PUBLIC_URL ?? '', 'x-csrf': '1' }
+  const signOut = (cookie: string) => fetch(`${url}/auth/logout`, { method: 'POST', headers: { ...own, cookie } })
+  const { cookie } = await sessionCookie()
+  assert.equal((await signOut(cookie)).status, 200)
+  // Three cookies with each request: all of them are signed out.
+  const others = await manySessions(10_050)
+  const requests = Array.from({ length: others.length / 3 }, (_, index) => others.slice(3 * index, 3 * index + 3))
+  for (let first = 0; first < requests.length; first += 50) {
+    const answers = await Promise.all(requests.slice(first, first + 50).map((three) => signOut(three.join('; '))))
+    assert.ok(answers.every(({ status }) => status === 200))
+  }
+  assert.equal((await api.get('/me').set({ cookie })).status, 401)
+})
+
+/** Sealed by an earlier version on 2026-01-01: its identifier is a UUID. */
+const FORMER =
+  'eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..5X_OqN5ZdO9Dg27Z.C9Ki-GGpWTiMtAbQWb5DKaV_7ugtdv_a55hLxF0qfx5EXmvlKLYss_oAvitq4xffVIcFM1fFKKeUDRZlWU6jXZtDvzkmODiqK65beU_Vwp4sm1BJJANWXye8UVAL_dRy2H4G6KnSS99qLBL7FJ5JZJ4cnzA2Faug-2YHDkUGsbhvfyyuDW0Fr41i-im6xDnerq092XvYBocQantVlnkBVu6fTVPH2Xb8tDjV0NI.br9eSCAQse5ib6rQrrAYmw'
+
+test('a session of an earlier version goes on, and can be signed out', async (t) => {
+  const { api } = await startGateway(t, { env: SIGN_IN_ENV, overrides: { now: () => Date.UTC(2026, 0, 1) } })
+  const own = { origin: SIGN_IN_ENV.PUBLIC_URL ?? '', 'x-csrf': '1' }
+  const { status, headers } = await api.get('/me').set({ ...own, ...cookieHeader(FORMER) })
+  assert.equal(status, 200)
+  await api.post('/auth/logout').set({ ...own, ...cookieHeader(FORMER) })
+  for (const value of [FORMER, renewed(headers) ?? '']) {
+    assert.equal((await api.get('/me').set(cookieHeader(value))).status, 401)
+  }
 })
 
 const flip = (text: string, at: number): string =>
