@@ -28,7 +28,7 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   /** Of pages that may read answers and use sessions. */
   readonly corsOrigins: readonly string[]
   /** Null where nobody signs in. */
-  readonly auth: AuthRouteOptions | null
+  readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
   /** Null where nothing is traced. */
   readonly tracing: Tracing | null
   readonly lifecycle: Lifecycle
@@ -91,10 +91,16 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/readyz').get(readyz).all(allowOnly('GET, HEAD'))
 
   if (parts.auth !== null) {
-    const { login, callback, logout, showProblem } = createAuthRoutes(parts.auth)
-    app.route('/auth/login').get(login, showProblem).all(allowOnly('GET, HEAD'))
-    app.route('/auth/callback').get(limits.signIns, callback, showProblem).all(allowOnly('GET, HEAD'))
-    app.route('/auth/logout').post(requireOwnPage(trustedOrigins), logout).all(allowOnly('POST'))
+    const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.forgiveSignInStart })
+    app.route('/auth/login').get(limits.signInStarts, auth.login, auth.showProblem).all(allowOnly('GET, HEAD'))
+    app
+      .route('/auth/callback')
+      .get(limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, auth.showProblem)
+      .all(allowOnly('GET, HEAD'))
+    app
+      .route('/auth/logout')
+      .post(requireOwnPage(trustedOrigins), auth.endSession, limits.signOuts, auth.logout)
+      .all(allowOnly('POST'))
   }
 
   if (parts.docs !== null) {

@@ -196,7 +196,7 @@ const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<
 }
 
 interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
-  readonly auth: AuthRouteOptions | null
+  readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
   readonly keySetAgeMs: () => number | undefined
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
   close(): void
@@ -289,8 +289,7 @@ const createTracing = async (
 const sharedSignOuts = (signOuts: SignOuts, counts: SharedCounts | null): SessionOptions['signOuts'] => ({
   has: signOuts.has,
   add: async (signOut) => {
-    signOuts.add(signOut)
-    await counts?.shareSignOut(signOut)
+    if (signOuts.add(signOut)) await counts?.shareSignOut(signOut)
   },
 })
 

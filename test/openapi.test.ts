@@ -71,6 +71,13 @@ const WITHOUT_RECORD: Scene = {
 
 const SIGN_IN: Scene = { env: SIGN_IN_ENV, headers: {} }
 
+/** An address may begin, fail to complete or end one sign-in. The provider is not there. */
+const ONE_SIGN_IN: Scene = {
+  env: { ...SIGN_IN_ENV, OIDC_ISSUER: 'http://127.0.0.1:1', RATE_LIMIT_UNKNOWN_MAX: '1' },
+  headers: {},
+  times: 2,
+}
+
 /** Comes back from the provider, which is away by then or not. */
 const comingBack =
   (isAway: boolean): Provoke =>
@@ -178,23 +185,21 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     302: startingToSignIn,
     400: asking('get', '/auth/login?returnTo=x', SIGN_IN),
     404: asking('get', '/auth/login', { headers: {} }),
+    429: asking('get', '/auth/login', ONE_SIGN_IN),
     503: asking('get', '/auth/login', { ...SIGN_IN, env: { ...SIGN_IN_ENV, OIDC_ISSUER: 'http://127.0.0.1:1' } }),
   },
   completeSignIn: {
     200: comingBack(false),
     400: asking('get', '/auth/callback', SIGN_IN),
     404: asking('get', '/auth/callback', { headers: {} }),
-    429: asking('get', '/auth/callback', {
-      ...SIGN_IN,
-      env: { ...SIGN_IN_ENV, RATE_LIMIT_UNKNOWN_MAX: '1' },
-      times: 2,
-    }),
+    429: asking('get', '/auth/callback', ONE_SIGN_IN),
     503: comingBack(true),
   },
   signOut: {
     200: asking('post', '/auth/logout', { ...SIGN_IN, headers: OWN_PAGE }),
     403: asking('post', '/auth/logout', SIGN_IN),
     404: asking('post', '/auth/logout', { headers: {} }),
+    429: asking('post', '/auth/logout', { ...ONE_SIGN_IN, headers: OWN_PAGE }),
   },
   getLiveness: { 200: asking('get', '/livez', { headers: {} }) },
   getReadiness: { 200: asking('get', '/readyz', { headers: {} }), 503: asking('get', '/readyz', WITHOUT_RECORD) },

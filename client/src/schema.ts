@@ -236,7 +236,8 @@ export interface paths {
         };
         /**
          * Sign in
-         * @description Sends the browser to the identity provider. Where nobody can sign in, it is not found.
+         * @description Sends the browser to the identity provider. Where nobody can sign in, it is not found. Sign-ins that are begun and
+         *     not completed are limited by address.
          */
         get: operations["startSignIn"];
         put?: never;
@@ -278,7 +279,8 @@ export interface paths {
         put?: never;
         /**
          * Sign out
-         * @description Ends the session in this browser. The provider has one of its own.
+         * @description Ends the session, with every copy of its cookie, until its own end. The provider has a session of its own. Beyond
+         *     the limit of the address the session is ended all the same.
          */
         post: operations["signOut"];
         delete?: never;
@@ -766,6 +768,26 @@ export interface components {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
+                RateLimit: components["headers"]["RateLimit"];
+                "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                /**
+                 * @description How many seconds to wait.
+                 * @example 42
+                 */
+                "Retry-After": string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The limit of sign-outs is reached. The session has ended all the same. */
+        SignedOutOverLimit: {
+            headers: {
+                "X-Request-Id": components["headers"]["X-Request-Id"];
+                "Content-Language": components["headers"]["Content-Language"];
+                /** @description The end of the session. */
+                "Set-Cookie": string;
                 RateLimit: components["headers"]["RateLimit"];
                 "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 /**
@@ -1465,6 +1487,7 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
+            429: components["responses"]["TooManyRequests"];
             503: components["responses"]["ProviderUnavailable"];
         };
     };
@@ -1561,6 +1584,7 @@ export interface operations {
                 };
             };
             404: components["responses"]["NotFound"];
+            429: components["responses"]["SignedOutOverLimit"];
         };
     };
     getConsole: {

@@ -95,12 +95,8 @@ export const createSessions = (options: SessionOptions): Sessions => {
   return {
     begin: async ({ sub, grant }) => {
       const kept = grants === null ? grant : NO_GRANT
-      const cookie = await write({
-        id: randomBytes(ID_BYTES).toString('base64url'),
-        sub,
-        grant: kept,
-        endsAtMs: now() + maxMs,
-      })
+      const id = randomBytes(ID_BYTES).toString('base64url')
+      const cookie = await write({ id, sub, grant: kept, endsAtMs: now() + maxMs })
       if (cookie.length <= COOKIE_MAX) return cookie
       log.error('a sign-in grants more than a cookie can hold', { setting: 'GRANTS_FILE' })
       throw new GatewayError('sign-in-failed')
@@ -109,8 +105,7 @@ export const createSessions = (options: SessionOptions): Sessions => {
     callerOf: toCaller,
 
     end: async (cookies) => {
-      const contents = await seal.open(cookies)
-      await Promise.all(contents.filter((content) => !signOuts.has(content)).map(signOuts.add))
+      await Promise.all((await seal.open(cookies)).map(signOuts.add))
     },
 
     resume: async (cookies) => {

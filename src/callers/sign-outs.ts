@@ -8,7 +8,8 @@ export interface SignOut {
 
 /** Sessions that were signed out: each is remembered until its own end, whatever their number. */
 export interface SignOuts {
-  add(signOut: SignOut): void
+  /** Whether that is news: false where it is known, or the session has ended by itself. */
+  add(signOut: SignOut): boolean
   has(signOut: SignOut): boolean
   /** The ends are rounded up to a full minute. */
   all(): Iterable<SignOut>
@@ -44,11 +45,13 @@ export const createSignOuts = (now: () => number = Date.now): SignOuts => {
     add: ({ id, endsAtMs }) => {
       sweep()
       const leftMs = endsAtMs - now() + MINUTE_MS + MARGIN_MS
-      if (leftMs <= 0) return
+      if (leftMs <= 0) return false
       const minute = minutes.get(minuteOf(endsAtMs)) ?? { ids: new Set(), keptUntilMs: 0 }
+      if (minute.ids.has(id)) return false
       minute.ids.add(id)
       minute.keptUntilMs = Math.max(minute.keptUntilMs, performance.now() + leftMs)
       minutes.set(minuteOf(endsAtMs), minute)
+      return true
     },
     has: ({ id, endsAtMs }) => {
       sweep()

@@ -1,4 +1,4 @@
-import type { ErrorRequestHandler, RequestHandler } from 'express'
+import type { ErrorRequestHandler, Request, RequestHandler } from 'express'
 import { z } from 'zod'
 import type { Sessions } from '../callers/session.ts'
 import type { SignIn } from '../callers/sign-in.ts'
@@ -13,9 +13,14 @@ import { langParameter, parseQuery, rule } from './query.ts'
 /** Signing browsers in and out, at an identity provider. */
 export interface AuthRoutes {
   readonly login: RequestHandler
+  /** Learns from the provider who signs in: the caller of what follows. */
+  readonly completeSignIn: RequestHandler
+  /** After `completeSignIn`: begins the session. */
   readonly callback: RequestHandler
   /** Shows what went wrong to a person, where a page was asked for. */
   readonly showProblem: ErrorRequestHandler
+  /** Ends the session of the request, and its cookie, whatever the answer will be. */
+  readonly endSession: RequestHandler
   readonly logout: RequestHandler
 }
 
@@ -25,11 +30,13 @@ export interface AuthRouteOptions {
   readonly publicUrl: string
   /** Where those go who did not say where they came from: a path. */
   readonly home: string
+  /** After the provider has said who signs in. */
+  readonly onSignedIn: (req: Request) => Promise<void>
 }
 
 const RETURN_TO_MAX = 1000
 
-export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRouteOptions): AuthRoutes => {
+export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn }: AuthRouteOptions): AuthRoutes => {
   const returnTo = z
     .string(rule('returnTo'))
     .startsWith('/', rule('returnTo'))
@@ -49,11 +56,20 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
       res.status(302).location(location.href).end()
     },
 
-    callback: async function callback(req, res) {
+    completeSignIn: async function signInCompleter(req, res, next) {
       // Whatever comes of it, it is used up.
       res.clearCookie(SIGN_IN_COOKIE.name, SIGN_IN_COOKIE.options)
       const { search } = new URL(req.url, publicUrl)
       const arrival = await inTime(req, signIn.complete(search, cookieValues(req, SIGN_IN_COOKIE)), UNAVAILABLE)
+      req.context.arrival = arrival
+      req.context.caller = sessions.callerOf(arrival.identity)
+      await onSignedIn(req)
+      next()
+    },
+
+    callback: async function callback(req, res) {
+      const { arrival } = req.context
+      if (arrival === null) throw new GatewayError('sign-in-failed')
       const session = await sessions.begin(arrival.identity)
       res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
       // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
@@ -73,9 +89,13 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home }: AuthRout
       sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
     },
 
-    logout: async function logout(req, res) {
-      await sessions.end(cookieValues(req, SESSION_COOKIE))
+    endSession: async function sessionEnder(req, res, next) {
       res.clearCookie(SESSION_COOKIE.name, SESSION_COOKIE.options)
+      await sessions.end(cookieValues(req, SESSION_COOKIE))
+      next()
+    },
+
+    logout: function logout(_req, res) {
       res.json({ logoutUrl: signIn.logoutUrl() })
     },
   }

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Request, RequestHandler, Response } from 'express'
 import type { Caller } from '../callers/caller.ts'
 import type { Session } from '../callers/session.ts'
+import type { Arrival } from '../callers/sign-in.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
 import type { Subnets } from '../subnets.ts'
@@ -32,6 +33,8 @@ export interface Context {
   caller: Caller | null
   /** Where the caller has signed in. */
   session: Session | null
+  /** Of a browser that comes back from the identity provider. */
+  arrival: Arrival | null
   code: ErrorCode | null
 }
 
@@ -69,6 +72,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
       credentials: [],
       caller: null,
       session: null,
+      arrival: null,
       code: null,
     }
     res.set({ 'X-Request-Id': req.context.requestId, Vary: 'Accept-Language, Origin', 'Cache-Control': 'no-store' })

@@ -20,8 +20,16 @@ export interface RateLimits {
   readonly unknown: RequestHandler
   /** Takes back what `unknown` counted, for one who proved to be known after it. */
   readonly forgive: (req: Request, res: Response) => Promise<void>
+  /** Sign-ins that were begun and not completed, by address. */
+  readonly signInStarts: RequestHandler
+  /** Takes back what `signInStarts` counted, for a sign-in that was completed. */
+  readonly forgiveSignInStart: (req: Request) => Promise<void>
   /** Sign-ins that came to nothing, by address: each can cost a call to the identity provider. */
   readonly signIns: RequestHandler
+  /** Completed sign-ins, by caller: each can be signed out, which is remembered until the session's end. */
+  readonly sessions: RequestHandler
+  /** Sign-outs, by address. */
+  readonly signOuts: RequestHandler
   readonly cancels: RequestHandler
   readonly reads: RequestHandler
 }
@@ -50,6 +58,7 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
       },
     }) as const
   const failures = limiter('unknown', unknownMax, addressOf)
+  const starts = limiter('sign-in-starts', unknownMax, addressOf)
   return {
     unknown: rateLimit({ ...failures, skip: (req) => req.context.caller !== null }),
     forgive: async (req, res) => {
@@ -58,7 +67,11 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
       res.removeHeader('RateLimit')
       res.removeHeader('RateLimit-Policy')
     },
+    signInStarts: rateLimit(starts),
+    forgiveSignInStart: async (req) => void (await starts.store.decrement(addressOf(req))),
     signIns: rateLimit({ ...limiter('sign-ins', unknownMax, addressOf), skipSuccessfulRequests: true }),
+    sessions: rateLimit(limiter('sessions', max, byCaller)),
+    signOuts: rateLimit(limiter('sign-outs', unknownMax, addressOf)),
     cancels: rateLimit(limiter('cancels', max, byCaller)),
     reads: rateLimit(limiter('reads', readMax, byCaller)),
   }

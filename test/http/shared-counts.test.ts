@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
 import { asOperator, asReader, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
+import { createVisitor, startProvider } from '../helpers/provider.ts'
 import { REDIS_PASSWORD, useRedis } from '../helpers/redis.ts'
 import { requires } from '../helpers/requirements.ts'
 
@@ -56,6 +57,19 @@ test('a count is over when its window is', async (t) => {
   const started = await start(t, redis.url, { RATE_LIMIT_READ_MAX: '1', RATE_LIMIT_WINDOW_MS: '1000' })
   assert.equal(await read(started), 200)
   await eventually(async () => ((await read(started)) === 200 ? true : undefined))
+})
+
+test('what is given back after its window leaves no count that never ends', async (t) => {
+  if (!requires(t, 'redis')) return
+  const redis = await redisOf(t)
+  const provider = await startProvider(t)
+  await start(t, redis.url, { ...provider.env, RATE_LIMIT_WINDOW_MS: '1000' })
+  const visitor = createVisitor()
+  const keys = async () => [await redis.ask('KEYS', '*sign-in-starts*')].flat()
+  const back = await visitor.authenticate(provider.gatewayUrl, 'ann')
+  await eventually(async () => ((await keys()).length === 0 ? true : undefined))
+  assert.equal((await visitor.visit(back)).status, 200)
+  assert.deepEqual(await keys(), [])
 })
 
 /** How Redis can be away, and how it comes back. */

@@ -208,6 +208,19 @@ test('a session asks Redis for nothing but what its limit asks', async (t) => {
   assert.deepEqual(await commandsFor(session), await commandsFor(asReader))
 })
 
+test('only what is news is published', async (t) => {
+  if (!requires(t, 'redis')) return
+  const redis = await redisOf(t)
+  const started = await start(t, redis.url)
+  const session = await sessionCookie()
+  const overrides = { countsTiming, now: () => Date.now() + 7_200_000 }
+  const later = await startGateway(t, { env: { ...SIGN_IN_ENV, REDIS_URL: redis.url }, overrides })
+  await redis.ask('CONFIG', 'RESETSTAT')
+  for (const replica of [started, started, later]) await signOut(replica, session).expect(200)
+  await signOut(later, await sessionCookie()).expect(200)
+  assert.equal(commandsOf(await redis.ask('INFO', 'commandstats')).publish, 1)
+})
+
 test('what Redis holds of others is no sign-out and does no harm', async (t) => {
   if (!requires(t, 'redis')) return
   const redis = await redisOf(t)

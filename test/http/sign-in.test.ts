@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { SESSION_COOKIE, SIGN_IN_COOKIE } from '../../src/http/cookies.ts'
 import { eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { CLIENT_SECRET, createVisitor, type IdentityProvider, startProvider } from '../helpers/provider.ts'
+import { sendLine } from '../helpers/raw.ts'
 import { SESSION_SECRET } from '../helpers/session.ts'
 
 const MINUTE_MS = 60_000
@@ -267,6 +268,68 @@ test('sign-ins that come to nothing are limited by address, those that succeed a
     [400, 'sign-in-failed'],
     [429, 'too-many-requests'],
   ])
+})
+
+test('sign-ins that are begun and not completed are limited by address, those that are completed are not', async (t) => {
+  const { gateway, visitor } = await start(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '1' } })
+  for (const name of ['ann', 'bob', 'eve']) assert.equal((await visitor.signIn(gateway.url, name)).status, 200, name)
+  const begin = () => visitor.visit(`${gateway.url}/auth/login`)
+  assert.equal((await begin()).status, 302)
+  const refused = await begin()
+  assert.match(refused.headers.get('retry-after') ?? '', /^([1-9]|[1-5]\d|60)$/)
+  assert.deepEqual(await codeOf(refused), [429, 'too-many-requests'])
+  assert.equal(setCookieOf(refused, SIGN_IN_COOKIE.name), undefined)
+})
+
+test('completed sign-ins are limited by caller', async (t) => {
+  const { gateway, visitor } = await start(t, { env: { RATE_LIMIT_MAX: '2' } })
+  const signIn = async (name: string) => (await createVisitor().signIn(gateway.url, name)).status
+  assert.deepEqual([await signIn('ann'), await signIn('ann'), await signIn('bob')], [200, 200, 200])
+  const refused = await visitor.signIn(gateway.url, 'ann')
+  assert.deepEqual(await codeOf(refused), [429, 'too-many-requests'])
+  assert.equal(setCookieOf(refused, SESSION_COOKIE.name), undefined)
+})
+
+test('a sign-out over the limit of its address ends the session all the same', async (t) => {
+  const { gateway, visitor } = await start(t, { env: { RATE_LIMIT_UNKNOWN_MAX: '1' } })
+  const init = { method: 'POST', headers: { 'x-csrf': '1', origin: gateway.url } }
+  const out = () => visitor.visit(`${gateway.url}/auth/logout`, init)
+  assert.equal((await out()).status, 200)
+  await visitor.signIn(gateway.url, 'ann')
+  const session = visitor.cookie(gateway.url, SESSION_COOKIE.name) ?? ''
+  const refused = await out()
+  assert.match(setCookieOf(refused, SESSION_COOKIE.name) ?? '', /^__Host-session=; .*Expires=Thu, 01 Jan 1970/)
+  assert.deepEqual(await codeOf(refused), [429, 'too-many-requests'])
+  visitor.setCookie(gateway.url, SESSION_COOKIE.name, session)
+  assert.deepEqual(await codeOf(await visitor.visit(`${gateway.url}/me`)), [401, 'unauthenticated'])
+})
+
+/** Comes back from the provider with those cookies, byte by byte, and tells the name of who has a session then. */
+const comeBack = async ({ url }: Started, back: URL, ...cookies: readonly string[]) => {
+  const answer = await sendLine(url, `GET ${back.pathname}${back.search}`, `Cookie: ${cookies.join('; ')}`)
+  const [session] = /__Host-session=[^;]+/.exec(answer.headers['set-cookie'] ?? '') ?? []
+  if (session === undefined) return answer.status
+  return JSON.parse((await sendLine(url, 'GET /me', `Cookie: ${session}`)).body).name
+}
+
+test('a sign-in completes whatever other cookies were planted, and nobody is signed in as another', async (t) => {
+  const { gateway } = await start(t)
+  const begin = async (name: string) => {
+    const visitor = createVisitor()
+    const back = await visitor.authenticate(gateway.url, name)
+    return { back, cookie: `${SIGN_IN_COOKIE.name}=${visitor.cookie(gateway.url, SIGN_IN_COOKIE.name)}` }
+  }
+  const attacker = await begin('eve')
+  for (const odd of ['\xa0', '\xef\xbb\xbf', '\x85', '"', '=']) {
+    assert.equal(await comeBack(gateway, attacker.back, `${odd}${attacker.cookie}`), 400, JSON.stringify(odd))
+  }
+  const many = Array<string>(500).fill(`${SIGN_IN_COOKIE.name}=`)
+  for (const planted of [attacker.cookie, `\xa0${attacker.cookie}`, `${SIGN_IN_COOKIE.name}=x`, many.join('; ')]) {
+    const before = await begin('ann')
+    assert.equal(await comeBack(gateway, before.back, planted, before.cookie), 'ann')
+    const after = await begin('ann')
+    assert.equal(await comeBack(gateway, after.back, after.cookie, planted), 'ann')
+  }
 })
 
 const signOut = { method: 'POST', headers: { 'x-csrf': '1' } }
