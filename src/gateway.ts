@@ -143,9 +143,10 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   }
   const app = createApp({ ...config, ...callers, ...parts })
   meter.watch({
-    underWay: () => upstream.state().underWay,
-    waiting: () => upstream.state().waiting,
-    circuit: () => upstream.state().blocked,
+    inFlight: (priority) => upstream.state().priorities[priority].inFlight,
+    waiting: (priority) => upstream.state().priorities[priority].waiting,
+    isUnhealthy: (priority) => upstream.state().priorities[priority].isUnhealthy,
+    isThrottled: () => upstream.state().isThrottled,
     clockSkewMs: () => upstream.state().clockSkewMs,
     credentialsAgeMs: () => keys.state().ageMs,
     credentialsExpireInMs: () => keys.state().expireInMs,

@@ -68,6 +68,7 @@ const LEAVES = [
   'bounded.ts',
   'regular-file.ts',
   'iso-time.ts',
+  'priority.ts',
 ] as const
 /** Whom everybody may tell. */
 const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] as const

@@ -1,23 +1,26 @@
 import { randomUUID } from 'node:crypto'
 import type { Deadline } from '../deadline.ts'
+import type { Priority } from '../priority.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import type { Tracer } from '../telemetry/tracing.ts'
 import { signAcs3 } from './acs3.ts'
-import type { Verdict } from './circuit.ts'
+import type { HealthSignal } from './circuit-breaker.ts'
 import type { Clock } from './clock.ts'
 import type { Budget, Exchange, Exchanged } from './exchange.ts'
 import { type Reading, readAnswer } from './failures.ts'
-import type { Gate, Refusal } from './gate.ts'
+import type { Limiter, Measured, Permit, Rejection } from './limiter.ts'
 import { signRpcV1 } from './rpc-v1.ts'
 import type { PlainKeys, Sign } from './signing.ts'
 
 export type Params = Readonly<Record<string, string>>
 
 /**
- * When a call must be over, and the signal that nobody waits for it any more: what was not sent by then never is. The
- * signal is asked for anew at each step, since others can begin to wait.
+ * How important a call is, when it must be over, and the signal that it is not wanted any more: a request that was
+ * not sent by then never is. The signal is read anew at each step, since other callers can join.
  */
 export interface CallLimits {
+  /** A caller's own reads have `read`; a request that belongs to a cancel has one of the others. */
+  readonly priority: Priority
   readonly deadline: Deadline
   readonly signal?: AbortSignal | undefined
 }
@@ -29,11 +32,10 @@ export interface Asked {
   readonly limits: CallLimits
 }
 
-/** An exchange, how its answer reads (null where nothing was sent), and what it tells of upstream. */
-export interface Attempted {
+/** An exchange, how its answer reads (null if nothing was sent), and its health signal. */
+export interface Attempted extends Measured {
   readonly exchanged: Exchanged
   readonly reading: Reading | null
-  readonly verdict: Verdict
 }
 
 export interface AttemptOptions {
@@ -41,7 +43,7 @@ export interface AttemptOptions {
   readonly signature: keyof typeof SIGNERS
   readonly timeoutMs: number
   readonly exchange: Exchange
-  readonly gate: Gate
+  readonly limiter: Limiter
   readonly clock: Clock
   readonly meter: Meter
   readonly tracer: Tracer
@@ -50,8 +52,8 @@ export interface AttemptOptions {
   readonly isClosed: () => boolean
 }
 
-/** One attempt, as soon as it may go out; else what kept it back, or null where nobody waits for it any more. */
-export type Attempt = (asked: Asked, keys: PlainKeys, attempt: number) => Promise<Attempted | Refusal | null>
+/** One attempt, as soon as it may be sent; else why not, or null if it is not wanted any more. */
+export type Attempt = (asked: Asked, keys: PlainKeys, attempt: number) => Promise<Attempted | Rejection | null>
 
 const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Record<string, Sign>
 
@@ -66,7 +68,7 @@ export const backoffMs = (attempt: number, random: () => number): number =>
   random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
 export const createAttempt = (options: AttemptOptions): Attempt => {
-  const { url, exchange, gate, clock, meter, tracer, random, isClosed } = options
+  const { url, exchange, limiter, clock, meter, tracer, random, isClosed } = options
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
@@ -90,27 +92,39 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
       return { exchanged, reading }
     })
 
-  const attemptOnce = async (asked: Asked, keys: PlainKeys, attempt: number): Promise<Attempted | Refusal | null> => {
-    const { action, params, limits } = asked
-    const pass = await gate.enter({ forMs: limits.deadline.remainingMs(), signal: limits.signal })
-    if (pass === null) return limits.signal?.aborted ? null : attemptOnce(asked, keys, attempt)
-    if ('reason' in pass) return pass
-    let verdict: Verdict = { kind: 'untold' }
-    try {
-      const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
-      if (timeoutMs <= 0 || isClosed() || limits.signal?.aborted) return null
-      const budget = { timeoutMs, signal: limits.signal }
-      const { exchanged, reading } = await observe(action, attempt, () => send(action, params, keys, budget))
-      // Whoever it was for left before anything was sent: that is no attempt, and nobody's failure.
-      if (limits.signal?.aborted && isUnsent(exchanged)) return null
-      if (exchanged.kind === 'answer' && exchanged.date !== null) clock.observe(exchanged.date)
-      verdict = verdictOf(exchanged, reading, {
-        backoffMs: backoffMs(attempt, random),
-        inFull: timeoutMs >= options.timeoutMs * NEARLY,
-      })
-      return { exchanged, reading, verdict }
-    } finally {
-      pass.leave(verdict)
+  const isWanted = ({ deadline, signal }: CallLimits): boolean =>
+    deadline.remainingMs() > 0 && !isClosed() && !signal?.aborted
+
+  /** Null if nothing was sent, or the permit was revoked. */
+  const sendOnce = async (
+    { action, params, limits }: Asked,
+    keys: PlainKeys,
+    attempt: number,
+    { revoked }: Permit,
+  ): Promise<Attempted | null> => {
+    if (!isWanted(limits)) return null
+    const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
+    const budget = { timeoutMs, signal: limits.signal, revoked }
+    const { exchanged, reading } = await observe(action, attempt, () => send(action, params, keys, budget))
+    // Abandoned before anything was sent: that is no attempt, and no failure.
+    if (limits.signal?.aborted && isUnsent(exchanged)) return null
+    if (isRevoked(exchanged)) return null
+    if (exchanged.kind === 'answer' && exchanged.date !== null) clock.observe(exchanged.date)
+    const health = healthOf(exchanged, reading, {
+      backoffMs: backoffMs(attempt, random),
+      inFull: timeoutMs >= options.timeoutMs * NEARLY,
+    })
+    return { exchanged, reading, health }
+  }
+
+  const attemptOnce: Attempt = async (asked, keys, attempt) => {
+    const { limits } = asked
+    for (;;) {
+      const { priority, deadline, signal } = limits
+      const wait = { priority, forMs: deadline.remainingMs(), signal }
+      const result = await limiter.run(wait, (permit) => sendOnce(asked, keys, attempt, permit))
+      // Another caller may have joined after the last one left, and a revoked attempt waits again.
+      if (result !== null || !isWanted(limits)) return result
     }
   }
 
@@ -127,8 +141,10 @@ const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, secur
 
 const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
 
+const isRevoked = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && exchanged.reason === 'revoked'
+
 const resultOf = (exchanged: Exchanged, reading: Reading | null): string => {
-  if (exchanged.kind === 'lost' && exchanged.reason === 'aborted') return 'aborted'
+  if (exchanged.kind === 'lost' && (exchanged.reason === 'aborted' || isRevoked(exchanged))) return 'aborted'
   if (reading === null) return 'unreached'
   return reading.ok ? 'ok' : reading.failure
 }
@@ -146,15 +162,15 @@ interface Given {
   readonly inFull: boolean
 }
 
-/** What an attempt tells of upstream: refusals are its business, and say that it is well. */
-const verdictOf = (exchanged: Exchanged, reading: Reading | null, { backoffMs, inFull }: Given): Verdict => {
-  if (exchanged.kind === 'too-large') return { kind: 'well' }
+/** The health signal of an attempt. A refusal shows that the upstream is healthy. */
+const healthOf = (exchanged: Exchanged, reading: Reading | null, { backoffMs, inFull }: Given): HealthSignal => {
+  if (exchanged.kind === 'too-large') return { kind: 'ok' }
   if (exchanged.kind === 'lost') {
     const isCutShort = exchanged.reason === 'aborted' || (exchanged.reason === 'ETIMEDOUT' && !inFull)
-    return { kind: isCutShort ? 'untold' : 'ill' }
+    return { kind: isCutShort ? 'ignore' : 'failure' }
   }
   const { answer } = exchanged
   const failure = reading?.ok === false ? reading.failure : null
   if (failure === 'throttled') return { kind: 'throttled', forMs: (answer.retryAfterMs ?? 0) + backoffMs }
-  return { kind: failure === 'ambiguous' && answer.status >= 500 ? 'ill' : 'well' }
+  return { kind: failure === 'ambiguous' && answer.status >= 500 ? 'failure' : 'ok' }
 }

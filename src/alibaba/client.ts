@@ -1,16 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { by, type Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
+import { byPriority, type Priority } from '../priority.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
-import { type Block, type CircuitState, createCircuit } from './circuit.ts'
+import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
 import { type Clock, createClock } from './clock.ts'
 import type { KeySource } from './credentials.ts'
 import { createExchange, type Exchanged } from './exchange.ts'
 import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './failures.ts'
-import { createGate, type Refusal } from './gate.ts'
+import { createLimiter, type Rejection } from './limiter.ts'
 import type { PlainKeys } from './signing.ts'
 
 export type { CallLimits } from './attempt.ts'
@@ -54,12 +55,19 @@ export interface Upstream {
   close(): void
 }
 
-export interface UpstreamState {
-  /** Attempts under way, and those that wait for their turn. */
-  readonly underWay: number
+/** The attempts of one priority. */
+export interface PriorityState {
+  readonly inFlight: number
+  /** Attempts that wait for a permit. */
   readonly waiting: number
-  /** What keeps all of them back, until one has shown that nothing does any more. */
-  readonly blocked: Block['reason'] | null
+  /** Held back after failures, until an attempt shows that this is over. */
+  readonly isUnhealthy: boolean
+}
+
+export interface UpstreamState {
+  readonly priorities: Readonly<Record<Priority, PriorityState>>
+  /** All are held back after throttling, until an attempt shows that this is over. */
+  readonly isThrottled: boolean
   /** Upstream's clock less ours, by its last answer. */
   readonly clockSkewMs: number | undefined
 }
@@ -120,13 +128,13 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const exchange = createExchange({ origin: url, ca: options.ca })
   const clock = createClock(options)
-  const circuit = createCircuit({ onChange: reportChange(log) })
-  const gate = createGate({ circuit, maxConcurrency, maxPerSecond: options.maxPerSecond })
+  const circuits = createCircuits({ onChange: reportChange(log) })
+  const limiter = createLimiter({ circuits, maxConcurrency, maxPerSecond: options.maxPerSecond })
   let isClosed = false
   const attemptOnce = createAttempt({
     ...options,
     exchange,
-    gate,
+    limiter,
     clock,
     meter,
     tracer,
@@ -138,11 +146,11 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     (await by(deadline, options.keys.replacing(keys), null)) === null ? null : 0
 
   /** Milliseconds after which asking again is safe and can help, or null. */
-  const retryIn = async (failure: FailureClass, { exchanged, verdict }: Attempted, tried: Try) => {
+  const retryIn = async (failure: FailureClass, { exchanged, health }: Attempted, tried: Try) => {
     const { kind, attempt, corrected, renewed } = tried
     if (failure === 'clock') return adjust(clock, dateOf(exchanged), corrected)
     if (failure === 'unknown-keys') return renewed ? null : renewKeys(tried)
-    if (verdict.kind === 'throttled') return verdict.forMs
+    if (health.kind === 'throttled') return health.forMs
     return kind.repeatable.includes(failure) ? backoffMs(attempt, random) : null
   }
 
@@ -169,7 +177,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
         if (keys === null) return failure(unreached('upstream-credentials-rejected', null), attempt - 1)
         const attempted = await attemptOnce(asked, keys, attempt)
         if (attempted === null) return failure(last, attempt - 1)
-        if ('reason' in attempted) return failure(keptBack(attempted, attempt === 1 ? null : last), attempt - 1)
+        if ('reason' in attempted) return failure(rejectedLocally(attempted, attempt === 1 ? null : last), attempt - 1)
         const ended = await conclude(attempted, { kind, attempt, keys, corrected, renewed, deadline })
         if ('ok' in ended) return ended
         report(log, { action, attempt, exchanged: attempted.exchanged, ended })
@@ -189,9 +197,12 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     call: operate(CALL),
     query: operate(QUERY),
     state: () => ({
-      underWay: gate.underWay(),
-      waiting: gate.waiting(),
-      blocked: circuit.reason(),
+      priorities: byPriority((priority) => ({
+        inFlight: limiter.inFlight(priority),
+        waiting: limiter.waiting(priority),
+        isUnhealthy: circuits.isUnhealthy(priority),
+      })),
+      isThrottled: circuits.isThrottled(),
       clockSkewMs: clock.skewMs(),
     }),
     close: () => {
@@ -208,15 +219,15 @@ const adjust = (clock: Clock, date: Date | null, corrected: boolean): number | n
   return corrected || date === null ? null : 0
 }
 
-const REFUSALS = {
-  ill: 'upstream-unavailable',
+const REJECTIONS = {
+  unhealthy: 'upstream-unavailable',
   throttled: 'upstream-throttled',
   busy: 'gateway-busy',
-} as const satisfies Record<Refusal['reason'], ErrorCode>
+} as const satisfies Record<Rejection['reason'], ErrorCode>
 
-/** What came of an operation whose next attempt may not go out: its last one, where there was one. */
-const keptBack = ({ reason, retryAfterMs }: Refusal, last: Ending | null): Ending => {
-  const kept = { ...unreached(REFUSALS[reason], null), retryAfterMs }
+/** The result of an operation whose next attempt may not be sent: that of its last one, if there was one. */
+const rejectedLocally = ({ reason, retryAfterMs }: Rejection, last: Ending | null): Ending => {
+  const kept = { ...unreached(REJECTIONS[reason], null), retryAfterMs }
   if (last === null) return kept
   return last.code === kept.code ? { ...last, retryAfterMs } : last
 }
@@ -234,15 +245,16 @@ const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
 })
 
 const CHANGES = {
-  ill: 'the upstream is ill; nothing is sent to it for a while',
-  throttled: 'the upstream throttles; nothing is sent to it for a while',
-} as const
+  closed: 'the upstream can be called again',
+  unhealthy: 'the upstream is unhealthy; attempts of this priority are held back',
+  throttled: 'the upstream throttles; all attempts are held back',
+} as const satisfies Record<CircuitChange['state'], string>
 
 const reportChange =
   (log: Log) =>
-  (change: CircuitState): void => {
-    if (change.state === 'closed') log.info('the upstream can be called again')
-    else log.warn(CHANGES[change.state], { waitMs: Math.round(change.forMs) })
+  (change: CircuitChange, priority?: Priority): void => {
+    if (change.state === 'closed') log.info(CHANGES.closed, { priority })
+    else log.warn(CHANGES[change.state], { priority, waitMs: Math.round(change.forMs) })
   }
 
 const failure = ({ retryInMs: _, ...ended }: Ending, attempts: number): UpstreamFailure => ({

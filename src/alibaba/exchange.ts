@@ -26,6 +26,8 @@ export interface Budget {
   readonly timeoutMs: number
   /** Gives the exchange up as long as nothing was sent; later it has no effect. */
   readonly signal?: AbortSignal | undefined
+  /** Ends the exchange even after it was sent: only for a request that changes nothing. */
+  readonly revoked?: AbortSignal | undefined
 }
 
 export interface Exchange {
@@ -61,7 +63,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
     headers: { 'user-agent': 'domain-task-gateway' },
   })
 
-  const send = (request: SignedRequest, { timeoutMs, signal }: Budget): Promise<Exchanged> =>
+  const send = (request: SignedRequest, { timeoutMs, signal, revoked }: Budget): Promise<Exchanged> =>
     new Promise((resolve) => {
       const stream = client.stream(new URL(request.path, origin), {
         method: request.method,
@@ -72,6 +74,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       let sent = false
       const end = (exchanged: Exchanged): void => {
         signal?.removeEventListener('abort', abort)
+        revoked?.removeEventListener('abort', revoke)
         resolve(exchanged)
       }
       const lose = (reason: string): void => {
@@ -81,9 +84,12 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       const abort = (): void => {
         if (!sent) lose('aborted')
       }
+      const revoke = (): void => lose('revoked')
 
       if (signal?.aborted) abort()
       signal?.addEventListener('abort', abort)
+      if (revoked?.aborted) revoke()
+      revoked?.addEventListener('abort', revoke)
       stream.on('error', (error: Error & { code?: string }) => lose(error.code ?? error.name))
       stream.on('request', (outgoing: ClientRequest) => {
         whenSent(outgoing, () => {

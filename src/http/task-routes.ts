@@ -71,7 +71,7 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
     parseQuery(findQuery, req.query)
     const taskNo = taskNoOf(req)
     await permissions.toSee(taskNo, callerIn(req), req.context.deadline)
-    const task = await lookup.find(taskNo, req.context.deadline)
+    const task = await lookup.find(taskNo, limitsOf(req))
     if (task === null) throw new GatewayError('task-not-found')
     const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
     // Of what this caller sees: two callers can see a task differently.
@@ -87,7 +87,7 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
     await permissions.toSee(taskNo, callerIn(req), req.context.deadline)
     const details = await queries.details({ ...query, taskNo }, limitsOf(req))
     // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
-    if (details.totalItems === 0 && (await lookup.find(taskNo, req.context.deadline)) === null) {
+    if (details.totalItems === 0 && (await lookup.find(taskNo, limitsOf(req))) === null) {
       throw new GatewayError('task-not-found', { requestId: details.requestId })
     }
     sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
@@ -102,6 +102,7 @@ const matches = (ifNoneMatch = '', etag: string): boolean =>
   ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(trimOws(tag)))
 
 const limitsOf = ({ context }: Request): QueryLimits => ({
+  priority: 'read',
   deadline: context.deadline,
   signal: context.signal,
   asker: { clientIp: context.clientIp, lang: context.lang },

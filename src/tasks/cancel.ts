@@ -120,6 +120,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     flights.board(flightKey(request), async (cockpit) => {
       const { taskNo, lang, deadline } = request
       const limits: CallLimits = {
+        priority: 'cancel',
         deadline: deadline.earlier(SETTLE_RESERVE_MS),
         get signal() {
           return cockpit.signal
@@ -175,7 +176,8 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     deadline,
     signal,
   }: CancelRequest): Promise<Permission> => {
-    const limits = { asker: { clientIp, lang }, deadline: deadline.earlier(SETTLE_RESERVE_MS), signal }
+    const asker = { clientIp, lang }
+    const limits = { priority: 'check', asker, deadline: deadline.earlier(SETTLE_RESERVE_MS), signal } as const
     return await permissions
       .toChange(taskNo, caller, limits)
       .catch((error) => ({ kind: 'untold', failure: surprise(error) }) as const)

@@ -3,18 +3,23 @@ import type { TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import { setBounded } from '../bounded.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
-import { createSharedReads, SHARED_MS } from './shared-reads.ts'
+import type { Priority } from '../priority.ts'
+import { createSharedReads, type ReadNeed, SHARED_MS } from './shared-reads.ts'
 
 /** Finds a task by its number, which upstream has no filter for, at the cost of a few calls however many ask. */
 export interface Lookup {
   /**
    * The task as it was a moment ago; null where there is none. `begunAfterMs` (of `performance.now`) asks for a reading
-   * that began later than that.
+   * that began later than that. Less important readings in flight or failed are not shared, see `SharedReads`.
    * @throws GatewayError upstream-timeout where it isn't found out by the deadline, or another code of upstream's
    */
-  find(taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<Task | null>
+  find(taskNo: string, limits: FindLimits): Promise<Task | null>
   /** Takes note that a task was changed: no reading that began before serves those who look for it. */
   changed(taskNo: string): void
+}
+
+export interface FindLimits extends ReadNeed {
+  readonly deadline: Deadline
 }
 
 export interface LookupOptions {
@@ -33,7 +38,7 @@ const DETAILS_READ = 1000
 const LISTS_KEPT = 100
 const OLD_TASKS_KEPT = 10_000
 
-type ReadPage = (asked: Asked) => Promise<Page<Task>>
+type ReadPage = (asked: Asked, priority: Priority) => Promise<Page<Task>>
 
 /** A list that is read for everybody: the newest tasks, or those of one day. */
 interface List {
@@ -51,23 +56,23 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
   const dayPlan = planPages(DAY_LIMIT)
   /** As long as a reading from before can be under way or remembered. */
   const changedAtMs = new Map<string, number>()
-  const limits = () => ({ deadline: deadlineIn(timeoutMs) })
+  const limits = (priority: Priority) => ({ priority, deadline: deadlineIn(timeoutMs) })
 
-  /** The first page is read at once, each other when someone first needs it. */
-  const read = async ({ plan, days }: List): Promise<ReadPage> => {
-    const readPage: ReadPage = (asked) => queries.list({ ...asked, ...days }, limits())
-    const pages = new Map([[1, Promise.resolve(await readPage(plan[0]))]])
-    return (asked) => {
-      const page = pages.get(asked.page) ?? readPage(asked)
-      pages.set(asked.page, page)
-      return page
-    }
+  /** The first page is read at once, each other when it is first needed. */
+  const read = async ({ plan, days }: List, priority: Priority): Promise<ReadPage> => {
+    // They last as long as the list that they belong to.
+    const pages = createSharedReads<Page<Task>>({ ttlMs: Number.POSITIVE_INFINITY, max: plan.length })
+    const readPage: ReadPage = (asked, priority) =>
+      pages.get(String(asked.page), () => queries.list({ ...asked, ...days }, limits(priority)), { priority })
+    await readPage(plan[0], priority)
+    return readPage
   }
 
-  const search = async (taskNo: string, list: List, begunAfterMs: number): Promise<Task | null> => {
-    const readPage = await lists.get(list.key, () => read(list), begunAfterMs)
+  const search = async (taskNo: string, list: List, need: ReadNeed): Promise<Task | null> => {
+    const { priority } = need
+    const readPage = await lists.get(list.key, () => read(list, priority), need)
     for (const asked of list.plan) {
-      const { items, hasNext } = await readPage(asked)
+      const { items, hasNext } = await readPage(asked, priority)
       const task = items.find((item) => item.taskNo === taskNo)
       if (task !== undefined) return task
       if (!hasNext) return null
@@ -75,9 +80,9 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
     return null
   }
 
-  const readDetails = async (taskNo: string): Promise<Page<TaskDetail> | null> => {
+  const readDetails = async (taskNo: string, priority: Priority): Promise<Page<TaskDetail> | null> => {
     try {
-      return await queries.details({ taskNo, page: 1, pageSize: DETAILS_READ }, limits())
+      return await queries.details({ taskNo, page: 1, pageSize: DETAILS_READ }, limits(priority))
     } catch (error) {
       if (error instanceof GatewayError && error.code === 'task-not-found') return null
       throw error
@@ -92,16 +97,17 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
   }
 
   /** An old task's details name the day on which it was created, and upstream can list that day. */
-  const searchOld = async (taskNo: string, begunAfterMs: number): Promise<Task | null> => {
+  const searchOld = async (taskNo: string, need: ReadNeed): Promise<Task | null> => {
+    const { priority } = need
     const day = listOf.get(taskNo)
-    const listed = day === undefined ? null : await search(taskNo, day, begunAfterMs)
+    const listed = day === undefined ? null : await search(taskNo, day, need)
     if (listed !== null) return listed
     // They never tell whether it is cancelled, so that it does not matter when their reading began.
-    const found = await details.get(taskNo, () => readDetails(taskNo))
+    const found = await details.get(taskNo, () => readDetails(taskNo, priority), { priority })
     const [first] = found?.items ?? []
     if (found === null || first === undefined) return null
     if (day !== undefined || first.createdAtMs === null) return fromDetails(first, found)
-    return (await search(taskNo, rememberDay(taskNo, first.createdAtMs), begunAfterMs)) ?? fromDetails(first, found)
+    return (await search(taskNo, rememberDay(taskNo, first.createdAtMs), need)) ?? fromDetails(first, found)
   }
 
   return {
@@ -116,9 +122,9 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
       changedAtMs.set(taskNo, nowMs)
     },
 
-    find: async (taskNo, deadline, begunAfterMs = 0) => {
-      const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0)
-      const look = async () => (await search(taskNo, newest, sinceMs)) ?? (await searchOld(taskNo, sinceMs))
+    find: async (taskNo, { priority, deadline, begunAfterMs = 0 }) => {
+      const need = { priority, begunAfterMs: Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0) }
+      const look = async () => (await search(taskNo, newest, need)) ?? (await searchOld(taskNo, need))
       const looked = look().then((task) => ({ task }))
       const found = await by(deadline, looked, null)
       if (found === null) throw new GatewayError('upstream-timeout')

@@ -54,7 +54,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
   }
 
   const look = async (taskNo: string, restrictions: Restrictions): Promise<Permission> => {
-    const whole = await read(taskNo, restrictions, { deadline: deadlineIn(timeoutMs) })
+    const whole = await read(taskNo, restrictions, { priority: 'read', deadline: deadlineIn(timeoutMs) })
     const { failure, details } = whole
     // Where upstream served nothing at all, that says nothing of the task.
     if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'untold', failure }
@@ -75,7 +75,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
       if (!policy.isRestricted(restrictions)) return
       const permission = await by(
         deadline,
-        looks.get(lookKey(taskNo, restrictions), () => look(taskNo, restrictions)),
+        looks.get(lookKey(taskNo, restrictions), () => look(taskNo, restrictions), { priority: 'read' }),
         null,
       )
       if (permission === null) throw new GatewayError('upstream-timeout')

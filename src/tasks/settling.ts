@@ -45,7 +45,7 @@ const RECENT_MS = 500
 export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
   const look = async (taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<CancelStatus | null> => {
     try {
-      return (await lookup.find(taskNo, deadline, begunAfterMs))?.cancelStatus ?? null
+      return (await lookup.find(taskNo, { priority: 'follow-up', deadline, begunAfterMs }))?.cancelStatus ?? null
     } catch {
       return null
     }

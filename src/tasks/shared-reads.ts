@@ -1,4 +1,5 @@
 import { setBounded } from '../bounded.ts'
+import { type Priority, rankOf } from '../priority.ts'
 
 /** For how long what was read of tasks serves those who come after it, unless something else is asked for. */
 export const SHARED_MS = 1500
@@ -6,10 +7,19 @@ export const SHARED_MS = 1500
 export interface SharedReads<T> {
   /**
    * What was read under this key a moment ago, or is being read, or else is read now. A failure is shared like a value.
-   * `begunAfterMs` (of `performance.now`) refuses what began earlier, and waits for its end before it reads anew: so
-   * many who each need a later reading than the last get one between them.
+   * A less important reading serves only once it has succeeded: its wait and its failure concern no more important one.
    */
-  get(key: string, read: () => Promise<T>, begunAfterMs?: number): Promise<T>
+  get(key: string, read: () => Promise<T>, need: ReadNeed): Promise<T>
+}
+
+/** Which readings serve a caller. */
+export interface ReadNeed {
+  readonly priority: Priority
+  /**
+   * (Of `performance.now`.) Refuses a reading that began earlier, and waits for its end before it reads anew: so all
+   * that need a later reading than the last share one.
+   */
+  readonly begunAfterMs?: number | undefined
 }
 
 export interface SharedReadOptions {
@@ -23,8 +33,10 @@ export interface SharedReadOptions {
 
 interface Reading<T> {
   readonly value: Promise<T>
+  readonly rank: number
   readonly begunAtMs: number
   endedAtMs: number | null
+  hasSucceeded: boolean
 }
 
 export const createSharedReads = <T>({
@@ -34,27 +46,34 @@ export const createSharedReads = <T>({
 }: SharedReadOptions): SharedReads<T> => {
   const readings = new Map<string, Reading<T>>()
 
-  const begin = (key: string, read: () => Promise<T>): Promise<T> => {
-    const reading: Reading<T> = { value: read(), begunAtMs: now(), endedAtMs: null }
-    const end = (): void => {
+  const begin = (key: string, read: () => Promise<T>, rank: number): Promise<T> => {
+    const reading: Reading<T> = { value: read(), rank, begunAtMs: now(), endedAtMs: null, hasSucceeded: false }
+    const end = (hasSucceeded: boolean): void => {
       reading.endedAtMs = now()
+      reading.hasSucceeded = hasSucceeded
     }
-    reading.value.then(end, end)
+    reading.value.then(
+      () => end(true),
+      () => end(false),
+    )
     setBounded(readings, key, reading, max)
     return reading.value
   }
 
-  const get: SharedReads<T>['get'] = async (key, read, begunAfterMs = 0) => {
+  const get: SharedReads<T>['get'] = async (key, read, need) => {
+    const { priority, begunAfterMs = 0 } = need
+    const rank = rankOf(priority)
     const reading = readings.get(key)
-    if (reading === undefined) return begin(key, read)
+    if (reading === undefined) return begin(key, read, rank)
     const { value, begunAtMs, endedAtMs } = reading
+    if (reading.rank > rank && !reading.hasSucceeded) return begin(key, read, rank)
     const isLateEnough = begunAtMs >= begunAfterMs
     if (endedAtMs === null && !isLateEnough) {
       await value.catch(() => undefined)
-      return get(key, read, begunAfterMs)
+      return get(key, read, need)
     }
     const isFresh = endedAtMs === null || now() - endedAtMs < ttlMs
-    return isFresh && isLateEnough ? value : begin(key, read)
+    return isFresh && isLateEnough ? value : begin(key, read, rank)
   }
 
   return { get }

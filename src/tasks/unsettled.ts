@@ -77,7 +77,9 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   let isRunning = false
 
   const look = async (each: Open): Promise<void> => {
-    const task = await lookup.find(each.taskNo, deadlineIn(LOOK_MS)).catch(() => null)
+    // Like a caller's read: it must take nothing from cancels, and can come again.
+    const limits = { priority: 'read', deadline: deadlineIn(LOOK_MS) } as const
+    const task = await lookup.find(each.taskNo, limits).catch(() => null)
     const ageMs = now() - each.requestedAtMs
     each.lookAtMs = monotonic() + pauseMs(ageMs)
     // A wall clock that jumps ahead must not make it long.

@@ -20,6 +20,7 @@ const FIELDS = [
   'instanceId',
   'method',
   'outcome',
+  'priority',
   'reason',
   'recovered',
   'requestId',

@@ -1,13 +1,15 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { PRIORITIES, type Priority } from '../priority.ts'
 import type { Meter } from './meter.ts'
 
 /** What is read when somebody looks. Undefined where there is nothing to tell. */
 export interface Readings {
-  /** Attempts under way and those that wait for their turn. */
-  readonly underWay: () => number
-  readonly waiting: () => number
-  /** What keeps all attempts back; null where nothing does. */
-  readonly circuit: () => 'ill' | 'throttled' | null
+  /** Attempts in flight, and those that wait for a permit. */
+  readonly inFlight: (priority: Priority) => number
+  readonly waiting: (priority: Priority) => number
+  /** Whether attempts of a priority are held back after failures, and all of them after throttling. */
+  readonly isUnhealthy: (priority: Priority) => boolean
+  readonly isThrottled: () => boolean
   /** Upstream's clock less ours, by its last answer. */
   readonly clockSkewMs: () => number | undefined
   readonly credentialsAgeMs: () => number | undefined
@@ -138,8 +140,6 @@ const addGauges = (registry: Registry, readings: Readings): void => {
       '1 where there are keys, the record can be written and the process is not about to stop.',
       async () => Number(await readings.isReady()),
     ],
-    ['gateway_upstream_in_flight', 'Attempts under way.', readings.underWay],
-    ['gateway_upstream_queue_length', 'Attempts that wait for their turn.', readings.waiting],
     [
       'gateway_clock_skew_seconds',
       "Upstream's clock less this machine's, by its last answer.",
@@ -187,14 +187,30 @@ const addGauges = (registry: Registry, readings: Readings): void => {
   addLabelledGauges(registry, readings)
 }
 
-const addLabelledGauges = (registry: Registry, { circuit, faultyFiles }: Readings): void => {
+const addLabelledGauges = (registry: Registry, readings: Readings): void => {
+  const { inFlight, waiting, isUnhealthy, isThrottled, faultyFiles } = readings
+  for (const [name, help, read] of [
+    ['gateway_upstream_in_flight', 'Attempts in flight, by priority.', inFlight],
+    ['gateway_upstream_queue_length', 'Attempts that wait for a permit, by priority.', waiting],
+  ] as const) {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['priority'],
+      registers: [registry],
+      collect() {
+        for (const priority of PRIORITIES) this.set({ priority }, read(priority))
+      },
+    })
+  }
   new Gauge({
     name: 'gateway_upstream_circuit_open',
-    help: '1 from the moment that attempts are kept back until one has gone well, by reason.',
-    labelNames: ['reason'],
+    help: '1 from the moment that attempts are held back until one has succeeded, by reason; failures by priority.',
+    labelNames: ['reason', 'priority'],
     registers: [registry],
     collect() {
-      for (const reason of ['ill', 'throttled'] as const) this.set({ reason }, Number(circuit() === reason))
+      for (const priority of PRIORITIES) this.set({ reason: 'unhealthy', priority }, Number(isUnhealthy(priority)))
+      this.set({ reason: 'throttled' }, Number(isThrottled()))
     },
   })
   new Gauge({

@@ -39,7 +39,11 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     for (const fault of faults) sandbox.fault('CancelTask', fault)
   }
   const call = (deadline: Deadline = deadlineIn(15_000), signal = new AbortController().signal) =>
-    upstream.call('CancelTask', { TaskNo: taskNo, UserClientIp: '203.0.113.7', Lang: 'zh' }, { deadline, signal })
+    upstream.call(
+      'CancelTask',
+      { TaskNo: taskNo, UserClientIp: '203.0.113.7', Lang: 'zh' },
+      { priority: 'cancel', deadline, signal },
+    )
   return { sandbox, taskNo, upstream, lines, script, call }
 }
 
@@ -65,7 +69,7 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
   test(`${signature} signs whatever stands in a parameter`, async (t) => {
     const { sandbox, upstream } = await startClient(t, { signature })
     const UserClientIp = "2001:db8::1 ~!*'()&=+/?#%25 ü 任务 😀"
-    const limits = { deadline: deadlineIn(15_000), signal: new AbortController().signal }
+    const limits = { priority: 'cancel', deadline: deadlineIn(15_000), signal: new AbortController().signal } as const
     const result = await upstream.call('CancelTask', { TaskNo: sandbox.addTask(), UserClientIp }, limits)
     assert.equal(result.ok, true)
     assert.equal(sandbox.calls[0]?.params.UserClientIp, UserClientIp)
@@ -198,7 +202,11 @@ test('what upstream gives back of new keys is cut as that of the old ones is', a
     { reply: { status: 403, code: 'InvalidAccessKeyId', message: said(KEYS) } },
     { reply: { status: 400, code: said(SECOND) } },
   )
-  const result = await upstream.call('CancelTask', { TaskNo: 't' }, { deadline: deadlineIn(15_000) })
+  const result = await upstream.call(
+    'CancelTask',
+    { TaskNo: 't' },
+    { priority: 'cancel', deadline: deadlineIn(15_000) },
+  )
   assert.deepEqual([!result.ok && result.upstreamCode, result.attempts], [null, 2])
 })
 
@@ -352,7 +360,7 @@ test('an upstream that is ill is left alone for a while', async (t) => {
     ],
   )
   for (const result of [last, next]) assert.ok(!result.ok && (result.retryAfterMs ?? 0) > 4000)
-  assert.equal(lines.filter(({ msg }) => String(msg).startsWith('the upstream is ill')).length, 1)
+  assert.equal(lines.filter(({ msg }) => String(msg).startsWith('the upstream is unhealthy')).length, 1)
 })
 
 for (const reply of ['reset', 'stall', { status: 500, code: 'InternalError' }, { status: 503, code: 'Odd' }] as const) {
@@ -435,6 +443,7 @@ test('one who waited for nobody is sent all the same for whoever joined since', 
   await called
   let left = new AbortController()
   const limits = {
+    priority: 'cancel' as const,
     deadline: deadlineIn(15_000),
     get signal() {
       return left.signal
@@ -469,7 +478,7 @@ test('a clock that is off is told before upstream refuses it', async (t) => {
 
 test('a success carries the body for others to read', async (t) => {
   const { upstream, taskNo } = await startClient(t)
-  const limits = { deadline: deadlineIn(15_000), signal: new AbortController().signal }
+  const limits = { priority: 'cancel', deadline: deadlineIn(15_000), signal: new AbortController().signal } as const
   const result = await upstream.call('QueryTaskList', { PageNum: '1', PageSize: '10' }, limits)
   assert.ok(result.ok)
   assert.match(JSON.stringify(result.body), new RegExp(`"TaskNo":"${taskNo}"`))
@@ -510,7 +519,7 @@ const startQueries = async (t: TestContext, changes: Changes = {}) => {
   const { sandbox, upstream, ...rest } = await startClient(t, changes)
   const params = { PageNum: '1', PageSize: '10', UserClientIp: '203.0.113.7', Lang: 'zh' }
   const query = (deadline: Deadline = deadlineIn(15_000), signal = new AbortController().signal) =>
-    upstream.query('QueryTaskList', params, { deadline, signal })
+    upstream.query('QueryTaskList', params, { priority: 'read', deadline, signal })
   const script = (reply: Fault['reply'], times?: number) => sandbox.fault('QueryTaskList', { reply }, times)
   return { ...rest, sandbox, query, script }
 }
@@ -651,7 +660,11 @@ test('what upstream gives back of the keys is cut, wherever it stands', async (t
   const { upstream, script } = await startClient(t)
   const { accessKeyId, accessKeySecret } = KEYS
   script({ reply: { status: 400, code: accessKeyId, message: `AccessKeyId%3D${accessKeyId} ${accessKeySecret}` } })
-  const result = await upstream.call('CancelTask', { TaskNo: 't' }, { deadline: deadlineIn(15_000) })
+  const result = await upstream.call(
+    'CancelTask',
+    { TaskNo: 't' },
+    { priority: 'cancel', deadline: deadlineIn(15_000) },
+  )
   assert.doesNotMatch(JSON.stringify(result), new RegExp(accessKeyId))
 })
 
@@ -659,6 +672,6 @@ test('a page that holds the keys is read without them', async (t) => {
   const { sandbox, upstream } = await startClient(t)
   sandbox.addTask({ taskType: `${KEYS.accessKeyId} ${KEYS.accessKeySecret}` })
   const params = { PageNum: '1', PageSize: '10' }
-  const result = await upstream.query('QueryTaskList', params, { deadline: deadlineIn(15_000) })
+  const result = await upstream.query('QueryTaskList', params, { priority: 'read', deadline: deadlineIn(15_000) })
   assert.match(JSON.stringify(result), /\[secret\] \[secret\]/)
 })

@@ -144,6 +144,29 @@ test('one who goes away after sending still learns the answer', async (t) => {
   assert.equal((await exchanged).kind, 'answer')
 })
 
+test('a revoked exchange ends at once, even after it was sent, and its connection with it', async (t) => {
+  const sandbox = await startKeyedSandbox(t)
+  sandbox.fault('CancelTask', { reply: 'stall' })
+  const revocation = new AbortController()
+  const { send } = openExchange(t, sandbox.url)
+  const called = sandbox.nextCall('CancelTask')
+  const exchanged = send(sandbox.addTask(), { revoked: revocation.signal })
+  await called
+  revocation.abort()
+  assert.deepEqual(await exchanged, { kind: 'lost', sent: true, reason: 'revoked' })
+  await sandbox.socketsClosed()
+})
+
+test('an exchange that is revoked before it begins sends nothing', async (t) => {
+  const sandbox = await startKeyedSandbox(t)
+  const { send, close } = openExchange(t, sandbox.url)
+  const lost = await send(sandbox.addTask(), { revoked: AbortSignal.abort() })
+  assert.deepEqual(lost, { kind: 'lost', sent: false, reason: 'revoked' })
+  close()
+  await sandbox.socketsClosed()
+  assert.equal(sandbox.calls.length, 0)
+})
+
 test('the connection is used again', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const { send } = openExchange(t, sandbox.url)

@@ -120,7 +120,7 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
     ail(t, {}, cancel, ({ upstream }) =>
       upstream.fault('CancelTask', { reply: { status: 403, code: 'Forbidden.RAM' } }, 1e6),
     ),
-  GatewayUpstreamIll: (t) =>
+  GatewayUpstreamUnhealthy: (t) =>
     ail(
       t,
       {},

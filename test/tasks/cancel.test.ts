@@ -263,7 +263,7 @@ test('a refusal does not wait for the task for longer than is kept for that', as
   const leftMs: number[] = []
   const lookup: Lookup = {
     changed: () => {},
-    find: async (_taskNo, deadline) => {
+    find: async (_taskNo, { deadline }) => {
       leftMs.push(deadline.remainingMs())
       return null
     },

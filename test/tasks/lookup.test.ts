@@ -126,7 +126,11 @@ const startOver = (
     dayOf: (atMs) => atMs,
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
-  return { asked, detailed: () => detailed, find: (taskNo: string) => lookup.find(taskNo, deadlineIn(10_000)) }
+  return {
+    asked,
+    detailed: () => detailed,
+    find: (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) }),
+  }
 }
 
 const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({

@@ -168,7 +168,11 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
     timeoutMs: 1000,
   })
   const ask = (signal: AbortSignal) =>
-    permissions.toChange('t', { domains: [], taskTypes: null }, { deadline: deadlineIn(1000), signal })
+    permissions.toChange(
+      't',
+      { domains: [], taskTypes: null },
+      { priority: 'check', deadline: deadlineIn(1000), signal },
+    )
   assert.deepEqual(await ask(AbortSignal.abort()), { kind: 'untold', failure })
   assert.deepEqual(await ask(new AbortController().signal), { kind: 'denied' })
 })
@@ -180,7 +184,7 @@ test('a bug while the task is looked at is told of, and grants nothing', async (
     detailsLimit: 1,
     timeoutMs: 1000,
   })
-  const limits = { deadline: deadlineIn(1000) }
+  const limits = { priority: 'check', deadline: deadlineIn(1000) } as const
   await assert.rejects(permissions.toChange('t', { domains: [], taskTypes: null }, limits), /a bug/)
   await assert.rejects(
     permissions.toSee('t', { domains: [], taskTypes: null }, limits.deadline),

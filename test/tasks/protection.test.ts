@@ -2,17 +2,15 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asOperator, asReader, cancelCalls, startGateway } from '../helpers/gateway.ts'
 
-const ILL = { reply: { status: 500, code: 'InternalError' } } as const
+const FAILURE = { reply: { status: 500, code: 'InternalError' } } as const
 
-test('an ill upstream is left alone: cancels and reads are told so at once, and when to come again', async (t) => {
+test('an upstream that fails cancels is left alone: cancels are refused at once and say when to come again', async (t) => {
   const { api, upstream, record } = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
-  upstream.fault('QueryTaskList', ILL, 10)
-  for (let round = 0; round < 10; round += 1) await api.get('/tasks').set(asReader)
+  upstream.fault('CancelTask', FAILURE, 10)
+  for (let round = 0; round < 10; round += 1) await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
 
   const taskNo = upstream.addTask()
-  const before = upstream.calls.length
-  const cancelled = await api.delete(`/tasks/${taskNo}`).set(asOperator)
-  const { status, body, headers } = cancelled
+  const { status, body, headers } = await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.deepEqual(
     [status, body.code, body.outcome, body.retryable],
     [503, 'upstream-unavailable', 'not-cancelled', true],
@@ -20,8 +18,19 @@ test('an ill upstream is left alone: cancels and reads are told so at once, and 
   assert.match(String(headers['retry-after']), /^[1-5]$/)
   const { outcome, attempts } = await record(taskNo)
   assert.deepEqual([outcome, attempts], ['failed', 0])
-
+  assert.equal(cancelCalls(upstream).length, 10)
+  assert.equal((await api.get('/readyz')).status, 200)
   for (const path of ['/tasks', `/tasks/${taskNo}`, `/tasks/${taskNo}/details`]) {
+    assert.equal((await api.get(path).set(asReader)).status, 200, path)
+  }
+})
+
+test('an upstream that fails reads is left alone: reads are refused at once and say when to come again', async (t) => {
+  const { api, upstream } = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
+  upstream.fault('QueryTaskList', FAILURE, 10)
+  for (let round = 0; round < 10; round += 1) await api.get('/tasks').set(asReader)
+  const before = upstream.calls.length
+  for (const path of ['/tasks', `/tasks/${upstream.addTask()}`, `/tasks/${upstream.addTask()}/details`]) {
     const read = await api.get(path).set(asReader)
     assert.deepEqual([read.status, read.body.code], [503, 'upstream-unavailable'], path)
     assert.match(String(read.headers['retry-after']), /^[1-5]$/, path)

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { UpstreamFailure } from '../../src/alibaba/client.ts'
-import { type Deadline, deadlineIn } from '../../src/deadline.ts'
-import type { Lookup } from '../../src/tasks/lookup.ts'
+import { deadlineIn } from '../../src/deadline.ts'
+import type { FindLimits, Lookup } from '../../src/tasks/lookup.ts'
 import { createSettling } from '../../src/tasks/settling.ts'
 import { taskOf } from '../helpers/task.ts'
 
@@ -21,18 +21,18 @@ const AMBIGUOUS: UpstreamFailure = {
 
 /** Looks that are answered as the test says, and what they were asked for. */
 const start = (find: Lookup['find']) => {
-  const asked: { deadline: Deadline; begunAfterMs: number | undefined }[] = []
+  const asked: FindLimits[] = []
   const settling = createSettling({
-    find: (taskNo, deadline, begunAfterMs) => {
-      asked.push({ deadline, begunAfterMs })
-      return find(taskNo, deadline, begunAfterMs)
+    find: (taskNo, limits) => {
+      asked.push(limits)
+      return find(taskNo, limits)
     },
   })
   return { ...settling, asked }
 }
 
 test('no look of a watch goes on for longer than the watch', async () => {
-  const { watch, asked } = start(async (_taskNo, deadline) => {
+  const { watch, asked } = start(async (_taskNo, { deadline }) => {
     assert.ok(deadline.remainingMs() <= 50)
     return null
   })
@@ -63,7 +63,7 @@ test('what was read before the call proves a cancellation, and nothing is asked 
 
 test('what was read before the call proves nothing else: a reading that began after it is asked for', async () => {
   const endedAtMs = performance.now()
-  const { settle } = start(async (_taskNo, _deadline, begunAfterMs) =>
+  const { settle } = start(async (_taskNo, { begunAfterMs }) =>
     taskOf({ cancelStatus: (begunAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
   )
   assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).seen, 'cancelled')

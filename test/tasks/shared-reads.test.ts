@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Priority } from '../../src/priority.ts'
 import { createSharedReads } from '../../src/tasks/shared-reads.ts'
 
 /** Reads that end when they are told to, on a clock that moves when it is told to. */
@@ -7,7 +8,7 @@ const start = ({ ttlMs = 1500, max = 2 } = {}) => {
   let nowMs = 0
   const begun: PromiseWithResolvers<string>[] = []
   const reads = createSharedReads<string>({ ttlMs, max, now: () => nowMs })
-  const get = (key = 'a', begunAfterMs?: number) =>
+  const get = (key = 'a', begunAfterMs?: number, priority: Priority = 'read') =>
     reads.get(
       key,
       () => {
@@ -15,7 +16,7 @@ const start = ({ ttlMs = 1500, max = 2 } = {}) => {
         begun.push(reading)
         return reading.promise
       },
-      begunAfterMs,
+      { priority, begunAfterMs },
     )
   const advance = (ms: number): void => {
     nowMs += ms
@@ -110,4 +111,53 @@ test('keys are read apart, and the oldest above the limit is forgotten', async (
   assert.equal(begun.length, 3)
   void get('a')
   assert.equal(begun.length, 4)
+})
+
+test('a less important reading in flight serves no more important one, whose own reading then serves both', async () => {
+  const { get, begun } = start()
+  const read = get('a', undefined, 'read')
+  const cancel = get('a', undefined, 'follow-up')
+  assert.equal(begun.length, 2)
+  begun[1]?.resolve('of the cancel')
+  assert.equal(await cancel, 'of the cancel')
+  assert.equal(await get('a', undefined, 'read'), 'of the cancel')
+  begun[0]?.resolve('of the read')
+  assert.equal(await read, 'of the read')
+  assert.equal(await get('a', undefined, 'read'), 'of the cancel')
+  assert.equal(begun.length, 2)
+})
+
+test('nor does it wait for the end of one that began too early', async () => {
+  const { get, begun, advance } = start()
+  void get('a', undefined, 'read')
+  advance(10)
+  void get('a', 5, 'follow-up')
+  assert.equal(begun.length, 2)
+})
+
+test('a less important reading that failed serves no more important one', async () => {
+  const { get, begun } = start()
+  const read = get('a', undefined, 'read')
+  begun[0]?.reject(new Error('down'))
+  await assert.rejects(read, /down/)
+  void get('a', undefined, 'follow-up')
+  assert.equal(begun.length, 2)
+})
+
+test('a less important reading that succeeded serves everything', async () => {
+  const { get, begun } = start()
+  const read = get('a', undefined, 'read')
+  begun[0]?.resolve('one')
+  await read
+  assert.equal(await get('a', undefined, 'follow-up'), 'one')
+  assert.equal(begun.length, 1)
+})
+
+test('a more important reading serves less important ones, its failure too', async () => {
+  const { get, begun } = start()
+  const asked = [get('a', undefined, 'follow-up'), get('a', undefined, 'read')]
+  begun[0]?.reject(new Error('down'))
+  for (const one of asked) await assert.rejects(one, /down/)
+  await assert.rejects(get('a', undefined, 'read'), /down/)
+  assert.equal(begun.length, 1)
 })

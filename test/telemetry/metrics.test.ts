@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { PRIORITIES } from '../../src/priority.ts'
 import {
   API_KEYS,
   asAuditor,
@@ -116,7 +117,7 @@ test('who is over a limit is counted by limit', async (t) => {
   assert.equal(sampleOf(await scrape(started), 'gateway_rate_limited_total', { limit: 'reads' }), 2)
 })
 
-test('what is under way and what waits is told, and what keeps everything back', async (t) => {
+test('attempts in flight and in the queue are reported by priority, and so are open circuits', async (t) => {
   const started = await startGateway(t, { env: { UPSTREAM_MAX_CONCURRENCY: '1', UPSTREAM_MAX_ATTEMPTS: '1' } })
   const { api, upstream } = started
   upstream.fault('CancelTask', { reply: 'stall' })
@@ -127,8 +128,11 @@ test('what is under way and what waits is told, and what keeps everything back',
       .then(() => undefined),
   )
   const gauge = async (name: string, labels: Labels = {}) => sampleOf(await scrape(started), name, labels)
-  await eventually(async () => ((await gauge('gateway_upstream_queue_length')) === 1 ? true : undefined))
-  assert.equal(await gauge('gateway_upstream_in_flight'), 1)
+  await eventually(async () =>
+    (await gauge('gateway_upstream_queue_length', { priority: 'cancel' })) === 1 ? true : undefined,
+  )
+  assert.equal(await gauge('gateway_upstream_in_flight', { priority: 'cancel' }), 1)
+  assert.equal(await gauge('gateway_upstream_in_flight', { priority: 'read' }), 0)
   assert.equal(await gauge('gateway_upstream_circuit_open', { reason: 'throttled' }), 0)
   upstream.fault('QueryTaskList', {
     reply: { status: 400, code: 'Throttling', headers: { 'x-acs-retry-after': '50000' } },
@@ -136,7 +140,9 @@ test('what is under way and what waits is told, and what keeps everything back',
   await Promise.all(asked)
   await api.get('/tasks').set(asReader)
   assert.equal(await gauge('gateway_upstream_circuit_open', { reason: 'throttled' }), 1)
-  assert.equal(await gauge('gateway_upstream_circuit_open', { reason: 'ill' }), 0)
+  for (const priority of PRIORITIES) {
+    assert.equal(await gauge('gateway_upstream_circuit_open', { reason: 'unhealthy', priority }), 0, priority)
+  }
 })
 
 test('what is not there is not told, and what is has its age', async (t) => {
