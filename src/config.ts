@@ -6,6 +6,7 @@ import { type NamedGrant, parseGrants } from './callers/grants.ts'
 import { SETTLE_RESERVE_MS } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { isLoopback, isSafeUrl } from './loopback.ts'
+import { nodeFaults } from './node-environment.ts'
 import { Secret } from './secret.ts'
 import { parseSubnets, type Subnets } from './subnets.ts'
 import type { LogAddresses } from './telemetry/log.ts'
@@ -388,10 +389,12 @@ const createReader = (env: Env, readFile: (path: string) => string): Reader => {
 /**
  * Reads the settings. A blank variable counts as not given.
  * @param readFile returns a file's text or throws; called for `NAME_FILE` variables only
+ * @param execArgv the options that Node was started with
  * @throws ConfigError naming every fault at once
  */
-export const parseConfig = (env: Env, readFile: (path: string) => string): Config => {
+export const parseConfig = (env: Env, readFile: (path: string) => string, execArgv: readonly string[] = []): Config => {
   const reader = createReader(env, readFile)
+  checkNode(reader, env, execArgv)
   const config = readConfig(reader)
   checkTogether(reader, config)
   throwFaults(reader)
@@ -402,11 +405,20 @@ export const parseConfig = (env: Env, readFile: (path: string) => string): Confi
  * Reads where the record is kept, and nothing else.
  * @throws ConfigError naming every fault at once
  */
-export const parseAuditPlace = (env: Env, readFile: (path: string) => string): AuditPlace => {
+export const parseAuditPlace = (
+  env: Env,
+  readFile: (path: string) => string,
+  execArgv: readonly string[] = [],
+): AuditPlace => {
   const reader = createReader(env, readFile)
+  checkNode(reader, env, execArgv)
   const place = readAudit(reader)
   throwFaults(reader)
   return place
+}
+
+const checkNode = ({ fault }: Reader, env: Env, execArgv: readonly string[]): void => {
+  for (const [name, rule] of nodeFaults(env, execArgv)) fault(name, rule)
 }
 
 const throwFaults = ({ faults }: Reader): void => {

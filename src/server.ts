@@ -14,7 +14,7 @@ const run = async (): Promise<void> => {
   if (Number.parseInt(node, 10) < NODE_MIN) throw new ConfigError([`Node must be ${NODE_MIN} or newer, not ${node}`])
   const { error } = dotenv.config({ quiet: true, override: false })
   if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
-  const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'))
+  const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv)
   const log = createLog(config.logLevel, undefined, config.logAddresses)
   process.on('uncaughtException', (error) => {
     log.error('a bug ends the process', describeError(error))

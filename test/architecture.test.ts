@@ -63,6 +63,7 @@ const LEAVES = [
   'secret.ts',
   'deadline.ts',
   'loopback.ts',
+  'node-environment.ts',
   'subnets.ts',
   'bag.ts',
   'bounded.ts',

@@ -56,7 +56,7 @@ const run = async (): Promise<void> => {
   const { from, to } = readArguments()
   const times = { fromMs: momentOf('from', from), toMs: momentOf('to', to) }
   dotenv.config({ quiet: true, override: false })
-  const reader = await open(parseAuditPlace(process.env, (path) => readFileSync(path, 'utf8')))
+  const reader = await open(parseAuditPlace(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv))
   try {
     await pipeline(Readable.from(linesOf(reader, times)), process.stdout)
   } finally {

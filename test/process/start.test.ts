@@ -51,6 +51,28 @@ test('faulty settings stop the start, all of them named at once and none of thei
   assert.doesNotMatch(stderr, /canary/)
 })
 
+for (const [name, execArgv, env] of [
+  ['NODE_TLS_REJECT_UNAUTHORIZED', [], { NODE_TLS_REJECT_UNAUTHORIZED: '0' }],
+  ['NODE_OPTIONS', ['--tls-min-v1.0'], {}],
+  ['NODE_OPTIONS', [], { NODE_OPTIONS: '--insecure-http-parser' }],
+] as const) {
+  test(`a process with ${[...execArgv, JSON.stringify(env)].join(' and ')} does not start`, async (t) => {
+    const { env: sound } = await prepare(t)
+    const { code, stdout, stderr } = await (await spawnGateway(t, { ...sound, ...env }, { execArgv })).ended
+    assert.deepEqual([code, stdout], [1, ''])
+    assert.match(stderr, new RegExp(`^ {2}${name} `, 'm'))
+  })
+}
+
+test('a variable in .env that switches the verification of certificates off stops the start', async (t) => {
+  const { env } = await prepare(t)
+  const cwd = await temporaryFolder(t)
+  await writeFile(join(cwd, '.env'), 'NODE_TLS_REJECT_UNAUTHORIZED=0\n')
+  const { code, stderr } = await (await spawnGateway(t, env, { cwd })).ended
+  assert.equal(code, 1)
+  assert.match(stderr, /NODE_TLS_REJECT_UNAUTHORIZED must be 1 or not set/)
+})
+
 test('a record in a folder that can only be read stops the start with a message that says so', async (t) => {
   if (!requires(t, 'mount')) return
   const { env } = await prepare(t, mountTmpfs(t, 'ro'))

@@ -1,0 +1,38 @@
+/** A variable of Node or of a library that takes a protection away, and the rule that it breaks. */
+export type NodeFault = readonly [name: string, rule: string]
+
+/** Switched on, `debug` prints the URLs and headers of requests; a flag of another program switches nothing on. */
+const SILENT_DEBUG = /^(true|false|\d*)$/i
+
+const WEAKENING = /(?:^|\s)--(tls-min-v1\.[01]|tls-keylog|trace-tls|insecure-http-parser)(?=[=\s]|$)/
+
+const RULES: readonly (readonly [name: string, holds: (value: string) => boolean, rule: string])[] = [
+  [
+    'NODE_TLS_REJECT_UNAUTHORIZED',
+    (value) => value === '1',
+    'must be 1 or not set: certificates are always verified (NODE_EXTRA_CA_CERTS names further authorities)',
+  ],
+  ['NODE_DEBUG', () => false, 'must not be set: Node would print headers and addresses of requests'],
+  ['NODE_DEBUG_NATIVE', () => false, 'must not be set: Node would print parts of what it sends and receives'],
+  ['DEBUG', (value) => SILENT_DEBUG.test(value), 'must not be set: libraries would print URLs and headers of requests'],
+]
+
+/**
+ * What makes Node or a library verify no certificate, accept outdated TLS, parse requests loosely, or print secrets.
+ * @param execArgv the options that Node was started with; those in `NODE_OPTIONS` are looked at too
+ */
+export const nodeFaults = (
+  env: Readonly<Record<string, string | undefined>>,
+  execArgv: readonly string[],
+): readonly NodeFault[] => {
+  const faults = RULES.flatMap(([name, holds, rule]): readonly NodeFault[] => {
+    const value = env[name]?.trim() ?? ''
+    return value === '' || holds(value) ? [] : [[name, rule]]
+  })
+  // Node reads `_` as `-`, and quotes in NODE_OPTIONS as those of a shell.
+  const options = [env.NODE_OPTIONS?.replace(/["\\]/g, '') ?? '', ...execArgv].join(' ').replaceAll('_', '-')
+  const [, option] = WEAKENING.exec(options) ?? []
+  return option === undefined
+    ? faults
+    : [...faults, ['NODE_OPTIONS', `and the options of Node must not contain --${option}`]]
+}
