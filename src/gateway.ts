@@ -3,6 +3,7 @@ import { fixedKeys, type KeySource } from './alibaba/credentials.ts'
 import { createKeyFiles } from './alibaba/key-files.ts'
 import type { PlainKeys } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
+import { isFolderShared } from './audit/record-files.ts'
 import { openSqliteStore } from './audit/sqlite.ts'
 import { createTrail, type OpenedStore, OUTCOMES } from './audit/trail.ts'
 import { createUpkeep } from './audit/upkeep.ts'
@@ -80,6 +81,9 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   ])
   if (store.recovered > 0) {
     log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
+  }
+  if (config.audit.kind === 'sqlite' && isFolderShared(config.audit.path)) {
+    log.warn('other users can replace files in the folder of the audit database', { setting: 'AUDIT_URL' })
   }
   const trail = createTrail({ store, log, meter })
   const keys = await createKeys(config.keys, log, overrides.watchEveryMs)

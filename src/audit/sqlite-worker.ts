@@ -1,8 +1,7 @@
-import { closeSync, existsSync, mkdirSync, openSync, realpathSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import type { FoldQuery } from './fold.ts'
+import { createFile, EXPOSED } from './record-files.ts'
 import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the
@@ -22,7 +21,7 @@ export type WorkerReply =
   | { readonly kind: 'refused'; readonly reason: RefusalReason }
   | { readonly kind: 'done'; readonly results: readonly WorkerResult[] }
 
-type RefusalReason = 'locked' | 'unusable' | 'unreadable'
+type RefusalReason = 'locked' | 'exposed' | 'unusable' | 'unreadable'
 
 export interface WorkerOptions {
   readonly role: 'writer' | 'reader'
@@ -35,15 +34,6 @@ interface Role {
   readonly recovered: number
   handle(requests: readonly WorkerRequest[]): readonly WorkerResult[]
   close(): void
-}
-
-/** The file by the one name that all paths to it lead to, so that two names can't have two locks. */
-const createFile = (path: string): string => {
-  const absolute = resolve(path)
-  if (!existsSync(dirname(absolute))) mkdirSync(dirname(absolute))
-  // The record holds addresses and names: for this user's eyes. SQLite gives its side files the same mode.
-  closeSync(openSync(absolute, 'a', 0o600))
-  return realpathSync(absolute)
 }
 
 const playWriter = (options: WorkerOptions): Role => {
@@ -94,7 +84,9 @@ const SQLITE_BUSY = 5
 
 const reasonOf = (role: WorkerOptions['role'], error: unknown): RefusalReason => {
   if (role === 'reader') return 'unreadable'
-  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY ? 'locked' : 'unusable'
+  if (!(error instanceof Error)) return 'unusable'
+  if (error.message === EXPOSED) return 'exposed'
+  return 'errcode' in error && error.errcode === SQLITE_BUSY ? 'locked' : 'unusable'
 }
 
 const start = (port: MessagePort, options: WorkerOptions): void => {

@@ -8,6 +8,7 @@ import type { AuditReader, OpenedStore } from './trail.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
+  exposed: 'must name a regular file that only this user can read, beside files that only this user can read',
   unusable: 'must name a file that can be created and written there',
   unreadable: 'must name a record that can be read',
 } as const

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { statSync } from 'node:fs'
-import { readdir, rm, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
@@ -45,6 +45,62 @@ test('every file of the record is for its owner only', async (t) => {
     [],
   )
 })
+
+const modesIn = async (folder: string): Promise<readonly string[]> =>
+  (await readdir(folder)).map((name) => `${name} ${(statSync(join(folder, name)).mode & 0o777).toString(8)}`).sort()
+
+const PRIVATE = ['', '-lock', '-lock-journal', '-shm', '-wal'].map((suffix) => `audit.db${suffix} 600`)
+
+for (const umask of [0o000, 0o022, 0o277, 0o777]) {
+  test(`with the umask ${umask.toString(8)} a new folder and every file of the record are for their owner only`, async (t) => {
+    const folder = join(await temporaryFolder(t), 'data')
+    const before = process.umask(umask)
+    const store = await openStore(t, join(folder, 'audit.db')).finally(() => process.umask(before))
+    await store.append([intentOf()], [])
+    assert.equal(statSync(folder).mode & 0o777, 0o700)
+    assert.deepEqual(await modesIn(folder), PRIVATE)
+  })
+}
+
+for (const mode of [0o644, 0o640, 0o604, 0o666, 0o777]) {
+  test(`files of a record with mode ${mode.toString(8)} are for their owner only after a start, and hold what they held`, async (t) => {
+    const { path, append } = await openStore(t)
+    const intent = intentOf()
+    await append([intent], [])
+    // As a copy of the folder leaves them: the database with its side files.
+    const folder = join(await temporaryFolder(t), 'copy')
+    await cp(join(path, '..'), folder, { recursive: true, filter: (file) => !file.endsWith('-lock') })
+    await writeFile(join(folder, 'audit.db-lock'), '')
+    for (const name of await readdir(folder)) await chmod(join(folder, name), mode)
+
+    const copy = await openStore(t, join(folder, 'audit.db'))
+    await copy.append([intentOf()], [])
+
+    assert.deepEqual(await modesIn(folder), PRIVATE)
+    assert.equal((await copy.find(intent.id))?.id, intent.id)
+  })
+}
+
+test('the folder of an operator keeps its mode', async (t) => {
+  const folder = join(await temporaryFolder(t), 'data')
+  await mkdir(folder)
+  await chmod(folder, 0o755)
+  await openStore(t, join(folder, 'audit.db'))
+  assert.equal(statSync(folder).mode & 0o777, 0o755)
+})
+
+for (const name of ['audit.db-wal', 'audit.db-shm', 'audit.db-journal', 'audit.db-lock-journal']) {
+  test(`a link in the place of ${name} is refused as a fault of the setting`, async (t) => {
+    const folder = await temporaryFolder(t)
+    await writeFile(join(folder, 'other'), '')
+    await symlink(join(folder, 'other'), join(folder, name))
+    await assert.rejects(openSqliteStore(join(folder, 'audit.db')), (error) => {
+      assert.ok(error instanceof ConfigError)
+      assert.match(error.message, /AUDIT_URL must name a regular file that only this user can read/)
+      return true
+    })
+  })
+}
 
 test('a record in use is refused as a fault of the setting, and free once it is closed', async (t) => {
   const first = await openStore(t)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { writeFile } from 'node:fs/promises'
+import { chmod, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { asOperator, temporaryFolder } from '../helpers/gateway.ts'
@@ -83,6 +83,15 @@ test('a record in a folder that can only be read stops the start with a message 
   assert.equal(stdout, '')
   assert.match(stderr, /^The gateway did not start\. Faulty settings:\n {2}AUDIT_URL must name a file that can be/)
   assert.equal(stderr.split('\n').length, 3)
+})
+
+test('a start whose audit database lies in a folder that others can change says so, and changes nothing there', async (t) => {
+  const folder = await temporaryFolder(t)
+  await chmod(folder, 0o777)
+  const started = await startProcess(t, (await prepare(t, folder)).env)
+  const { level } = await started.line('other users can replace files in the folder of the audit database')
+  assert.equal(level, 'warn')
+  assert.equal((await stat(folder)).mode & 0o777, 0o777)
 })
 
 test('a start that works says nothing but log lines', async (t) => {
