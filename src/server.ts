@@ -21,6 +21,10 @@ const run = async (): Promise<void> => {
     process.exit(1)
   })
 
+  // It would open Node's debugger, which shows the memory with all secrets, where Node was started without the option of
+  // `npm start` against that.
+  process.on('SIGUSR1', () => undefined)
+
   const gateway = await createGateway(config, { log })
   const listening = gateway.listen()
 
