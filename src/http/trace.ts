@@ -2,10 +2,13 @@ import type { Request, RequestHandler, Response } from 'express'
 import type { RequestSpan, Tracing } from '../telemetry/tracing.ts'
 import { routeOf } from './context.ts'
 
-/** Has everything that a request causes recorded as one trace. */
+/**
+ * Has everything that a request causes recorded as one trace. A cancel is recorded whatever its `traceparent` says of
+ * sampling: a caller decides that for its own reads, but hides no cancel from the operator.
+ */
 export const traceRequests = (tracing: Tracing): RequestHandler =>
   function requestTracer(req, res, next) {
-    const span = tracing.request(req.headers)
+    const span = tracing.request(req.headers, req.context.isCancel)
     req.context.traceId = span.traceId
     res.once('close', () => endSpan(span, req, res))
     span.run(next)

@@ -6,6 +6,7 @@ import {
   ROOT_CONTEXT,
   SpanKind,
   SpanStatusCode,
+  TraceFlags,
   trace,
 } from '@opentelemetry/api'
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
@@ -56,8 +57,9 @@ export const createTracing = ({ endpoint, instanceId, delayMs = DELAY_MS }: Otel
       }
     },
 
-    request: (headers) => {
-      const parent = propagator.extract(ROOT_CONTEXT, headers, defaultTextMapGetter)
+    request: (headers, isAlwaysRecorded) => {
+      const extracted = propagator.extract(ROOT_CONTEXT, headers, defaultTextMapGetter)
+      const parent = isAlwaysRecorded ? asSampled(extracted) : extracted
       const span = tracer.startSpan('request', { kind: SpanKind.SERVER }, parent)
       return {
         ...spanOf(span),
@@ -69,6 +71,14 @@ export const createTracing = ({ endpoint, instanceId, delayMs = DELAY_MS }: Otel
 
     close: () => provider.shutdown(),
   }
+}
+
+/** The same parent, as if its caller recorded the trace. */
+const asSampled = (parent: Context): Context => {
+  const caller = trace.getSpanContext(parent)
+  return caller === undefined
+    ? parent
+    : trace.setSpanContext(parent, { ...caller, traceFlags: caller.traceFlags | TraceFlags.SAMPLED })
 }
 
 /** As the specification of the exporter builds it from the base address. */

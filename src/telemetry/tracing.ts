@@ -21,8 +21,11 @@ export interface RequestSpan extends Span {
 }
 
 export interface Tracing extends Tracer {
-  /** Continues the caller's trace where `traceparent` names one (W3C Trace Context), or begins another. */
-  request(headers: Readonly<Record<string, string | string[] | undefined>>): RequestSpan
+  /**
+   * Continues the caller's trace where `traceparent` names one (W3C Trace Context), or begins another.
+   * @param isAlwaysRecorded records the request even where its caller does not record that trace
+   */
+  request(headers: Readonly<Record<string, string | string[] | undefined>>, isAlwaysRecorded: boolean): RequestSpan
   /** Sends what is still to be sent. */
   close(): Promise<void>
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { startCollector } from '../helpers/collector.ts'
-import { asOperator, CANARIES, startGateway } from '../helpers/gateway.ts'
+import { asOperator, asReader, CANARIES, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c'
@@ -57,7 +57,46 @@ test('without a trace of the caller one begins here', async (t) => {
   }
 })
 
-test('what its caller does not record is not recorded', async (t) => {
+test('a cancel whose caller does not record the trace is recorded in that trace', async (t) => {
+  const { api, upstream, collector } = await start(t)
+  for (const [at, flags] of ['00', '02', '0a', 'fe'].entries()) {
+    const traceId = TRACE.replace('0', String(at + 1))
+    await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).set(traced(traceId, flags)).expect(202)
+    const spans = await collector.trace(traceId, 5)
+    const server = spans.find(({ kind }) => kind === 2)
+    assert.deepEqual([server?.name, server?.parentSpanId], ['DELETE /tasks/:taskNo', PARENT], flags)
+  }
+})
+
+test('a refused cancel whose caller does not record the trace is recorded', async (t) => {
+  const { api, collector } = await start(t)
+  const { body } = await api.delete('/tasks/t-1').set(asReader).set(traced(TRACE, '00')).expect(403)
+  const [server] = await collector.trace(TRACE, 1)
+  assert.deepEqual([body.traceId, server?.attributes['gateway.problem.code']], [TRACE, 'forbidden'])
+})
+
+test('a cancel with a traceparent that names no trace is recorded in a trace that begins here', async (t) => {
+  const { api, collector } = await start(t)
+  for (const traceparent of [
+    'rubbish',
+    '00',
+    `ff-${TRACE}-${PARENT}-00`,
+    `00-${TRACE}-${'0'.repeat(16)}-00`,
+    `00-${'0'.repeat(32)}-${PARENT}-00`,
+    `00-${TRACE.toUpperCase()}-${PARENT}-00`,
+    `00-${TRACE}-${PARENT}`,
+    `00-${TRACE}-${PARENT}-0`,
+    `00-${TRACE}-${PARENT}-00-more`,
+    `00-${TRACE}-${PARENT}-00,00-${TRACE}-${PARENT}-00`,
+  ]) {
+    const { body } = await api.delete('/tasks/none').set(asOperator).set({ traceparent }).expect(404)
+    assert.notEqual(body.traceId, TRACE, traceparent)
+    const [server] = (await collector.trace(body.traceId, 5)).filter(({ kind }) => kind === 2)
+    assert.deepEqual([server?.name, server?.parentSpanId ?? ''], ['DELETE /tasks/:taskNo', ''], traceparent)
+  }
+})
+
+test('a read whose caller does not record the trace is not recorded', async (t) => {
   const { api, collector } = await start(t)
   const other = TRACE.replace('0', '1')
   await api.get('/me').set(asOperator).set(traced(TRACE, '00')).expect(200)
