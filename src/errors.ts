@@ -44,7 +44,7 @@ export interface ErrorFacts {
   /** Upstream's RequestId. */
   readonly requestId?: string | null
   readonly outcome?: 'not-cancelled' | 'unknown'
-  readonly cancellationId?: string
+  readonly cancellationId?: string | null
   readonly retryAfterMs?: number | null
   /** Methods that the route knows, for `Allow`. */
   readonly allow?: string

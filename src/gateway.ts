@@ -110,6 +110,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log,
     everyMs: overrides.upkeepEveryMs,
   })
+  const { max, windowMs } = config.rateLimit
   const cancellations = createCancellations({
     upstream,
     lookup,
@@ -120,6 +121,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     meter,
     tracer,
     instanceId,
+    refusalLimit: { max: Math.max(1, Math.floor(max / REFUSALS_SHARE)), windowMs },
   })
   const signOuts = createSignOuts(overrides.now)
   const counts = await createCounts(config, signOuts, log, overrides)
@@ -190,6 +192,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 }
 
 const CLOSE_MS = 5000
+/** One refused cancel in so many that a caller may ask for is recorded by itself. */
+const REFUSALS_SHARE = 10
 /** Spans that no collector takes by then are lost. */
 const TRACES_MS = 1000
 

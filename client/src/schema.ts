@@ -515,7 +515,11 @@ export interface components {
              */
             requestedAt: string;
             outcome: components["schemas"]["Outcome"];
-            /** @description How often the upstream was called. */
+            /**
+             * @description How often the upstream was called. With the outcome `refused` nothing is sent, and a number above 0 means another
+             *     thing: the entry counts so many refused cancels of this caller that were over the limit of refusals in one
+             *     window. Its task, addresses, `userAgent` and `gatewayRequestId` are those of the first of them.
+             */
             attempts: number | null;
             /** @description The upstream's id of its answer. */
             requestId: string | null;

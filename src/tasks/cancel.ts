@@ -11,6 +11,7 @@ import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
+import { createRefusals } from './refusals.ts'
 import { createSettling, type Landing, outcomeOf } from './settling.ts'
 import type { Unsettled } from './unsettled.ts'
 
@@ -47,9 +48,15 @@ export interface Cancellations {
    * @throws GatewayError with `outcome` (of this request) and `cancellationId`
    */
   cancel(request: CancelRequest): Promise<Cancelled>
-  /** Puts on record that the caller was refused, and returns the id of that record. */
-  refuse(request: CancelRequest): Promise<string>
-  /** Resolves when the cancellations under way have an outcome, those whose callers went away included. */
+  /**
+   * Puts on record that the caller was refused, and returns the id of that record; null where the caller had so many refusals
+   * that this one is only counted.
+   */
+  refuse(request: CancelRequest): Promise<string | null>
+  /**
+   * Resolves when the cancellations under way have an outcome, those whose callers went away included, and refusals that
+   * were only counted are on record.
+   */
   idle(): Promise<void>
 }
 
@@ -65,10 +72,14 @@ export interface CancellationOptions {
   readonly tracer?: Tracer | undefined
   /** Names this process in the record. */
   readonly instanceId: string
+  /** Refused cancels of one caller that are recorded one by one in a window. */
+  readonly refusalLimit: { readonly max: number; readonly windowMs: number }
   readonly now?: () => number
 }
 
 const USER_AGENT_MAX = 256
+/** For the record of a window's further refusals, which no request waits for. */
+const COUNTED_MS = 5000
 
 const LOST: UpstreamFailure = {
   ok: false,
@@ -87,7 +98,7 @@ const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
 const OUT_OF_TIME: Landing = { result: LOST, seen: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
-  const { upstream, lookup, permissions, unsettled, trail, log, instanceId, now = Date.now } = options
+  const { upstream, lookup, permissions, unsettled, trail, log, instanceId, refusalLimit, now = Date.now } = options
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
@@ -168,6 +179,26 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     await trail.decline(intent, outcome, deadline.earlier(RECORD_RESERVE_MS))
   }
 
+  const refusals = createRefusals({
+    ...refusalLimit,
+    record: async (first, count) => {
+      const outcome: OutcomeEvent = { ...toUnsent(first, null, now()), attempts: count }
+      log.warn('refused cancels of a caller are over their limit', { ...identity(first), refusals: count })
+      await trail.decline(first, outcome, deadlineIn(COUNTED_MS))
+    },
+  })
+
+  /** Puts on record that the caller was refused. Null where that is only counted. */
+  const turnDown = async (intent: Intent, deadline: Deadline): Promise<string | null> => {
+    if (refusals.isRecordedAlone(intent)) {
+      await decline(intent, null, deadline)
+      return intent.id
+    }
+    meter.cancellation('refused')
+    meter.limited('refusals')
+    return null
+  }
+
   const permissionFor = async ({
     taskNo,
     caller,
@@ -183,7 +214,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       .catch((error) => ({ kind: 'untold', failure: surprise(error) }) as const)
   }
 
-  /** @throws forbidden where the task is none of the caller's, another code where nobody can tell; both are on record */
+  /** @throws forbidden where the task is none of the caller's, another code where nobody can tell */
   const authorize = async (intent: Intent, request: CancelRequest): Promise<void> => {
     const permission = await tracer.span('policy', 'internal', async (span) => {
       const found = await permissionFor(request)
@@ -191,10 +222,14 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       return found
     })
     if (permission.kind === 'granted') return
-    const failure = permission.kind === 'untold' ? permission.failure : null
-    await decline(intent, failure, request.deadline)
-    const facts = { cancellationId: intent.id, outcome: 'not-cancelled' } as const
-    throw new GatewayError(failure?.code ?? 'forbidden', { ...(failure && upstreamFacts(failure)), ...facts })
+    if (permission.kind === 'untold') {
+      const { failure } = permission
+      await decline(intent, failure, request.deadline)
+      const facts = { cancellationId: intent.id, outcome: 'not-cancelled' } as const
+      throw new GatewayError(failure.code, { ...upstreamFacts(failure), ...facts })
+    }
+    const cancellationId = await turnDown(intent, request.deadline)
+    throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled' })
   }
 
   const run: Cancellations['cancel'] = async (request) => {
@@ -218,17 +253,14 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 
   const cancel: Cancellations['cancel'] = (request) => track(run(request))
 
-  const refuse: Cancellations['refuse'] = async (request) => {
-    const intent = intentOf(request)
-    await decline(intent, null, request.deadline)
-    return intent.id
-  }
+  const refuse: Cancellations['refuse'] = (request) => track(turnDown(intentOf(request), request.deadline))
 
   return {
     cancel,
     refuse,
     idle: async () => {
       while (underWay.size > 0) await Promise.allSettled(underWay.values())
+      await refusals.flush()
     },
   }
 }

@@ -23,6 +23,7 @@ const FIELDS = [
   'priority',
   'reason',
   'recovered',
+  'refusals',
   'requestId',
   'route',
   'setting',
