@@ -70,6 +70,7 @@ const LEAVES = [
   'regular-file.ts',
   'iso-time.ts',
   'priority.ts',
+  'visible-text.ts',
 ] as const
 /** Whom everybody may tell. */
 const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] as const

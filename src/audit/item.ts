@@ -1,20 +1,21 @@
 import { isoTime } from '../iso-time.ts'
+import { visible, visibleOrNull, visibleUserAgent } from '../visible-text.ts'
 import type { AuditRecord } from './trail.ts'
 
-/** A record as callers and exports see it. */
+/** A record as callers and exports see it. Earlier versions wrote texts as they came, so they are made visible here too. */
 export const toItem = (record: AuditRecord) => ({
   id: record.id,
-  taskNo: record.taskNo,
-  caller: record.caller,
+  taskNo: visible(record.taskNo),
+  caller: visible(record.caller),
   via: record.via,
   clientIp: record.clientIp,
   peerIp: record.peerIp,
-  userAgent: record.userAgent,
+  userAgent: visibleUserAgent(record.userAgent),
   requestedAt: isoTime(record.requestedAtMs),
   outcome: record.outcome,
   attempts: record.attempts,
-  requestId: record.requestId,
-  upstreamCode: record.upstreamCode,
+  requestId: visibleOrNull(record.requestId),
+  upstreamCode: visibleOrNull(record.upstreamCode),
   finishedAt: isoTime(record.finishedAtMs),
   gatewayRequestId: record.gatewayRequestId,
   settledBy: record.settledBy,

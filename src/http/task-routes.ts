@@ -7,6 +7,7 @@ import { GatewayError } from '../errors.ts'
 import { isoTime } from '../iso-time.ts'
 import type { Lookup } from '../tasks/lookup.ts'
 import type { Permissions } from '../tasks/permission.ts'
+import { visible, visibleOrNull } from '../visible-text.ts'
 import { callerIn } from './authenticate.ts'
 import { trimOws } from './ows.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
@@ -142,27 +143,27 @@ const sendPage = (req: Request, res: Response, answered: SentPage<unknown>): voi
 }
 
 const toItem = (task: Task, withAddress: boolean) => ({
-  taskNo: task.taskNo,
-  type: task.type,
-  typeDescription: task.typeDescription,
+  taskNo: visible(task.taskNo),
+  type: visibleOrNull(task.type),
+  typeDescription: visibleOrNull(task.typeDescription),
   status: task.status,
   cancelStatus: task.cancelStatus,
   domainCount: task.domainCount,
   createdAt: isoTime(task.createdAtMs),
-  clientIp: withAddress ? task.clientIp : null,
+  clientIp: withAddress ? visibleOrNull(task.clientIp) : null,
 })
 
 const toDetailItem = (detail: TaskDetail) => ({
-  detailNo: detail.detailNo,
-  taskNo: detail.taskNo,
-  type: detail.type,
-  typeDescription: detail.typeDescription,
+  detailNo: visibleOrNull(detail.detailNo),
+  taskNo: visible(detail.taskNo),
+  type: visibleOrNull(detail.type),
+  typeDescription: visibleOrNull(detail.typeDescription),
   status: detail.status,
-  domain: detail.domain,
-  instanceId: detail.instanceId,
+  domain: visibleOrNull(detail.domain),
+  instanceId: visibleOrNull(detail.instanceId),
   createdAt: isoTime(detail.createdAtMs),
   updatedAt: isoTime(detail.updatedAtMs),
   attempts: detail.attempts,
-  message: detail.message,
-  result: detail.result,
+  message: visibleOrNull(detail.message),
+  result: visibleOrNull(detail.result),
 })

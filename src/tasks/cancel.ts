@@ -8,6 +8,7 @@ import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
+import { visibleUserAgent } from '../visible-text.ts'
 import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
@@ -77,7 +78,6 @@ export interface CancellationOptions {
   readonly now?: () => number
 }
 
-const USER_AGENT_MAX = 256
 /** For the record of a window's further refusals, which no request waits for. */
 const COUNTED_MS = 5000
 
@@ -114,7 +114,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     caller: request.caller.name,
     clientIp: request.clientIp,
     peerIp: request.peerIp,
-    userAgent: request.userAgent?.slice(0, USER_AGENT_MAX) ?? null,
+    userAgent: visibleUserAgent(request.userAgent),
     requestedAtMs: now(),
     gatewayRequestId: request.gatewayRequestId,
     instanceId,

@@ -1,5 +1,6 @@
 import { isIPv4 } from 'node:net'
 import pino, { type DestinationStream } from 'pino'
+import { visible } from '../visible-text.ts'
 
 /** Every field that a log line can have. What is not listed is not written, whoever passes it. */
 const FIELDS = [
@@ -111,7 +112,9 @@ const LISTED: ReadonlySet<string> = new Set(FIELDS)
 const pick = (fields: LogFields): LogFields => {
   const picked: Record<string, unknown> = {}
   for (const [name, value] of Object.entries(fields)) {
-    if (LISTED.has(name) && value !== undefined && typeof value !== 'object') picked[name] = value
+    if (!LISTED.has(name) || value === undefined || typeof value === 'object') continue
+    // Names of callers come from elsewhere. A stack has lines of its own.
+    picked[name] = typeof value === 'string' && name !== 'stack' ? visible(value) : value
   }
   return picked
 }

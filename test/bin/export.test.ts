@@ -122,3 +122,11 @@ for (const [name, env, args, code, said] of [
     for (const password of Object.values(PASSWORDS)) assert.ok(!stderr.includes(password))
   })
 }
+
+test('invisible characters of old records are escaped in the export', async (t) => {
+  const place = await sqlitePlace(t)
+  const store = await openAt(t, place)
+  await store.append([intentOf({ userAgent: 'a\u202e\x9bb', caller: 'ops\u2028' })], [])
+  const { items, code } = await run(t, { AUDIT_URL: `sqlite:${place.path}` })
+  assert.deepEqual([items[0].userAgent, items[0].caller, code], ['a\\u202e\\u009bb', 'ops\\u2028', 0])
+})

@@ -92,7 +92,7 @@ test('at the end of each window the further refusals are recorded, and the next 
 })
 
 for (const [max, alone] of [
-  ['1', 1],
+  ['5', 1],
   ['19', 1],
   ['20', 2],
 ] as const) {
