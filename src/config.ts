@@ -417,6 +417,27 @@ export const parseAuditPlace = (
   return place
 }
 
+/**
+ * Reads what the owner of the tables on PostgreSQL needs, and nothing else.
+ * @throws ConfigError naming every fault at once
+ */
+export const parseAuditAdmin = (
+  env: Env,
+  readFile: (path: string) => string,
+  execArgv: readonly string[] = [],
+): { readonly adminUrl: Secret; readonly retentionDays: number } => {
+  const reader = createReader(env, readFile)
+  checkNode(reader, env, execArgv)
+  const url = reader.readSecret('AUDIT_ADMIN_URL')
+  if (url !== undefined) checkAdminUrl(reader, url)
+  else if (reader.sound('AUDIT_ADMIN_URL_FILE')) {
+    reader.fault('AUDIT_ADMIN_URL', 'must be set (or AUDIT_ADMIN_URL_FILE)')
+  }
+  const retentionDays = reader.read('AUDIT_RETENTION_DAYS')
+  throwFaults(reader)
+  return { adminUrl: new Secret(url ?? ''), retentionDays }
+}
+
 const checkNode = ({ fault }: Reader, env: Env, execArgv: readonly string[]): void => {
   for (const [name, rule] of nodeFaults(env, execArgv)) fault(name, rule)
 }
@@ -500,11 +521,13 @@ const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
 
 const DEFAULT_AUDIT_PATH = './data/audit.db'
 
+const checkAdminUrl = (reader: Reader, url: string): void => {
+  if (!isPostgresUrl(url)) reader.fault(nameOf(reader, 'AUDIT_ADMIN_URL'), `must be ${POSTGRES_RULE}`)
+}
+
 const readAudit = (reader: Reader): AuditPlace => {
   const [url, adminUrl] = [reader.readSecret('AUDIT_URL'), reader.readSecret('AUDIT_ADMIN_URL')]
-  if (adminUrl !== undefined && !isPostgresUrl(adminUrl)) {
-    reader.fault(nameOf(reader, 'AUDIT_ADMIN_URL'), `must be ${POSTGRES_RULE}`)
-  }
+  if (adminUrl !== undefined) checkAdminUrl(reader, adminUrl)
   if (url !== undefined && isPostgresUrl(url)) {
     return {
       kind: 'postgres',

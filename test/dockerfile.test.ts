@@ -123,7 +123,9 @@ describe('what the Dockerfile builds', () => {
 
   test('holds neither the sandbox nor the demo nor a source', async () => {
     const built = await files('app/dist')
-    assert.ok(built.includes('server.js') && built.includes('audit/sqlite-worker.js') && built.includes('bin/key.js'))
+    for (const file of ['server.js', 'audit/sqlite-worker.js', 'bin/key.js', 'bin/migrate.js', 'bin/prune.js']) {
+      assert.ok(built.includes(file), file)
+    }
     assert.deepEqual(
       built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
       [],

@@ -120,7 +120,8 @@ const inTurn = async (query: Query, statements: readonly string[]): Promise<Answ
 
 const versionIn = ({ rows }: Answer & { ok: true }): number => Number(rows[0]?.version)
 
-const OLD_RULE = 'names a database without the tables of this version: AUDIT_ADMIN_URL makes them'
+const OLD_RULE =
+  'names a database without the tables of this version: AUDIT_ADMIN_URL makes them, here or for npm run migrate'
 const RIGHTS_RULE = 'needs a role that may read and append the record: AUDIT_ADMIN_URL grants it that'
 const LOGIN_RULE = 'names a database, a role or a password that the server does not accept'
 const REACH_RULE = 'must name a PostgreSQL server that can be reached'

@@ -21,7 +21,7 @@ interface Timing {
 
 const TIMING: Timing = { connectMs: 2000, lockMs: 2000, statementMs: 4000 }
 /** Others may be at it, or the tables large. */
-const ADMIN_TIMING: Timing = { connectMs: 5000, lockMs: 30_000, statementMs: 60_000 }
+export const ADMIN_TIMING: Timing = { connectMs: 5000, lockMs: 30_000, statementMs: 60_000 }
 const READERS = 2
 
 /**
@@ -192,7 +192,8 @@ const PRUNE = [
   `DELETE FROM intents WHERE id IN (${OLD}) RETURNING id`,
 ] as const
 
-const prune = async (admin: Connections, ageMs: number): Promise<boolean> => {
+/** Removes some of the records that are so old, if there are any, and tells whether there were. */
+export const prune = async (admin: Connections, ageMs: number): Promise<boolean> => {
   const pruned = await admin.transaction(async (query) => {
     const begun = await query(`SELECT pg_advisory_xact_lock(${PRUNE_LOCK}); SET LOCAL audit.pruning = 'on'`)
     const emptied = begun.ok ? await query(PRUNE[0], [ageMs]) : begun

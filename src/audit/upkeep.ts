@@ -22,6 +22,9 @@ const DAY_MS = 24 * 3_600_000
 /** Outcomes are found for a day at most, and must find their intent. */
 const SPARE_MS = 3_600_000
 
+/** Records are removed once they are so old. */
+export const prunedAgeMs = (retentionDays: number): number => retentionDays * DAY_MS + SPARE_MS
+
 export const createUpkeep = (options: UpkeepOptions): Upkeep => {
   const { store, retentionDays, onLost, log, everyMs = EVERY_MS } = options
   const closing = new AbortController()
@@ -37,7 +40,7 @@ export const createUpkeep = (options: UpkeepOptions): Upkeep => {
   const prune = async (): Promise<void> => {
     if (store.prune === null) return
     let isThereMore = true
-    while (isThereMore && !closing.signal.aborted) isThereMore = await store.prune(retentionDays * DAY_MS + SPARE_MS)
+    while (isThereMore && !closing.signal.aborted) isThereMore = await store.prune(prunedAgeMs(retentionDays))
   }
 
   const attempt = (work: () => Promise<void>): Promise<void> =>
