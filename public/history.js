@@ -105,6 +105,16 @@ const cellsOf = (cancellation) => [
   moreOf(cancellation),
 ]
 
+/**
+ * Nothing is sent for a refusal, so what is counted there is how many others it stands for.
+ * @param {Cancellation} cancellation
+ * @returns {[string, string]}
+ */
+const countOf = ({ outcome, attempts }) => {
+  const isSum = outcome === 'refused' && attempts !== null && attempts > 0
+  return [t(isSum ? 'history.refusals' : 'history.attempts'), attempts === null ? t('none') : String(attempts)]
+}
+
 /** @param {Cancellation} cancellation */
 const moreOf = (cancellation) =>
   h(
@@ -116,7 +126,7 @@ const moreOf = (cancellation) =>
       [t('cancel.request-id'), code(cancellation.requestId)],
       [t('history.gateway-id'), code(cancellation.gatewayRequestId)],
       [t('history.upstream-code'), code(cancellation.upstreamCode)],
-      [t('history.attempts'), cancellation.attempts === null ? t('none') : String(cancellation.attempts)],
+      countOf(cancellation),
       [t('history.finished'), moment(cancellation.finishedAt)],
       [t('history.user-agent'), cancellation.userAgent ?? t('none')],
       cancellation.settledBy === null ? null : [t('history.outcome'), t('history.settled')],

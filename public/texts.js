@@ -185,6 +185,7 @@ export const TEXTS = {
   'history.more-of': { en: 'More of {id}', zh: '{id} 的更多信息' },
   'history.finished': { en: 'Known since', zh: '结果确定时间' },
   'history.attempts': { en: 'Attempts', zh: '尝试次数' },
+  'history.refusals': { en: 'Refusals counted here', zh: '此处合并的拒绝次数' },
   'history.gateway-id': { en: 'Gateway request id', zh: '网关请求 ID' },
   'history.upstream-code': { en: 'Alibaba Cloud code', zh: '阿里云错误码' },
   'history.user-agent': { en: 'User agent', zh: '用户代理' },

@@ -716,8 +716,9 @@ export interface components {
             };
         };
         /**
-         * @description The caller is known, but lacks the scope, which is on record; or has a session, and the request does not show that
-         *     a page of a trusted origin sent it.
+         * @description The caller is known, but lacks the scope or is restricted to other tasks, which is on record; or has a session, and the
+         *     request does not show that a page of a trusted origin sent it. Over the limit of a caller's refusals there is no
+         *     `cancellationId`: they are counted in one entry for each window.
          */
         CancelForbidden: {
             headers: {

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { openConsole, rowsOf, settled } from '../helpers/console.ts'
 import { asAuditor, asOperator, CANARIES, eventually, type Started } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
@@ -220,6 +222,25 @@ test('the history shows what became of each request, by outcome, task and page',
   await page.locator('#apply').click()
   await page.locator('#results:not([aria-busy]) td:has-text("task-7")').waitFor()
   assert.deepEqual(await taskNos(), ['task-7'])
+})
+
+test('the history tells an entry that counts refusals from one that counts attempts', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const requestedAtMs = Date.now()
+  const sum = intentOf({ taskNo: 'many', requestedAtMs })
+  const single = intentOf({ taskNo: 'one', requestedAtMs })
+  const refused = { outcome: 'refused', requestId: null } as const
+  const openStore = async (path: string) => {
+    const store = await openSqliteStore(path)
+    const outcomes = [outcomeOf(sum, { ...refused, attempts: 41 }), outcomeOf(single, { ...refused, attempts: 0 })]
+    await store.append([sum, single], outcomes)
+    return store
+  }
+  const { page } = await openConsole(t, { key: CANARIES.auditorKey, hash: '#/history', overrides: { openStore } })
+  await page.locator('table').waitFor()
+  const [one = '', many = ''] = await page.locator('tbody details').allTextContents()
+  assert.match(many, /Refusals counted here\s*41/)
+  assert.match(one, /Attempts\s*0/)
 })
 
 test('whoever may not read the history is not led there', async (t) => {
