@@ -106,7 +106,7 @@ const cellsOf = (cancellation) => [
 ]
 
 /**
- * Nothing is sent for a refusal, so what is counted there is how many others it stands for.
+ * Nothing is sent for a refusal: a number above zero counts the refusals that the entry stands for.
  * @param {Cancellation} cancellation
  * @returns {[string, string]}
  */

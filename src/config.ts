@@ -418,7 +418,7 @@ export const parseAuditPlace = (
 }
 
 /**
- * Reads what the owner of the tables on PostgreSQL needs, and nothing else.
+ * Reads the settings of the commands that work as the owner of the tables on PostgreSQL.
  * @throws ConfigError naming every fault at once
  */
 export const parseAuditAdmin = (

@@ -13,12 +13,12 @@ const RULES: readonly (readonly [name: string, holds: (value: string) => boolean
     'must be 1 or not set: certificates are always verified (NODE_EXTRA_CA_CERTS names further authorities)',
   ],
   ['NODE_DEBUG', () => false, 'must not be set: Node would print headers and addresses of requests'],
-  ['NODE_DEBUG_NATIVE', () => false, 'must not be set: Node would print parts of what it sends and receives'],
+  ['NODE_DEBUG_NATIVE', () => false, 'must not be set: Node would print parts of its requests and responses'],
   ['DEBUG', (value) => SILENT_DEBUG.test(value), 'must not be set: libraries would print URLs and headers of requests'],
 ]
 
 /**
- * What makes Node or a library verify no certificate, accept outdated TLS, parse requests loosely, or print secrets.
+ * Variables and options that make Node or a library verify no certificate, accept outdated TLS, parse requests loosely, or print secrets.
  * @param execArgv the options that Node was started with; those in `NODE_OPTIONS` are looked at too
  */
 export const nodeFaults = (

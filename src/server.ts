@@ -21,8 +21,8 @@ const run = async (): Promise<void> => {
     process.exit(1)
   })
 
-  // It would open Node's debugger, which shows the memory with all secrets, where Node was started without the option of
-  // `npm start` against that.
+  // The signal would open Node's debugger, which shows the memory with all secrets, where Node was started without
+  // `--disable-sigusr1`.
   process.on('SIGUSR1', () => undefined)
 
   const gateway = await createGateway(config, { log })

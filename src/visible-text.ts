@@ -1,5 +1,5 @@
 // Controls (C0, C1, DEL), format characters (direction marks and overrides, zero-width ones, tags), line and paragraph
-// separators, and halves of surrogate pairs: in a terminal or a page they hide, move or forge what stands around them.
+// separators, and halves of surrogate pairs: in a terminal or a page they hide, move or forge the text around them.
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu
 
 /** The character as JavaScript writes it: `\u202e`, or `\u{e0001}` beyond the first plane. */
@@ -16,7 +16,7 @@ export const visibleOrNull = (text: string | null): string | null => (text === n
 
 const USER_AGENT_MAX = 256
 
-/** A User-Agent as it is recorded and shown: at most 256 characters (UTF-16 units), no escape or surrogate pair cut in two. */
+/** A User-Agent as it is recorded and shown: at most 256 UTF-16 units, no escape or surrogate pair cut in two. */
 export const visibleUserAgent = (userAgent: string | null): string | null => {
   if (userAgent === null) return null
   let start = ''

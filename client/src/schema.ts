@@ -507,7 +507,7 @@ export interface components {
             clientIp: string | null;
             /** @description The address that the connection came from. */
             peerIp: string | null;
-            /** @description What the caller calls itself, cut; invisible characters are escaped, as in `\u202e`. */
+            /** @description The caller's User-Agent header, cut; invisible characters are escaped, as in `\u202e`. */
             userAgent: string | null;
             /**
              * Format: date-time

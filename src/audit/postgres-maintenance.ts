@@ -5,7 +5,7 @@ import { type Connections, createConnections } from './postgres-connections.ts'
 import { migrate, ruleOf } from './postgres-schema.ts'
 import { prunedAgeMs } from './upkeep.ts'
 
-// What is done as the role that owns the tables, apart from gateways, so that none of them need hold its password.
+// Work of the role that owns the tables, done by commands, so that no gateway needs its password.
 
 /** The gateway's role where no other is named, as the documents create it. */
 export const GATEWAY_ROLE = 'gateway'

@@ -9,14 +9,14 @@ const FOLDER_MODE = 0o700
 const FILE_MODE = 0o600
 /** Of the group and of others. */
 const OTHERS = 0o077
-/** What SQLite keeps beside a database. */
+/** Files that SQLite keeps beside a database. */
 const SIDE_FILES = ['-wal', '-shm', '-journal']
 
 /**
- * Creates the file, and its folder where that is missing, for this user alone whatever the umask; a file that others can
- * read is taken from them, and so are its side files.
+ * Creates the file, and its folder where that is missing, for this user alone, with any umask. An existing file that
+ * others can read becomes private too, and so do its side files.
  * @returns the one name that all paths to the file lead to, so that two names can't have two locks
- * @throws Error EXPOSED where others can read it all the same; what else the system says where it can't be written
+ * @throws Error EXPOSED where others can read it all the same, an error of the system where it can't be written
  */
 export const createFile = (path: string): string => {
   const absolute = resolve(path)
@@ -32,7 +32,7 @@ export const createFile = (path: string): string => {
   return file
 }
 
-/** Whether other users can add, replace and remove files beside this one: the operator's choice, but worth a warning. */
+/** Whether every user can add, replace and remove files beside this one: the operator's choice, with a warning. */
 export const isFolderShared = (path: string): boolean =>
   platform() !== 'win32' && (statSync(dirname(resolve(path))).mode & 0o002) !== 0
 

@@ -3,8 +3,8 @@ import type { RequestSpan, Tracing } from '../telemetry/tracing.ts'
 import { routeOf } from './context.ts'
 
 /**
- * Has everything that a request causes recorded as one trace. A cancel is recorded whatever its `traceparent` says of
- * sampling: a caller decides that for its own reads, but hides no cancel from the operator.
+ * Has everything that a request causes recorded as one trace. A cancel is recorded with any sampling flag in
+ * its `traceparent`: a caller decides that for its own reads, but hides no cancel from the operator.
  */
 export const traceRequests = (tracing: Tracing): RequestHandler =>
   function requestTracer(req, res, next) {

@@ -50,8 +50,8 @@ export interface Cancellations {
    */
   cancel(request: CancelRequest): Promise<Cancelled>
   /**
-   * Puts on record that the caller was refused, and returns the id of that record; null where the caller had so many refusals
-   * that this one is only counted.
+   * Puts on record that the caller was refused, and returns the id of that record; null where the caller had so many
+   * refusals that this one is only counted.
    */
   refuse(request: CancelRequest): Promise<string | null>
   /**
@@ -214,7 +214,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       .catch((error) => ({ kind: 'untold', failure: surprise(error) }) as const)
   }
 
-  /** @throws forbidden where the task is none of the caller's, another code where nobody can tell */
+  /** @throws forbidden where the task is none of the caller's, another code where that could not be found out */
   const authorize = async (intent: Intent, request: CancelRequest): Promise<void> => {
     const permission = await tracer.span('policy', 'internal', async (span) => {
       const found = await permissionFor(request)

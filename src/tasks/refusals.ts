@@ -1,10 +1,10 @@
 import type { Intent } from '../audit/trail.ts'
 
-/** How many refused cancels of one caller are recorded one by one in a window; the others of that window are counted. */
+/** Limits how many refused cancels of one caller are recorded one by one in a window; the others are counted. */
 export interface Refusals {
   /** Counts a refusal. True where it is to be recorded by itself; else it is part of the record of its window. */
   isRecordedAlone(intent: Intent): boolean
-  /** Ends every window now, and resolves when what was counted is recorded. */
+  /** Ends every window now, and resolves when the counted refusals are recorded. */
   flush(): Promise<void>
 }
 
