@@ -96,7 +96,7 @@ test('invisible characters of a User-Agent are escaped in the record', async (t)
 
 test('a record that an earlier version wrote as it came is escaped when it is shown', async (t) => {
   const raw = `x\u202e${'\x9b'.repeat(254)}`
-  const intent = intentOf({ userAgent: raw, caller: 'a\u2066b', taskNo: 't-1\u200b' })
+  const intent = intentOf({ requestedAtMs: Date.now(), userAgent: raw, caller: 'a\u2066b', taskNo: 't-1\u200b' })
   const openStore = async (path: string) => {
     const store = await openSqliteStore(path)
     await store.append([intent], [outcomeOf(intent, { upstreamCode: 'A\x85', requestId: 'r\ud800' })])
