@@ -53,6 +53,6 @@ VOLUME /data
 USER 65532:65532
 EXPOSE 3000 9464
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \
-  CMD ["/nodejs/bin/node", "-e", "http.get({ host: process.env.HOST || '127.0.0.1', port: process.env.PORT || 3000, path: '/readyz' }, (res) => process.exit(res.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
+  CMD ["/nodejs/bin/node", "-e", "http.get({ host: process.env.ADMIN_HOST || '127.0.0.1', port: process.env.ADMIN_PORT || 9464, path: '/readyz' }, (res) => process.exit(res.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 # As `npm start` does: no signal opens a debugger, and docs/performance.md has the effect of the other option.
 ENTRYPOINT ["/sbin/tini", "--", "/nodejs/bin/node", "--disable-sigusr1", "--no-allocation-site-pretenuring", "/app/dist/server.js"]

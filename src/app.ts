@@ -1,4 +1,4 @@
-import express, { type Express } from 'express'
+import type { Express } from 'express'
 import type { Trail } from './audit/trail.ts'
 import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
 import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
@@ -8,6 +8,7 @@ import type { Console } from './http/console.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
 import { allowOrigins, answerPreflights } from './http/cors.ts'
 import type { Docs } from './http/docs.ts'
+import { createExpress } from './http/express-app.ts'
 import { checkHost, keepUnreadableEscapes, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
 import { createReadyz, type Lifecycle, livez, type Readiness } from './http/health.ts'
 import { me } from './http/me.ts'
@@ -19,6 +20,7 @@ import type { StoreInUse } from './http/shared-counts.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import { traceRequests } from './http/trace.ts'
+import { isLoopback } from './loopback.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 
@@ -57,15 +59,17 @@ export const createApp = (parts: AppParts): Express => {
   const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
   const { listCancellations, findCancellation } = createCancellationRoutes(parts.trail)
 
-  const app = express()
-  app.disable('x-powered-by').disable('etag').enable('strict routing').enable('case sensitive routing')
-  // Express's own last resort shows a stack in any other environment.
-  app.set('query parser', 'simple').set('env', 'production')
-
+  const app = createExpress()
   app.use(assignContext(parts))
   if (parts.tracing !== null) app.use(traceRequests(parts.tracing))
   app.use(securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
-  app.use(checkHost(parts.allowAnonymous), limitBody, startDeadline(parts), keepUnreadableEscapes, answerPreflights)
+  app.use(
+    checkHost(parts.allowAnonymous ? isLoopback : null),
+    limitBody,
+    startDeadline(parts),
+    keepUnreadableEscapes,
+    answerPreflights,
+  )
 
   const knownToRead = [...known, limits.reads, refuseSignedOut]
   const mayRead = [...knownToRead, requireScope('tasks:read')]

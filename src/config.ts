@@ -63,6 +63,8 @@ export interface Config {
   readonly grants: { readonly entries: readonly NamedGrant[]; readonly file: string } | null
   readonly allowAnonymous: boolean
   readonly trustProxy: Subnets
+  /** Connections of callers at a time, and of those the ones from one peer address. */
+  readonly connections: { readonly max: number; readonly maxPerAddress: number }
   readonly rateLimit: {
     readonly max: number
     readonly readMax: number
@@ -140,6 +142,8 @@ interface Values {
   GRANTS_FILE: string | undefined
   ALLOW_ANONYMOUS: boolean
   TRUST_PROXY: Subnets
+  MAX_CONNECTIONS: number
+  MAX_CONNECTIONS_PER_ADDRESS: number
   RATE_LIMIT_MAX: number
   RATE_LIMIT_READ_MAX: number
   RATE_LIMIT_UNKNOWN_MAX: number
@@ -292,6 +296,8 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   GRANTS_FILE: { schema: z.string(), fallback: undefined },
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
   TRUST_PROXY: { schema: parsedBy(parseSubnets, SUBNETS_RULE), fallback: { has: () => false } },
+  MAX_CONNECTIONS: { schema: integer(1, 1_000_000), fallback: 10_000 },
+  MAX_CONNECTIONS_PER_ADDRESS: { schema: integer(1, 1_000_000), fallback: 500 },
   RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
   RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
   RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },
@@ -472,6 +478,7 @@ const readConfig = (reader: Reader): Config => {
     grants: readGrants(reader),
     allowAnonymous: read('ALLOW_ANONYMOUS'),
     trustProxy: read('TRUST_PROXY'),
+    connections: { max: read('MAX_CONNECTIONS'), maxPerAddress: read('MAX_CONNECTIONS_PER_ADDRESS') },
     rateLimit: {
       max: read('RATE_LIMIT_MAX'),
       readMax: read('RATE_LIMIT_READ_MAX'),

@@ -16,13 +16,13 @@ import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
 import { by, type Deadline, deadlineIn } from './deadline.ts'
-import { type AdminListener, listenAdmin } from './http/admin-listener.ts'
 import type { AuthRouteOptions } from './http/auth-routes.ts'
 import type { AuthenticationOptions } from './http/authenticate.ts'
+import { CLOSE_REASONS } from './http/connections.ts'
 import type { Console } from './http/console.ts'
 import type { Docs } from './http/docs.ts'
 import { createReadiness, type Lifecycle } from './http/health.ts'
-import { type Listener, listen } from './http/listener.ts'
+import { type Listener, type ListenerOptions, listen } from './http/listener.ts'
 import { PROBLEMS } from './http/problem.ts'
 import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
 import { createCancellations } from './tasks/cancel.ts'
@@ -30,6 +30,7 @@ import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
 import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log } from './telemetry/log.ts'
+import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
 
@@ -62,21 +63,24 @@ export interface Overrides {
   readonly now?: () => number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
   readonly unsettledPauseMs?: (ageMs: number) => number
+  /** How long a peer may take to read one response. */
+  readonly readTimeoutMs?: number
 }
 
 /** Builds every part by hand. @throws ConfigError where the record can't be used */
 export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
   const log = overrides.log ?? createLog(config.logLevel, undefined, config.logAddresses)
-  const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES })
+  const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES, closeReasons: CLOSE_REASONS })
   const instanceId = randomUUID()
   const tracing = await createTracing(config.otlpEndpoint, instanceId, overrides)
   const tracer = tracing ?? NO_TRACER
   const lifecycle: Lifecycle = { phase: 'serving' }
 
   // Express and got take as long to load as the record's thread to start.
-  const [store, { createApp }, { createUpstream }] = await Promise.all([
+  const [store, { createApp }, { createAdminApp }, { createUpstream }] = await Promise.all([
     openStore(config.audit, overrides),
     import('./app.ts'),
+    import('./http/admin-app.ts'),
     import('./alibaba/client.ts'),
   ])
   if (store.recovered > 0) {
@@ -148,7 +152,15 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     tracing,
   }
   const app = createApp({ ...config, ...callers, ...parts })
+  // Probes come every few seconds, and none of them is a request of a caller: they are neither logged nor counted.
+  const quiet = { ...log, info: () => undefined }
+  const adminParts = { ...parts, ...config.admin, metrics: meter, log: quiet, meter: NO_METER }
+  const adminApp = createAdminApp({ ...config, ...adminParts })
+
+  let admin: Listener | undefined
+  let listener: Listener | undefined
   meter.watch({
+    connections: () => listener?.connections() ?? 0,
     inFlight: (priority) => upstream.state().priorities[priority].inFlight,
     waiting: (priority) => upstream.state().priorities[priority].waiting,
     isUnhealthy: (priority) => upstream.state().priorities[priority].isUnhealthy,
@@ -166,11 +178,21 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   await counts?.connect()
 
-  let admin: AdminListener | undefined
+  const { readTimeoutMs = READ_TIMEOUT_MS } = overrides
+  const { publicUrl, corsOrigins, trustProxy } = config
+  const publicOptions: ListenerOptions = {
+    ...{ kind: 'public', host: config.host, port: config.port, publicUrl, corsOrigins, lifecycle, log, meter },
+    connections: { ...config.connections, exempt: trustProxy, readTimeoutMs },
+  }
+  const adminOptions: ListenerOptions = {
+    ...{ kind: 'admin', ...config.admin, publicUrl, corsOrigins: [], lifecycle, log: quiet },
+    meter: { ...NO_METER, connectionClosed: meter.connectionClosed },
+    connections: { ...ADMIN_CONNECTIONS, readTimeoutMs },
+  }
   return {
     listen: async () => {
-      admin = await listenAdmin(meter, config.admin)
-      const listener = await listen(app, { ...config, lifecycle, log, meter })
+      admin = await listen(adminApp, adminOptions)
+      listener = await listen(app, publicOptions)
       log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
       unsettled.resume()
       upkeep.start()
@@ -194,6 +216,9 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 const CLOSE_MS = 5000
 /** One refused cancel in so many that a caller may ask for is recorded by itself. */
 const REFUSALS_SHARE = 10
+const READ_TIMEOUT_MS = 60_000
+/** Enough for several scrapers and for probes, each of which may open a connection at a time. */
+const ADMIN_CONNECTIONS = { max: 256, maxPerAddress: 64, exempt: { has: () => false } }
 /** Spans that no collector takes by then are lost. */
 const TRACES_MS = 1000
 

@@ -167,8 +167,8 @@ describe('what the Dockerfile builds', () => {
       { ...settings, ...env },
       { entry: inImage('app/dist/server.js'), cwd: inImage('app') },
     )
-    const check = () =>
-      run(process.execPath, commandOf('HEALTHCHECK').slice(1), { env: { PORT: new URL(gateway.url).port } })
+    const { port: ADMIN_PORT } = new URL(String((await gateway.line('listening')).adminAddress))
+    const check = () => run(process.execPath, commandOf('HEALTHCHECK').slice(1), { env: { ADMIN_PORT } })
 
     const { status } = await gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
     await check()

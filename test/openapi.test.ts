@@ -255,8 +255,8 @@ test('the methods that a path knows are those that are documented', async (t) =>
   assert.deepEqual(await Promise.all(paths.map(allowed)), documented)
 })
 
-/** What a page loads is a part of that page. */
-const UNDOCUMENTED: readonly string[] = ['GET /docs/:file', 'GET /console/:file']
+/** What a page loads is a part of that page. Metrics are on the admin port alone, and no part of the callers' interface. */
+const UNDOCUMENTED: readonly string[] = ['GET /docs/:file', 'GET /console/:file', 'GET /metrics']
 
 test('every route of the app is documented', async (t) => {
   // An app takes its methods from there when it is made.

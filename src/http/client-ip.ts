@@ -1,4 +1,5 @@
 import { isIP, SocketAddress } from 'node:net'
+import { ipKeyGenerator } from 'express-rate-limit'
 import type { Subnets } from '../subnets.ts'
 import { trimOws } from './ows.ts'
 
@@ -27,6 +28,12 @@ const stripDecoration = (text: string): string => {
   const [, v4] = /^(\d+\.\d+\.\d+\.\d+):\d{1,5}$/.exec(text) ?? []
   return (bracketed ?? v4 ?? text).replace(/%[A-Za-z0-9._~-]*$/, '')
 }
+
+// One customer of an access provider usually holds a /56, and can change addresses inside it at will.
+const IPV6_PREFIX = 56
+
+/** What limits count for an address in its canonical form: itself, and of an IPv6 address its /56. */
+export const networkOf = (address: string): string => ipKeyGenerator(address, IPV6_PREFIX)
 
 /**
  * Who the caller is, read from the right of `X-Forwarded-For` as far as the hops are proxies of ours. At the first hop

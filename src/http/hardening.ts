@@ -1,8 +1,8 @@
+import { isIP } from 'node:net'
 import type { Request, RequestHandler } from 'express'
 import helmet from 'helmet'
 import { by } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
-import { isLoopback } from '../loopback.ts'
 import type { Lifecycle } from './health.ts'
 
 const BODY_LIMIT_BYTES = 8192
@@ -65,15 +65,28 @@ const isDecodable = (path: string): boolean => {
 }
 
 /**
- * `requireLoopback`: a page on the web can point a name of its own at 127.0.0.1 (DNS rebinding), so where callers need
- * no credentials, requests must name the machine itself.
+ * `isAllowed`: a page on the web can point a name of its own at any address (DNS rebinding), so where callers need no
+ * credentials, requests must use a name that no such page can have. Null: every name is allowed.
  */
-export const checkHost = (requireLoopback: boolean): RequestHandler =>
+export const checkHost = (isAllowed: ((hostname: string) => boolean) | null): RequestHandler =>
   function hostGuard(req, _res, next) {
     const hosts = req.headersDistinct.host ?? []
     if (hosts.length > 1 || (hosts.length === 0 && req.httpVersion !== '1.0')) throw new GatewayError('bad-request')
-    if (requireLoopback && !isLoopback(hostnameOf(req.url, hosts[0]))) throw new GatewayError('misdirected')
+    if (isAllowed !== null && !isAllowed(hostnameOf(req.url, hosts[0]))) throw new GatewayError('misdirected')
     next()
+  }
+
+/**
+ * Names of the machine itself, of its addresses, of containers and of services in a cluster, and the configured one. None
+ * of them can be a name that a page on the web was loaded from: public names have a dot, and `internal` and
+ * `cluster.local` are in no public DNS. Empty: a client of HTTP/1.0 that sends no Host, so no browser.
+ */
+export const isPrivateName =
+  (ownName: string) =>
+  (hostname: string): boolean => {
+    const name = hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1')
+    if (name === '' || name === ownName.toLowerCase() || isIP(name) !== 0) return true
+    return /^[a-z0-9_-]+$|^([a-z0-9_-]+\.)+(localhost|internal|svc|svc\.cluster\.local)$/.test(name)
   }
 
 /** Of a target in absolute form, its own host counts (RFC 9112, 3.2.2). */

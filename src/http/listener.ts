@@ -13,6 +13,7 @@ import { type Bag, createBag } from '../bag.ts'
 import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
+import { type ConnectionLimits, guardConnections } from './connections.ts'
 import { type Context, isCancel } from './context.ts'
 import { corsHeaders } from './cors.ts'
 import type { Lifecycle } from './health.ts'
@@ -20,6 +21,8 @@ import { openPort, type Port } from './ports.ts'
 import { PROBLEMS, problemBody } from './problem.ts'
 
 export interface ListenerOptions extends Port {
+  readonly kind: 'public' | 'admin'
+  readonly connections: ConnectionLimits
   readonly publicUrl: string | undefined
   readonly corsOrigins: readonly string[]
   readonly lifecycle: Lifecycle
@@ -35,6 +38,10 @@ export interface Listener {
    * when the last answer is out.
    */
   drain(delayMs: number): Promise<void>
+  /** Open connections. */
+  connections(): number
+  /** At once, whatever is unanswered. */
+  close(): void
 }
 
 // Longer than load balancers keep a connection idle by default (the longest known is 600 s): else they would send into
@@ -74,7 +81,7 @@ const isTarget = (url: string): boolean => TARGET.test(url) && URL.canParse(url,
 
 /** @throws ConfigError where the port can't be opened */
 export const listen = async (app: RequestListener, options: ListenerOptions): Promise<Listener> => {
-  const { lifecycle } = options
+  const { kind, lifecycle, meter } = options
   const server = createHttpServer((req, res) => {
     if (isTarget(req.url ?? '')) app(req, res)
     else refuse(res, 'bad-request', options)
@@ -82,10 +89,17 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
   const open = createBag<ServerResponse>()
   server.prependListener('request', (_req, res: ServerResponse) => void res.once('close', open.add(res)))
   refuseBeforeRouting(server, open, options)
-  const url = await openPort(server, options)
+  const connections = guardConnections(server, options.connections, (reason) =>
+    meter.connectionClosed({ port: kind, reason }),
+  )
+  const url = await openPort(server, options, kind === 'admin' ? 'ADMIN_' : '')
+  // What watches a process keeps none alive.
+  if (kind === 'admin') server.unref()
 
   return {
     url,
+    connections: connections.size,
+    close: () => void server.close().closeAllConnections(),
     drain: async (delayMs) => {
       lifecycle.phase = 'leaving'
       await delay(delayMs)

@@ -1,9 +1,10 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { ipKeyGenerator, MemoryStore, rateLimit, type Store } from 'express-rate-limit'
+import { MemoryStore, rateLimit, type Store } from 'express-rate-limit'
 import { callerKey } from '../callers/caller.ts'
 import { GatewayError } from '../errors.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import { callerIn } from './authenticate.ts'
+import { networkOf } from './client-ip.ts'
 
 export interface RateLimitOptions {
   readonly max: number
@@ -33,9 +34,6 @@ export interface RateLimits {
   readonly cancels: RequestHandler
   readonly reads: RequestHandler
 }
-
-// One customer of an access provider usually holds a /56, and can change addresses inside it at will.
-const IPV6_PREFIX = 56
 
 export const createRateLimits = (options: RateLimitOptions): RateLimits => {
   const { max, readMax, unknownMax, windowMs, meter, storeFor = () => new MemoryStore() } = options
@@ -79,4 +77,4 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
 
 const byCaller = (req: Request): string => callerKey(callerIn(req))
 
-const addressOf = (req: Request): string => ipKeyGenerator(req.context.clientIp ?? '', IPV6_PREFIX)
+const addressOf = (req: Request): string => networkOf(req.context.clientIp ?? '')

@@ -23,6 +23,8 @@ export interface Meter {
   auditWrite(write: { readonly isDone: boolean; readonly durationMs: number }): void
   /** Somebody was over that limit. */
   limited(limit: string): void
+  /** A connection was closed for one of the limits that connections have. */
+  connectionClosed(closed: { readonly port: 'public' | 'admin'; readonly reason: string }): void
 }
 
 /** Where nobody counts. */
@@ -32,4 +34,5 @@ export const NO_METER: Meter = {
   attempt: () => undefined,
   auditWrite: () => undefined,
   limited: () => undefined,
+  connectionClosed: () => undefined,
 }

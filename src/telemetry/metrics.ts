@@ -4,6 +4,8 @@ import type { Meter } from './meter.ts'
 
 /** What is read when somebody looks. Undefined where there is nothing to tell. */
 export interface Readings {
+  /** Open connections of the public port. */
+  readonly connections: () => number
   /** Attempts in flight, and those that wait for a permit. */
   readonly inFlight: (priority: Priority) => number
   readonly waiting: (priority: Priority) => number
@@ -47,9 +49,10 @@ const ATTEMPTS_MAX = 5
 export interface Known {
   readonly codes: readonly string[]
   readonly outcomes: readonly string[]
+  readonly closeReasons: readonly string[]
 }
 
-export const createMetrics = ({ codes, outcomes }: Known): Metrics => {
+export const createMetrics = ({ codes, outcomes, closeReasons }: Known): Metrics => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -105,8 +108,15 @@ export const createMetrics = ({ codes, outcomes }: Known): Metrics => {
     labelNames: ['limit'],
     registers,
   })
+  const closed = new Counter({
+    name: 'gateway_connections_closed_total',
+    help: 'Connections closed for a limit, by port and reason: too many, too many of an address, a response not read.',
+    labelNames: ['port', 'reason'],
+    registers,
+  })
   for (const code of codes) problems.inc({ code }, 0)
   for (const outcome of outcomes) cancellations.inc({ outcome }, 0)
+  for (const reason of closeReasons) for (const port of ['public', 'admin']) closed.inc({ port, reason }, 0)
   for (const result of ['done', 'failed']) auditSeconds.zero({ result })
 
   return {
@@ -127,6 +137,7 @@ export const createMetrics = ({ codes, outcomes }: Known): Metrics => {
     auditWrite: ({ isDone, durationMs }) =>
       auditSeconds.observe({ result: isDone ? 'done' : 'failed' }, durationMs / 1000),
     limited: (limit) => limited.inc({ limit }),
+    connectionClosed: ({ port, reason }) => closed.inc({ port, reason }),
   }
 }
 
@@ -140,6 +151,7 @@ const addGauges = (registry: Registry, readings: Readings): void => {
       '1 where there are keys, the record can be written and the process is not about to stop.',
       async () => Number(await readings.isReady()),
     ],
+    ['gateway_connections', 'Open connections of the public port.', readings.connections],
     [
       'gateway_clock_skew_seconds',
       "Upstream's clock less this machine's, by its last answer.",

@@ -23,6 +23,7 @@ import { startKeyServer } from '../helpers/key-server.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { prepare, ROOT, startProcess } from '../helpers/process.ts'
 import { promtool, RULES, startPrometheus } from '../helpers/prometheus.ts'
+import { sendLine } from '../helpers/raw.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
@@ -162,6 +163,10 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
       },
     }
   },
+  GatewayConnectionsLimited: (t) =>
+    ail(t, { env: { MAX_CONNECTIONS: '1' } }, ({ url }) =>
+      Promise.all([1, 2, 3].map(() => sendLine(url, 'GET /livez').catch(() => undefined))),
+    ),
   GatewaySlow: async (t) => {
     const { env } = await prepare(t)
     const preload = join(await temporaryFolder(t), 'slow.mjs')

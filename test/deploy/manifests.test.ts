@@ -244,6 +244,17 @@ test('every selector finds the pod, and ports are those that it has', () => {
   }
 })
 
+test('probes use the admin port, which the kubelet reaches by the address of the pod', () => {
+  const { admin } = parseConfig(settingsIn(), (path) => SECRETS[path.replace('/run/secrets/gateway/', '')] ?? '')
+  for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe']) {
+    const { containerPort } = CONTAINER.ports.find(
+      ({ name }: { name: string }) => name === CONTAINER[probe].httpGet.port,
+    )
+    assert.equal(containerPort, admin.port, probe)
+  }
+  assert.equal(admin.host, '0.0.0.0')
+})
+
 const compose = parse(read('compose.yaml'), { merge: true })
 
 /** Reads a file that compose puts into a container of that service; others are not there. */

@@ -202,14 +202,16 @@ test('the process and its event loop are told of', async (t) => {
   }
 })
 
-test('metrics stand on their own port alone, with nothing beside them', async (t) => {
+test('metrics stand on their own port alone, with nothing beside them but probes', async (t) => {
   const { api, adminUrl } = await startGateway(t)
   await api.get('/metrics').set(asAuditor).expect(404)
   for (const [path, method] of [
     ['/', 'GET'],
     ['/me', 'GET'],
-    ['/metrics?x', 'GET'],
-    ['/metrics', 'POST'],
+    ['/metrics/', 'GET'],
+    ['/METRICS', 'GET'],
+    ['/openapi.json', 'GET'],
+    ['/', 'POST'],
   ] as const) {
     assert.equal((await fetch(adminUrl + path, { method })).status, 404, `${method} ${path}`)
   }
