@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { isIP } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import { clientAddress, normalizeAddress } from '../../src/http/client-ip.ts'
+import { clientAddress, networkOf, normalizeAddress } from '../../src/http/client-ip.ts'
 import { parseSubnets } from '../../src/subnets.ts'
 import { asOperator, type StartOptions, startGateway } from '../helpers/gateway.ts'
 
@@ -249,4 +249,10 @@ test('with TRUST_PROXY for another address the header is ignored', async (t) => 
 test('what is no address is never sent upstream', async (t) => {
   const [sent] = await sentFor(t, { TRUST_PROXY: '127.0.0.1' }, '203.0.113.9, unknown')
   assert.equal(sent, '127.0.0.1')
+})
+
+test('limits count an IPv4 address alone, and the IPv6 addresses of a /56 together', () => {
+  assert.notEqual(networkOf('192.0.2.1'), networkOf('192.0.2.2'))
+  assert.equal(networkOf('2001:db8:1:100::1'), networkOf('2001:db8:1:1ff:ffff::2'))
+  assert.notEqual(networkOf('2001:db8:1:100::1'), networkOf('2001:db8:1:200::1'))
 })
