@@ -297,7 +297,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   ALLOW_ANONYMOUS: { schema: flag, fallback: false },
   TRUST_PROXY: { schema: parsedBy(parseSubnets, SUBNETS_RULE), fallback: { has: () => false } },
   MAX_CONNECTIONS: { schema: integer(1, 1_000_000), fallback: 10_000 },
-  MAX_CONNECTIONS_PER_ADDRESS: { schema: integer(1, 1_000_000), fallback: 500 },
+  MAX_CONNECTIONS_PER_ADDRESS: { schema: integer(1, 1_000_000), fallback: 2500 },
   RATE_LIMIT_MAX: { schema: integer(1, 1_000_000), fallback: 60 },
   RATE_LIMIT_READ_MAX: { schema: integer(1, 1_000_000), fallback: 600 },
   RATE_LIMIT_UNKNOWN_MAX: { schema: integer(1, 1_000_000), fallback: 30 },

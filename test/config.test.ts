@@ -135,7 +135,7 @@ test('what is not given has the default that the documents promise', () => {
     signIn: null,
     grants: null,
     allowAnonymous: false,
-    connections: { max: 10_000, maxPerAddress: 500 },
+    connections: { max: 10_000, maxPerAddress: 2500 },
     rateLimit: {
       max: 60,
       readMax: 600,

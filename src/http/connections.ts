@@ -42,7 +42,7 @@ interface Connection {
  * Enough for a client that pipelines, and little for one that never reads: each request in progress takes memory, and
  * so does each response until it is sent.
  */
-const MAX_UNANSWERED = 10
+const MAX_UNANSWERED = 4
 /** How often responses are looked at, within the time that they may take. */
 const CHECKS = 12
 
