@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../errors.ts'
+import { parseBoundedJson } from './bounded-json.ts'
 
 /**
  * What a failed call means for us. Only `throttled`, `clock` and `unknown-keys` say that nothing was executed and that
@@ -118,12 +119,8 @@ const classify = ({ status, retryAfterMs }: UpstreamAnswer, code: string | null)
 }
 
 const parseObject = (text: string): Readonly<Record<string, unknown>> | null => {
-  try {
-    const value: unknown = JSON.parse(text)
-    return isObject(value) ? value : null
-  } catch {
-    return null
-  }
+  const value = parseBoundedJson(text)
+  return isObject(value) ? value : null
 }
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>

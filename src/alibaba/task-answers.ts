@@ -71,14 +71,27 @@ const DETAIL_STATUSES: ReadonlyMap<string, DetailStatus> = new Map([
 /** The number by which QueryTaskDetailList filters by status. */
 export const DETAIL_STATUS_CODES = { waiting: 0, executing: 1, succeeded: 2, failed: 3 } as const
 
-const text = z
+/** Upstream's own limit for a page of details; pages of tasks have fewer rows. */
+const ROWS_MAX = 1000
+/** No name, number, date or address is longer. */
+const NAME_MAX = 256
+/** Of texts for people. */
+const TEXT_MAX = 4000
+
+const anyText = z
   .union([z.string(), z.number().transform(String)])
   .nullish()
   .catch(null)
   .transform((value) => value || null)
 
+/** What is too long can't be read: cut short it would be another name. */
+const name = anyText.transform((value) => (value !== null && value.length > NAME_MAX ? null : value))
+
+/** A text for people, which is cut where it is too long, between characters. */
+const text = anyText.transform((value) => value?.slice(0, TEXT_MAX).replace(/[\ud800-\udbff]$/, '') ?? null)
+
 /** Of a task; a list that names none is no list. */
-const number = z.union([z.string().min(1), z.number().transform(String)])
+const number = z.union([z.string().min(1).max(NAME_MAX), z.number().transform(String)])
 
 const count = z.union([
   z.number().int().nonnegative(),
@@ -93,7 +106,7 @@ const looseCount = count
   .catch(null)
   .transform((value) => value ?? null)
 
-const time = text.transform((value) => (value === null ? null : parseWallTime(value)))
+const time = name.transform((value) => (value === null ? null : parseWallTime(value)))
 
 /** Which page was asked for; it holds where the answer does not repeat it. */
 export interface Asked {
@@ -110,18 +123,36 @@ export interface TaskAnswers {
 export const createTaskAnswers = (report: ReportUnknown): TaskAnswers => {
   const task = taskSchema(report)
   const detail = detailSchema(report)
-  const tasks = paged.extend({ Data: z.object({ TaskInfo: z.array(task).nullish() }).nullish() })
-  const details = paged.extend({ Data: z.object({ TaskDetail: z.array(detail).nullish() }).nullish() })
+  const tasks = paged.extend({ Data: z.object({ TaskInfo: z.unknown().optional() }).nullish() })
+  const details = paged.extend({ Data: z.object({ TaskDetail: z.unknown().optional() }).nullish() })
   return {
     readTasks: (body, asked) => {
       const { data } = tasks.safeParse(body)
-      return data === undefined ? null : toPage(data.Data?.TaskInfo, data, asked)
+      const rows = readRows(data?.Data?.TaskInfo, task)
+      return data === undefined || rows === null ? null : toPage(rows, data, asked)
     },
     readDetails: (body, asked) => {
       const { data } = details.safeParse(body)
-      return data === undefined ? null : toPage(data.Data?.TaskDetail, data, asked)
+      const rows = readRows(data?.Data?.TaskDetail, detail)
+      return data === undefined || rows === null ? null : toPage(rows, data, asked)
     },
   }
+}
+
+/**
+ * The rows of a list, undefined where it was left out; null where it is no list, is longer than any page, or has a faulty
+ * row. The first faulty row ends the reading: a schema of the whole list would describe each one.
+ */
+const readRows = <T>(list: unknown, row: z.ZodType<T>): readonly T[] | null | undefined => {
+  if (list === undefined || list === null) return undefined
+  if (!Array.isArray(list) || list.length > ROWS_MAX) return null
+  const rows: T[] = []
+  for (const each of list) {
+    const parsed = row.safeParse(each)
+    if (!parsed.success) return null
+    rows.push(parsed.data)
+  }
+  return rows
 }
 
 /** Places count from one, so what says zero says nothing. */
@@ -135,11 +166,7 @@ const paged = z.object({
 })
 
 /** An empty list may be left out, but only where nothing should be in it. */
-const toPage = <T>(
-  items: readonly T[] | null | undefined,
-  said: z.output<typeof paged>,
-  asked: Asked,
-): Page<T> | null => {
+const toPage = <T>(items: readonly T[] | undefined, said: z.output<typeof paged>, asked: Asked): Page<T> | null => {
   const { TotalItemNum: totalItems } = said
   const page = said.CurrentPageNum ?? asked.page
   const pageSize = said.PageSize ?? asked.pageSize
@@ -149,9 +176,9 @@ const toPage = <T>(
 }
 
 const statusSchema = <T>(field: string, known: ReadonlyMap<string, T>, report: ReportUnknown) =>
-  text.transform((name) => {
-    const status = known.get(name ?? '')
-    if (status === undefined) report(field, name ?? '')
+  name.transform((value) => {
+    const status = known.get(value ?? '')
+    if (status === undefined) report(field, value ?? '')
     return status ?? 'unknown'
   })
 
@@ -159,13 +186,13 @@ const taskSchema = (report: ReportUnknown) =>
   z
     .object({
       TaskNo: number,
-      TaskType: text,
+      TaskType: name,
       TaskTypeDescription: text,
       TaskStatus: statusSchema('TaskStatus', TASK_STATUSES, report),
       TaskCancelStatus: statusSchema('TaskCancelStatus', CANCEL_STATUSES, report),
       TaskNum: looseCount,
       CreateTime: time,
-      Clientip: text,
+      Clientip: name,
     })
     .transform(
       (row): Task => ({
@@ -184,12 +211,12 @@ const detailSchema = (report: ReportUnknown) =>
   z
     .object({
       TaskNo: number,
-      TaskDetailNo: text,
-      TaskType: text,
+      TaskDetailNo: name,
+      TaskType: name,
       TaskTypeDescription: text,
       TaskStatus: statusSchema('TaskStatus of a detail', DETAIL_STATUSES, report),
-      DomainName: text,
-      InstanceId: text,
+      DomainName: name,
+      InstanceId: name,
       CreateTime: time,
       UpdateTime: time,
       TryCount: looseCount,

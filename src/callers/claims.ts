@@ -15,7 +15,8 @@ export interface ClaimNames {
   readonly taskTypesClaim: string | undefined
 }
 
-const texts = z.array(z.string())
+/** No list or text of scopes, domains or types is longer; of what is longer nothing counts. */
+const LIST_MAX = 1000
 
 /** What a token grants its holder by itself. */
 export const grantIn = (claims: Claims, { scopeClaim, domainsClaim, taskTypesClaim }: ClaimNames): Grant => ({
@@ -29,14 +30,16 @@ const restrictionIn = (
   claims: Claims,
   name: string | undefined,
   list: z.ZodType<readonly string[]>,
-): readonly string[] | null => (name === undefined ? null : (list.safeParse(claims[name]).data ?? []))
+): readonly string[] | null => (name === undefined ? null : (list.safeParse(boundedList(claims[name])).data ?? []))
+
+const boundedList = (value: unknown): readonly unknown[] | undefined =>
+  Array.isArray(value) && value.length <= LIST_MAX ? value : undefined
 
 /** A text with spaces in between (RFC 8693, section 4.2) or a list of texts; in any other form it grants nothing. */
 const scopesIn = (claims: Claims, name: string): readonly Scope[] => {
   const value = claims[name] ?? (name === DEFAULT_SCOPE_CLAIM ? claims.scp : undefined)
-  const listed: unknown = typeof value === 'string' ? value.split(' ') : value
-  const parsed = texts.safeParse(listed)
-  return parsed.success ? SCOPES.filter((scope) => parsed.data.includes(scope)) : []
+  const listed = boundedList(typeof value === 'string' ? value.split(' ', LIST_MAX + 1) : value) ?? []
+  return listed.every((text) => typeof text === 'string') ? SCOPES.filter((scope) => listed.includes(scope)) : []
 }
 
 /** A holder's name goes on record and into the log, so nothing in it may be invisible or break a line. */

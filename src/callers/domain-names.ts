@@ -1,5 +1,7 @@
 import { domainToASCII, domainToUnicode } from 'node:url'
 
+/** With the dot at its end. A name in another form than A-labels is shorter, unless its letters come in many parts. */
+const TEXT_MAX = 254
 const NAME = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/
 
 /**
@@ -7,7 +9,15 @@ const NAME = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9
  * decodes, cuts and maps, so that what is not the same name in either form is refused.
  */
 export const toDomain = (text: string): string | null => {
-  const given = text.toLowerCase().normalize().replace(/\.$/, '')
+  // Normalising takes time that grows with the square of the length.
+  if (text.length > TEXT_MAX) return null
+  const lower = text.toLowerCase()
+  if (NAME.test(lower) && !lower.includes('xn--')) return lower
+  return convert(lower)
+}
+
+const convert = (text: string): string | null => {
+  const given = text.normalize().replace(/\.$/, '')
   const name = domainToASCII(given)
   const labels = given.split('.')
   const isSame = name.split('.').every((label, index) => [label, domainToUnicode(label)].includes(labels[index] ?? ''))

@@ -7,9 +7,25 @@ export type ParsedEntries<T> =
   | { readonly ok: true; readonly entries: readonly T[] }
   | { readonly ok: false; readonly rule: string }
 
-export const scopesField = z.array(z.enum(SCOPES, { error: `must be one of ${SCOPES.join(', ')}` }), {
-  error: 'must be a list of scopes',
-})
+/** A list, up to its first faulty element: a schema of the whole list would describe each one. */
+const listOf = <T>(element: z.ZodType<T>, error: string) =>
+  z.array(z.unknown(), { error }).transform((list, context): T[] => {
+    const elements: T[] = []
+    for (const [index, each] of list.entries()) {
+      const parsed = element.safeParse(each)
+      if (!parsed.success) {
+        context.addIssue({ code: 'custom', path: [index], message: parsed.error.issues[0]?.message ?? error })
+        return z.NEVER
+      }
+      elements.push(parsed.data)
+    }
+    return elements
+  })
+
+export const scopesField = listOf(
+  z.enum(SCOPES, { error: `must be one of ${SCOPES.join(', ')}` }),
+  'must be a list of scopes',
+)
 
 const DOMAIN_RULE = 'must be a domain, such as example.com, or *.example.com for those below it'
 
@@ -24,9 +40,9 @@ const TYPE_RULE = 'must be a type of task, such as CHG_DNS'
 
 const taskType = z.string({ error: TYPE_RULE }).regex(/^[\w.-]{1,64}$/, { error: TYPE_RULE })
 
-export const domainPatterns = z.array(domainPattern, { error: 'must be a list of domains' })
+export const domainPatterns = listOf(domainPattern, 'must be a list of domains')
 
-export const taskTypes = z.array(taskType, { error: 'must be a list of types of tasks' })
+export const taskTypes = listOf(taskType, 'must be a list of types of tasks')
 
 // An empty list leaves nothing. Refusing it would leave a caller with what it could do before the file was changed.
 export const restrictionFields = {
@@ -38,10 +54,13 @@ export const restrictionFields = {
 export const parseEntries = <T>(text: string, entry: z.ZodType<T>, shape: string): ParsedEntries<T> => {
   const json = parseJson(text)
   if (!Array.isArray(json)) return { ok: false, rule: `must be a JSON array of ${shape}` }
-  const parsed = z.array(entry).safeParse(json)
-  return parsed.success
-    ? { ok: true, entries: parsed.data }
-    : { ok: false, rule: describeIssue(parsed.error.issues[0]) }
+  const entries: T[] = []
+  for (const [index, each] of json.entries()) {
+    const parsed = entry.safeParse(each)
+    if (!parsed.success) return { ok: false, rule: describeIssue(index, parsed.error.issues[0]) }
+    entries.push(parsed.data)
+  }
+  return { ok: true, entries }
 }
 
 const parseJson = (text: string): unknown => {
@@ -53,11 +72,9 @@ const parseJson = (text: string): unknown => {
   }
 }
 
-const describeIssue = (issue: z.core.$ZodIssue | undefined): string => {
-  const [index, ...rest] = issue?.path ?? []
-  const place =
-    index === undefined ? '' : `entry ${Number(index) + 1}${rest.map((step) => `, ${String(step)}`).join('')}: `
+const describeIssue = (index: number, issue: z.core.$ZodIssue | undefined): string => {
+  const place = [`entry ${index + 1}`, ...(issue?.path ?? []).map(String)].join(', ')
   // The library's own text for unknown fields quotes them, and a misplaced secret can be one.
   const rule = issue?.code === 'unrecognized_keys' ? 'has a field that is not known' : issue?.message
-  return `${place}${rule ?? 'is not valid'}`
+  return `${place}: ${rule ?? 'is not valid'}`
 }

@@ -121,14 +121,51 @@ const watchChanges = () => {
   return { cache, version: () => version, ageMs }
 }
 
-const keySetSchema = z.looseObject({ keys: z.array(z.looseObject({ kty: z.string() })) })
-const metadataSchema = z.object({ issuer: z.string(), jwks_uri: z.string() })
+/** Providers publish a few keys; each verification looks through all of them. */
+const KEYS_MAX = 100
+/** The modulus of the largest RSA key that OpenSSL takes has 2,731 characters. */
+const MEMBER_MAX = 4096
+const OPERATIONS_MAX = 20
+
+const keySetSchema = z.object({ keys: z.array(z.unknown()) })
+const anyKeySchema = z.object({ kty: z.string() })
+const member = z.string().max(MEMBER_MAX).optional()
+
+const isListOfOperations = (value: unknown): boolean =>
+  Array.isArray(value) && value.length <= OPERATIONS_MAX && value.every((name) => typeof name === 'string')
+
+/** The members of public keys that verifying uses (RFC 7517, RFC 7518, RFC 8037). */
+const keySchema = z.object({
+  kty: z.string().max(MEMBER_MAX),
+  kid: member,
+  alg: member,
+  use: member,
+  key_ops: z.custom<string[]>(isListOfOperations).optional(),
+  crv: member,
+  x: member,
+  y: member,
+  n: member,
+  e: member,
+})
+
+/** No address in use is longer, and it is sent on with each request. */
+const ADDRESS_MAX = 2048
+
+const metadataSchema = z.object({ issuer: z.string(), jwks_uri: z.string().max(ADDRESS_MAX) })
 
 const readSet = async (issuer: string, jwksUrl: URL | undefined, signal: AbortSignal) => {
   const url = jwksUrl ?? (await findSet(issuer, signal))
-  const parsed = keySetSchema.safeParse(await readJson(url, signal))
+  return { keys: keysIn(await readJson(url, signal)) }
+}
+
+/** The keys of a set; those with a faulty member are left out (RFC 7517, section 5). Stops at the first that is none. */
+const keysIn = (json: unknown): readonly z.output<typeof keySchema>[] => {
+  const parsed = keySetSchema.safeParse(json)
   if (!parsed.success) throw new Unusable('is no key set')
-  return parsed.data
+  const { keys } = parsed.data
+  if (keys.length > KEYS_MAX) throw new Unusable('has too many keys')
+  if (!keys.every((key) => anyKeySchema.safeParse(key).success)) throw new Unusable('is no key set')
+  return keys.map((key) => keySchema.safeParse(key).data).filter((key) => key !== undefined)
 }
 
 /** OpenID Connect Discovery 1.0, sections 4.1 and 4.3: the metadata must name the issuer that it was asked of. */

@@ -58,6 +58,8 @@ const TIMEOUT_S = 5
 const METADATA_MS = 3_600_000
 const PAUSE_MS = 10_000
 const ANSWER_MAX_BYTES = 256 * 1024
+/** No address in use is longer, and browsers are sent there with a query of some hundred characters. */
+const ADDRESS_MAX = 2048
 
 const transactionSchema = z.object({
   state: z.string(),
@@ -183,9 +185,14 @@ const createProvider = (options: SignInOptions, now: () => number) => {
 
 /** The addresses that browsers are sent to are used here first, so that a faulty one fails where all else does. */
 const checkMetadata = (config: oidc.Configuration, issuer: string): void => {
-  const { issuer: named, end_session_endpoint: end } = config.serverMetadata()
+  const metadata = config.serverMetadata()
+  const { issuer: named, end_session_endpoint: end } = metadata
   // Grants name the issuer to the letter, and so does the provider in its tokens.
   if (named !== issuer) throw new Unusable('is another issuer')
+  const { authorization_endpoint: begin = '', token_endpoint: token = '', jwks_uri: keys = '' } = metadata
+  if ([begin, end ?? '', token, keys].some((address) => address.length > ADDRESS_MAX)) {
+    throw new Unusable('names an address that is too long')
+  }
   const addresses = [oidc.buildAuthorizationUrl(config, {}), ...(end === undefined ? [] : [new URL(end)])]
   if (!addresses.every(isSafeUrl)) throw new Unusable('names an address that is not safe')
 }

@@ -381,3 +381,46 @@ test('the number of a task can come as a number', () => {
   })
   assert.deepEqual([tasks?.items[0]?.taskNo, details?.items[0]?.taskNo], ['7', '7'])
 })
+
+const LONG = 'x'.repeat(257)
+
+for (const [theirs, ours] of [
+  ['TaskType', 'type'],
+  ['Clientip', 'clientIp'],
+  ['CreateTime', 'createdAtMs'],
+] as const) {
+  test(`${theirs} of a task that is longer than 256 characters can't be read`, () => {
+    assert.equal(taskOf({ [theirs]: LONG })?.[ours], null)
+  })
+}
+
+for (const [theirs, ours] of [
+  ['DomainName', 'domain'],
+  ['TaskDetailNo', 'detailNo'],
+  ['TaskType', 'type'],
+  ['InstanceId', 'instanceId'],
+] as const) {
+  test(`${theirs} of a detail that is longer than 256 characters can't be read, and is not cut to another name`, () => {
+    assert.equal(detailOf({ [theirs]: LONG })?.[ours], null)
+    assert.equal(detailOf({ [theirs]: LONG.slice(1) })?.[ours], LONG.slice(1))
+  })
+}
+
+test('a status that is longer than any is not known, and is not repeated', () => {
+  assert.deepEqual(read(listOf({ ...TASK, TaskStatus: LONG })).reported, ['TaskStatus '])
+})
+
+test('a number of a task that is longer than any makes the page unreadable', () => {
+  assert.equal(read(listOf({ ...TASK, TaskNo: LONG })).tasks, null)
+})
+
+for (const [theirs, ours] of [
+  ['ErrorMsg', 'message'],
+  ['TaskResult', 'result'],
+  ['TaskTypeDescription', 'typeDescription'],
+] as const) {
+  test(`${theirs} is cut after 4,000 characters, and never within one`, () => {
+    assert.equal(detailOf({ [theirs]: 'x'.repeat(4001) })?.[ours], 'x'.repeat(4000))
+    assert.equal(detailOf({ [theirs]: `${'x'.repeat(3999)}😀` })?.[ours], 'x'.repeat(3999))
+  })
+}
