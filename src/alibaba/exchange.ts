@@ -8,7 +8,7 @@ import type { SignedRequest } from './signing.ts'
 
 export type Exchanged =
   | { readonly kind: 'answer'; readonly answer: UpstreamAnswer; readonly date: Date | null }
-  /** The answer is longer than anything upstream would say, or comes in more pieces. */
+  /** The answer is longer than anything upstream would say. */
   | { readonly kind: 'too-large' }
   /** No answer. `sent`: a byte of the request was handed to a connected (TLS: secured) socket. */
   | { readonly kind: 'lost'; readonly sent: boolean; readonly reason: string }
@@ -40,8 +40,6 @@ export interface Exchange {
 const IDLE_MS = 4000
 const CONNECT_MS = 3000
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
-/** Each costs time and memory, however little it holds. */
-const MAX_ANSWER_CHUNKS = 10_000
 
 /** One exchange over got, without its retry (it re-sends the old nonce) and without redirects. */
 export const createExchange = (options: ExchangeOptions): Exchange => {
@@ -113,14 +111,14 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
   }
 }
 
-/** Collects the answer, and gives it up where it grows too large or comes in too many pieces: got limits neither. */
+/** Collects the answer, and gives it up where it grows too large: got has no limit of its own. */
 const readAnswer = (stream: Request, maxBytes: number, end: (exchanged: Exchanged) => void): void => {
   const chunks: Buffer[] = []
   let bytes = 0
   stream.on('data', (chunk: Buffer) => {
     bytes += chunk.length
     chunks.push(chunk)
-    if (bytes <= maxBytes && chunks.length <= MAX_ANSWER_CHUNKS) return
+    if (bytes <= maxBytes) return
     end({ kind: 'too-large' })
     stream.destroy()
   })

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { coversDomain, toDomain, toDomainPattern } from '../../src/callers/domain-names.ts'
+import { assertLinear, filled } from '../helpers/growth.ts'
 
 const LONG = 'x'.repeat(63)
 
@@ -91,5 +92,25 @@ for (const [pattern, domain, covers] of [
 ] as const) {
   test(`${pattern} ${covers ? 'covers' : 'does not cover'} ${domain}`, () => {
     assert.equal(coversDomain(pattern, domain), covers)
+  })
+}
+
+const LONGEST = `${`${LONG}.`.repeat(3)}${'x'.repeat(57)}.com`
+
+test('the longest name is one, with or without the dot at its end', () => {
+  assert.equal(LONGEST.length, 253)
+  assert.deepEqual([toDomain(LONGEST), toDomain(`${LONGEST}.`), toDomain(`x${LONGEST}`)], [LONGEST, LONGEST, null])
+})
+
+test('a name in letters that come in parts is one, up to the length of the longest', () => {
+  const parts = `${'bu\u0308cher.'.repeat(15)}example`
+  assert.equal(toDomain(parts), `${'xn--bcher-kva.'.repeat(15)}example`)
+})
+
+for (const unit of ['\u0301\u0323', '\u0323\u0301', 'ü.', 'ß', 'Σ', 'İ', '\u1100', '.', '-', '%CC%81', 'xn--', '*.']) {
+  test(`a text of ${JSON.stringify(unit)} alone is no name, and seen to be none in linear time`, () => {
+    assertLinear(filled('', unit, '.example', ''), 240_000, (text) => {
+      assert.deepEqual([toDomain(text), toDomainPattern(text), toDomainPattern(`*.${text}`)], [null, null, null])
+    })
   })
 }

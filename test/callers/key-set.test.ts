@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { KeySetTiming } from '../../src/callers/key-set.ts'
 import { eventually, startGateway } from '../helpers/gateway.ts'
+import { assertUnblocked, filled } from '../helpers/growth.ts'
 import { createIssuerKey, type Issuer, type IssuerReply, sign, startIssuer } from '../helpers/issuer.ts'
 
 /** Longer than any test: what it paces happens once. */
@@ -155,4 +156,77 @@ test('nobody waits for the keys for longer than their request has time', async (
   const env = { UPSTREAM_TIMEOUT_MS: '10', REQUEST_TIMEOUT_MS: '3010' }
   const { issuer, codeFor } = await start(t, { reply: 'slow', timing: { timeoutMs: NEVER }, env })
   assert.equal(await codeFor(await issuer.token()), 'identity-provider-unavailable')
+})
+
+const MAX_BYTES = 256 * 1024
+const PLAIN_KEY = { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } as const
+const LONG = 'x'.repeat(4097)
+
+/** Key sets that are no longer than one may be, and why they are of no use. */
+const HOSTILE_SETS = [
+  ['zeros', filled('{"keys":[', '0', ']}'), /has too many keys/],
+  ['empty keys', filled('{"keys":[', '{}', ']}'), /has too many keys/],
+  ['thousands of keys', filled('{"keys":[', JSON.stringify(PLAIN_KEY), ']}'), /has too many keys/],
+  [
+    'lists in lists',
+    (length: number) => `{"keys":${'['.repeat(length / 2 - 9)}${']'.repeat(length / 2 - 9)}}`,
+    /no key/,
+  ],
+  ['a list in place of the set', filled('[', '0', ']'), /is no key set/],
+  ['a key without a kind', () => JSON.stringify({ keys: [PLAIN_KEY, {}] }), /is no key set/],
+  ['a key that is a number', () => JSON.stringify({ keys: [PLAIN_KEY, 0] }), /is no key set/],
+] as const
+
+for (const [name, textOf, reason] of HOSTILE_SETS) {
+  test(`a set of ${name} is none, and reading it keeps the gateway from nothing else`, async (t) => {
+    const { issuer, codeFor, logLines } = await start(t)
+    assert.equal(await codeFor(await issuer.token()), 200)
+    issuer.say('/jwks', textOf(MAX_BYTES))
+    const stranger = await createIssuerKey()
+    await assertUnblocked(async () => {
+      const token = await sign(stranger, issuer.claims())
+      assert.equal(await codeFor(token), 'identity-provider-unavailable')
+    })
+    assert.match(logLines.find((line) => line.includes('"level":"error"')) ?? '', reason)
+  })
+}
+
+/** Keys that are left out of a set, whose others count. */
+const FAULTY_KEYS: Readonly<Record<string, object>> = {
+  'a giant name': { ...PLAIN_KEY, kid: 'x'.repeat(200_000) },
+  'a name that is longer than any': { ...PLAIN_KEY, kid: LONG },
+  'a name that is no text': { ...PLAIN_KEY, kid: [0] },
+  'a giant modulus': { kty: 'RSA', n: 'x'.repeat(200_000), e: 'AQAB' },
+  'a giant exponent': { kty: 'RSA', n: 'x'.repeat(342), e: LONG },
+  'an algorithm that is longer than any': { ...PLAIN_KEY, alg: LONG },
+  'a great many operations': { ...PLAIN_KEY, key_ops: Array(60_000).fill(0) },
+  'operations that are no texts': { ...PLAIN_KEY, key_ops: [0] },
+}
+
+for (const [name, faulty] of Object.entries(FAULTY_KEYS)) {
+  test(`a key with ${name} proves nothing, and takes no other with it`, async (t) => {
+    const { issuer, codeFor } = await start(t)
+    const key = { ...faulty, ...('kid' in faulty ? {} : { kid: 'faulty' }) }
+    issuer.say('/jwks', JSON.stringify({ keys: [key, issuer.key.publicJwk] }))
+    await assertUnblocked(async () => {
+      assert.equal(await codeFor(await issuer.token()), 200)
+      assert.equal(await codeFor(await sign({ ...issuer.key, kid: 'faulty' }, issuer.claims())), 'unauthenticated')
+    })
+  })
+}
+
+test('a set of a hundred keys is read, certificates and all', async (t) => {
+  const { issuer, codeFor } = await start(t)
+  const others = Array.from({ length: 99 }, (_, index) => ({ ...PLAIN_KEY, kid: `other-${index}` }))
+  const certified = { ...issuer.key.publicJwk, x5c: ['x'.repeat(10_000)], x5t: null }
+  issuer.say('/jwks', JSON.stringify({ keys: [...others, certified] }))
+  assert.equal(await codeFor(await issuer.token()), 200)
+})
+
+test('metadata that names an address longer than any in use names no keys', async (t) => {
+  const { issuer, codeFor, logLines } = await start(t)
+  const metadataOf = (query: string) => JSON.stringify({ issuer: issuer.url, jwks_uri: `${issuer.url}/jwks?${query}` })
+  issuer.say('/.well-known/openid-configuration', metadataOf('x'.repeat(2048)))
+  assert.equal(await codeFor(await issuer.token()), 'identity-provider-unavailable')
+  assert.match(logLines.join(''), /has no metadata of this issuer/)
 })

@@ -9,72 +9,68 @@ export const filled =
   (head: string, element: string, tail: string, separator = ','): TextOf =>
   (length) => {
     const count = Math.floor((length - head.length - tail.length) / (element.length + separator.length))
-    return `${head}${Array(count).fill(element).join(separator)}${tail}`
+    return `${head}${`${element}${separator}`.repeat(count - 1)}${element}${tail}`
   }
 
-const ROUNDS = 3
+const ROUNDS = 4
+const YARDSTICKS_MAX = 5
 /** Of a quarter of the input and the whole: 4 where the time is linear, 16 where it grows with the square. */
 const RATIO_MAX = 10
-const YARDSTICKS_MAX = 5
+/** Of the largest answer that is read at all. */
+const YARDSTICK_BYTES = 4 * 1024 * 1024
 
-/** What this thread spent so far, in milliseconds: other work of the machine does not count. */
-const spentMs = (): number => {
-  const { user, system } = process.threadCpuUsage()
-  return (user + system) / 1000
-}
-
-const costOf = (work: () => unknown): number => {
-  const before = spentMs()
+const durationOf = (work: () => unknown): number => {
+  const startedAtMs = performance.now()
   work()
-  return spentMs() - before
+  return performance.now() - startedAtMs
 }
 
-/** Parsing plain numbers: what any reader of a text of that length spends at least. */
-const yardstick = (length: number): (() => unknown) => {
-  const text = filled('[', '0', ']')(length)
-  return () => JSON.parse(text)
-}
+/** The shortest of several runs: the others were held up by what else the machine does. */
+const shortest = (work: () => unknown): number => Math.min(...Array.from({ length: ROUNDS }, () => durationOf(work)))
 
-/** The least cost of several runs of each. */
-const leastCosts = (works: readonly (() => unknown)[]): readonly number[] => {
-  const rounds = Array.from({ length: ROUNDS }, () => works.map(costOf))
-  return works.map((_, index) => Math.min(...rounds.map((round) => round[index] ?? 0)))
+/** How long it takes here and now to parse the largest answer, where that is plain numbers. */
+const yardstickMs = (): number => {
+  const text = filled('[', '0', ']')(YARDSTICK_BYTES)
+  return shortest(() => JSON.parse(text))
 }
 
 /**
- * The whole takes hardly longer than parsing a text of that length, and its time has not grown with the square of the
- * length: a short time is not compared.
+ * A quarter, a half and the whole take hardly longer than parsing the largest answer, and the time does not grow with the
+ * square of the length; a short time is not compared.
  */
 export const assertLinear = (textOf: TextOf, length: number, work: (text: string) => unknown): void => {
-  const works = [length / 4, length / 2, length].map(textOf).map((text) => () => work(text))
-  const [unit = 0, quarter = 0, half = 0, whole = 0] = leastCosts([yardstick(length), ...works])
-  const told = `quarter ${quarter} ms, half ${half} ms, whole ${whole} ms, yardstick ${unit} ms`
-  assert.ok(whole < YARDSTICKS_MAX * unit, told)
-  if (whole > unit) assert.ok(whole / quarter < RATIO_MAX, told)
+  const unitMs = yardstickMs()
+  const timesMs = [4, 2, 1].map((part) => {
+    const text = textOf(length / part)
+    const timeMs = shortest(() => work(text))
+    assert.ok(timeMs < YARDSTICKS_MAX * unitMs, `1/${part} took ${timeMs} ms, yardstick ${unitMs} ms`)
+    return timeMs
+  })
+  const [quarterMs = 0, , wholeMs = 0] = timesMs
+  if (wholeMs > unitMs) assert.ok(wholeMs / quarterMs < RATIO_MAX, `${timesMs} ms, yardstick ${unitMs} ms`)
 }
 
-/** The most that this thread spent in one turn of the event loop while work went on. */
+/** The longest time for which the event loop did nothing else while work went on. */
 const longestTurn = async (work: () => Promise<unknown>): Promise<number> => {
   let isOver = false
   const worked = work().finally(() => {
     isOver = true
   })
   let longestMs = 0
-  for (let last = spentMs(); !isOver; ) {
+  for (let lastMs = performance.now(); !isOver; ) {
     await setImmediate()
-    const now = spentMs()
-    longestMs = Math.max(longestMs, now - last)
-    last = now
+    const nowMs = performance.now()
+    longestMs = Math.max(longestMs, nowMs - lastMs)
+    lastMs = nowMs
   }
   await worked
   return longestMs
 }
 
-/** No turn of the event loop takes much longer than parsing a text of that length. */
-export const assertUnblocked = async (length: number, work: () => Promise<unknown>): Promise<void> => {
-  const [unit = 0] = leastCosts([yardstick(length)])
-  const turns: number[] = []
-  for (let round = 0; round < ROUNDS; round += 1) turns.push(await longestTurn(work))
-  const longestMs = Math.min(...turns)
-  assert.ok(longestMs < YARDSTICKS_MAX * unit, `held up for ${longestMs} ms, yardstick ${unit} ms`)
+/** No turn of the event loop takes much longer than parsing the largest answer. */
+export const assertUnblocked = async (work: () => Promise<unknown>): Promise<void> => {
+  const unitMs = yardstickMs()
+  const turnsMs: number[] = []
+  for (let round = 0; round < ROUNDS; round += 1) turnsMs.push(await longestTurn(work))
+  assert.ok(Math.min(...turnsMs) < YARDSTICKS_MAX * unitMs, `held up for ${turnsMs} ms, yardstick ${unitMs} ms`)
 }

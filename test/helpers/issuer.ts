@@ -39,6 +39,8 @@ export interface Issuer {
   /** The header that carries such a token. */
   bearer(changes?: Claims): Promise<{ readonly authorization: string }>
   answerWith(reply: IssuerReply): void
+  /** Answers requests for that path with a text from now on. */
+  say(path: string, text: string): void
   /** Other keys from now on, the first of which signs. */
   rotate(...keys: readonly IssuerKey[]): void
 }
@@ -64,10 +66,13 @@ export const startIssuer = async (t: TestContext, ...given: readonly IssuerKey[]
   let keys = given.length > 0 ? given : [await createIssuerKey()]
   let reply: IssuerReply = 'keys'
   const requests: string[] = []
+  const said = new Map<string, string>()
   const server = createServer((req, res) => {
     const path = req.url ?? ''
     requests.push(path)
-    if (path === '/.well-known/openid-configuration') json(res, { issuer: url, jwks_uri: `${url}/jwks` })
+    const text = said.get(path)
+    if (text !== undefined) res.setHeader('content-type', 'application/json').end(text)
+    else if (path === '/.well-known/openid-configuration') json(res, { issuer: url, jwks_uri: `${url}/jwks` })
     else if (path === '/elsewhere') json(res, keySet())
     else REPLIES[reply](res, keySet())
   })
@@ -101,6 +106,7 @@ export const startIssuer = async (t: TestContext, ...given: readonly IssuerKey[]
     answerWith: (next) => {
       reply = next
     },
+    say: (path, text) => void said.set(path, text),
     rotate: (...next) => {
       keys = next
     },

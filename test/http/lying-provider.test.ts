@@ -57,7 +57,7 @@ const LIES: Readonly<Record<string, Lie>> = {
   'an error of its own making': async () => ({ status: 400, body: { error: 'canary\n{"msg":"x"}' } }),
 }
 
-const start = async (t: TestContext, lie: Lie) => {
+const start = async (t: TestContext, lie: Lie, more: Readonly<Record<string, unknown>> = {}) => {
   const keys = { own: await createIssuerKey('RS256'), other: await createIssuerKey('RS256') }
   let nonce = ''
   const server = createServer(async (req, res) => {
@@ -66,6 +66,7 @@ const start = async (t: TestContext, lie: Lie) => {
       authorization_endpoint: `${url}/authorize`,
       token_endpoint: `${url}/token`,
       jwks_uri: `${url}/jwks`,
+      ...more,
     }
     const { status = 200, body } =
       req.url === '/token'
@@ -77,10 +78,10 @@ const start = async (t: TestContext, lie: Lie) => {
   const gateway = await startGateway(t, { env: { ...SIGN_IN_ENV, OIDC_ISSUER: url } })
   const visitor = createVisitor()
   const login = await visitor.visit(`${gateway.url}/auth/login`)
-  const asked = new URL(login.headers.get('location') ?? '').searchParams
-  nonce = asked.get('nonce') ?? ''
-  const answer = await visitor.visit(`${gateway.url}/auth/callback?code=x&state=${asked.get('state')}`)
-  return { answer, logLines: gateway.logLines }
+  const asked = URL.parse(login.headers.get('location') ?? '')?.searchParams
+  nonce = asked?.get('nonce') ?? ''
+  const answer = await visitor.visit(`${gateway.url}/auth/callback?code=x&state=${asked?.get('state')}`)
+  return { login, answer, logLines: gateway.logLines }
 }
 
 test('what a provider should say lets somebody in', async (t) => {
@@ -94,6 +95,16 @@ for (const [name, lie] of Object.entries(LIES)) {
     const { code } = Object(await answer.json())
     assert.deepEqual([answer.status, code], [400, 'sign-in-failed'])
     assert.ok(logLines.some((line) => line.includes('a sign-in was refused')))
+    assert.doesNotMatch(logLines.join(''), /canary/)
+  })
+}
+
+for (const endpoint of ['authorization_endpoint', 'token_endpoint', 'end_session_endpoint', 'jwks_uri']) {
+  test(`a provider whose ${endpoint} is longer than any in use is of no use, and no browser is sent there`, async (t) => {
+    const metadata = { [endpoint]: `https://id.example.com/?${'canary&'.repeat(25_000)}` }
+    const { login, logLines } = await start(t, saying({}), metadata)
+    assert.deepEqual([login.status, Object(await login.json()).code], [503, 'identity-provider-unavailable'])
+    assert.match(logLines.join(''), /names an address that is too long/)
     assert.doesNotMatch(logLines.join(''), /canary/)
   })
 }
