@@ -8,6 +8,7 @@ import { ConfigError } from './errors.ts'
 import { isLoopback, isSafeUrl } from './loopback.ts'
 import { nodeFaults } from './node-environment.ts'
 import { Secret } from './secret.ts'
+import { isPlaceholder, isStrongSecret } from './secret-strength.ts'
 import { parseSubnets, type Subnets } from './subnets.ts'
 import type { LogAddresses } from './telemetry/log.ts'
 
@@ -349,6 +350,22 @@ interface Reader {
   readonly faults: ReadonlyMap<string, string>
 }
 
+const PLACEHOLDER_RULE = 'must not be a placeholder, such as those of .env.example'
+
+/** Of a URL its password counts, which stands in it percent-encoded. */
+const holdsPlaceholder = (name: SecretName, text: string): boolean => {
+  if (name === 'API_KEYS') return false
+  return isPlaceholder(/_URL$/.test(name) ? decode(URL.parse(text)?.password ?? '') : text)
+}
+
+const decode = (text: string): string => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
 const createReader = (env: Env, readFile: (path: string) => string): Reader => {
   const faults = new Map<string, string>()
   const given = (name: string): string | undefined => (env[name]?.trim() ? env[name] : undefined)
@@ -385,9 +402,11 @@ const createReader = (env: Env, readFile: (path: string) => string): Reader => {
       return fallback
     },
     readSecret: (name) => {
-      if (given(`${name}_FILE`) === undefined) return given(name)
-      if (given(name) !== undefined) fault(name, `must not be set together with ${name}_FILE`)
-      return readText(`${name}_FILE`)
+      const file = `${name}_FILE`
+      if (given(file) !== undefined && given(name) !== undefined) fault(name, `must not be set together with ${file}`)
+      const [setting, text] = given(file) === undefined ? [name, given(name)] : [file, readText(file)]
+      if (text !== undefined && holdsPlaceholder(name, text)) fault(setting, PLACEHOLDER_RULE)
+      return text
     },
   }
 }
@@ -585,12 +604,12 @@ const readJwt = (reader: Reader): Config['jwt'] => {
 }
 
 const SECRETS_RULE =
-  'must be one secret of at least 32 characters, or two with a comma in between: the new and the old one'
+  'must be one secret of at least 32 characters, or two with a comma in between: the new and the old one, each as random as npm run secret prints it'
 
 const readSessionSecrets = (reader: Reader): readonly Secret[] => {
   const texts = reader.readSecret('SESSION_SECRET')?.split(',') ?? []
   const secrets = texts.map((text) => text.trim())
-  const isSound = secrets.length <= 2 && secrets.every((text) => text.length >= 32)
+  const isSound = secrets.length <= 2 && secrets.every(isStrongSecret)
   if (!isSound) reader.fault(nameOf(reader, 'SESSION_SECRET'), SECRETS_RULE)
   return secrets.map((text) => new Secret(text))
 }

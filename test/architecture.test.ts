@@ -61,6 +61,7 @@ const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}
 const LEAVES = [
   'errors.ts',
   'secret.ts',
+  'secret-strength.ts',
   'deadline.ts',
   'loopback.ts',
   'node-environment.ts',

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { type Config, type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
 import { ConfigError } from '../src/errors.ts'
+import { createSecret } from '../src/secret-strength.ts'
 
 const KEYS = { ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'secret' } as const
 const HASH = sha256('key').toString('hex')
@@ -108,7 +109,7 @@ const CROSS_RULES = {
   ISSUER_OF_DOMAINS: 'DOMAINS_CLAIM needs JWT_ISSUER or OIDC_ISSUER',
   ISSUER_OF_TYPES: 'TASK_TYPES_CLAIM needs JWT_ISSUER or OIDC_ISSUER',
   SECRETS:
-    'SESSION_SECRET must be one secret of at least 32 characters, or two with a comma in between: the new and the old one',
+    'SESSION_SECRET must be one secret of at least 32 characters, or two with a comma in between: the new and the old one, each as random as npm run secret prints it',
   SAFE_SIGN_IN: 'PUBLIC_URL must be https: (http: for a loopback host) where browsers sign in',
 } as const
 
@@ -606,6 +607,7 @@ for (const name of SECRETS) {
 }
 
 const SESSION_SECRET = 'a secret of thirty-two characters'
+const OTHER_SECRET = '8f1c2b7d90e43a65f7d8c1b2a3949e0d'
 const SIGN_IN: Env = {
   OIDC_ISSUER: ISSUER,
   OIDC_CLIENT_ID: 'gateway',
@@ -630,9 +632,9 @@ test('a provider for sign-ins is told with the defaults that the documents promi
 
 for (const name of ['OIDC_CLIENT_SECRET', 'SESSION_SECRET']) {
   test(`${name} can come as a file`, () => {
-    const { signIn } = parse({ ...SIGN_IN, [name]: undefined, [`${name}_FILE`]: '/run/x' }, () => `${'f'.repeat(32)}\n`)
+    const { signIn } = parse({ ...SIGN_IN, [name]: undefined, [`${name}_FILE`]: '/run/x' }, () => `${OTHER_SECRET}\n`)
     const secrets = [signIn?.clientSecret, ...(signIn?.sessionSecrets ?? [])].map((it) => it?.reveal())
-    assert.ok(secrets.includes('f'.repeat(32)))
+    assert.ok(secrets.includes(OTHER_SECRET))
   })
 }
 
@@ -648,17 +650,68 @@ test('without any of what it takes to sign in, the start stops and names it', ()
 })
 
 for (const [secret, sound] of [
-  ['x'.repeat(32), true],
-  [`${'x'.repeat(32)},${'y'.repeat(32)}`, true],
-  [`${'x'.repeat(32)} , ${'y'.repeat(32)}`, true],
-  ['x'.repeat(31), false],
-  [`${'x'.repeat(31)} `, false],
-  [`${'x'.repeat(32)},${'y'.repeat(31)}`, false],
-  [`${'x'.repeat(32)},`, false],
-  [['x', 'y', 'z'].map((it) => it.repeat(32)).join(), false],
+  [OTHER_SECRET, true],
+  [`${SESSION_SECRET},${OTHER_SECRET}`, true],
+  [`${SESSION_SECRET} , ${OTHER_SECRET}`, true],
+  [OTHER_SECRET.slice(1), false],
+  [`${OTHER_SECRET.slice(1)} `, false],
+  [`${SESSION_SECRET},${OTHER_SECRET.slice(1)}`, false],
+  [`${SESSION_SECRET},`, false],
+  [[SESSION_SECRET, OTHER_SECRET, createSecret()].join(), false],
+  ['q'.repeat(32), false],
+  [`${'q'.repeat(64)},${OTHER_SECRET}`, false],
+  [`${OTHER_SECRET},${'0'.repeat(32)}`, false],
 ] as const) {
   test(`SESSION_SECRET=${secret} is ${sound ? 'accepted' : 'refused'}`, () => {
     assert.deepEqual(faultsOf({ ...SIGN_IN, SESSION_SECRET: secret }), sound ? [] : [CROSS_RULES.SECRETS])
+  })
+}
+
+const PLACEHOLDER_RULE = 'must not be a placeholder, such as those of .env.example'
+
+for (const text of ['<the secret>', 'changeme', 'CHANGE_ME-please', 'your-secret', '{SECRET}', '****', 'xxxxxxxx']) {
+  test(`${text} is no secret, wherever one is due, and a password in a URL neither`, () => {
+    const names = [...Object.keys(KEYS), 'ALIBABA_CLOUD_SECURITY_TOKEN', 'OIDC_CLIENT_SECRET', 'SESSION_SECRET']
+    for (const name of names) {
+      assert.deepEqual(faultsOf({ ...SIGN_IN, [name]: text }), [`${name} ${PLACEHOLDER_RULE}`])
+      const inFile = { ...SIGN_IN, [name]: undefined, [`${name}_FILE`]: '/run/x' }
+      assert.deepEqual(
+        faultsOf(inFile, () => `${text}\n`),
+        [`${name}_FILE ${PLACEHOLDER_RULE}`],
+      )
+    }
+    const postgres = (password: string): string => `postgres://gateway:${password}@db.example.com/record`
+    const urls = {
+      REDIS_URL: `redis://:${text}@redis.internal`,
+      AUDIT_URL: postgres(text),
+      AUDIT_ADMIN_URL: postgres(text),
+    }
+    for (const [name, url] of Object.entries(urls)) {
+      const env = { AUDIT_URL: postgres('x'), [name]: url }
+      assert.deepEqual(faultsOf(env), [`${name} ${PLACEHOLDER_RULE}`])
+    }
+  })
+}
+
+for (const [key, isWeak] of [
+  ['', true],
+  ['changeme', true],
+  ['secret', true],
+  ['SECRET', true],
+  ['Password', true],
+  ['test', true],
+  [' ', true],
+  ['\n', true],
+  ['changeme\n', true],
+  ['dtg_1', false],
+] as const) {
+  test(`an API key ${JSON.stringify(key)} ${isWeak ? 'stops the start' : 'is accepted'}, in any place of the list`, () => {
+    const hash = sha256(key).toString('hex')
+    const rule = 'must not list the SHA-256 of an empty or well-known key'
+    for (const hashes of [hash, hash.toUpperCase(), [HASH, hash]]) {
+      const API_KEYS = JSON.stringify([{ ...ENTRY, sha256: hashes }])
+      assert.deepEqual(faultsOf({ API_KEYS }), isWeak ? [`API_KEYS ${rule}`] : [])
+    }
   })
 }
 
@@ -767,14 +820,17 @@ const KNOWN_LINES: readonly string[] = [
     `${name}_FILE must name a file that is not empty`,
     `${name} needs an AUDIT_URL of PostgreSQL`,
     `${name}_FILE needs an AUDIT_URL of PostgreSQL`,
+    `${name} ${PLACEHOLDER_RULE}`,
+    `${name}_FILE ${PLACEHOLDER_RULE}`,
   ]),
+  ...SECRETS.flatMap((name) => [`${name} ${PLACEHOLDER_RULE}`, `${name}_FILE ${PLACEHOLDER_RULE}`]),
   'GRANTS_FILE must name a file that can be read',
   'GRANTS_FILE must name a file that is not empty',
   'GRANTS_FILE must be a JSON array of {"issuer","sub","scopes"}',
 ]
 const NEEDS_LINE = /^(OIDC_ISSUER|OIDC_CLIENT_ID|OIDC_CLIENT_SECRET|SESSION_SECRET) needs [A-Z_]+(, [A-Z_]+)*$/
 const SECRET_LINE =
-  /^(OIDC_CLIENT|SESSION)_SECRET(_FILE)? must (not be set together|name a file|be one secret)[\w ,:-]+$/
+  /^(OIDC_CLIENT|SESSION)_SECRET(_FILE)? must (not be (set together|a placeholder)|name a file|be one secret)[\w ,:.-]+$/
 const ENTRY_LINE =
   /^(API_KEYS|API_KEYS_FILE|GRANTS_FILE) (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|taskTypes|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:.*-]+|Too small: [\w ]+>=1 items))$/
 

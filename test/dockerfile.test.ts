@@ -123,9 +123,15 @@ describe('what the Dockerfile builds', () => {
 
   test('holds neither the sandbox nor the demo nor a source', async () => {
     const built = await files('app/dist')
-    for (const file of ['server.js', 'audit/sqlite-worker.js', 'bin/key.js', 'bin/migrate.js', 'bin/prune.js']) {
-      assert.ok(built.includes(file), file)
-    }
+    const entries = [
+      'server.js',
+      'audit/sqlite-worker.js',
+      'bin/key.js',
+      'bin/secret.js',
+      'bin/migrate.js',
+      'bin/prune.js',
+    ]
+    for (const file of entries) assert.ok(built.includes(file), file)
     assert.deepEqual(
       built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
       [],

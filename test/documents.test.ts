@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/problem.ts'
+import { createSecret } from '../src/secret-strength.ts'
 
 const read = (name: string): string => {
   const path = join(import.meta.dirname, '..', name)
@@ -48,11 +49,42 @@ test('.env.example names every setting that the gateway reads, once, and no othe
   )
 })
 
-test('every example in .env.example is one that the gateway accepts', () => {
-  const plain = examples().filter(([name]) => !/^(ALIBABA_CLOUD|API_KEYS)|_FILE$/.test(name))
+/** Those that can come as a file instead. */
+const SECRETS: readonly string[] = SETTING_NAMES.filter((name) => SETTING_NAMES.includes(`${name}_FILE`))
+const SOUND_SECRETS = { OIDC_CLIENT_SECRET: 'secret', SESSION_SECRET: createSecret(), AUDIT_URL: 'sqlite:./x.db' }
+
+test('every example of a setting in .env.example that is no secret is one that the gateway accepts', () => {
+  const plain = examples().filter(([name]) => !SECRETS.includes(name) && !name.endsWith('_FILE'))
   assert.notEqual(plain.length, 0)
-  assert.doesNotThrow(() => parse(Object.fromEntries(plain)))
+  assert.doesNotThrow(() => parse({ ...Object.fromEntries(plain), ...SOUND_SECRETS }))
 })
+
+test('no example of a secret in .env.example is one, and the start says which setting is faulty', () => {
+  // A path of a file holds no secret, and an example of PostgreSQL stands beside it.
+  const secrets = examples().filter(([name]) => SECRETS.includes(name) && name !== 'AUDIT_URL')
+  assert.equal(secrets.length, SECRETS.length - 1)
+  for (const [name, text] of secrets) {
+    const sound = { AUDIT_URL: 'postgres://gateway:x@db.example.com/record' }
+    assert.throws(() => parse({ ...sound, [name]: text }), new RegExp(`^.*\\n *${name} .*(must|entry 1)`))
+  }
+})
+
+test('a copy of .env.example in which everything is switched on names each placeholder at once', () => {
+  const secrets = examples().filter(([name, text]) => SECRETS.includes(name) && text.includes('<'))
+  assert.ok(secrets.length >= 5)
+  const message = messageOf(() => parse(Object.fromEntries(examples().filter(([name]) => !name.endsWith('_FILE')))))
+  for (const [name] of secrets) assert.match(message, new RegExp(`\\n *${name} `))
+  assert.doesNotMatch(message, /</)
+})
+
+const messageOf = (work: () => unknown): string => {
+  try {
+    work()
+    return ''
+  } catch (error) {
+    return error instanceof Error ? error.message : ''
+  }
+}
 
 test('the README lists every setting that the gateway reads, once, and no other', () => {
   assert.deepEqual(

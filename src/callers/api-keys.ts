@@ -1,5 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
+import { isWeakHash } from '../secret-strength.ts'
 import type { Caller } from './caller.ts'
 import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entries.ts'
 
@@ -14,7 +15,7 @@ export interface ApiKeyEntry {
 export type ParsedApiKeys = ParsedEntries<ApiKeyEntry>
 
 export interface ApiKeys {
-  /** The caller that a key belongs to. Every stored hash is compared, in constant time. */
+  /** The caller that a key belongs to, none for an empty one. Every stored hash is compared, in constant time. */
   find(key: string): Caller | undefined
   /** Takes new entries in place of the old ones. */
   replace(entries: readonly ApiKeyEntry[]): void
@@ -42,6 +43,7 @@ export const parseApiKeys = (text: string): ParsedApiKeys => {
   if (!parsed.ok) return parsed
   const entries = parsed.entries.map(toEntry)
   const hashes = entries.flatMap((entry) => entry.hashes.map((digest) => digest.toString('hex')))
+  if (hashes.some(isWeakHash)) return { ok: false, rule: 'must not list the SHA-256 of an empty or well-known key' }
   if (new Set(hashes).size < hashes.length) return { ok: false, rule: 'must not list a key twice' }
   return { ok: true, entries }
 }
@@ -55,6 +57,8 @@ export const createApiKeys = (initial: readonly ApiKeyEntry[], now: () => number
   let entries = initial
   return {
     find: (key) => {
+      // Nothing proves nobody, whatever the entries say.
+      if (key.trim() === '') return undefined
       const digest = sha256(key)
       // No early end: the time taken must not tell where in the list a key stands.
       const matches = entries.filter(

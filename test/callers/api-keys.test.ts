@@ -24,6 +24,23 @@ for (const key of ['', 'Key', 'key ', ENTRY.sha256, 'other']) {
   test(`"${key.slice(0, 8)}" is nobody's key`, () => assert.equal(keysOf([ENTRY]).find(key), undefined))
 }
 
+const WEAK_RULE = 'must not list the SHA-256 of an empty or well-known key'
+
+for (const key of ['', ' ', 'secret', 'changeme']) {
+  test(`an entry with the hash of ${JSON.stringify(key)} is refused, wherever it stands`, () => {
+    const weak = { ...ENTRY, sha256: [hashOf('reader'), hashOf(key)] }
+    assert.equal(ruleOf(parse(weak)), WEAK_RULE)
+    assert.equal(ruleOf(parse(ENTRY, weak)), WEAK_RULE)
+  })
+}
+
+for (const key of ['', ' ', '\t', '\u00a0']) {
+  test(`nothing (${JSON.stringify(key)}) finds nobody, whatever the entries say`, () => {
+    const caller = { ...NO_GRANT, via: 'api-key', issuer: null, name: 'shop' } as const
+    assert.equal(createApiKeys([{ caller, hashes: [sha256(key)], expiresAtMs: null }]).find(key), undefined)
+  })
+}
+
 test('no text but the key itself finds a caller', () => {
   const apiKeys = keysOf([ENTRY])
   const others = fc.string({ unit: 'binary' }).filter((text) => text !== 'key')

@@ -89,6 +89,13 @@ test('a file that is gone changes nothing and raises an alarm', async (t) => {
   assert.equal(apiKeys.find('first')?.name, 'first')
 })
 
+test('a file that lists the hash of a well-known key leaves the old entries, with an alarm', async (t) => {
+  const { path, apiKeys, logged } = await watch(t)
+  await writeFile(path, listOf('secret'))
+  assert.match(String((await logged('error')).reason), /must not list the SHA-256 of an empty or well-known key/)
+  assert.deepEqual([apiKeys.find('secret'), apiKeys.find('first')?.name], [undefined, 'first'])
+})
+
 test('a file that is gone raises one alarm, and counts again once it is back', async (t) => {
   const { path, lines, logged, found } = await watch(t)
   await rm(path)

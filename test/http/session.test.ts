@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { SESSION_COOKIE, SIGN_IN_COOKIE } from '../../src/http/cookies.ts'
+import { createSecret } from '../../src/secret-strength.ts'
 import { API_KEYS, asOperator, cancelCalls, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor, startProvider } from '../helpers/provider.ts'
 import { manySessions, SESSION_SECRET, SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
@@ -30,6 +31,8 @@ const cookieHeader = (value: string, name: string = SESSION_COOKIE.name) => ({ c
 
 const renewed = (headers: Readonly<Record<string, unknown>>): string | undefined =>
   /__Host-session=([^;]+)/.exec(String(headers['set-cookie'] ?? ''))?.[1]
+
+const NEW_SECRET = createSecret()
 
 test('a session ends after its idle time, however often a page has polled meanwhile', async (t) => {
   const { gateway, cookie, later } = await start(t)
@@ -146,7 +149,7 @@ test('the cookie of another purpose, secret, client or rule is nobody’s', asyn
   const signIn = visitor.cookie(gateway.url, SIGN_IN_COOKIE.name) ?? ''
   assert.equal((await gateway.api.get('/me').set(cookieHeader(signIn))).status, 401)
   for (const changes of [
-    { SESSION_SECRET: 'x'.repeat(32) },
+    { SESSION_SECRET: NEW_SECRET },
     { DOMAINS_CLAIM: 'domains' },
     { OIDC_CLIENT_ID: 'other' },
     { OIDC_ISSUER: 'https://b.example' },
@@ -159,12 +162,12 @@ test('the cookie of another purpose, secret, client or rule is nobody’s', asyn
 
 test('a new secret takes over, and the old one still opens what it sealed', async (t) => {
   const { provider, cookie, own } = await start(t)
-  const secrets = `${'n'.repeat(32)}, ${SESSION_SECRET}`
+  const secrets = `${NEW_SECRET}, ${SESSION_SECRET}`
   const env = { ...provider.env, PORT: '0' }
   const rotating = await startGateway(t, { env: { ...env, SESSION_SECRET: secrets } })
   const { status, headers } = await rotating.api.get('/me').set({ ...own, ...cookieHeader(cookie) })
   assert.equal(status, 200)
-  const rotated = await startGateway(t, { env: { ...env, SESSION_SECRET: 'n'.repeat(32) } })
+  const rotated = await startGateway(t, { env: { ...env, SESSION_SECRET: NEW_SECRET } })
   assert.equal((await rotated.api.get('/me').set(cookieHeader(cookie))).status, 401)
   assert.equal((await rotated.api.get('/me').set(cookieHeader(renewed(headers) ?? ''))).status, 200)
 })

@@ -1,0 +1,3 @@
+import { createSecret } from '../secret-strength.ts'
+
+process.stdout.write(`${createSecret()}\n`)
