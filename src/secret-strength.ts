@@ -18,7 +18,7 @@ export const isPlaceholder = (text: string): boolean => PLACEHOLDERS.some((patte
 const LENGTH_MIN = 32
 const CHARACTERS_MIN = 8
 /** Nearly all of the 30 runs of 32 random hex digits differ. */
-const RUNS_MIN = 16
+const RUNS_MIN = 20
 /** The steps between neighbouring characters are all the same in a sequence such as `0123456789`. */
 const STEP_RUNS_MIN = 12
 
