@@ -21,7 +21,7 @@ import type { AuthenticationOptions } from './http/authenticate.ts'
 import { CLOSE_REASONS } from './http/connections.ts'
 import type { Console } from './http/console.ts'
 import type { Docs } from './http/docs.ts'
-import { createReadiness, type Lifecycle } from './http/health.ts'
+import { createReadiness, createSharedCheck, type Lifecycle } from './http/health.ts'
 import { type Listener, type ListenerOptions, listen } from './http/listener.ts'
 import { PROBLEMS } from './http/problem.ts'
 import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
@@ -134,7 +134,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
-  const readiness = createReadiness(lifecycle, keys.isReady, trail.isWritable)
+  const isAuditWritable = createSharedCheck(trail.isWritable)
+  const readiness = createReadiness(lifecycle, keys.isReady, isAuditWritable)
   const parts = {
     rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
     rateLimitStore: () => counts?.inUse(),
@@ -172,6 +173,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     isReady: async () => (await readiness()) === null,
     isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
     unsharedSignOuts: () => (config.signIn === null ? undefined : counts?.unsharedSignOuts()),
+    isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: trail.unwritten,
     unsettled: unsettled.size,
     faultyFiles: callers.faultyFiles,

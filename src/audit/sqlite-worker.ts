@@ -1,7 +1,11 @@
+import { resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import type { FoldQuery } from './fold.ts'
 import { createFile, EXPOSED } from './record-files.ts'
+import { identityOf } from './sqlite-file-guard.ts'
+import { isBusy, isOnlyWriter } from './sqlite-lock.ts'
+import { reasonOf } from './sqlite-reason.ts'
 import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the
@@ -9,8 +13,10 @@ import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 export type WorkerRequest = Write | ({ readonly op: 'read' } & FoldQuery) | { readonly op: 'close' }
 
-/** What came of a request. */
-export type WorkerResult = { readonly done: true; readonly value?: unknown } | { readonly done: false }
+/** What came of a request; the code is the reason of a failure. An unsure write may have been done all the same. */
+export type WorkerResult =
+  | { readonly done: true; readonly value?: unknown }
+  | { readonly done: false; readonly code: string; readonly isUnsure: boolean }
 
 /**
  * The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. Then each message of requests
@@ -18,10 +24,10 @@ export type WorkerResult = { readonly done: true; readonly value?: unknown } | {
  */
 export type WorkerReply =
   | { readonly kind: 'ready'; readonly recovered: number }
-  | { readonly kind: 'refused'; readonly reason: RefusalReason }
+  | { readonly kind: 'refused'; readonly reason: RefusalReason; readonly code: string }
   | { readonly kind: 'done'; readonly results: readonly WorkerResult[] }
 
-type RefusalReason = 'locked' | 'exposed' | 'unusable' | 'unreadable'
+type RefusalReason = 'locked' | 'open-elsewhere' | 'exposed' | 'damaged' | 'unusable' | 'unreadable'
 
 export interface WorkerOptions {
   readonly role: 'writer' | 'reader'
@@ -38,14 +44,16 @@ interface Role {
 
 const playWriter = (options: WorkerOptions): Role => {
   const path = createFile(options.path)
-  const lock = new DatabaseSync(createFile(`${path}-lock`))
-  // Node has no flock, and an exclusive WAL would shut readers out. This lock dies with its process, and so proves
-  // whoever wrote before to be dead.
+  const lockPath = createFile(`${path}-lock`)
+  const lockIdentity = identityOf(lockPath)
+  const lock = new DatabaseSync(lockPath)
   lock.exec('BEGIN EXCLUSIVE')
-  const { recovered, commit, close } = openSqliteWriter(path, options.nowMs)
+  if (!isOnlyWriter(path, lockIdentity, BUSY_MS)) throw openElsewhere()
+  const { nowMs, path: givenPath } = options
+  const { recovered, commit, close } = openSqliteWriter({ givenPath: resolve(givenPath), path, lockIdentity, nowMs })
   return {
     recovered,
-    handle: (requests) => commit(requests.filter(isWrite)).map((done) => ({ done })),
+    handle: (requests) => commit(requests.filter(isWrite)),
     close: () => {
       close()
       lock.close()
@@ -56,11 +64,11 @@ const playWriter = (options: WorkerOptions): Role => {
 const playReader = ({ path }: WorkerOptions): Role => {
   const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
   const read = (request: WorkerRequest): WorkerResult => {
-    if (request.op !== 'read') return { done: false }
+    if (request.op !== 'read') return { done: false, code: 'MISUSE', isUnsure: false }
     try {
       return { done: true, value: db.prepare(request.sql).all(...request.values) }
-    } catch {
-      return { done: false }
+    } catch (error) {
+      return { done: false, code: reasonOf(error), isUnsure: false }
     }
   }
   return { recovered: 0, handle: (requests) => requests.map(read), close: () => db.close() }
@@ -80,13 +88,21 @@ const serve = (port: MessagePort, role: Role): void => {
   })
 }
 
-const SQLITE_BUSY = 5
+const OPEN_ELSEWHERE = 'OPEN_ELSEWHERE'
 
-const reasonOf = (role: WorkerOptions['role'], error: unknown): RefusalReason => {
-  if (role === 'reader') return 'unreadable'
-  if (!(error instanceof Error)) return 'unusable'
-  if (error.message === EXPOSED) return 'exposed'
-  return 'errcode' in error && error.errcode === SQLITE_BUSY ? 'locked' : 'unusable'
+const openElsewhere = (): Error =>
+  Object.assign(new Error('another program has the record open'), { code: OPEN_ELSEWHERE })
+
+const refusalOf = (role: WorkerOptions['role'], error: unknown): WorkerReply => {
+  const code = reasonOf(error)
+  const reasonFor = (): RefusalReason => {
+    if (role === 'reader') return 'unreadable'
+    if (isBusy(error)) return 'locked'
+    if (error instanceof Error && error.message === EXPOSED) return 'exposed'
+    if (code === OPEN_ELSEWHERE) return 'open-elsewhere'
+    return /^SQLITE_(CORRUPT|NOTADB)/.test(code) ? 'damaged' : 'unusable'
+  }
+  return { kind: 'refused', reason: reasonFor(), code }
 }
 
 const start = (port: MessagePort, options: WorkerOptions): void => {
@@ -95,7 +111,7 @@ const start = (port: MessagePort, options: WorkerOptions): void => {
     port.postMessage({ kind: 'ready', recovered: role.recovered } satisfies WorkerReply)
     serve(port, role)
   } catch (error) {
-    port.postMessage({ kind: 'refused', reason: reasonOf(options.role, error) } satisfies WorkerReply)
+    port.postMessage(refusalOf(options.role, error))
   }
 }
 

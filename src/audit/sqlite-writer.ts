@@ -1,4 +1,7 @@
 import { DatabaseSync } from 'node:sqlite'
+import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
+import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
+import { reasonOf } from './sqlite-reason.ts'
 import type { Intent, OutcomeEvent } from './trail.ts'
 
 /** Something to be committed; a probe is no event, and only shows that committing works. */
@@ -11,8 +14,21 @@ export interface SqliteWriter {
   /** How many intents had no outcome; they are `unknown` now. */
   readonly recovered: number
   /** Tells for each whether it is durable. */
-  commit(batch: readonly Write[]): readonly boolean[]
+  commit(batch: readonly Write[]): readonly Committed[]
   close(): void
+}
+
+/** Whether a write is durable, or the reason why not in one word. An unsure one may come to light after the next start. */
+export type Committed =
+  | { readonly done: true }
+  | { readonly done: false; readonly code: string; readonly isUnsure: boolean }
+
+export interface SqliteWriterOptions {
+  /** The path from the settings, and where it leads to. */
+  readonly givenPath: string
+  readonly path: string
+  readonly lockIdentity: string | null
+  readonly nowMs: number
 }
 
 const SCHEMA = `
@@ -82,42 +98,155 @@ const PRUNE = [
 export const BUSY_MS = 1000
 
 /** Opens the database for writing. Whoever does must know that nobody else writes: what is pending is taken for lost. */
-export const openSqliteWriter = (path: string, nowMs: number): SqliteWriter => {
+export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: SqliteWriterOptions): SqliteWriter => {
+  const identity = identityOf(path)
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
-  db.exec(SCHEMA)
+  db.exec(SCHEMA + LOCK_SCHEMA)
   const recovered = Number(db.prepare(RECOVER).run(nowMs).changes)
+  noteWriter(db, lockIdentity)
   const write = createWrite(db)
+  const eventsIn = (database: DatabaseSync): number => Number(database.prepare(EVENTS).get()?.total)
+  const countEvents = db.prepare(EVENTS)
+  let events = eventsIn(db)
+  const guard = createFileGuard({
+    ...{ givenPath, path, identity },
+    verify: () => verify(path, (database) => eventsIn(database) >= events),
+  })
 
-  const begin = (): boolean => {
+  const begin = (): string | null => {
     try {
       db.exec('BEGIN IMMEDIATE')
-      return true
-    } catch {
-      return false
+      // Another program can replace the content by a transaction, as a restore does.
+      return Number(countEvents.get()?.total) < events ? rollBack(db, EVENTS_MISSING) : null
+    } catch (error) {
+      return rollBack(db, reasonOf(error))
     }
   }
 
-  const finish = (batch: readonly Write[]): boolean => {
+  const finish = (batch: readonly Write[]): string | null => {
     try {
       for (const each of batch) write(each)
+      const written = Number(countEvents.get()?.total)
       db.exec('COMMIT')
-      return true
-    } catch {
-      if (db.isTransaction) db.exec('ROLLBACK')
-      return false
+      events = written
+      return null
+    } catch (error) {
+      return rollBack(db, reasonOf(error))
     }
+  }
+
+  const commitOne = (each: Write): Committed => committed(begin() ?? finish([each]))
+
+  const commitAll = (batch: readonly Write[]): readonly Committed[] => {
+    // A lock that others hold is waited for once; what spoils a commit spoils it for itself alone.
+    const notBegun = begin()
+    if (notBegun !== null) return batch.map(() => committed(notBegun))
+    const failed = finish(batch)
+    if (failed === null || batch.length === 1) return batch.map(() => committed(failed))
+    return batch.map(commitOne)
+  }
+
+  /** Whether an intent and its outcome could be written. */
+  const rehearse = (): string | null => {
+    const notBegun = begin()
+    if (notBegun !== null) return notBegun
+    try {
+      write(REHEARSAL)
+      return rollBack(db, null)
+    } catch (error) {
+      return rollBack(db, reasonOf(error))
+    }
+  }
+
+  const refuse = (batch: readonly Write[], fault: string): readonly Committed[] => {
+    // The log holds what the main file does not have yet, and ends with this process. What is moved now is not lost.
+    if (fault.startsWith('WAL_')) saveLog(db)
+    return batch.map(() => committed(fault))
   }
 
   return {
     recovered,
     commit: (batch) => {
-      // A lock that others hold is waited for once; what spoils a commit spoils it for itself alone.
-      if (!begin()) return batch.map(() => false)
-      if (finish(batch)) return batch.map(() => true)
-      return batch.map((each) => batch.length > 1 && begin() && finish([each]))
+      const fault = guard.check()
+      if (fault !== null) return refuse(batch, fault)
+      const rehearsed = batch.some(isProbe) ? rehearse() : null
+      const results = commitAll(batch).map((result, index) => {
+        const write = batch[index]
+        return rehearsed !== null && write !== undefined && isProbe(write) ? committed(rehearsed) : result
+      })
+      // Before anything is reported as durable: the files can have been removed meanwhile.
+      const late = guard.checkCommitted()
+      return late === null ? results : results.map((each) => (each.done ? unsure(late) : each))
     },
-    close: () => db.close(),
+    close: () => {
+      db.close()
+      guard.close()
+    },
+  }
+}
+
+/** Numbers of events are never used again, so that their sum only grows. */
+const EVENTS = "SELECT total(seq) AS total FROM sqlite_sequence WHERE name IN ('intents', 'outcomes')"
+const EVENTS_MISSING = 'EVENTS_MISSING'
+
+const REHEARSAL: Write = {
+  op: 'append',
+  intents: [
+    {
+      // Sorts behind all others, where the next intent goes.
+      ...{ id: 'rehearsal', taskNo: '', via: '', issuer: null, caller: '', clientIp: null, peerIp: null },
+      ...{ userAgent: null, requestedAtMs: Number.MAX_SAFE_INTEGER, gatewayRequestId: '', instanceId: '' },
+      deadlineAtMs: 0,
+    },
+  ],
+  outcomes: [
+    {
+      ...{ cancellationId: 'rehearsal', outcome: 'unknown', attempts: null, requestId: null, upstreamCode: null },
+      ...{ finishedAtMs: 0, settledBy: null },
+    },
+  ],
+}
+
+const isProbe = (write: Write): boolean => write.op === 'probe'
+
+const committed = (code: string | null): Committed => {
+  if (code === null) return { done: true }
+  // A commit whose last step fails on the disk can be whole in the log all the same.
+  return code.startsWith('SQLITE_IOERR') ? unsure(code) : { done: false, code, isUnsure: false }
+}
+
+const unsure = (code: string): Committed => ({ done: false, code, isUnsure: true })
+
+const rollBack = (db: DatabaseSync, code: string | null): string | null => {
+  try {
+    if (db.isTransaction) db.exec('ROLLBACK')
+    return code
+  } catch (error) {
+    return code ?? reasonOf(error)
+  }
+}
+
+const saveLog = (db: DatabaseSync): void => {
+  try {
+    db.exec('PRAGMA wal_checkpoint(PASSIVE)')
+  } catch {
+    // The fault is reported in any case.
+  }
+}
+
+/** Past the caches of the connection that writes. */
+const verify = (path: string, isComplete: (db: DatabaseSync) => boolean): string | null => {
+  let db: DatabaseSync | undefined
+  try {
+    db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
+    const found = db.prepare('PRAGMA quick_check(1)').get()
+    if (found?.quick_check !== 'ok') return 'FILE_DAMAGED'
+    return isComplete(db) ? null : EVENTS_MISSING
+  } catch (error) {
+    return reasonOf(error)
+  } finally {
+    db?.close()
   }
 }
 

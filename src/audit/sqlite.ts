@@ -3,12 +3,15 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
 import { createFold, type FoldQuery } from './fold.ts'
-import type { WorkerOptions, WorkerReply, WorkerRequest } from './sqlite-worker.ts'
-import type { AuditReader, OpenedStore } from './trail.ts'
+import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
+import { AppendError, type AuditReader, type OpenedStore, StoreError } from './trail.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
   exposed: 'must name a regular file that only this user can read, beside files that only this user can read',
+  'open-elsewhere':
+    'is open in another program, perhaps a gateway, and its lock file was removed or replaced: end that program first',
+  damaged: 'must name a file that holds a sound record: this one is damaged, or no record',
   unusable: 'must name a file that can be created and written there',
   unreadable: 'must name a record that can be read',
 } as const
@@ -65,7 +68,8 @@ const inTurn = <A, T>(read: (asked: A) => Promise<T>): ((asked: A) => Promise<T>
   return (asked) => {
     const givenUpAt = performance.now() + READ_PATIENCE_MS
     const answer = last.then(() => {
-      if (performance.now() > givenUpAt) throw new Error('nobody waits for this look any more')
+      // Nobody waits for it any more.
+      if (performance.now() > givenUpAt) throw new StoreError('READ_QUEUE_TIMEOUT')
       return read(asked)
     })
     last = answer.catch(() => undefined)
@@ -96,6 +100,11 @@ interface Asked {
   reject(error: Error): void
 }
 
+const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
+
+const failureOf = ({ code, isUnsure }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
+  isUnsure ? new AppendError('unsure', code) : new StoreError(code)
+
 /**
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves
  * them all, and waking a thread costs more than most of what it is woken for.
@@ -107,7 +116,8 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
   const [first]: WorkerReply[] = await once(worker, 'message')
   if (first?.kind !== 'ready') {
     await worker.terminate()
-    throw new ConfigError([`AUDIT_URL ${REASONS[first?.kind === 'refused' ? first.reason : 'unusable']}`])
+    const { reason, code } = first?.kind === 'refused' ? first : UNEXPLAINED
+    throw new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code})`])
   }
   let waiting: Asked[] = []
   let atWork: readonly Asked[] = []
@@ -128,7 +138,7 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
     for (const [index, { resolve, reject }] of answered.entries()) {
       const result = reply.results[index]
       if (result?.done === true) resolve(result.value)
-      else reject(new Error('the audit store could not do it'))
+      else reject(result === undefined ? new StoreError('UNKNOWN') : failureOf(result))
     }
   })
   // Without its record the process can do nothing right: it ends, as it does when the thread throws, and starts anew.

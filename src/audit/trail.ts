@@ -77,21 +77,51 @@ export interface AuditPage {
 }
 
 /**
+ * A read or write that the store could not do. The code is its reason, one word: an SQLSTATE, or a name of SQLite's, of the
+ * operating system's or of ours. Neither code nor message holds anything of the record or of the settings.
+ */
+export class StoreError extends Error {
+  readonly code: string
+
+  constructor(code: string) {
+    super(`the audit store could not do it (${code})`)
+    this.name = 'StoreError'
+    this.code = code
+  }
+}
+
+/**
  * An append that failed. `unsure`: it may have been done all the same. `unfit`: what was given can't stand as it is, however
  * often it is tried. Any other error of an append says that nothing was done.
  */
-export class AppendError extends Error {
+export class AppendError extends StoreError {
   readonly kind: 'unsure' | 'unfit'
 
-  constructor(kind: 'unsure' | 'unfit', message: string) {
-    super(message)
+  constructor(kind: 'unsure' | 'unfit', code: string) {
+    super(code)
     this.name = 'AppendError'
     this.kind = kind
   }
 }
 
-const kindOf = (error: unknown): AppendError['kind'] | 'undone' =>
-  error instanceof AppendError ? error.kind : 'undone'
+type Failure = AppendError['kind'] | 'undone'
+
+const kindOf = (error: unknown): Failure => (error instanceof AppendError ? error.kind : 'undone')
+
+/** What the log tells of a failure of the store. */
+const reasonOf = (error: unknown): string => {
+  const { errorCode, errorName } = describeError(error)
+  return String(errorCode ?? errorName)
+}
+/** The reason where the store did not answer in time. */
+const NO_ANSWER = 'TIMEOUT'
+
+interface WriteFailure {
+  readonly kind: Failure
+  readonly reason: string
+}
+
+const failureOf = (error: unknown): WriteFailure => ({ kind: kindOf(error), reason: reasonOf(error) })
 
 /** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
 export interface AuditStore {
@@ -174,6 +204,8 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
   const begun = new Map<string, Intent>()
   const overdue = new Set<OutcomeEvent>()
   const closing = new AbortController()
+  /** The reason of the last probe's failure. */
+  let writeFault: string | null = null
 
   const append: AuditStore['append'] = async (intents, outcomes) => {
     const startedAtMs = performance.now()
@@ -198,10 +230,23 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
         overdue.add(outcome)
         // It may be gone with the server that had it, or have come after its outcome.
         if (intent !== undefined) intents = [intent]
-        log.error('the outcome of a cancellation could not be written, trying again', { cancellationId, waitMs })
+        const reason = reasonOf(error)
+        log.error('the outcome of a cancellation could not be written, trying again', {
+          cancellationId,
+          reason,
+          waitMs,
+        })
         await delay(waitMs, undefined, { signal: closing.signal })
       }
     }
+  }
+
+  /** Probes are frequent: the log has a line for each change. */
+  const noteWritable = (fault: string | null): void => {
+    if (fault === writeFault || closing.signal.aborted) return
+    if (fault === null) log.info('the record can be written again')
+    else log.error('the record can not be written, so the gateway is not ready', { reason: fault })
+    writeFault = fault
   }
 
   /** Closing waits for what is tracked. */
@@ -216,7 +261,9 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     const { cancellationId } = outcome
     const written = track(
       writeOutcome(outcome)
-        .catch(() => log.error('the outcome of a cancellation was never written', { cancellationId }))
+        .catch((error: unknown) => {
+          log.error('the outcome of a cancellation was never written', { cancellationId, reason: reasonOf(error) })
+        })
         .finally(() => {
           begun.delete(cancellationId)
           overdue.delete(outcome)
@@ -226,14 +273,15 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
   }
 
   const readInTime = async <T>(reading: Promise<T>, deadline: Deadline): Promise<T> => {
-    const failed = (error: unknown): null => {
-      log.error('the record could not be read', describeError(error))
-      return null
-    }
     const readable = deadlineIn(Math.min(READ_MS, deadline.remainingMs()))
-    const answer = await by(readable, reading.then((value) => ({ value })).catch(failed), null)
-    if (answer === null) throw new GatewayError('audit-unavailable')
-    return answer.value
+    const answer = await by(
+      readable,
+      reading.then((value) => ({ value })).catch((error: unknown) => ({ error })),
+      { error: new StoreError(NO_ANSWER) },
+    )
+    if ('value' in answer) return answer.value
+    log.error('the record could not be read', { ...describeError(answer.error), reason: reasonOf(answer.error) })
+    throw new GatewayError('audit-unavailable')
   }
 
   const withdraw = (intent: Intent, deadline: Deadline): Promise<void> => {
@@ -243,20 +291,21 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
 
   return {
     begin: async (intent, deadline) => {
-      const write = append([intent], []).then(() => 'durable' as const, kindOf)
-      const state = await by(deadline, write, 'late' as const)
-      if (state === 'durable') return void begun.set(intent.id, intent)
+      const write = append([intent], []).then(() => null, failureOf)
+      const failure = await by(deadline, write, { kind: 'undone', reason: NO_ANSWER })
+      if (failure === null) return void begun.set(intent.id, intent)
       // A write that comes through after all must not stay pending: nothing is sent for it.
-      const isThere = (end: Awaited<typeof write>): boolean => end === 'durable' || end === 'unsure'
+      const isThere = (end: WriteFailure | null): boolean => end === null || end.kind === 'unsure'
       void track(write.then((end) => (isThere(end) ? withdraw(intent, deadline) : undefined)))
-      log.error('the intent of a cancellation could not be written', { cancellationId: intent.id })
+      const { reason } = failure
+      log.error('the intent of a cancellation could not be written', { cancellationId: intent.id, reason })
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },
 
     decline: async (intent, outcome, deadline) => {
       const write = track(
-        append([intent], [outcome]).catch(() => {
-          log.error('a refusal could not be written', { cancellationId: intent.id })
+        append([intent], [outcome]).catch((error: unknown) => {
+          log.error('a refusal could not be written', { cancellationId: intent.id, reason: reasonOf(error) })
         }),
       )
       const state = await by(deadline, write, 'late' as const)
@@ -267,7 +316,12 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     find: (id, deadline) => readInTime(store.find(id), deadline),
     list: (filter, deadline) => readInTime(store.list(filter), deadline),
     unwritten: () => overdue.size,
-    isWritable: () => by(deadlineIn(PROBE_MS), succeeds(store.probe()), false),
+    isWritable: async () => {
+      const probed = store.probe().then(() => null, failureOf)
+      const failure = await by(deadlineIn(PROBE_MS), probed, { kind: 'undone', reason: NO_ANSWER })
+      noteWritable(failure?.reason ?? null)
+      return failure === null
+    },
 
     close: async (deadline) => {
       await by(deadline, allWritten(), undefined)
@@ -277,12 +331,6 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     },
   }
 }
-
-const succeeds = (done: Promise<void>): Promise<boolean> =>
-  done.then(
-    () => true,
-    () => false,
-  )
 
 const failedBeforeSending = (intent: Intent, finishedAtMs: number): OutcomeEvent => ({
   cancellationId: intent.id,

@@ -25,11 +25,10 @@ export const createReadiness = (
   hasKeys: () => boolean,
   isAuditWritable: () => Promise<boolean>,
 ): Readiness => {
-  const check = shareFor(READY_CACHE_MS, isAuditWritable)
   return async () => {
     if (lifecycle.phase !== 'serving') return 'shutting-down'
     if (!hasKeys()) return 'upstream-unavailable'
-    return (await check()) ? null : 'audit-unavailable'
+    return (await isAuditWritable()) ? null : 'audit-unavailable'
   }
 }
 
@@ -40,15 +39,15 @@ export const createReadyz = (readiness: Readiness, rateLimitStore: () => StoreIn
     res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
   }
 
-/** Anyone may ask, and each check writes to disk: so one check serves all who ask within its time. */
-const shareFor = <T>(ms: number, ask: () => Promise<T>): (() => Promise<T>) => {
+/** Anyone may ask, and each check writes to disk: so one check serves all who ask within a second. */
+export const createSharedCheck = <T>(ask: () => Promise<T>): (() => Promise<T>) => {
   let shared: { readonly answer: Promise<T>; readonly until: number } | undefined
   return () => {
     if (shared === undefined || performance.now() >= shared.until) {
-      shared = { answer: ask(), until: performance.now() + ms }
+      shared = { answer: ask(), until: performance.now() + SHARED_MS }
     }
     return shared.answer
   }
 }
 
-const READY_CACHE_MS = 1000
+const SHARED_MS = 1000

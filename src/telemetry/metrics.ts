@@ -23,6 +23,8 @@ export interface Readings {
   readonly isRateLimitStoreUp: () => boolean | undefined
   /** Sign-outs that other replicas were not told of yet. */
   readonly unsharedSignOuts: () => number | undefined
+  /** Whether a write to the record works; undefined where the process is about to stop. */
+  readonly isAuditWritable: () => Promise<boolean | undefined>
   /** Outcomes that could not be written yet, and cancellations that nobody knows the outcome of yet. */
   readonly unwritten: () => number
   readonly unsettled: () => number
@@ -180,6 +182,14 @@ const addGauges = (registry: Registry, readings: Readings): void => {
       'gateway_sign_outs_unshared',
       'Sign-outs that other replicas were not told of yet; absent without Redis or sign-in.',
       readings.unsharedSignOuts,
+    ],
+    [
+      'gateway_audit_writable',
+      '1 where a write to the record works; absent while the process stops.',
+      async () => {
+        const isWritable = await readings.isAuditWritable()
+        return isWritable === undefined ? undefined : Number(isWritable)
+      },
     ],
     ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
     ['gateway_unsettled', 'Cancellations of unknown outcome that are looked at now and then.', readings.unsettled],

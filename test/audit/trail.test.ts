@@ -7,6 +7,7 @@ import {
   createTrail,
   type Intent,
   type OutcomeEvent,
+  StoreError,
 } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { GatewayError } from '../../src/errors.ts'
@@ -15,6 +16,7 @@ import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
 
 const FULL = () => Promise.reject(new Error('canary of the disk'))
+const WITH_REASON = () => Promise.reject(new StoreError('SQLITE_FULL'))
 const NEVER = () => new Promise<never>(() => {})
 const LONG = () => deadlineIn(60_000)
 
@@ -82,8 +84,8 @@ test('an intent that becomes durable too late stops the cancellation, and ends a
 test('an intent that nobody knows to be written ends as failed, whether it was or not', async () => {
   const { trail, faults, intents, written } = start()
   faults.push(
-    () => Promise.reject(new AppendError('unsure', 'no answer')),
-    () => Promise.reject(new AppendError('unfit', 'no such intent')),
+    () => Promise.reject(new AppendError('unsure', 'ECONNRESET')),
+    () => Promise.reject(new AppendError('unfit', '23503')),
   )
   const intent = intentOf()
   await assert.rejects(trail.begin(intent, LONG()), isUnavailable)
@@ -95,17 +97,17 @@ test('an outcome whose intent is gone takes it along', async () => {
   const { trail, faults, intents, written } = start()
   const intent = intentOf()
   await trail.begin(intent, LONG())
-  faults.push(() => Promise.reject(new AppendError('unfit', 'no such intent')))
+  faults.push(() => Promise.reject(new AppendError('unfit', '23503')))
   await trail.finish(outcomeOf(intent), LONG())
   assert.deepEqual([intents, written(intent)], [[intent, intent], ['accepted']])
 })
 
 test('an outcome that can never be written is given up, with an alarm', async () => {
-  const { trail, lines } = start({ append: () => Promise.reject(new AppendError('unfit', 'canary')) })
+  const { trail, lines } = start({ append: () => Promise.reject(new AppendError('unfit', '23503')) })
   const intent = intentOf()
   await trail.finish(outcomeOf(intent), LONG())
-  assert.match(lines.at(-1) ?? '', new RegExp(`"level":"error".*"cancellationId":"${intent.id}".*never written`))
-  assert.doesNotMatch(lines.join(), /canary/)
+  const end = new RegExp(`"level":"error".*"cancellationId":"${intent.id}","reason":"23503".*never written`)
+  assert.match(lines.at(-1) ?? '', end)
 })
 
 test('an intent whose late write fails leaves no outcome behind', async () => {
@@ -224,6 +226,57 @@ test('closing ends soon after its deadline although the store never answers', { 
   await trail.finish(outcomeOf(intentOf()), deadlineIn(0))
   await trail.close(deadlineIn(10))
   assert.equal(isClosed(), true)
+})
+
+/** The messages that name the reason, and that reason. */
+const reasonsIn = (lines: readonly string[]) =>
+  lines
+    .map((line) => JSON.parse(line))
+    .filter(({ reason }) => reason !== undefined)
+    .map(({ level, msg, reason }) => `${level} ${msg}: ${reason}`)
+
+test('each failure of the store is logged with its reason', async () => {
+  const { trail, faults, lines } = start({ find: WITH_REASON, list: WITH_REASON, probe: WITH_REASON })
+  const intent = intentOf()
+  faults.push(WITH_REASON)
+  await assert.rejects(trail.begin(intent, LONG()))
+  faults.push(WITH_REASON)
+  await trail.decline(intent, outcomeOf(intent), LONG())
+  faults.push(WITH_REASON)
+  await trail.finish(outcomeOf(intent), LONG())
+  await assert.rejects(trail.find(intent.id, LONG()))
+  await assert.rejects(trail.list({ limit: 1, before: null }, LONG()))
+  await trail.isWritable()
+  assert.deepEqual(reasonsIn(lines), [
+    'error the intent of a cancellation could not be written: SQLITE_FULL',
+    'error a refusal could not be written: SQLITE_FULL',
+    'error the outcome of a cancellation could not be written, trying again: SQLITE_FULL',
+    'error the record could not be read: SQLITE_FULL',
+    'error the record could not be read: SQLITE_FULL',
+    'error the record can not be written, so the gateway is not ready: SQLITE_FULL',
+  ])
+})
+
+test('a store that does not answer in time is logged as such', async () => {
+  const { trail, lines } = start({ append: NEVER, list: NEVER })
+  await assert.rejects(trail.begin(intentOf(), deadlineIn(10)))
+  await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(10)))
+  assert.deepEqual(reasonsIn(lines), [
+    'error the intent of a cancellation could not be written: TIMEOUT',
+    'error the record could not be read: TIMEOUT',
+  ])
+})
+
+test('a record that can not be written is reported once, and once more when it can', async () => {
+  let isFull = true
+  const { trail, lines } = start({ probe: () => (isFull ? WITH_REASON() : Promise.resolve()) })
+  for (let count = 0; count < 3; count += 1) assert.equal(await trail.isWritable(), false)
+  isFull = false
+  for (let count = 0; count < 3; count += 1) assert.equal(await trail.isWritable(), true)
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line)).map(({ level, msg }) => `${level} ${msg}`),
+    ['error the record can not be written, so the gateway is not ready', 'info the record can be written again'],
+  )
 })
 
 test('the record is writable as long as probing it works', async () => {

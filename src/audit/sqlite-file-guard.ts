@@ -1,0 +1,131 @@
+import { closeSync, openSync, readSync, statSync } from 'node:fs'
+import { reasonOf } from './sqlite-reason.ts'
+
+/**
+ * Detects that the files of an open database are no longer those that a later start would open: deleted, moved, replaced,
+ * truncated or overwritten. SQLite does not notice in WAL mode: it goes on with the files that it holds open.
+ * Both checks return the fault in one word, or null.
+ */
+export interface FileGuard {
+  /** Before a commit. */
+  check(): string | null
+  /** After a commit, which may have moved pages from the write-ahead log to the main file. */
+  checkCommitted(): string | null
+  close(): void
+}
+
+export interface FileGuardOptions {
+  /** The path from the settings, and where it led to when the database was opened. */
+  readonly givenPath: string
+  readonly path: string
+  /** Of the main file, taken before the database was opened. */
+  readonly identity: string | null
+  /** Reads the whole database past all caches. Returns the fault in one word, or null. */
+  readonly verify: () => string | null
+}
+
+/** Device and inode, which no other file has as long as one of the process's is open; null where there is no file. */
+export const identityOf = (path: string): string | null => {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false })
+  return found === undefined ? null : `${found.dev}:${found.ino}`
+}
+
+/** Reading the database takes seconds where it is large, so changes by other programs are verified no more often. */
+const VERIFY_EVERY_MS = 60_000
+
+/** Call it once SQLite has made all of the files. */
+export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuardOptions): FileGuard => {
+  // The path may be a symbolic link. The side files stand beside the file that it leads to.
+  const places = [
+    { name: 'FILE', path: givenPath, identity },
+    { name: 'FILE', path, identity },
+    ...['wal', 'shm'].map((name) => {
+      const side = `${path}-${name}`
+      return { name: name.toUpperCase(), path: side, identity: identityOf(side) }
+    }),
+  ]
+  // Stays open as long as the database: closing any descriptor of a file gives up all locks of the process on it (POSIX).
+  const descriptor = openSync(path, 'r')
+  let known = readContent(path, descriptor)
+  let contentFault: string | null = null
+  let isVerified = true
+  let verifiedAtMs = Number.NEGATIVE_INFINITY
+
+  const misplaced = (): string | null => {
+    for (const { name, path, identity } of places) {
+      const current = identityOf(path)
+      if (current === null) return `${name}_DELETED`
+      if (current !== identity) return `${name}_REPLACED`
+    }
+    return null
+  }
+
+  /** The main file is only written when pages are moved there, so another time of change means another program. */
+  const altered = (isOurs: boolean): string | null => {
+    if (!isEqual(readStamp(path), known.stamp)) {
+      const current = readContent(path, descriptor)
+      const fault = regressed(known, current)
+      if (fault !== null) return fault
+      known = current
+      if (!isOurs) isVerified = false
+    }
+    if (isVerified || performance.now() - verifiedAtMs < VERIFY_EVERY_MS) return null
+    verifiedAtMs = performance.now()
+    isVerified = true
+    return verify()
+  }
+
+  const check = (isOurs: boolean): string | null => {
+    try {
+      // A file that was moved back is the same again. Content that was damaged stays damaged.
+      const fault = misplaced() ?? contentFault
+      if (fault !== null) return fault
+      contentFault = altered(isOurs)
+      return contentFault
+    } catch (error) {
+      return reasonOf(error)
+    }
+  }
+
+  return {
+    check: () => check(false),
+    checkCommitted: () => check(true),
+    close: () => closeSync(descriptor),
+  }
+}
+
+interface Stamp {
+  readonly size: bigint
+  readonly mtimeNs: bigint
+}
+
+interface Content {
+  readonly stamp: Stamp
+  readonly header: Buffer
+}
+
+const readStamp = (path: string): Stamp => statSync(path, { bigint: true })
+
+const isEqual = (a: Stamp, b: Stamp): boolean => a.size === b.size && a.mtimeNs === b.mtimeNs
+
+const HEADER_BYTES = 100
+
+const readContent = (path: string, descriptor: number): Content => {
+  const stamp = readStamp(path)
+  const header = Buffer.alloc(HEADER_BYTES)
+  readSync(descriptor, header, 0, HEADER_BYTES, 0)
+  return { stamp, header }
+}
+
+// The header of a database. https://www.sqlite.org/fileformat2.html#the_database_header
+/** Magic text, size of pages, journal mode: they never change. A copy by VACUUM INTO has another journal mode. */
+const FIXED_BYTES = 20
+/** Counter of changes, number of pages, version of the schema: they never decrease, and do in an older copy. */
+const GROWING_AT = [24, 28, 40] as const
+
+const regressed = (known: Content, current: Content): string | null => {
+  if (current.stamp.size < known.stamp.size) return 'FILE_TRUNCATED'
+  const isSameKind = current.header.subarray(0, FIXED_BYTES).equals(known.header.subarray(0, FIXED_BYTES))
+  const isNewer = GROWING_AT.every((at) => current.header.readUInt32BE(at) >= known.header.readUInt32BE(at))
+  return isSameKind && isNewer ? null : 'FILE_OVERWRITTEN'
+}
