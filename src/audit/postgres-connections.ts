@@ -1,12 +1,20 @@
 import { Socket } from 'node:net'
-import { DatabaseError, Pool, type PoolClient, TypeOverrides, types } from 'pg'
+import { type ClientBase, Pool, type PoolClient, TypeOverrides, types } from 'pg'
 import { by, deadlineIn } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
+import { reasonOf, sqlStateOf } from './postgres-reason.ts'
 
-/** What a statement came to. A code is the server's SQLSTATE; where it said nothing, nobody knows what it has done. */
-export type Answer =
-  | { readonly ok: true; readonly rows: readonly Readonly<Record<string, unknown>>[] }
-  | { readonly ok: false; readonly code: string }
+/**
+ * What a statement came to. A code is the server's SQLSTATE; where it said nothing, nobody knows what it has done. The reason
+ * is the same, or what the network said.
+ */
+export type Answer = { readonly ok: true; readonly rows: readonly Readonly<Record<string, unknown>>[] } | FailedAnswer
+
+export interface FailedAnswer {
+  readonly ok: false
+  readonly code: string
+  readonly reason: string
+}
 
 export type Query = (sql: string, values?: readonly unknown[]) => Promise<Answer>
 
@@ -28,7 +36,7 @@ export interface ConnectionsOptions {
 }
 
 /** Where there was no server to ask, and where one was asked and did not answer. */
-export const UNREACHABLE = 'unreachable'
+const UNREACHABLE = 'unreachable'
 export const UNANSWERED = 'unanswered'
 
 /** What the server is given beyond its own deadline before it is taken for gone. */
@@ -39,30 +47,35 @@ const CLOSE_MS = 500
 const numbers = new TypeOverrides()
 numbers.setTypeParser(types.builtins.INT8, Number)
 
-// An append is durable when it is answered, whatever is set for the database.
-const SESSION = '-c search_path=audit -c synchronous_commit=on'
+/**
+ * Once for each connection. As a statement, since a pooler such as PgBouncer refuses it as parameters of the connection. An
+ * append is durable when it is answered, whatever is set for the database.
+ */
+const sessionOf = ({ lockMs, statementMs }: ConnectionsOptions): string => `
+  SET search_path = audit; SET synchronous_commit = on; SET lock_timeout = ${lockMs};
+  SET statement_timeout = ${statementMs};
+`
 
 export const createConnections = (options: ConnectionsOptions): Connections => {
   const sockets = new Set<Socket>()
+  const session = sessionOf(options)
   const pool = new Pool({
     connectionString: options.url.reveal(),
-    options: SESSION,
     application_name: 'domain-task-gateway',
     max: options.max,
     types: numbers,
     keepAlive: true,
     connectionTimeoutMillis: options.connectMs,
-    lock_timeout: options.lockMs,
-    statement_timeout: options.statementMs,
     query_timeout: options.statementMs + ANSWER_MS,
     stream: () => trackSocket(sockets),
+    onConnect: (client: ClientBase) => client.query(session),
   })
   // An idle connection that is lost is replaced by the next statement, which tells.
   pool.on('error', () => undefined)
 
   const use = async (work: (client: PoolClient) => Promise<Answer>): Promise<Answer> => {
-    const client = await pool.connect().catch((error: unknown) => codeOf(error, UNREACHABLE))
-    if (typeof client === 'string') return { ok: false, code: client }
+    const client = await pool.connect().catch((error: unknown) => failed(error, UNREACHABLE))
+    if ('ok' in client) return client
     // One that is lost meanwhile says so to whoever waits, and would end the process besides.
     client.on('error', ignore)
     const answer = await work(client)
@@ -107,9 +120,12 @@ const queryOn =
       const { rows = [] } = await client.query(sql, [...values])
       return { ok: true, rows }
     } catch (error) {
-      return { ok: false, code: codeOf(error, UNANSWERED) }
+      return failed(error, UNANSWERED)
     }
   }
 
-const codeOf = (error: unknown, otherwise: string): string =>
-  error instanceof DatabaseError ? (error.code ?? otherwise) : otherwise
+const failed = (error: unknown, otherwise: string): FailedAnswer => ({
+  ok: false,
+  code: sqlStateOf(error) ?? otherwise,
+  reason: reasonOf(error),
+})

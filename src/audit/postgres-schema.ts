@@ -1,5 +1,6 @@
 import { ConfigError } from '../errors.ts'
-import { type Answer, type Connections, type Query, UNANSWERED, UNREACHABLE } from './postgres-connections.ts'
+import type { Answer, Connections, Query } from './postgres-connections.ts'
+import { ruleOf } from './postgres-reason.ts'
 
 // Each step only adds, so that gateways of the version before go on beside it. A step that was released never changes.
 const STEPS = [
@@ -74,20 +75,20 @@ export const migrate = async (admin: Connections, role: string): Promise<void> =
     const version = await query(VERSION)
     return version.ok ? inTurn(query, [...stepsFrom(versionIn(version)), ...grantsFor(role)]) : version
   })
-  if (!migrated.ok) throw new ConfigError([`AUDIT_ADMIN_URL ${ruleOf(migrated.code, ADMIN_RULES)}`])
+  if (!migrated.ok) throw new ConfigError([`AUDIT_ADMIN_URL ${ruleOf(migrated.reason, ADMIN_RULES)}`])
 }
 
 /** @throws ConfigError where the tables are missing or old */
 export const checkSchema = async ({ query }: Connections): Promise<void> => {
   const version = await query(VERSION)
-  if (!version.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(version.code, RULES)}`])
+  if (!version.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(version.reason, AUDIT_RULES)}`])
   if (versionIn(version) < STEPS.length) throw new ConfigError([`AUDIT_URL ${OLD_RULE}`])
 }
 
 /** The role that a connection is, by the name that the server knows it by. @throws ConfigError where there is none */
 export const roleOf = async ({ query }: Connections): Promise<string> => {
   const role = await query('SELECT quote_ident(current_user) AS name')
-  if (!role.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(role.code, RULES)}`])
+  if (!role.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(role.reason, AUDIT_RULES)}`])
   return String(role.rows[0]?.name)
 }
 
@@ -123,24 +124,13 @@ const versionIn = ({ rows }: Answer & { ok: true }): number => Number(rows[0]?.v
 const OLD_RULE =
   'names a database without the tables of this version: AUDIT_ADMIN_URL makes them, here or for npm run migrate'
 const RIGHTS_RULE = 'needs a role that may read and append the record: AUDIT_ADMIN_URL grants it that'
-const LOGIN_RULE = 'names a database, a role or a password that the server does not accept'
-const REACH_RULE = 'must name a PostgreSQL server that can be reached'
 
-const RULES: Readonly<Record<string, string>> = {
+export const AUDIT_RULES: Readonly<Record<string, string>> = {
   '3F000': OLD_RULE,
   '42P01': OLD_RULE,
   '42501': RIGHTS_RULE,
-  '25006': 'must name a server that can be written',
 }
 
 const ADMIN_RULES: Readonly<Record<string, string>> = {
   '42501': 'needs a role that owns the record or may make a schema, and grant rights on it',
-  '25006': 'must name a server that can be written',
-}
-
-/** What is wrong with the setting where a statement failed so. */
-export const ruleOf = (code: string, rules: Readonly<Record<string, string>> = RULES): string => {
-  if (code === UNREACHABLE || code === UNANSWERED) return REACH_RULE
-  if (code.startsWith('28') || code === '3D000') return LOGIN_RULE
-  return rules[code] ?? `names a database that can't be used (${code})`
 }

@@ -2,9 +2,18 @@ import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { createFold } from './fold.ts'
-import { type Connections, createConnections, UNANSWERED } from './postgres-connections.ts'
-import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
-import { AppendError, type AuditReader, type Intent, type Lost, type OpenedStore, type OutcomeEvent } from './trail.ts'
+import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
+import { ruleOf } from './postgres-reason.ts'
+import { AUDIT_RULES, checkSchema, migrate, roleOf } from './postgres-schema.ts'
+import {
+  AppendError,
+  type AuditReader,
+  type Intent,
+  type Lost,
+  type OpenedStore,
+  type OutcomeEvent,
+  StoreError,
+} from './trail.ts'
 
 export interface PostgresOptions {
   readonly url: Secret
@@ -42,9 +51,9 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     if (admin !== undefined) await migrate(admin, await roleOf(writer))
     await checkSchema(writer)
     // Both together need every right that there is to have.
-    const probed = await writer.query(PROBE)
+    const probed = await writer.query(PROBE, NO_EVENTS)
     const recovered = probed.ok ? await writer.query(RECOVER, [MARGIN_MS, START_MS]) : probed
-    if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.code)}`])
+    if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.reason, AUDIT_RULES)}`])
     return recovered.rows.length
   }
 
@@ -84,25 +93,25 @@ export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>):
 const foldOf = (reader: Connections) =>
   createFold(async ({ sql, values }) => {
     const answer = await reader.query(numbered(sql), values)
-    if (!answer.ok) throw failure(answer.code)
+    if (!answer.ok) throw new StoreError(answer.reason)
     return answer.rows
   })
 
 /** In milliseconds. Replicas have clocks of their own, so that times are compared by the database's. */
 const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
 
-// One statement, so that nothing is held while the network is waited for. Its answer is that of the commit.
-const APPEND = `
-  WITH appended AS (
-    INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
-      gateway_request_id, instance_id, deadline_at)
-    SELECT id, "taskNo", via, issuer, caller, "clientIp", "peerIp", "userAgent", "requestedAtMs",
-      "gatewayRequestId", "instanceId", ${NOW} + "remainingMs"
-    FROM jsonb_to_recordset($1::jsonb) AS event (id text, "taskNo" text, via text, issuer text, caller text,
-      "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "gatewayRequestId" text,
-      "instanceId" text, "remainingMs" bigint)
-    ON CONFLICT (id) DO NOTHING
-  )
+const APPEND_INTENTS = `
+  INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
+    gateway_request_id, instance_id, deadline_at)
+  SELECT id, "taskNo", via, issuer, caller, "clientIp", "peerIp", "userAgent", "requestedAtMs",
+    "gatewayRequestId", "instanceId", ${NOW} + "remainingMs"
+  FROM jsonb_to_recordset($1::jsonb) AS event (id text, "taskNo" text, via text, issuer text, caller text,
+    "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "gatewayRequestId" text,
+    "instanceId" text, "remainingMs" bigint)
+  ON CONFLICT (id) DO NOTHING
+`
+
+const APPEND_OUTCOMES = `
   INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
   SELECT "cancellationId", outcome, attempts, "requestId", "upstreamCode", "finishedAtMs", "settledBy"
   FROM jsonb_to_recordset($2::jsonb) AS event ("cancellationId" text, outcome text, attempts integer,
@@ -110,11 +119,16 @@ const APPEND = `
   ON CONFLICT DO NOTHING
 `
 
-// Inserts nothing, but only where it might, and commits a note to the server's log that no table keeps.
+// One statement, so that nothing is held while the network is waited for. Its answer is that of the commit.
+const APPEND = `WITH appended AS (${APPEND_INTENTS}) ${APPEND_OUTCOMES}`
+
+// An append of no events, so that it fails where an append would, and a note to the server's log that no table keeps, so
+// that there is something to commit.
 const PROBE = `
-  WITH appended AS (INSERT INTO intents (id) SELECT 'probe' WHERE false)
+  WITH appended AS (${APPEND_INTENTS}), settled AS (${APPEND_OUTCOMES})
   SELECT pg_logical_emit_message(true, 'audit', 'probe')
 `
+const NO_EVENTS = ['[]', '[]'] as const
 
 /** What is given to a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
@@ -143,7 +157,7 @@ const createRecover = (reader: Connections): (() => Promise<readonly Lost[]>) =>
   let isAllSeen = false
   const ask = async (sql: string, values: readonly number[] = []) => {
     const answer = await reader.query(sql, values)
-    if (!answer.ok) throw failure(answer.code)
+    if (!answer.ok) throw new StoreError(answer.reason)
     return answer.rows
   }
   const recover = async (fromAgeMs: number, toAgeMs: number): Promise<readonly Lost[]> =>
@@ -199,7 +213,7 @@ export const prune = async (admin: Connections, ageMs: number): Promise<boolean>
     const emptied = begun.ok ? await query(PRUNE[0], [ageMs]) : begun
     return emptied.ok ? query(PRUNE[1], [ageMs]) : emptied
   })
-  if (!pruned.ok) throw failure(pruned.code)
+  if (!pruned.ok) throw new StoreError(pruned.reason)
   return pruned.rows.length > 0
 }
 
@@ -219,11 +233,11 @@ const createCommits = (writer: Connections): ((append: Append) => Promise<void>)
     while (waiting.length > 0) {
       const group = waiting
       waiting = []
-      const codes = await commitAll(writer, group)
+      const failures = await commitAll(writer, group)
       for (const [index, { done }] of group.entries()) {
-        const code = codes[index]
-        if (code === null) done.resolve()
-        else done.reject(failedAppend(code))
+        const failure = failures[index]
+        if (failure === null) done.resolve()
+        else done.reject(failedAppend(failure))
       }
     }
     isRunning = false
@@ -237,25 +251,25 @@ const createCommits = (writer: Connections): ((append: Append) => Promise<void>)
   }
 }
 
-/** For each the code of its failure, or null once it is durable. */
-const commitAll = async (writer: Connections, group: readonly Append[]): Promise<readonly (string | null)[]> => {
-  const code = await commitOne(writer, group)
-  if (code === null || group.length === 1 || !isFaultOfData(code)) return group.map(() => code)
+/** For each its failure, or null once it is durable. */
+const commitAll = async (writer: Connections, group: readonly Append[]): Promise<readonly (FailedAnswer | null)[]> => {
+  const failure = await commitOne(writer, group)
+  if (failure === null || group.length === 1 || !isFaultOfData(failure.code)) return group.map(() => failure)
   // What spoils a commit spoils it for itself alone.
-  const codes: (string | null)[] = []
-  for (const each of group) codes.push(await commitOne(writer, [each]))
-  return codes
+  const failures: (FailedAnswer | null)[] = []
+  for (const each of group) failures.push(await commitOne(writer, [each]))
+  return failures
 }
 
-const commitOne = async (writer: Connections, group: readonly Append[]): Promise<string | null> => {
+const commitOne = async (writer: Connections, group: readonly Append[]): Promise<FailedAnswer | null> => {
   const intents = group.flatMap((each) => each.intents)
   const outcomes = group.flatMap((each) => each.outcomes)
   const isProbe = intents.length === 0 && outcomes.length === 0
   const rows = intents.map((intent) => ({ ...intent, remainingMs: intent.deadlineAtMs - Date.now() }))
   const answer = isProbe
-    ? await writer.query(PROBE)
+    ? await writer.query(PROBE, NO_EVENTS)
     : await writer.query(APPEND, [JSON.stringify(rows), JSON.stringify(outcomes)])
-  return answer.ok ? null : answer.code
+  return answer.ok ? null : answer
 }
 
 /** Of what was given, or of what is there already, rather than of the server. */
@@ -264,14 +278,12 @@ const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.s
 /** Where the server did not say what became of it, or was stopping when it did. */
 const isUnsure = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
 
-const failedAppend = (code: string | undefined): Error => {
-  const error = failure(code)
-  if (code === undefined) return error
-  if (isUnsure(code)) return new AppendError('unsure', error.message)
-  return isFaultOfData(code) ? new AppendError('unfit', error.message) : error
+const failedAppend = (failure: FailedAnswer | undefined): Error => {
+  if (failure === undefined) return new StoreError('UNKNOWN')
+  const { code, reason } = failure
+  if (isUnsure(code)) return new AppendError('unsure', reason)
+  return isFaultOfData(code) ? new AppendError('unfit', reason) : new StoreError(reason)
 }
-
-const failure = (code: string | undefined): Error => new Error(`the audit store could not do it (${code})`)
 
 const numbered = (sql: string): string => {
   let count = 0

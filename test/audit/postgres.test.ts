@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict'
+import { createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import { TLSSocket } from 'node:tls'
 import { openPostgresStore, type PostgresOptions } from '../../src/audit/postgres.ts'
 import { AppendError, type OpenedStore } from '../../src/audit/trail.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { Secret } from '../../src/secret.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { eventually } from '../helpers/gateway.ts'
-import { closedPort } from '../helpers/ports.ts'
+import { type Certificate, createCertificate } from '../helpers/certificate.ts'
+import { asOperator, eventually, startGateway } from '../helpers/gateway.ts'
+import { closedPort, listenOn } from '../helpers/ports.ts'
 import { type Database, PASSWORDS, type Server, startCutter, usePostgres } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
 
@@ -118,6 +121,25 @@ testOn('tables of a later version are used as they are', async (t, database) => 
   await (await open(t, urlsOf(database))).append([intentOf()], [])
 })
 
+/** An ErrorResponse. https://www.postgresql.org/docs/current/protocol-message-formats.html */
+const errorMessage = (code: string): Buffer => {
+  const fields = Buffer.from(`SFATAL\0VFATAL\0C${code}\0Mcanary\0\0`)
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(4 + fields.length)
+  return Buffer.concat([Buffer.from('E'), length, fields])
+}
+
+/** Agrees to TLS with that certificate. */
+const secure =
+  (certificate: Certificate) =>
+  (socket: Socket): void => {
+    socket.on('error', () => undefined)
+    socket.once('data', () => {
+      socket.write('S')
+      new TLSSocket(socket, { ...certificate, isServer: true }).on('error', () => undefined)
+    })
+  }
+
 const REFUSED: Readonly<Record<string, (database: Database) => Promise<{ url: string; rule: RegExp }>>> = {
   'a role without rights': async (database) => ({
     url: database.url('stranger'),
@@ -136,16 +158,43 @@ const REFUSED: Readonly<Record<string, (database: Database) => Promise<{ url: st
   },
   'a wrong password': async (database) => ({
     url: database.url('gateway').replace(PASSWORDS.gateway, 'canary-password-of-nobody'),
-    rule: /AUDIT_URL names a database, a role or a password that the server does not accept/,
+    rule: /AUDIT_URL names a role or a password that the server does not accept \(28P01\)/,
+  }),
+  'a role without a password': async (database) => ({
+    url: database.url('gateway').replace(`:${PASSWORDS.gateway}`, ''),
+    rule: /AUDIT_URL names a role or a password that the server does not accept \(AUTHENTICATION_FAILED\)/,
   }),
   'a database that is not there': async (database) => ({
     url: `${database.url('gateway')}-not`,
-    rule: /AUDIT_URL names a database, a role or a password that the server does not accept/,
+    rule: /AUDIT_URL names a database that the server does not have \(3D000\)/,
   }),
   'a server that is not there': async (database) => ({
     url: database.url('gateway', await closedPort()),
-    rule: /AUDIT_URL must name a PostgreSQL server that can be reached/,
+    rule: /AUDIT_URL must name a PostgreSQL server that can be reached \(ECONNREFUSED\)/,
   }),
+  'a server by a name that does not resolve': async (database) => ({
+    url: database.url('gateway').replace('127.0.0.1', 'nowhere.invalid'),
+    rule: /AUDIT_URL names a server by a name that does not resolve \((ENOTFOUND|EAI_AGAIN)\)/,
+  }),
+  'a server without TLS, where TLS is required': async (database) => ({
+    url: `${database.url('gateway')}?sslmode=verify-full`,
+    rule: /AUDIT_URL names a server that offers no TLS, which its sslmode requires \(NO_TLS\)/,
+  }),
+  'a role that has no connection left': async (database) => {
+    await database.query(`CREATE ROLE crowded LOGIN CONNECTION LIMIT 0 PASSWORD '${PASSWORDS.stranger}'`)
+    return {
+      url: database.url('stranger').replace('stranger:', 'crowded:'),
+      rule: /AUDIT_URL names a server that has no connection left for the role \(53300\)/,
+    }
+  },
+  'a server that is a standby': async (database) => {
+    await database.query(`CREATE ROLE standby LOGIN PASSWORD '${PASSWORDS.stranger}'`)
+    await database.query('ALTER ROLE standby SET default_transaction_read_only = on')
+    await database.query('GRANT USAGE ON SCHEMA audit TO standby')
+    await database.query('GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA audit TO standby')
+    const url = database.url('stranger').replace('stranger:', 'standby:')
+    return { url, rule: /AUDIT_URL must name a server that can be written \(25006\)/ }
+  },
 }
 
 for (const [name, prepare] of Object.entries(REFUSED)) {
@@ -153,6 +202,111 @@ for (const [name, prepare] of Object.entries(REFUSED)) {
     await migrate(database)
     const { url, rule } = await prepare(database)
     await assert.rejects(open(t, { url: new Secret(url) }), isRefused(rule))
+  })
+}
+
+/** A server that only gets as far as this before it has said enough. */
+const FAKES: Readonly<Record<string, { answer: (socket: Socket) => void; rule: RegExp; mode?: string }>> = {
+  'is starting up': {
+    answer: (socket) => socket.once('data', () => socket.end(errorMessage('57P03'))),
+    rule: /AUDIT_URL names a server that is starting up or shutting down \(57P03\)/,
+  },
+  'refuses parameters, as a pooler does': {
+    answer: (socket) => socket.once('data', () => socket.end(errorMessage('08P01'))),
+    rule: /AUDIT_URL names a server, or a pooler before it, that does not accept the way to connect \(08P01\)/,
+  },
+  'never answers': {
+    answer: (socket) => socket.resume(),
+    rule: /AUDIT_URL names a server that does not answer in time \(TIMEOUT\)/,
+  },
+  'closes the connection': {
+    answer: (socket) => socket.once('data', () => socket.end()),
+    rule: /AUDIT_URL must name a PostgreSQL server that can be reached \((CONNECTION_LOST|ECONNRESET)\)/,
+  },
+  'has an expired certificate': {
+    answer: secure(createCertificate('expired')),
+    // Its own authority is not trusted either: Node reports whichever it finds first.
+    rule: /AUDIT_URL names a server whose certificate (has expired \(CERT_HAS_EXPIRED\)|no trusted authority has signed)/,
+    mode: 'verify-full',
+  },
+  'has a certificate that no authority has signed': {
+    answer: secure(createCertificate()),
+    rule: /AUDIT_URL names a server whose certificate no trusted authority has signed: see NODE_EXTRA_CA_CERTS \(\w+\)/,
+    mode: 'verify-full',
+  },
+}
+
+for (const [name, { answer, rule, mode }] of Object.entries(FAKES)) {
+  test(`a server that ${name} stops the start, and the rule says so`, async (t) => {
+    const port = await listenOn(t, createServer(answer))
+    const query = mode === undefined ? '' : `?sslmode=${mode}`
+    const url = new Secret(`postgres://gateway:${PASSWORDS.gateway}@127.0.0.1:${port}/record${query}`)
+    await assert.rejects(open(t, { url, timing: { connectMs: 300 } }), isRefused(rule))
+  })
+}
+
+const RUNTIME_FAULTS: Readonly<Record<string, { begin: string; end: string; reason: string }>> = {
+  'a table is renamed': {
+    begin: 'ALTER TABLE audit.outcomes RENAME TO lost',
+    end: 'ALTER TABLE audit.lost RENAME TO outcomes',
+    reason: '42P01',
+  },
+  'a column is renamed': {
+    begin: 'ALTER TABLE audit.intents RENAME caller TO lost',
+    end: 'ALTER TABLE audit.intents RENAME lost TO caller',
+    reason: '42703',
+  },
+  'the schema is renamed': {
+    begin: 'ALTER SCHEMA audit RENAME TO lost',
+    end: 'ALTER SCHEMA lost RENAME TO audit',
+    reason: '42P01',
+  },
+  'the right to append outcomes is revoked': {
+    begin: 'REVOKE INSERT ON audit.outcomes FROM gateway',
+    end: 'GRANT INSERT ON audit.outcomes TO gateway',
+    reason: '42501',
+  },
+  'the right to append intents is revoked': {
+    begin: 'REVOKE INSERT ON audit.intents FROM gateway',
+    end: 'GRANT INSERT ON audit.intents TO gateway',
+    reason: '42501',
+  },
+  'the database is read-only': {
+    begin: 'ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()',
+    end: 'SET transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()',
+    reason: '25006',
+  },
+}
+
+for (const [name, { begin, end, reason }] of Object.entries(RUNTIME_FAULTS)) {
+  testOn(`a gateway is not ready and cancels nothing while ${name}, and logs why`, async (t, database) => {
+    const env = { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
+    const { api, upstream, logLines } = await startGateway(t, { env })
+    const cancel = async () => (await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)).status
+    const execute = async (statements: string): Promise<void> => {
+      const session = await database.session(t)
+      for (const sql of statements.split('; ')) await session(sql)
+    }
+    const becomes = (status: number) =>
+      eventually(async () => ((await api.get('/readyz')).status === status ? true : undefined))
+    assert.equal(await cancel(), 202)
+
+    await execute(begin)
+    await becomes(503)
+    assert.equal(await cancel(), 503)
+    assert.equal(upstream.calls.filter(({ action }) => action === 'CancelTask').length, 1)
+    await execute(end)
+    await becomes(200)
+    assert.equal(await cancel(), 202)
+
+    const lines = logLines
+      .map((line) => JSON.parse(line))
+      .filter(({ level, reason }) => level === 'error' && reason !== undefined)
+    assert.deepEqual([...new Set(lines.map(({ msg, reason }) => `${msg}: ${reason}`))].sort(), [
+      `the intent of a cancellation could not be written: ${reason}`,
+      `the record can not be written, so the gateway is not ready: ${reason}`,
+    ])
+    for (const password of Object.values(PASSWORDS)) assert.ok(!logLines.join().includes(password))
   })
 }
 
@@ -266,7 +420,7 @@ testOn('a server that stopped is told at once and used again when it is back', a
   await store.append([before], [])
   await server.stop()
   for (const attempt of [() => store.append([intentOf()], []), () => store.probe(), () => store.find(before.id)]) {
-    await assert.rejects(attempt(), /^(Append)?Error: the audit store could not do it \(\w+\)$/)
+    await assert.rejects(attempt(), /^(Append|Store)Error: the audit store could not do it \(\w+\)$/)
   }
   await server.start()
   await store.append([after], [])

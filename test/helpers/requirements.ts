@@ -5,12 +5,14 @@ import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { chromiumPath } from './browser.ts'
 import { hasNginx } from './nginx.ts'
+import { hasPgbouncer } from './pgbouncer.ts'
 import { hasPostgres } from './postgres.ts'
 import { hasPrometheus } from './prometheus.ts'
 import { hasRedis } from './redis.ts'
 
 const REQUIREMENTS = {
   chromium: { reason: 'needs Chromium', isMet: () => chromiumPath() !== undefined },
+  pgbouncer: { reason: 'needs PgBouncer, as Debian has it', isMet: hasPgbouncer },
   postgres: { reason: 'needs PostgreSQL, as Debian has it', isMet: hasPostgres },
   prometheus: { reason: 'needs Prometheus and promtool, as Debian has them', isMet: hasPrometheus },
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },

@@ -50,6 +50,16 @@ const FAULTS: readonly RecordFault[] = [
     end: ({ database }) => change(database, 'ALTER ROLE gateway RESET default_transaction_read_only'),
   },
   {
+    name: 'without a table',
+    begin: ({ database }) => change(database, 'ALTER TABLE audit.outcomes RENAME TO lost'),
+    end: ({ database }) => change(database, 'ALTER TABLE audit.lost RENAME TO outcomes'),
+  },
+  {
+    name: 'without the right to append',
+    begin: ({ database }) => change(database, 'REVOKE INSERT ON audit.outcomes FROM gateway'),
+    end: ({ database }) => change(database, 'GRANT INSERT ON audit.outcomes TO gateway'),
+  },
+  {
     name: 'out of connections',
     begin: ({ database }) => change(database, 'ALTER ROLE gateway CONNECTION LIMIT 0'),
     end: ({ database }) => change(database, 'ALTER ROLE gateway CONNECTION LIMIT -1'),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, eventually, startGateway } from '../helpers/gateway.ts'
+import { startPgbouncer } from '../helpers/pgbouncer.ts'
 import { type Database, startCutter, usePostgres } from '../helpers/postgres.ts'
 import { addTasks, cancel, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
@@ -74,6 +75,22 @@ test('what a killed gateway left pending stays so while its time runs, and is se
     return record.outcome === 'accepted' ? record : undefined
   })
   assert.equal(settled.settledBy, 'query')
+})
+
+test('gateways share a record through PgBouncer in session mode, which passes no parameter through', async (t) => {
+  if (!requires(t, 'pgbouncer')) return
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const port = await startPgbouncer(t, database)
+  const env = { AUDIT_URL: database.url('gateway', port), AUDIT_ADMIN_URL: database.url('record_owner', port) }
+  const gateways = [await startGateway(t, { env }), await startGateway(t, { env })] as const
+  for (const { api, upstream, record } of gateways) {
+    await api.get('/readyz').expect(200)
+    const taskNo = upstream.addTask()
+    await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+    assert.equal((await record(taskNo)).outcome, 'accepted')
+  }
+  assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 2)
 })
 
 test('a record that is away makes a gateway not ready, sends nothing, and comes back by itself', async (t) => {
