@@ -208,6 +208,13 @@ describe('what the Dockerfile builds', () => {
     assert.deepEqual([page.status, script.status], [200, 200])
   })
 
+  test('copies its record', async (t) => {
+    const { env, auditPath } = await prepare(t)
+    await startProcess(t, { ...settings, ...env }, { entry: inImage('app/dist/server.js'), cwd: inImage('app') })
+    const { stdout } = await run(process.execPath, [inImage('app/dist/bin/backup.js'), `${auditPath}.copy`], { env })
+    assert.match(stdout, /^Copied 0 cancellations/)
+  })
+
   test('makes keys', async () => {
     const { stdout } = await run(process.execPath, [inImage('app/dist/bin/key.js'), 'ops'])
     assert.match(stdout, /"name":"ops"/)

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Socket } from 'node:net'
@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { TestContext } from 'node:test'
+import { promisify } from 'node:util'
 import { Client } from 'pg'
 import { closedPort, listenOn } from './ports.ts'
 import { shareServer } from './shared-server.ts'
@@ -20,6 +21,11 @@ const binaries = (): string | undefined =>
         .map((version) => join(VERSIONS, version, 'bin'))
         .find((folder) => existsSync(join(folder, 'initdb')))
     : undefined
+
+/** Runs one of its programs, such as `pg_dump`. @throws where it fails */
+export const runPostgresTool = async (name: string, ...args: readonly string[]): Promise<void> => {
+  await promisify(execFile)(join(binaries() ?? '', name), args)
+}
 
 export const hasPostgres = (): boolean => binaries() !== undefined
 

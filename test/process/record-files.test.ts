@@ -136,7 +136,7 @@ const EVENTS = 300
 const fill = async (path: string): Promise<void> => {
   for (const copy of [`${path}.older`, null]) {
     const store = await openSqliteStore(path)
-    const intents = Array.from({ length: EVENTS }, () => intentOf())
+    const intents = Array.from({ length: EVENTS }, () => intentOf({ requestedAtMs: Date.now() }))
     await store.append(
       intents,
       intents.map((intent) => outcomeOf(intent)),

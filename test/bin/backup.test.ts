@@ -1,0 +1,292 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import {
+  copyFileSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { text } from 'node:stream/consumers'
+import { type TestContext, test } from 'node:test'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import type { Env } from '../../src/config.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
+import { PASSWORDS, runPostgresTool, usePostgres } from '../helpers/postgres.ts'
+import { allRecords, type Line, type Listening, prepare, spawnGateway, startProcess } from '../helpers/process.ts'
+import { mountTmpfs, requires } from '../helpers/requirements.ts'
+
+const COMMAND = join(import.meta.dirname, '../../src/bin/backup.ts')
+
+const servers = usePostgres()
+
+const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {
+  const cwd = await temporaryFolder(t)
+  const child = spawn(process.execPath, [COMMAND, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const [stdout, stderr] = [text(child.stdout), text(child.stderr)]
+  const [code] = await once(child, 'close')
+  return { code, stdout: await stdout, stderr: await stderr }
+}
+
+const TABLES = ['intents', 'outcomes'] as const
+
+/** Every row, with all of its columns. */
+const rowsIn = (path: string): Readonly<Record<string, readonly string[]>> => {
+  const db = new DatabaseSync(path, { readOnly: true })
+  const entries = TABLES.map((table) => {
+    const rows = db.prepare(`SELECT * FROM ${table} ORDER BY seq`).all()
+    return [table, rows.map((row) => JSON.stringify(row))]
+  })
+  db.close()
+  return Object.fromEntries(entries)
+}
+
+/** A record of some size. */
+const fill = async (path: string, count: number): Promise<void> => {
+  const store = await openSqliteStore(path)
+  // Not so old that the gateway would remove them.
+  const intents = Array.from({ length: count }, () => intentOf({ requestedAtMs: Date.now() }))
+  await store.append(
+    intents,
+    intents.map((intent) => outcomeOf(intent)),
+  )
+  await store.close()
+}
+
+/** Cancels as long as something else is done. */
+const cancelDuring = async <T>({ api }: Pick<Listening, 'api'>, addTask: () => string, work: Promise<T>) => {
+  let isOver = false
+  const done = work.finally(() => {
+    isOver = true
+  })
+  const statuses: number[] = []
+  const callers = Array.from({ length: 4 }, async () => {
+    while (!isOver) statuses.push((await api.delete(`/tasks/${addTask()}`).set(asOperator)).status)
+  })
+  const result = await done
+  await Promise.all(callers)
+  return { result, statuses }
+}
+
+const sortById = (records: readonly Line[]) => records.toSorted((a, b) => (String(a.id) < String(b.id) ? -1 : 1))
+
+test('a copy beside a running gateway has every row of that moment, and can be started from', async (t) => {
+  const { sandbox, env, auditPath } = await prepare(t)
+  await fill(auditPath, 3000)
+  const gateway = await startProcess(t, env)
+  for (let count = 0; count < 5; count += 1) {
+    await gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).expect(202)
+  }
+  const before = rowsIn(auditPath)
+  const target = join(await temporaryFolder(t), 'copy.db')
+
+  const { result, statuses } = await cancelDuring(gateway, sandbox.addTask, run(t, env, target))
+
+  assert.deepEqual([result.code, result.stderr], [0, ''])
+  assert.match(result.stdout, /^Copied 3\d{3} cancellations \(\d+\.\d MiB\) in \d+\.\d s\.\n$/)
+  assert.deepEqual([...new Set(statuses)], [202])
+  assert.equal(statSync(target).mode & 0o777, 0o600)
+  assert.deepEqual(await readdir(dirname(target)), ['copy.db'])
+  const [copied, after] = [rowsIn(target), rowsIn(auditPath)]
+  for (const table of TABLES) {
+    const [rows = [], first = []] = [copied[table], before[table]]
+    assert.deepEqual(rows, after[table]?.slice(0, rows.length))
+    assert.ok(rows.length >= first.length && first.length >= 3005)
+  }
+  const second = await (await spawnGateway(t, env)).ended
+  assert.match(second.stderr, /AUDIT_URL is in use by another gateway/)
+
+  const ids = new Set(copied.intents?.map((row) => JSON.parse(row).id))
+  const original = (await allRecords(gateway)).filter(({ id }) => ids.has(id))
+  gateway.kill('SIGTERM')
+  await gateway.ended
+  const restored = await startProcess(t, { ...env, AUDIT_URL: `sqlite:${target}` })
+  const found = await allRecords(restored)
+  // What was in flight in that moment was never seen to end.
+  const isSettled = ({ id }: Line): boolean => found.find((record) => record.id === id)?.outcome !== 'unknown'
+  assert.equal(found.length, ids.size)
+  assert.deepEqual(sortById(found.filter(isSettled)), sortById(original.filter(isSettled)))
+  assert.ok(found.filter(isSettled).length >= 3005)
+  await restored.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).expect(202)
+})
+
+test('a copy waits for no lock of a program that writes, and needs no gateway', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  await fill(path, 10)
+  const writer = new DatabaseSync(path)
+  t.after(() => writer.close())
+  writer.exec('BEGIN IMMEDIATE; DELETE FROM outcomes')
+  const target = `${path}.copy`
+  assert.equal((await run(t, { AUDIT_URL: `sqlite:${path}` }, target)).code, 0)
+  assert.equal(rowsIn(target).outcomes?.length, 10)
+})
+
+test('a copy is restored by putting it in the place of the record', async (t) => {
+  const { api, upstream, auditPath, stop } = await startGateway(t)
+  const taskNo = upstream.addTask()
+  await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+  const target = `${auditPath}.copy`
+  assert.equal((await run(t, { AUDIT_URL: `sqlite:${auditPath}` }, target)).code, 0)
+  await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).expect(202)
+  await stop()
+  const expected = rowsIn(target)
+  renameSync(target, auditPath)
+  const restored = await startGateway(t, { env: { AUDIT_URL: `sqlite:${auditPath}` } })
+  assert.equal((await restored.record(taskNo)).outcome, 'accepted')
+  assert.deepEqual(rowsIn(auditPath), expected)
+})
+
+const damage = (path: string): void => {
+  const [from, to] = [8192, statSync(path).size - 4096]
+  writeSync(openSync(path, 'r+'), Buffer.alloc(to - from, 0xa5), 0, to - from, from)
+}
+
+interface Refusal {
+  readonly said: RegExp
+  readonly begin?: (paths: { path: string; target: string }) => void
+  readonly env?: Env
+}
+
+const REFUSALS: Readonly<Record<string, Refusal>> = {
+  'a target that exists': {
+    begin: ({ target }) => writeFileSync(target, 'kept'),
+    said: /^FILE exists already.*\(EEXIST\)\.\n$/,
+  },
+  'a target that is a link to nowhere': {
+    begin: ({ target }) => symlinkSync(`${target}.nowhere`, target),
+    said: /^FILE exists already/,
+  },
+  'a log of SQLite beside the target': {
+    begin: ({ target }) => writeFileSync(`${target}-wal`, 'kept'),
+    said: /^FILE exists already, or a file of SQLite beside it/,
+  },
+  'a record that is damaged': {
+    begin: ({ path }) => damage(path),
+    said: /^AUDIT_URL names a record that can not be read/,
+  },
+  'a file that is no record': {
+    begin: ({ path }) => writeFileSync(path, 'this is no database, and long enough to be seen as none\n'.repeat(20)),
+    said: /^AUDIT_URL names a record that can not be read.*\(SQLITE_NOTADB\)/,
+  },
+  'a database of another kind': {
+    begin: ({ path }) => copyFileSync(`${path}.other`, path),
+    said: /^AUDIT_URL names a record that can not be read.*\(SQLITE_ERROR\)/,
+  },
+  'a record that does not exist': {
+    env: { AUDIT_URL: 'sqlite:./none.db' },
+    said: /^AUDIT_URL names a record that does not exist/,
+  },
+  'a setting that is missing': {
+    env: {},
+    said: /^AUDIT_URL names a record that does not exist\. Where it is not set, that is \.\/data\/audit\.db/,
+  },
+  'a record that is a folder': {
+    env: { AUDIT_URL: 'sqlite:.' },
+    said: /^AUDIT_URL names a record that does not exist/,
+  },
+  'a record on PostgreSQL': {
+    env: { AUDIT_URL: 'postgres://gateway:canary@127.0.0.1:1/record' },
+    said: /^AUDIT_URL names a record on PostgreSQL.*pg_dump/s,
+  },
+  'a faulty setting': { env: { AUDIT_URL: 'mysql://x:canary@y/z' }, said: /AUDIT_URL must be sqlite:<path of a file>/ },
+}
+
+for (const [name, { begin, env, said }] of Object.entries(REFUSALS)) {
+  test(`${name} is refused, and nothing is left behind or changed`, async (t) => {
+    const folder = await temporaryFolder(t)
+    const paths = { path: join(folder, 'audit.db'), target: join(folder, 'copy.db') }
+    await fill(paths.path, 300)
+    new DatabaseSync(`${paths.path}.other`).close()
+    begin?.(paths)
+    const contents = async () => {
+      const names = (await readdir(folder)).filter((each) => !/-(wal|shm)$/.test(each) || each.startsWith('copy'))
+      return names.map((each) => [each, each === 'copy.db' ? statSync(folder).ino : null])
+    }
+    const before = await contents()
+    const { code, stdout, stderr } = await run(t, env ?? { AUDIT_URL: `sqlite:${paths.path}` }, paths.target)
+    assert.deepEqual([code, stdout], [1, ''])
+    assert.match(stderr, said)
+    assert.doesNotMatch(stderr, /canary| {4}at /)
+    assert.deepEqual(await contents(), before)
+    if (name === 'a target that exists') assert.equal(readFileSync(paths.target, 'utf8'), 'kept')
+  })
+}
+
+test('a target in a folder that does not exist is refused', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  await fill(path, 1)
+  const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, join(dirname(path), 'none', 'copy.db'))
+  assert.equal(code, 1)
+  assert.match(stderr, /^FILE can not be written\. No copy was kept \(ENOENT\)\.\n$/)
+})
+
+test('a copy that finds the disk full is not kept', async (t) => {
+  if (!requires(t, 'mount')) return
+  const path = join(await temporaryFolder(t), 'audit.db')
+  await fill(path, 3000)
+  const folder = mountTmpfs(t, 'size=256k')
+  const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, join(folder, 'copy.db'))
+  assert.equal(code, 1)
+  assert.match(stderr, /^FILE can not be written\. No copy was kept \(SQLITE_FULL\)\.\n$/)
+  assert.deepEqual(await readdir(folder), [])
+})
+
+for (const [name, args] of [
+  ['no file', []],
+  ['two files', ['a', 'b']],
+  ['an unknown option', ['--to', 'a']],
+] as const) {
+  test(`${name} on the command line shows the usage`, async (t) => {
+    const { code, stderr } = await run(t, {}, ...args)
+    assert.equal(code, 2)
+    assert.match(stderr, /Usage: npm run backup -- FILE/)
+  })
+}
+
+test('PostgreSQL: a dump beside a running gateway has every row, and restores tables, rights and triggers', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const server = await servers(t)
+  const [database, empty] = [await server.database(), await server.database()]
+  const { sandbox, env } = await prepare(t)
+  const places = { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
+  const gateway = await startProcess(t, { ...env, ...places })
+  await gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).expect(202)
+  const file = join(await temporaryFolder(t), 'record.dump')
+
+  const dump = runPostgresTool('pg_dump', '--format=custom', '--schema=audit', `--file=${file}`, places.AUDIT_ADMIN_URL)
+  const { statuses } = await cancelDuring(gateway, sandbox.addTask, dump)
+  await runPostgresTool(
+    'pg_restore',
+    ...['--exit-on-error', '--single-transaction', `--dbname=${empty.url('record_owner')}`, file],
+  )
+
+  assert.deepEqual([...new Set(statuses)], [202])
+  for (const table of TABLES) {
+    const rows = await empty.query(`SELECT * FROM audit.${table} ORDER BY seq`)
+    const seqs = rows.map(({ seq }) => seq).join()
+    assert.ok(rows.length > 0)
+    assert.deepEqual(rows, await database.query(`SELECT * FROM audit.${table} WHERE seq IN (${seqs}) ORDER BY seq`))
+  }
+  // Nothing of it was lost: what was answered before is there.
+  const ids = (await empty.query('SELECT id FROM audit.intents')).map(({ id }) => id)
+  const [oldest] = (await allRecords(gateway)).toReversed()
+  assert.ok(ids.includes(oldest?.id))
+  // Without an administrator: the rights came along.
+  const restored = await startProcess(t, { ...env, AUDIT_URL: empty.url('gateway') })
+  await restored.api.get('/readyz').expect(200)
+  await restored.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).expect(202)
+  assert.equal((await allRecords(restored)).length, ids.length + 1)
+  await assert.rejects(empty.query("UPDATE audit.intents SET caller = 'x'", 'gateway'), /permission denied/)
+  for (const sql of ['UPDATE audit.intents SET via = via', 'DELETE FROM audit.outcomes']) {
+    await assert.rejects(empty.query(sql, 'record_owner'), /events are never updated/)
+  }
+  for (const password of Object.values(PASSWORDS)) assert.ok(!readFileSync(file).includes(password))
+})
