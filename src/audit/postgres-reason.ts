@@ -59,7 +59,7 @@ const REACH_RULE = 'must name a PostgreSQL server that can be reached'
 const SQLSTATE = /^[0-9A-Z]{5}$/
 
 /** The rule that a setting breaks where a statement failed for that reason. */
-export const ruleOf = (reason: string, rules: Readonly<Record<string, string>>): string => {
+export const ruleFor = (reason: string, rules: Readonly<Record<string, string>>): string => {
   const rule =
     rules[reason] ?? RULES[reason] ?? (SQLSTATE.test(reason) ? "names a database that can't be used" : REACH_RULE)
   return `${rule} (${reason})`

@@ -1,6 +1,6 @@
 import { ConfigError } from '../errors.ts'
 import type { Answer, Connections, Query } from './postgres-connections.ts'
-import { ruleOf } from './postgres-reason.ts'
+import { ruleFor } from './postgres-reason.ts'
 
 // Each step only adds, so that gateways of the version before go on beside it. A step that was released never changes.
 const STEPS = [
@@ -81,14 +81,14 @@ export const migrate = async (admin: Connections, role: string): Promise<void> =
 /** @throws ConfigError where the tables are missing or old */
 export const checkSchema = async ({ query }: Connections): Promise<void> => {
   const version = await query(VERSION)
-  if (!version.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(version.reason, AUDIT_RULES)}`])
+  if (!version.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(version.reason)}`])
   if (versionIn(version) < STEPS.length) throw new ConfigError([`AUDIT_URL ${OLD_RULE}`])
 }
 
 /** The role that a connection is, by the name that the server knows it by. @throws ConfigError where there is none */
 export const roleOf = async ({ query }: Connections): Promise<string> => {
   const role = await query('SELECT quote_ident(current_user) AS name')
-  if (!role.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(role.reason, AUDIT_RULES)}`])
+  if (!role.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(role.reason)}`])
   return String(role.rows[0]?.name)
 }
 
@@ -125,7 +125,7 @@ const OLD_RULE =
   'names a database without the tables of this version: AUDIT_ADMIN_URL makes them, here or for npm run migrate'
 const RIGHTS_RULE = 'needs a role that may read and append the record: AUDIT_ADMIN_URL grants it that'
 
-export const AUDIT_RULES: Readonly<Record<string, string>> = {
+const RULES: Readonly<Record<string, string>> = {
   '3F000': OLD_RULE,
   '42P01': OLD_RULE,
   '42501': RIGHTS_RULE,
@@ -134,3 +134,7 @@ export const AUDIT_RULES: Readonly<Record<string, string>> = {
 const ADMIN_RULES: Readonly<Record<string, string>> = {
   '42501': 'needs a role that owns the record or may make a schema, and grant rights on it',
 }
+
+/** The rule that a setting breaks where a statement failed for that reason. */
+export const ruleOf = (reason: string, rules: Readonly<Record<string, string>> = RULES): string =>
+  ruleFor(reason, rules)

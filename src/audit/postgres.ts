@@ -3,8 +3,7 @@ import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { createFold } from './fold.ts'
 import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
-import { ruleOf } from './postgres-reason.ts'
-import { AUDIT_RULES, checkSchema, migrate, roleOf } from './postgres-schema.ts'
+import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
 import {
   AppendError,
   type AuditReader,
@@ -53,7 +52,7 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     // Both together need every right that there is to have.
     const probed = await writer.query(PROBE, NO_EVENTS)
     const recovered = probed.ok ? await writer.query(RECOVER, [MARGIN_MS, START_MS]) : probed
-    if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.reason, AUDIT_RULES)}`])
+    if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.reason)}`])
     return recovered.rows.length
   }
 
@@ -93,7 +92,7 @@ export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>):
 const foldOf = (reader: Connections) =>
   createFold(async ({ sql, values }) => {
     const answer = await reader.query(numbered(sql), values)
-    if (!answer.ok) throw new StoreError(answer.reason)
+    if (!answer.ok) throw failure(answer.reason)
     return answer.rows
   })
 
@@ -157,7 +156,7 @@ const createRecover = (reader: Connections): (() => Promise<readonly Lost[]>) =>
   let isAllSeen = false
   const ask = async (sql: string, values: readonly number[] = []) => {
     const answer = await reader.query(sql, values)
-    if (!answer.ok) throw new StoreError(answer.reason)
+    if (!answer.ok) throw failure(answer.reason)
     return answer.rows
   }
   const recover = async (fromAgeMs: number, toAgeMs: number): Promise<readonly Lost[]> =>
@@ -213,7 +212,7 @@ export const prune = async (admin: Connections, ageMs: number): Promise<boolean>
     const emptied = begun.ok ? await query(PRUNE[0], [ageMs]) : begun
     return emptied.ok ? query(PRUNE[1], [ageMs]) : emptied
   })
-  if (!pruned.ok) throw new StoreError(pruned.reason)
+  if (!pruned.ok) throw failure(pruned.reason)
   return pruned.rows.length > 0
 }
 
@@ -278,12 +277,14 @@ const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.s
 /** Where the server did not say what became of it, or was stopping when it did. */
 const isUnsure = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
 
-const failedAppend = (failure: FailedAnswer | undefined): Error => {
-  if (failure === undefined) return new StoreError('UNKNOWN')
-  const { code, reason } = failure
+const failedAppend = (failed: FailedAnswer | undefined): Error => {
+  if (failed === undefined) return failure('UNKNOWN')
+  const { code, reason } = failed
   if (isUnsure(code)) return new AppendError('unsure', reason)
-  return isFaultOfData(code) ? new AppendError('unfit', reason) : new StoreError(reason)
+  return isFaultOfData(code) ? new AppendError('unfit', reason) : failure(reason)
 }
+
+const failure = (reason: string): StoreError => new StoreError(reason)
 
 const numbered = (sql: string): string => {
   let count = 0

@@ -117,7 +117,8 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
   if (first?.kind !== 'ready') {
     await worker.terminate()
     const { reason, code } = first?.kind === 'refused' ? first : UNEXPLAINED
-    throw new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code})`])
+    // A reader that starts later is a read that fails: the log names the code.
+    throw Object.assign(new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code})`]), { code })
   }
   let waiting: Asked[] = []
   let atWork: readonly Asked[] = []

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { statSync } from 'node:fs'
-import { chmod, cp, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
@@ -121,7 +121,7 @@ test('a record whose reader cannot start can be closed meanwhile, and opened aga
   await rm(store.path)
   const reading = store.find('nothing')
   const closed = store.close()
-  await assert.rejects(reading)
+  await assert.rejects(reading, { code: 'SQLITE_CANTOPEN' })
   await closed
   await (await openStore(t, store.path)).append([intentOf()], [])
 })
@@ -147,6 +147,28 @@ test('a folder that is missing is made', async (t) => {
   await store.append([intentOf()], [])
   assert.equal((await store.taskNos({})).length, 1)
 })
+
+const DAMAGED: Readonly<Record<string, (path: string) => Promise<void>>> = {
+  SQLITE_NOTADB: (path) => writeFile(path, 'this is no database, and long enough to be seen as none\n'.repeat(20)),
+  SQLITE_CORRUPT: async (path) => {
+    await (await openSqliteStore(path)).close()
+    const file = await open(path, 'r+')
+    await file.write(Buffer.alloc(20_000, 0xa5), 0, 20_000, 100)
+    await file.close()
+  },
+}
+
+for (const [code, damage] of Object.entries(DAMAGED)) {
+  test(`a start on a damaged record names the reason: ${code}`, async (t) => {
+    const path = join(await temporaryFolder(t), 'audit.db')
+    await damage(path)
+    await assert.rejects(openSqliteStore(path), (error) => {
+      assert.ok(error instanceof ConfigError)
+      assert.match(error.message, new RegExp(`AUDIT_URL must name a file that holds a sound record.*\\(${code}`))
+      return true
+    })
+  })
+}
 
 for (const [name, path] of Object.entries({
   'a folder in the place of the file': '.',
