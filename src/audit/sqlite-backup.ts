@@ -26,7 +26,7 @@ export interface BackupOptions {
 }
 
 /** So many pages are copied between two reports. */
-const PAGES_AT_ONCE = 2000
+const PAGES_AT_ONCE = 200
 /** SQLite names its other files after the database. */
 const SIDES = ['-journal', '-wal', '-shm'] as const
 
@@ -41,13 +41,14 @@ export const backUp = async ({ path, target, onProgress, signal }: BackupOptions
   try {
     closeSync(openSync(draft, 'wx', 0o600))
     const cancellations = await copy(path, draft, (share) => {
-      if (signal.aborted) throw Object.assign(new Error('interrupted'), { code: 'ABORTED' })
       onProgress(share)
+      signal.throwIfAborted()
     })
+    signal.throwIfAborted()
     return publish(draft, target, cancellations)
   } catch (error) {
+    if (signal.aborted) return failed('interrupted', 'ABORTED')
     const code = reasonOf(error)
-    if (signal.aborted) return failed('interrupted', code)
     const isUnreadable = error instanceof UnreadableError || /^SQLITE_(CORRUPT|NOTADB)/.test(code)
     return failed(isUnreadable ? 'source-unreadable' : 'target-unwritable', code)
   } finally {
