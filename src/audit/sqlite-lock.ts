@@ -25,11 +25,19 @@ export const isOnlyWriter = (path: string, lockIdentity: string | null, timeoutM
   return hasEnded(String(last?.process)) || isOpenNowhereElse(path, timeoutMs)
 }
 
-/** Names the lock file and the process that holds it, for the next start. */
+/**
+ * Names the lock file and the process that holds it, for the next start. On a full disk the name of the process may stay
+ * that of the last one, where the lock file is the same: the lock file alone shows enough then.
+ */
 export const noteWriter = (db: DatabaseSync, lockIdentity: string | null): void => {
   const { space, id, startedAt } = thisProcess()
   const name = JSON.stringify([space, id, startedAt])
-  db.prepare('INSERT OR REPLACE INTO last_writer (id, lock_file, process) VALUES (0, ?, ?)').run(lockIdentity, name)
+  try {
+    db.prepare('INSERT OR REPLACE INTO last_writer (id, lock_file, process) VALUES (0, ?, ?)').run(lockIdentity, name)
+  } catch (error) {
+    const known = db.prepare('SELECT lock_file FROM last_writer').get()?.lock_file
+    if (reasonOf(error) !== 'SQLITE_FULL' || known !== lockIdentity) throw error
+  }
 }
 
 const lastWriterOf = (path: string): Readonly<Record<string, unknown>> | undefined => {

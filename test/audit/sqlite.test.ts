@@ -9,6 +9,7 @@ import type { AuditFilter } from '../../src/audit/trail.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
+import { mountTmpfs, requires } from '../helpers/requirements.ts'
 
 /** A store that can be closed and opened again; it is closed when the test is over. */
 const openStore = async (t: TestContext, path?: string) => {
@@ -140,6 +141,21 @@ test('under a foreign lock many appends fail with one wait for it, and work agai
   other.exec('ROLLBACK')
   await append()
   assert.equal((await store.taskNos({})).length, 1)
+})
+
+test('a start succeeds on a disk that has room for the side files alone, and writes once there is more', async (t) => {
+  if (!requires(t, 'mount')) return
+  const folder = mountTmpfs(t, 'size=2m')
+  const path = join(folder, 'audit.db')
+  await (await openStore(t, path)).close()
+  const filler = await open(join(folder, 'filler'), 'w')
+  await filler.write(Buffer.alloc(2 ** 21)).catch(() => undefined)
+  await filler.truncate((await filler.stat()).size - 10 * 4096)
+  await filler.close()
+  const store = await openStore(t, path)
+  await assert.rejects(store.probe(), { code: 'SQLITE_FULL' })
+  await rm(join(folder, 'filler'))
+  await store.probe()
 })
 
 test('a folder that is missing is made', async (t) => {
