@@ -53,7 +53,7 @@ const GRANTED = `
 const rolesFor = async ({ query }: Connections, role: string | undefined): Promise<readonly string[]> => {
   const names = async (sql: string, ...values: readonly string[]): Promise<readonly string[]> => {
     const answer = await query(sql, values)
-    if (!answer.ok) throw new ConfigError([`AUDIT_ADMIN_URL ${ruleOf(answer.code)}`])
+    if (!answer.ok) throw new ConfigError([`AUDIT_ADMIN_URL ${ruleOf(answer.reason)}`])
     return answer.rows.map(({ name }) => String(name))
   }
   const granted = role === undefined ? await names(GRANTED) : []

@@ -21,7 +21,7 @@ type Places = ReturnType<typeof placesIn>
 interface FileFault {
   readonly name: string
   readonly begin: (places: Places) => void | Promise<void>
-  /** Words that the log can have for it. */
+  /** Words that the log can have for it. A program that opens the record makes a side file that was deleted anew. */
   readonly reasons: readonly string[]
   /** Where it can be undone without a new start. */
   readonly end?: (places: Places) => void
@@ -87,7 +87,11 @@ const FAULTS: readonly FileFault[] = [
     },
     reasons: ['FILE_REPLACED'],
   },
-  { name: 'the write-ahead log is deleted', begin: ({ path }) => rmSync(`${path}-wal`), reasons: ['WAL_DELETED'] },
+  {
+    name: 'the write-ahead log is deleted',
+    begin: ({ path }) => rmSync(`${path}-wal`),
+    reasons: ['WAL_DELETED', 'WAL_REPLACED'],
+  },
   {
     name: 'the write-ahead log is replaced',
     begin: ({ path }) => {
@@ -96,7 +100,11 @@ const FAULTS: readonly FileFault[] = [
     },
     reasons: ['WAL_REPLACED'],
   },
-  { name: 'the index of the log is deleted', begin: ({ path }) => rmSync(`${path}-shm`), reasons: ['SHM_DELETED'] },
+  {
+    name: 'the index of the log is deleted',
+    begin: ({ path }) => rmSync(`${path}-shm`),
+    reasons: ['SHM_DELETED', 'SHM_REPLACED'],
+  },
   { name: 'it is emptied', begin: ({ path }) => truncateSync(path), reasons: ['FILE_TRUNCATED'] },
   {
     name: 'it is cut short',
