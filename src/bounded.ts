@@ -1,7 +1,79 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { LRUCache } from 'lru-cache'
+
 /** Puts an entry last, and forgets the first where there are more than `max` then. */
 export const setBounded = <K, V>(map: Map<K, V>, key: K, value: V, max: number): void => {
   map.delete(key)
   map.set(key, value)
   const [first] = map.keys()
   if (map.size > max && first !== undefined) map.delete(first)
+}
+
+export interface Cache<V> {
+  readonly size: number
+  get(key: string): V | undefined
+  /** `ttlMs` counts instead of the one of all entries. */
+  set(key: string, value: V, ttlMs?: number): void
+  delete(key: string): void
+}
+
+export interface CacheOptions<V> {
+  /** Of all entries together, keys included. Above it the entries that were least recently used are removed. */
+  readonly maxBytes: number
+  /** Entries are removed once they are that old, whether or not the cache is used. */
+  readonly ttlMs: number
+  /** Bytes of a value; `bytesOf` where absent. */
+  readonly sizeOf?: ((value: V) => number) | undefined
+  /** Called with a value that was removed to make room. */
+  readonly onEvicted?: ((value: V) => void) | undefined
+  /** Milliseconds on a monotonic clock. */
+  readonly now?: (() => number) | undefined
+}
+
+/** Overhead of the cache for each entry: list and map slots, and a timer. */
+const ENTRY_BYTES = 400
+
+/** The maximum delay of a timer in Node, less the millisecond that lru-cache adds. */
+const TTL_MAX_MS = 2 ** 31 - 2
+
+/** A cache that is bounded by bytes and by time. An entry larger than all of it is not kept. */
+export const createCache = <V extends object | number>(options: CacheOptions<V>): Cache<V> => {
+  const { maxBytes, sizeOf = bytesOf, onEvicted, now = () => performance.now() } = options
+  const entries = new LRUCache<string, V>({
+    maxSize: maxBytes,
+    sizeCalculation: (value, key) => ENTRY_BYTES + bytesOf(key) + sizeOf(value),
+    ttl: timerMs(options.ttlMs),
+    ttlAutopurge: true,
+    ttlResolution: 0,
+    perf: { now },
+    ...(onEvicted && { dispose: (value, _key, reason) => reason === 'evict' && onEvicted(value) }),
+  })
+  // An entry's timer would keep the context of the request that made the entry, and so the trace of that request.
+  const outside = AsyncLocalStorage.snapshot()
+
+  return {
+    get size() {
+      return entries.size
+    },
+    get: (key) => entries.get(key),
+    set: (key, value, ttlMs = options.ttlMs) => {
+      outside(() => entries.set(key, value, { ttl: timerMs(ttlMs) }))
+    },
+    delete: (key) => {
+      entries.delete(key)
+    },
+  }
+}
+
+const timerMs = (ms: number): number => Math.min(TTL_MAX_MS, Math.max(1, Math.ceil(ms)))
+
+const TEXT_BYTES = 16
+const OBJECT_BYTES = 48
+const FIELD_BYTES = 8
+
+/** Approximate bytes of plain data: two for each UTF-16 unit, and a constant for each text, object and field. */
+export const bytesOf = (value: unknown): number => {
+  if (typeof value === 'string') return TEXT_BYTES + 2 * value.length
+  if (typeof value !== 'object' || value === null) return FIELD_BYTES
+  return Object.values(value).reduce<number>((sum, field) => sum + FIELD_BYTES + bytesOf(field), OBJECT_BYTES)
 }

@@ -330,7 +330,7 @@ const sharedSignOuts = (signOuts: SignOuts, counts: SharedCounts | null): Sessio
 })
 
 const createCounts = async (
-  { rateLimit: { redisUrl, storeFailure }, signIn }: Config,
+  { rateLimit: { redisUrl, storeFailure, windowMs }, signIn }: Config,
   known: SignOuts,
   log: Log,
   { countsTiming: timing }: Overrides,
@@ -339,7 +339,7 @@ const createCounts = async (
   // Its client would cost every start.
   const { createSharedCounts } = await import('./http/shared-counts.ts')
   const signOuts = signIn === null ? null : known
-  return createSharedCounts({ url: redisUrl, onFailure: storeFailure, signOuts, log, timing })
+  return createSharedCounts({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
 }
 
 /** Only where it is wanted: the parser and the page's files would cost every start. */

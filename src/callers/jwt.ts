@@ -1,6 +1,6 @@
 import { errors, type JWTPayload, jwtVerify } from 'jose'
 import { z } from 'zod'
-import { setBounded } from '../bounded.ts'
+import { createCache } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'
@@ -30,7 +30,8 @@ export interface Tokens {
 }
 
 const CLOCK_TOLERANCE_S = 5
-const REMEMBERED_MAX = 10_000
+/** A token can name as many domains as a header holds. */
+const REMEMBERED_BYTES = 16 * 2 ** 20
 const REMEMBERED_MS = 300_000
 
 // An issuer signs other things with the same key, such as orders to sign out (RFC 8725, section 3.11).
@@ -58,7 +59,7 @@ const claimsSchema = (nowMs: number) =>
 
 export const createTokens = (options: TokenOptions): Tokens => {
   const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
-  const remembered = new Map<string, Proof>()
+  const remembered = createCache<Proof>({ maxBytes: REMEMBERED_BYTES, ttlMs: REMEMBERED_MS })
   /** Whoever comes with the same token meanwhile waits, and is not taken for another attempt. */
   const underWay = new Map<string, Promise<Caller | undefined>>()
 
@@ -68,19 +69,6 @@ export const createTokens = (options: TokenOptions): Tokens => {
     name: sub,
     ...grantFor(grants, issuer, sub, grant),
   })
-
-  /** None is remembered for longer than another, so that those which are over stand first. */
-  const forgetOver = (): void => {
-    for (const [digest, { untilMs }] of remembered) {
-      if (now() < untilMs) return
-      remembered.delete(digest)
-    }
-  }
-
-  const remember = (token: string, proof: Proof): void => {
-    forgetOver()
-    setBounded(remembered, digestOf(token), proof, REMEMBERED_MAX)
-  }
 
   const prove = async (token: string): Promise<Proof> => {
     const version = keySet.version()
@@ -95,7 +83,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
   const verify = async (token: string): Promise<Caller | undefined> => {
     try {
       const proof = await prove(token)
-      remember(token, proof)
+      remembered.set(digestOf(token), proof, proof.untilMs - now())
       return toCaller(proof)
     } catch (error) {
       if (error instanceof GatewayError) throw error

@@ -1,10 +1,11 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { MemoryStore, rateLimit, type Store } from 'express-rate-limit'
+import { rateLimit, type Store } from 'express-rate-limit'
 import { callerKey } from '../callers/caller.ts'
 import { GatewayError } from '../errors.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import { callerIn } from './authenticate.ts'
 import { networkOf } from './client-ip.ts'
+import { createMemoryStore } from './memory-store.ts'
 
 export interface RateLimitOptions {
   readonly max: number
@@ -36,7 +37,7 @@ export interface RateLimits {
 }
 
 export const createRateLimits = (options: RateLimitOptions): RateLimits => {
-  const { max, readMax, unknownMax, windowMs, meter, storeFor = () => new MemoryStore() } = options
+  const { max, readMax, unknownMax, windowMs, meter, storeFor = () => createMemoryStore(windowMs) } = options
   const limiter = (identifier: string, limit: number, keyGenerator: (req: Request) => string) =>
     ({
       identifier,

@@ -1,11 +1,12 @@
 import { setImmediate } from 'node:timers/promises'
 import { createClient } from '@redis/client'
-import { type IncrementResponse, MemoryStore, type Options, type Store } from 'express-rate-limit'
+import type { IncrementResponse, Options, Store } from 'express-rate-limit'
 import { type RedisReply, RedisStore } from 'rate-limit-redis'
 import { createSignOuts, type SignOut, type SignOuts } from '../callers/sign-outs.ts'
 import { by, deadlineIn } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
+import { createMemoryStore } from './memory-store.ts'
 import { createSignOutChannel, type SignOutChannel } from './shared-sign-outs.ts'
 
 // Counts of limits, and sign-outs, that replicas share, in Redis. What is asked of Redis while it is away is not waited
@@ -22,6 +23,7 @@ export interface SharedCountsOptions {
   readonly onFailure: StoreFailure
   /** What is learned of sign-outs at other replicas goes there; null where no browser signs in. */
   readonly signOuts: SignOuts | null
+  readonly windowMs: number
   readonly log: Log
   readonly timing?: Partial<CountsTiming> | undefined
 }
@@ -84,7 +86,7 @@ const AWAY = {
 const UNSHARED = 'Redis is away, so this replica learns of sign-outs at other replicas once it is back'
 
 export const createSharedCounts = (options: SharedCountsOptions): SharedCounts => {
-  const { url, onFailure, signOuts, log, timing } = options
+  const { url, onFailure, windowMs, signOuts, log, timing } = options
   const { answerMs, connectMs, retryEveryMs } = { ...TIMING, ...timing }
   const limits = new Map<string, Options>()
   let current: Connection | null = null
@@ -193,7 +195,7 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
     resetTime: new Date(Date.now() + retryEveryMs),
   })
 
-  const countHere = (here: MemoryStore, key: string): Promise<IncrementResponse> | IncrementResponse =>
+  const countHere = (here: Store, key: string): Promise<IncrementResponse> | IncrementResponse =>
     onFailure === 'deny' ? tooMany() : here.increment(key)
 
   return {
@@ -209,12 +211,9 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
       if (last?.client.isOpen) last.client.destroy()
     },
     storeFor: (limit) => {
-      const here = new MemoryStore()
+      const here = createMemoryStore(windowMs)
       return {
-        init: (options) => {
-          limits.set(limit, options)
-          here.init(options)
-        },
+        init: (options) => void limits.set(limit, options),
         increment: async (key) =>
           (await askCounter(limit, (counter) => counter.increment(key))) ?? countHere(here, key),
         decrement: async (key) => {

@@ -408,13 +408,13 @@ test('a subject of another issuer is not the same caller', async (t) => {
 })
 
 /** Tokens as the gateway has them, on a clock of the test's own. */
-const startClock = async (t: TestContext) => {
+const startClock = async (t: TestContext, domainsClaim?: string) => {
   const issuer = await startIssuer(t)
   const log = createLog('silent')
   const keySet = createKeySet({ issuer: issuer.url, jwksUrl: undefined, log })
   t.after(() => keySet.close())
   let nowMs = Date.now()
-  const claimNames = { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined }
+  const claimNames = { scopeClaim: 'scope', domainsClaim, taskTypesClaim: undefined }
   const rules = { issuer: issuer.url, audience: AUDIENCE, algorithms: ['ES256'] }
   const tokens = createTokens({ ...rules, claimNames, keySet, grants: null, log, now: () => nowMs })
   const pass = (seconds: number): void => {
@@ -422,6 +422,20 @@ const startClock = async (t: TestContext) => {
   }
   return { issuer, tokens, pass }
 }
+
+test('of very many large tokens the first are forgotten, and one that stays in use is not', async (t) => {
+  const { issuer, tokens } = await startClock(t, 'domains')
+  const domains = Array.from({ length: 100 }, (_, index) => `${index}${`.${'a'.repeat(60)}`.repeat(3)}`)
+  const tokenOf = (jti: string) => issuer.token({ jti, domains, iat: undefined })
+  const verify = async (token: string) => assert.equal((await tokens.verify(token))?.domains?.length, 100)
+  const [first, comesAgain] = [await tokenOf('first'), await tokenOf('comes again')]
+  for (const token of [first, comesAgain]) await verify(token)
+  for (let index = 0; index < 500; index += 1) {
+    await verify(await tokenOf(String(index)))
+    assert.notEqual(await tokens.recall(comesAgain), undefined)
+  }
+  assert.equal(await tokens.recall(first), undefined)
+})
 
 for (const [lifetime, passed, isRemembered] of [
   [600, 299, true],
