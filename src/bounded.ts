@@ -1,14 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { LRUCache } from 'lru-cache'
 
-/** Puts an entry last, and forgets the first where there are more than `max` then. */
-export const setBounded = <K, V>(map: Map<K, V>, key: K, value: V, max: number): void => {
-  map.delete(key)
-  map.set(key, value)
-  const [first] = map.keys()
-  if (map.size > max && first !== undefined) map.delete(first)
-}
-
 export interface Cache<V> {
   readonly size: number
   get(key: string): V | undefined

@@ -38,10 +38,13 @@ export interface QueryLimits extends CallLimits {
 /** A page, and upstream's RequestId of the answer that carried it. */
 export type Answered<T> = Page<T> & { readonly requestId: string }
 
+/** The fields of a detail that a policy needs. All details of a task are in memory until the last page is read. */
+export type TaskPart = Pick<TaskDetail, 'taskNo' | 'detailNo' | 'type' | 'domain'>
+
 /** All that a task does, as far as it could be read. */
 export interface WholeTask {
   readonly taskNo: string
-  readonly details: readonly TaskDetail[]
+  readonly details: readonly TaskPart[]
   /** How many details there are, as each page said. */
   readonly totals: readonly number[]
   /** What ended the reading before its end. */
@@ -111,12 +114,12 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
       throw failureOf(told)
     },
     allDetails: async (taskNo, max, limits, isEnough) => {
-      const [details, totals]: [TaskDetail[], number[]] = [[], []]
+      const [details, totals]: [TaskPart[], number[]] = [[], []]
       for (let page = 1; ; page += 1) {
         const told = await askDetails({ taskNo, page, pageSize: Math.min(DETAIL_PAGE_MAX, max) }, limits)
         if (!told.ok) return { taskNo, details, totals, failure: told }
         const { items, totalItems } = told.page
-        details.push(...items)
+        details.push(...items.map(partOf))
         totals.push(totalItems)
         const isEnd = items.length === 0 || details.length >= totalItems || totalItems > max || isEnough(items)
         if (isEnd) return { taskNo, details, totals, failure: null }
@@ -124,6 +127,8 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     },
   }
 }
+
+const partOf = ({ taskNo, detailNo, type, domain }: TaskDetail): TaskPart => ({ taskNo, detailNo, type, domain })
 
 /** Upstream's limit. */
 const DETAIL_PAGE_MAX = 1000

@@ -1,6 +1,6 @@
 import type { Asked, Page, Task, TaskDetail } from '../alibaba/task-answers.ts'
 import type { TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
-import { setBounded } from '../bounded.ts'
+import { createCache } from '../bounded.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import type { Priority } from '../priority.ts'
@@ -35,10 +35,14 @@ export interface LookupOptions {
 /** How many tasks of an old task's day are looked through. */
 const DAY_LIMIT = 1000
 const DETAILS_READ = 1000
-const LISTS_KEPT = 100
-const OLD_TASKS_KEPT = 10_000
 
-type ReadPage = (asked: Asked, priority: Priority) => Promise<Page<Task>>
+const MIB = 2 ** 20
+/** A page holds up to a hundred tasks of about half a kilobyte each. */
+const PAGES_BYTES = 16 * MIB
+const OLD_TASKS_BYTES = 8 * MIB
+const DAYS_BYTES = 4 * MIB
+const CHANGES_BYTES = 4 * MIB
+const DAYS_MS = 600_000
 
 /** A list that is read for everybody: the newest tasks, or those of one day. */
 interface List {
@@ -47,32 +51,51 @@ interface List {
   readonly days: Pick<TaskListQuery, 'createdFromMs' | 'createdToMs'>
 }
 
+/** A list as far as it was read: its first page at once, each other when a request first needs it. */
+interface ListReading {
+  /** Identifies the reading: pages of different readings do not fit together. */
+  readonly number: number
+  readonly first: Page<Task>
+}
+
 export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: LookupOptions): Lookup => {
-  const lists = createSharedReads<ReadPage>({ ttlMs, max: LISTS_KEPT })
-  const details = createSharedReads<Page<TaskDetail> | null>({ ttlMs, max: OLD_TASKS_KEPT })
-  /** The list of the day on which a task was created; that never changes. */
-  const listOf = new Map<string, List>()
+  const lists = createSharedReads<ListReading>({ ttlMs, maxBytes: PAGES_BYTES })
+  const laterPages = createSharedReads<Page<Task>>({ ttlMs, maxBytes: PAGES_BYTES })
+  const oldTasks = createSharedReads<Task | null>({ ttlMs, maxBytes: OLD_TASKS_BYTES })
+  /** A moment of the day on which a task was created; that never changes. */
+  const dayOf = createCache<number>({ ttlMs: DAYS_MS, maxBytes: DAYS_BYTES })
   const newest: List = { key: 'newest', plan: planPages(limit), days: {} }
   const dayPlan = planPages(DAY_LIMIT)
-  /** As long as a reading from before can be under way or remembered. */
-  const changedAtMs = new Map<string, number>()
+  let readings = 0
+  /** The latest of the changes that were evicted: from then on it counts for every task. */
+  let forgottenAtMs = 0
+  /** Kept as long as a reading that began before the change can be in flight or cached. */
+  const changedAtMs = createCache<number>({
+    ttlMs: timeoutMs + ttlMs,
+    maxBytes: CHANGES_BYTES,
+    onEvicted: (atMs) => {
+      forgottenAtMs = Math.max(forgottenAtMs, atMs)
+    },
+  })
+
   const limits = (priority: Priority) => ({ priority, deadline: deadlineIn(timeoutMs) })
 
-  /** The first page is read at once, each other when it is first needed. */
-  const read = async ({ plan, days }: List, priority: Priority): Promise<ReadPage> => {
-    // They last as long as the list that they belong to.
-    const pages = createSharedReads<Page<Task>>({ ttlMs: Number.POSITIVE_INFINITY, max: plan.length })
-    const readPage: ReadPage = (asked, priority) =>
-      pages.get(String(asked.page), () => queries.list({ ...asked, ...days }, limits(priority)), { priority })
-    await readPage(plan[0], priority)
-    return readPage
+  const readPage = (asked: Asked, days: List['days'], priority: Priority): Promise<Page<Task>> =>
+    queries.list({ ...asked, ...days }, limits(priority))
+
+  const read = async ({ plan, days }: List, priority: Priority): Promise<ListReading> => {
+    readings += 1
+    const number = readings
+    return { number, first: await readPage(plan[0], days, priority) }
   }
 
   const search = async (taskNo: string, list: List, need: ReadNeed): Promise<Task | null> => {
     const { priority } = need
-    const readPage = await lists.get(list.key, () => read(list, priority), need)
+    const { number, first } = await lists.get(list.key, () => read(list, priority), need)
     for (const asked of list.plan) {
-      const { items, hasNext } = await readPage(asked, priority)
+      const readLater = () =>
+        laterPages.get(`${number} ${asked.page}`, () => readPage(asked, list.days, priority), { priority })
+      const { items, hasNext } = asked.page === 1 ? first : await readLater()
       const task = items.find((item) => item.taskNo === taskNo)
       if (task !== undefined) return task
       if (!hasNext) return null
@@ -80,50 +103,44 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
     return null
   }
 
-  const readDetails = async (taskNo: string, priority: Priority): Promise<Page<TaskDetail> | null> => {
+  const readOld = async (taskNo: string, priority: Priority): Promise<Task | null> => {
     try {
-      return await queries.details({ taskNo, page: 1, pageSize: DETAILS_READ }, limits(priority))
+      const asked = { taskNo, page: 1, pageSize: DETAILS_READ }
+      return fromDetails(await queries.details(asked, limits(priority)))
     } catch (error) {
       if (error instanceof GatewayError && error.code === 'task-not-found') return null
       throw error
     }
   }
 
-  const rememberDay = (taskNo: string, createdAtMs: number): List => {
-    const dayMs = queries.dayOf(createdAtMs)
-    const list = { key: String(dayMs), plan: dayPlan, days: { createdFromMs: dayMs, createdToMs: dayMs } }
-    setBounded(listOf, taskNo, list, OLD_TASKS_KEPT)
-    return list
-  }
+  const listOf = (dayMs: number): List => ({
+    key: String(dayMs),
+    plan: dayPlan,
+    days: { createdFromMs: dayMs, createdToMs: dayMs },
+  })
 
   /** An old task's details name the day on which it was created, and upstream can list that day. */
   const searchOld = async (taskNo: string, need: ReadNeed): Promise<Task | null> => {
-    const { priority } = need
-    const day = listOf.get(taskNo)
-    const listed = day === undefined ? null : await search(taskNo, day, need)
+    const knownDayMs = dayOf.get(taskNo)
+    const listed = knownDayMs === undefined ? null : await search(taskNo, listOf(knownDayMs), need)
     if (listed !== null) return listed
-    // They never tell whether it is cancelled, so that it does not matter when their reading began.
-    const found = await details.get(taskNo, () => readDetails(taskNo, priority), { priority })
-    const [first] = found?.items ?? []
-    if (found === null || first === undefined) return null
-    if (day !== undefined || first.createdAtMs === null) return fromDetails(first, found)
-    return (await search(taskNo, rememberDay(taskNo, first.createdAtMs), need)) ?? fromDetails(first, found)
+    // Details never tell whether a task is cancelled, so that it does not matter when their reading began.
+    const { priority } = need
+    const task = await oldTasks.get(taskNo, () => readOld(taskNo, priority), { priority })
+    if (task === null || knownDayMs !== undefined || task.createdAtMs === null) return task
+    const dayMs = queries.dayOf(task.createdAtMs)
+    dayOf.set(taskNo, dayMs)
+    return (await search(taskNo, listOf(dayMs), need)) ?? task
   }
 
   return {
     changed: (taskNo) => {
-      const nowMs = performance.now()
-      for (const [other, atMs] of changedAtMs) {
-        if (nowMs - atMs < timeoutMs + ttlMs) break
-        changedAtMs.delete(other)
-      }
-      // The latest stands last.
-      changedAtMs.delete(taskNo)
-      changedAtMs.set(taskNo, nowMs)
+      changedAtMs.set(taskNo, performance.now())
     },
 
     find: async (taskNo, { priority, deadline, begunAfterMs = 0 }) => {
-      const need = { priority, begunAfterMs: Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0) }
+      const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
+      const need = { priority, begunAfterMs: sinceMs }
       const look = async () => (await search(taskNo, newest, need)) ?? (await searchOld(taskNo, need))
       const looked = look().then((task) => ({ task }))
       const found = await by(deadline, looked, null)
@@ -156,16 +173,14 @@ export const planPages = (limit: number): Plan => {
 }
 
 /** A task that no list shows any more: what its details say of it, and nothing of whether it was cancelled. */
-const fromDetails = (first: TaskDetail, { items, totalItems, hasNext }: Page<TaskDetail>): Task => ({
-  taskNo: first.taskNo,
-  type: first.type,
-  typeDescription: first.typeDescription,
-  status: hasNext ? 'unknown' : statusOf(items),
-  cancelStatus: 'unknown',
-  domainCount: totalItems,
-  createdAtMs: first.createdAtMs,
-  clientIp: null,
-})
+const fromDetails = ({ items, totalItems, hasNext }: Page<TaskDetail>): Task | null => {
+  const [first] = items
+  if (first === undefined) return null
+  const { taskNo, type, typeDescription, createdAtMs } = first
+  const status = hasNext ? 'unknown' : statusOf(items)
+  const domainCount = totalItems
+  return { taskNo, type, typeDescription, status, cancelStatus: 'unknown', domainCount, createdAtMs, clientIp: null }
+}
 
 const ENDED: readonly TaskDetail['status'][] = ['succeeded', 'failed']
 

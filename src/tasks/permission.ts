@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
 import type { QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
-import { by, type Deadline, deadlineIn } from '../deadline.ts'
+import { by, deadlineIn } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
 import { createSharedReads, SHARED_MS } from './shared-reads.ts'
 
@@ -19,7 +19,7 @@ export interface Permissions {
    * For a look: by a reading that all with the same restrictions share for a moment.
    * @throws task-not-found where it is not granted, another code of upstream's where nobody can tell
    */
-  toSee(taskNo: string, restrictions: Restrictions, deadline: Deadline): Promise<void>
+  toSee(taskNo: string, restrictions: Restrictions, limits: Pick<QueryLimits, 'deadline'>): Promise<void>
 }
 
 export interface PermissionOptions {
@@ -32,15 +32,15 @@ export interface PermissionOptions {
   readonly ttlMs?: number | undefined
 }
 
-/** Readings that are remembered; each is small. */
-const REMEMBERED_MAX = 10_000
+/** Permissions alone, and no part of a task. */
+const REMEMBERED_BYTES = 8 * 2 ** 20
 
 const GRANTED = { kind: 'granted' } as const
 const DENIED = { kind: 'denied' } as const
 
 export const createPermissions = (options: PermissionOptions): Permissions => {
   const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_MS } = options
-  const looks = createSharedReads<Permission>({ ttlMs, max: REMEMBERED_MAX })
+  const looks = createSharedReads<Permission>({ ttlMs, maxBytes: REMEMBERED_BYTES })
 
   /** No more is read than it takes to know. */
   const read = (taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<WholeTask> =>
@@ -71,13 +71,11 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
       return isCutShort ? { kind: 'untold', failure } : judge(whole, restrictions)
     },
 
-    toSee: async (taskNo, restrictions, deadline) => {
+    toSee: async (taskNo, restrictions, { deadline }) => {
       if (!policy.isRestricted(restrictions)) return
-      const permission = await by(
-        deadline,
-        looks.get(lookKey(taskNo, restrictions), () => look(taskNo, restrictions), { priority: 'read' }),
-        null,
-      )
+      const key = lookKey(taskNo, restrictions)
+      const looked = looks.get(key, () => look(taskNo, restrictions), { priority: 'read' })
+      const permission = await by(deadline, looked, null)
       if (permission === null) throw new GatewayError('upstream-timeout')
       if (permission.kind === 'denied') throw new GatewayError('task-not-found')
       if (permission.kind === 'untold')

@@ -1,4 +1,4 @@
-import { setBounded } from '../bounded.ts'
+import { bytesOf, createCache } from '../bounded.ts'
 import { type Priority, rankOf } from '../priority.ts'
 
 /** For how long what was read of tasks serves those who come after it, unless something else is asked for. */
@@ -12,21 +12,23 @@ export interface SharedReads<T> {
   get(key: string, read: () => Promise<T>, need: ReadNeed): Promise<T>
 }
 
-/** Which readings serve a caller. */
+/** Which readings serve a request. */
 export interface ReadNeed {
   readonly priority: Priority
   /**
-   * (Of `performance.now`.) Refuses a reading that began earlier, and waits for its end before it reads anew: so all
-   * that need a later reading than the last share one.
+   * A reading that began earlier (on the clock of `performance.now`) does not serve. If one is in flight, the request
+   * waits for its end, so that many requests that need a later reading share the next.
    */
   readonly begunAfterMs?: number | undefined
 }
 
-export interface SharedReadOptions {
+export interface SharedReadOptions<T> {
   /** Counted from a reading's end. */
   readonly ttlMs: number
-  /** The oldest readings above this number are forgotten. */
-  readonly max: number
+  /** Of all cached readings. Those in flight are not counted: each belongs to a request. */
+  readonly maxBytes: number
+  /** Bytes of a value; `bytesOf` where absent. */
+  readonly sizeOf?: ((value: T) => number) | undefined
   /** Milliseconds on a monotonic clock. */
   readonly now?: () => number
 }
@@ -35,45 +37,56 @@ interface Reading<T> {
   readonly value: Promise<T>
   readonly rank: number
   readonly begunAtMs: number
-  endedAtMs: number | null
-  hasSucceeded: boolean
 }
 
-export const createSharedReads = <T>({
-  ttlMs,
-  max,
-  now = () => performance.now(),
-}: SharedReadOptions): SharedReads<T> => {
-  const readings = new Map<string, Reading<T>>()
+interface Remembered<T> extends Reading<T> {
+  readonly endedAtMs: number
+  readonly hasSucceeded: boolean
+  readonly bytes: number
+}
+
+/** An error with its stack. */
+const FAILURE_BYTES = 2048
+
+export const createSharedReads = <T>(options: SharedReadOptions<T>): SharedReads<T> => {
+  const { ttlMs, maxBytes, sizeOf = bytesOf, now = () => performance.now() } = options
+  const underWay = new Map<string, Reading<T>>()
+  const remembered = createCache<Remembered<T>>({ maxBytes, ttlMs, sizeOf: ({ bytes }) => bytes, now })
+
+  const end = (key: string, reading: Reading<T>, hasSucceeded: boolean, bytes: number): void => {
+    // A more important reading that began in the meantime serves instead of this one.
+    if (underWay.get(key) !== reading) return
+    underWay.delete(key)
+    remembered.set(key, { ...reading, endedAtMs: now(), hasSucceeded, bytes })
+  }
 
   const begin = (key: string, read: () => Promise<T>, rank: number): Promise<T> => {
-    const reading: Reading<T> = { value: read(), rank, begunAtMs: now(), endedAtMs: null, hasSucceeded: false }
-    const end = (hasSucceeded: boolean): void => {
-      reading.endedAtMs = now()
-      reading.hasSucceeded = hasSucceeded
-    }
-    reading.value.then(
-      () => end(true),
-      () => end(false),
+    const begunAtMs = now()
+    const value = read()
+    const reading: Reading<T> = { value, rank, begunAtMs }
+    underWay.set(key, reading)
+    value.then(
+      (read) => end(key, reading, true, sizeOf(read)),
+      () => end(key, reading, false, FAILURE_BYTES),
     )
-    setBounded(readings, key, reading, max)
-    return reading.value
+    return value
   }
 
   const get: SharedReads<T>['get'] = async (key, read, need) => {
     const { priority, begunAfterMs = 0 } = need
     const rank = rankOf(priority)
-    const reading = readings.get(key)
-    if (reading === undefined) return begin(key, read, rank)
-    const { value, begunAtMs, endedAtMs } = reading
-    if (reading.rank > rank && !reading.hasSucceeded) return begin(key, read, rank)
-    const isLateEnough = begunAtMs >= begunAfterMs
-    if (endedAtMs === null && !isLateEnough) {
-      await value.catch(() => undefined)
+    const joined = underWay.get(key)
+    const known = remembered.get(key)
+    if (known !== undefined && known.begunAtMs >= begunAfterMs && now() - known.endedAtMs < ttlMs) {
+      // A failure serves until the next reading begins, and no more important request.
+      if (known.hasSucceeded || (joined === undefined && known.rank <= rank)) return known.value
+    }
+    if (joined === undefined || joined.rank > rank) return begin(key, read, rank)
+    if (joined.begunAtMs < begunAfterMs) {
+      await joined.value.catch(() => undefined)
       return get(key, read, need)
     }
-    const isFresh = endedAtMs === null || now() - endedAtMs < ttlMs
-    return isFresh && isLateEnough ? value : begin(key, read, rank)
+    return joined.value
   }
 
   return { get }

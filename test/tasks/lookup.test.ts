@@ -126,11 +126,8 @@ const startOver = (
     dayOf: (atMs) => atMs,
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
-  return {
-    asked,
-    detailed: () => detailed,
-    find: (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) }),
-  }
+  const find = (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) })
+  return { asked, detailed: () => detailed, find, changed: lookup.changed }
 }
 
 const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({
@@ -141,6 +138,17 @@ const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({
   totalPages: 0,
   hasNext: false,
   requestId: 'r',
+})
+
+test('a task that was changed is read anew, however many others were changed after it', async () => {
+  const { find, asked, changed } = startOver(1, () => ['t'], NO_DETAILS, 600_000)
+  await find('t')
+  changed('t')
+  for (let other = 0; other < 20_000; other += 1) changed(`other ${other}`)
+  await find('t')
+  assert.equal(asked.length, 2)
+  await find('t')
+  assert.equal(asked.length, 2)
 })
 
 const rowsFrom = (first: number): readonly string[] => Array.from({ length: 400 }, (_, index) => `t-${first + index}`)

@@ -187,7 +187,7 @@ test('a bug while the task is looked at is told of, and grants nothing', async (
   const limits = { priority: 'check', deadline: deadlineIn(1000) } as const
   await assert.rejects(permissions.toChange('t', { domains: [], taskTypes: null }, limits), /a bug/)
   await assert.rejects(
-    permissions.toSee('t', { domains: [], taskTypes: null }, limits.deadline),
+    permissions.toSee('t', { domains: [], taskTypes: null }, limits),
     (error) => !(error instanceof GatewayError),
   )
 })

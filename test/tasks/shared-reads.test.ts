@@ -3,21 +3,21 @@ import { test } from 'node:test'
 import type { Priority } from '../../src/priority.ts'
 import { createSharedReads } from '../../src/tasks/shared-reads.ts'
 
+const START_MS = 1
+
 /** Reads that end when they are told to, on a clock that moves when it is told to. */
-const start = ({ ttlMs = 1500, max = 2 } = {}) => {
-  let nowMs = 0
+const start = ({ ttlMs = 1500, maxBytes = 10_000 } = {}) => {
+  let nowMs = START_MS
   const begun: PromiseWithResolvers<string>[] = []
-  const reads = createSharedReads<string>({ ttlMs, max, now: () => nowMs })
-  const get = (key = 'a', begunAfterMs?: number, priority: Priority = 'read') =>
-    reads.get(
-      key,
-      () => {
-        const reading = Promise.withResolvers<string>()
-        begun.push(reading)
-        return reading.promise
-      },
-      { priority, begunAfterMs },
-    )
+  const reads = createSharedReads<string>({ ttlMs, maxBytes, now: () => nowMs })
+  const get = (key = 'a', begunAfterMs = 0, priority: Priority = 'read') => {
+    const read = () => {
+      const reading = Promise.withResolvers<string>()
+      begun.push(reading)
+      return reading.promise
+    }
+    return reads.get(key, read, { priority, begunAfterMs })
+  }
   const advance = (ms: number): void => {
     nowMs += ms
   }
@@ -68,7 +68,7 @@ test('many who need a later reading than the one under way share the next', asyn
   const { get, begun, advance, settled } = start()
   const early = get()
   advance(10)
-  const late = [get('a', 5), get('a', 10)]
+  const late = [get('a', START_MS + 5), get('a', START_MS + 10)]
   assert.equal(begun.length, 1)
   begun[0]?.resolve('early')
   assert.equal(await early, 'early')
@@ -82,7 +82,7 @@ test('the end of a reading that fails lets those begin who wait for a later one'
   const { get, begun, advance, settled } = start()
   const early = get()
   advance(10)
-  const late = get('a', 10)
+  const late = get('a', START_MS + 10)
   begun[0]?.reject(new Error('down'))
   await assert.rejects(early)
   await settled()
@@ -96,21 +96,30 @@ test('a remembered reading that began too early does not serve', async () => {
   begun[0]?.resolve('one')
   await first
   advance(1)
-  void get('a', 1)
-  void get('a', 1)
+  void get('a', START_MS + 1)
+  void get('a', START_MS + 1)
   assert.equal(begun.length, 2)
 })
 
-test('keys are read apart, and the oldest above the limit is forgotten', async () => {
-  const { get, begun, settled } = start({ max: 2 })
-  for (const key of ['a', 'b', 'c']) void get(key)
-  for (const reading of begun) reading.resolve('read')
-  await settled()
+test('keys are read apart, and above the limit of bytes the least recently used is forgotten', async () => {
+  const { get, begun, settled } = start({ maxBytes: 10_000 })
+  for (const key of ['a', 'b', 'c']) {
+    void get(key)
+    begun.at(-1)?.resolve('x'.repeat(2000))
+    await settled()
+  }
   assert.equal(begun.length, 3)
   for (const key of ['b', 'c']) void get(key)
   assert.equal(begun.length, 3)
   void get('a')
   assert.equal(begun.length, 4)
+})
+
+test('however many readings are under way, each can be joined', async () => {
+  const { get, begun } = start({ maxBytes: 1000 })
+  const keys = Array.from({ length: 100 }, (_, index) => `key ${index}`)
+  for (const key of [...keys, ...keys]) void get(key)
+  assert.equal(begun.length, 100)
 })
 
 test('a less important reading in flight serves no more important one, whose own reading then serves both', async () => {
@@ -131,16 +140,43 @@ test('nor does it wait for the end of one that began too early', async () => {
   const { get, begun, advance } = start()
   void get('a', undefined, 'read')
   advance(10)
-  void get('a', 5, 'follow-up')
+  void get('a', START_MS + 5, 'follow-up')
   assert.equal(begun.length, 2)
 })
 
-test('a less important reading that failed serves no more important one', async () => {
+test('a less important reading that failed serves no more important one, whose own then serves both', async () => {
   const { get, begun } = start()
   const read = get('a', undefined, 'read')
   begun[0]?.reject(new Error('down'))
   await assert.rejects(read, /down/)
-  void get('a', undefined, 'follow-up')
+  const cancel = get('a', undefined, 'follow-up')
+  assert.equal(begun.length, 2)
+  const next = get('a', undefined, 'read')
+  begun[1]?.resolve('of the cancel')
+  assert.deepEqual(await Promise.all([cancel, next]), ['of the cancel', 'of the cancel'])
+})
+
+test('the failure of a less important reading does not replace what a more important one has read', async () => {
+  const { get, begun } = start()
+  const read = get('a', undefined, 'read')
+  const cancel = get('a', undefined, 'follow-up')
+  begun[1]?.resolve('of the cancel')
+  await cancel
+  begun[0]?.reject(new Error('down'))
+  await assert.rejects(read, /down/)
+  for (const priority of ['read', 'follow-up'] as const) assert.equal(await get('a', 0, priority), 'of the cancel')
+  assert.equal(begun.length, 2)
+})
+
+test('the end of a less important reading leaves a more important one in flight to be joined', async () => {
+  const { get, begun } = start()
+  const read = get('a', undefined, 'read')
+  const asked = [get('a', undefined, 'follow-up')]
+  begun[0]?.reject(new Error('down'))
+  await assert.rejects(read, /down/)
+  asked.push(get('a', undefined, 'read'), get('a', undefined, 'follow-up'))
+  begun[1]?.resolve('of the cancel')
+  for (const one of asked) assert.equal(await one, 'of the cancel')
   assert.equal(begun.length, 2)
 })
 

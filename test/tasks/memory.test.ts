@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
+import { as, keysOf } from '../helpers/restricted.ts'
+import { mebibytes } from '../helpers/vitals.ts'
+
+// Memory after reads and cancels, while every cache entry is still valid.
+
+const DAY_MS = 86_400_000
+const LASTING = { lookupTtlMs: 600_000 }
+const TASKS = 24
+const WARM_UP = 4
+const DETAILS = 1000
+/** The details of so many tasks are twice as large, and more. */
+const MOST_GROWTH = 4 * 2 ** 20
+
+const API_KEYS = keysOf({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
+const DOMAINS = Array.from({ length: DETAILS }, (_, index) => `${index}.a.example`)
+
+setFlagsFromString('--expose-gc')
+const collectGarbage: () => void = runInNewContext('gc')
+
+const heapUsed = (): number => {
+  collectGarbage()
+  collectGarbage()
+  return process.memoryUsage().heapUsed
+}
+
+/** The gateway, and old tasks of a thousand details each, which are complete. */
+const start = async (t: TestContext) => {
+  const env = { API_KEYS, TASK_LOOKUP_LIMIT: '1', RATE_LIMIT_MAX: '1000', RATE_LIMIT_READ_MAX: '100000' }
+  const started = await startGateway(t, { env, overrides: LASTING })
+  const createdAt = Date.now() - 3 * DAY_MS
+  const taskNos = Array.from({ length: TASKS }, () => started.upstream.addTask({ createdAt, domains: DOMAINS }))
+  started.upstream.addTask()
+  return { ...started, taskNos }
+}
+
+type Ask = (started: Started, taskNo: string) => Promise<number>
+
+const get =
+  (headers: Readonly<Record<string, string>>, path = ''): Ask =>
+  async ({ api }, taskNo) =>
+    (await api.get(`/tasks/${taskNo}${path}`).set(headers)).status
+
+const cancel =
+  (headers: Readonly<Record<string, string>>): Ask =>
+  async ({ api }, taskNo) =>
+    (await api.delete(`/tasks/${taskNo}`).set(headers)).status
+
+const ASKED: readonly (readonly [string, Ask, status: number])[] = [
+  ['reads of tasks', get(asOperator), 200],
+  ['reads by a restricted caller', get(as('shop')), 200],
+  ['reads of details that a filter leaves empty', get(asOperator, '/details?domain=x'), 200],
+  ['cancels that upstream rejects', cancel(asOperator), 409],
+  ['cancels of a restricted caller', cancel(as('shop')), 409],
+]
+
+for (const [name, ask, status] of ASKED) {
+  test(`${name} of a thousand details leave none of them in memory`, async (t) => {
+    const started = await start(t)
+    const [warm, more] = [started.taskNos.slice(0, WARM_UP), started.taskNos.slice(WARM_UP)]
+    for (const taskNo of warm) assert.equal(await ask(started, taskNo), status)
+    const before = heapUsed()
+    for (const taskNo of more) assert.equal(await ask(started, taskNo), status)
+    const growth = heapUsed() - before
+    t.diagnostic(`${mebibytes(growth)} MiB more after ${more.length}`)
+    assert.ok(growth < MOST_GROWTH, `${mebibytes(growth)} MiB`)
+  })
+}
