@@ -46,7 +46,8 @@ export interface paths {
         /**
          * Look at one task
          * @description Needs the scope `tasks:read`. Answers come from a cache that lives for a moment and is shared. A task outside what the
-         *     caller is restricted to is not found.
+         *     caller is restricted to is not found. Costs 1 of the limit for each call to the upstream that it starts itself,
+         *     and at least 1: a task among the newest costs between 1 and 3, an old task up to 17 (with the default settings).
          */
         get: operations["getTask"];
         put?: never;
@@ -947,12 +948,13 @@ export interface components {
          */
         "X-Request-Id": string;
         /**
-         * @description What is left of the limit (`r`), and the seconds until it starts anew (`t`).
+         * @description The rest of the limit (`r`) after this request, and the seconds until the limit starts anew (`t`). A cancel
+         *     costs 1. A read costs 1 for each call to the upstream that it starts itself, and at least 1.
          * @example "cancels"; r=58; t=59
          */
         RateLimit: string;
         /**
-         * @description How many requests (`q`) are granted in how many seconds (`w`).
+         * @description How much (`q`) is granted in how many seconds (`w`).
          * @example "cancels"; q=60; w=60; pk=:NzI0MTc1NmJkOTA0:
          */
         "RateLimit-Policy": string;

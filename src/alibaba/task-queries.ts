@@ -30,9 +30,17 @@ export interface TaskDetailQuery extends Asked {
   readonly domain?: string | undefined
 }
 
+/**
+ * Charges a caller for a call to upstream, before it is sent: one page of a query, however often it is attempted.
+ * @throws GatewayError where the call may not be charged; then nothing is sent
+ */
+export type ChargeCall = () => Promise<void>
+
 export interface QueryLimits extends CallLimits {
   /** Left out where an answer is shared by many. */
   readonly asker?: Asker
+  /** Absent for calls that belong to a cancel: they cost their caller nothing. */
+  readonly chargeCall?: ChargeCall | undefined
 }
 
 /** A page, and upstream's RequestId of the answer that carried it. */
@@ -56,7 +64,10 @@ export interface TaskQueries {
   list(query: TaskListQuery, limits: QueryLimits): Promise<Answered<Task>>
   /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
   details(query: TaskDetailQuery, limits: QueryLimits): Promise<Answered<TaskDetail>>
-  /** Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know. */
+  /**
+   * Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know.
+   * @throws GatewayError that of `chargeCall` alone
+   */
   allDetails(
     taskNo: string,
     max: number,
@@ -78,9 +89,10 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
   const ask = async <T>(
     action: string,
     params: Params,
-    { asker, ...limits }: QueryLimits,
+    { asker, chargeCall, ...limits }: QueryLimits,
     read: (body: unknown) => Page<T> | null,
   ): Promise<Told<T>> => {
+    await chargeCall?.()
     const common = { UserClientIp: asker?.clientIp ?? undefined, Lang: asker?.lang }
     const result = await upstream.query(action, given({ ...params, ...common }), limits)
     if (!result.ok) return result

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { Request, RequestHandler, Response } from 'express'
+import type { ChargeCall } from '../alibaba/task-queries.ts'
 import type { Caller } from '../callers/caller.ts'
 import type { Session } from '../callers/session.ts'
 import type { Arrival } from '../callers/sign-in.ts'
@@ -35,6 +36,8 @@ export interface Context {
   session: Session | null
   /** Of a browser that comes back from the identity provider. */
   arrival: Arrival | null
+  /** Charges the caller for a call to the upstream; undefined unless the request is a read that was counted. */
+  chargeCall: ChargeCall | undefined
   code: ErrorCode | null
 }
 
@@ -73,6 +76,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
       caller: null,
       session: null,
       arrival: null,
+      chargeCall: undefined,
       code: null,
     }
     res.set({ 'X-Request-Id': req.context.requestId, Vary: 'Accept-Language, Origin', 'Cache-Control': 'no-store' })

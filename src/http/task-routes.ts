@@ -107,6 +107,7 @@ const limitsOf = ({ context }: Request): QueryLimits => ({
   deadline: context.deadline,
   signal: context.signal,
   asker: { clientIp: context.clientIp, lang: context.lang },
+  chargeCall: context.chargeCall,
 })
 
 /** Addresses of people are for those who read the record. */

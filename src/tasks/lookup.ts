@@ -1,5 +1,5 @@
 import type { Asked, Page, Task, TaskDetail } from '../alibaba/task-answers.ts'
-import type { TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
+import type { ChargeCall, QueryLimits, TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import { createCache } from '../bounded.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
@@ -10,8 +10,10 @@ import { createSharedReads, type ReadNeed, SHARED_MS } from './shared-reads.ts'
 export interface Lookup {
   /**
    * The task as it was a moment ago; null where there is none. `begunAfterMs` (of `performance.now`) asks for a reading
-   * that began later than that. Less important readings in flight or failed are not shared, see `SharedReads`.
-   * @throws GatewayError upstream-timeout where it isn't found out by the deadline, or another code of upstream's
+   * that began later than that; `chargeCall` charges the calls that this request starts, and those alone. Less
+   * important readings in flight or failed are not shared, see `SharedReads`.
+   * @throws GatewayError upstream-timeout where it isn't found out by the deadline, another code of upstream's, or that
+   * of `chargeCall`
    */
   find(taskNo: string, limits: FindLimits): Promise<Task | null>
   /** Takes note that a task was changed: no reading that began before serves those who look for it. */
@@ -78,24 +80,28 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
     },
   })
 
-  const limits = (priority: Priority) => ({ priority, deadline: deadlineIn(timeoutMs) })
+  const limitsOf = (priority: Priority, chargeCall: ChargeCall | undefined): QueryLimits => ({
+    priority,
+    deadline: deadlineIn(timeoutMs),
+    chargeCall,
+  })
 
-  const readPage = (asked: Asked, days: List['days'], priority: Priority): Promise<Page<Task>> =>
-    queries.list({ ...asked, ...days }, limits(priority))
+  const readPage = (asked: Asked, days: List['days'], limits: QueryLimits): Promise<Page<Task>> =>
+    queries.list({ ...asked, ...days }, limits)
 
-  const read = async ({ plan, days }: List, priority: Priority): Promise<ListReading> => {
+  const read = async ({ plan, days }: List, limits: QueryLimits): Promise<ListReading> => {
     readings += 1
     const number = readings
-    return { number, first: await readPage(plan[0], days, priority) }
+    return { number, first: await readPage(plan[0], days, limits) }
   }
 
   const search = async (taskNo: string, list: List, need: ReadNeed): Promise<Task | null> => {
-    const { priority } = need
-    const { number, first } = await lists.get(list.key, () => read(list, priority), need)
+    const { priority, chargeCall } = need
+    const { number, first } = await lists.get(list.key, (charge) => read(list, limitsOf(priority, charge)), need)
     for (const asked of list.plan) {
-      const readLater = () =>
-        laterPages.get(`${number} ${asked.page}`, () => readPage(asked, list.days, priority), { priority })
-      const { items, hasNext } = asked.page === 1 ? first : await readLater()
+      const readLater = (charge: ChargeCall | undefined) => readPage(asked, list.days, limitsOf(priority, charge))
+      const { items, hasNext } =
+        asked.page === 1 ? first : await laterPages.get(`${number} ${asked.page}`, readLater, { priority, chargeCall })
       const task = items.find((item) => item.taskNo === taskNo)
       if (task !== undefined) return task
       if (!hasNext) return null
@@ -103,10 +109,10 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
     return null
   }
 
-  const readOld = async (taskNo: string, priority: Priority): Promise<Task | null> => {
+  const readOld = async (taskNo: string, limits: QueryLimits): Promise<Task | null> => {
     try {
       const asked = { taskNo, page: 1, pageSize: DETAILS_READ }
-      return fromDetails(await queries.details(asked, limits(priority)))
+      return fromDetails(await queries.details(asked, limits))
     } catch (error) {
       if (error instanceof GatewayError && error.code === 'task-not-found') return null
       throw error
@@ -125,8 +131,9 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
     const listed = knownDayMs === undefined ? null : await search(taskNo, listOf(knownDayMs), need)
     if (listed !== null) return listed
     // Details never tell whether a task is cancelled, so that it does not matter when their reading began.
-    const { priority } = need
-    const task = await oldTasks.get(taskNo, () => readOld(taskNo, priority), { priority })
+    const { priority, chargeCall } = need
+    const readNow = (charge: ChargeCall | undefined) => readOld(taskNo, limitsOf(priority, charge))
+    const task = await oldTasks.get(taskNo, readNow, { priority, chargeCall })
     if (task === null || knownDayMs !== undefined || task.createdAtMs === null) return task
     const dayMs = queries.dayOf(task.createdAtMs)
     dayOf.set(taskNo, dayMs)
@@ -138,9 +145,9 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
       changedAtMs.set(taskNo, performance.now())
     },
 
-    find: async (taskNo, { priority, deadline, begunAfterMs = 0 }) => {
+    find: async (taskNo, { priority, deadline, begunAfterMs = 0, chargeCall }) => {
       const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
-      const need = { priority, begunAfterMs: sinceMs }
+      const need = { priority, begunAfterMs: sinceMs, chargeCall }
       const look = async () => (await search(taskNo, newest, need)) ?? (await searchOld(taskNo, need))
       const looked = look().then((task) => ({ task }))
       const found = await by(deadline, looked, null)

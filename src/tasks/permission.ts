@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
-import type { QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
+import type { ChargeCall, QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
 import { by, deadlineIn } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
@@ -16,10 +16,12 @@ export interface Permissions {
   /** For a change: by a reading of its own, which begins now. */
   toChange(taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<Permission>
   /**
-   * For a look: by a reading that all with the same restrictions share for a moment.
-   * @throws task-not-found where it is not granted, another code of upstream's where nobody can tell
+   * For a look: by a reading that all with the same restrictions share for a moment. `chargeCall` charges the calls
+   * that this request starts, and those alone.
+   * @throws task-not-found where it is not granted, another code of upstream's where nobody can tell, or that of
+   * `chargeCall`
    */
-  toSee(taskNo: string, restrictions: Restrictions, limits: Pick<QueryLimits, 'deadline'>): Promise<void>
+  toSee(taskNo: string, restrictions: Restrictions, limits: Pick<QueryLimits, 'deadline' | 'chargeCall'>): Promise<void>
 }
 
 export interface PermissionOptions {
@@ -53,8 +55,13 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
     return policy.allows(restrictions, whole) ? GRANTED : DENIED
   }
 
-  const look = async (taskNo: string, restrictions: Restrictions): Promise<Permission> => {
-    const whole = await read(taskNo, restrictions, { priority: 'read', deadline: deadlineIn(timeoutMs) })
+  const look = async (
+    taskNo: string,
+    restrictions: Restrictions,
+    chargeCall: ChargeCall | undefined,
+  ): Promise<Permission> => {
+    const limits = { priority: 'read', deadline: deadlineIn(timeoutMs), chargeCall } as const
+    const whole = await read(taskNo, restrictions, limits)
     const { failure, details } = whole
     // Where upstream served nothing at all, that says nothing of the task.
     if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'untold', failure }
@@ -71,10 +78,11 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
       return isCutShort ? { kind: 'untold', failure } : judge(whole, restrictions)
     },
 
-    toSee: async (taskNo, restrictions, { deadline }) => {
+    toSee: async (taskNo, restrictions, { deadline, chargeCall }) => {
       if (!policy.isRestricted(restrictions)) return
       const key = lookKey(taskNo, restrictions)
-      const looked = looks.get(key, () => look(taskNo, restrictions), { priority: 'read' })
+      const need = { priority: 'read', chargeCall } as const
+      const looked = looks.get(key, (charge) => look(taskNo, restrictions, charge), need)
       const permission = await by(deadline, looked, null)
       if (permission === null) throw new GatewayError('upstream-timeout')
       if (permission.kind === 'denied') throw new GatewayError('task-not-found')

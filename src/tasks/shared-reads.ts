@@ -1,3 +1,4 @@
+import type { ChargeCall } from '../alibaba/task-queries.ts'
 import { bytesOf, createCache } from '../bounded.ts'
 import { type Priority, rankOf } from '../priority.ts'
 
@@ -8,11 +9,16 @@ export interface SharedReads<T> {
   /**
    * What was read under this key a moment ago, or is being read, or else is read now. A failure is shared like a value.
    * A less important reading serves only once it has succeeded: its wait and its failure concern no more important one.
+   * A reading that ends because its starter cannot be charged for the next call is no failure: the requests that joined
+   * it start a new one, once for all of them, at the cost of the one that starts it.
    */
-  get(key: string, read: () => Promise<T>, need: ReadNeed): Promise<T>
+  get(key: string, read: Read<T>, need: ReadNeed): Promise<T>
 }
 
-/** Which readings serve a request. */
+/** Reads, and charges each call that it starts by the given function. */
+export type Read<T> = (chargeCall: ChargeCall | undefined) => Promise<T>
+
+/** Which readings serve a request, and the charge for a reading that it starts. */
 export interface ReadNeed {
   readonly priority: Priority
   /**
@@ -20,6 +26,8 @@ export interface ReadNeed {
    * waits for its end, so that many requests that need a later reading share the next.
    */
   readonly begunAfterMs?: number | undefined
+  /** Charges the calls of a reading that this request starts; absent where they cost nothing. */
+  readonly chargeCall?: ChargeCall | undefined
 }
 
 export interface SharedReadOptions<T> {
@@ -37,9 +45,11 @@ interface Reading<T> {
   readonly value: Promise<T>
   readonly rank: number
   readonly begunAtMs: number
+  /** It ended because its starter could not be charged for the next call. */
+  isUnpaid: boolean
 }
 
-interface Remembered<T> extends Reading<T> {
+interface Remembered<T> extends Omit<Reading<T>, 'isUnpaid'> {
   readonly endedAtMs: number
   readonly hasSucceeded: boolean
   readonly bytes: number
@@ -57,13 +67,20 @@ export const createSharedReads = <T>(options: SharedReadOptions<T>): SharedReads
     // A more important reading that began in the meantime serves instead of this one.
     if (underWay.get(key) !== reading) return
     underWay.delete(key)
-    remembered.set(key, { ...reading, endedAtMs: now(), hasSucceeded, bytes })
+    const { isUnpaid, ...ended } = reading
+    if (!isUnpaid) remembered.set(key, { ...ended, endedAtMs: now(), hasSucceeded, bytes })
   }
 
-  const begin = (key: string, read: () => Promise<T>, rank: number): Promise<T> => {
+  const begin = (key: string, read: Read<T>, { priority, chargeCall }: ReadNeed): Promise<T> => {
     const begunAtMs = now()
-    const value = read()
-    const reading: Reading<T> = { value, rank, begunAtMs }
+    const charge = async (): Promise<void> => {
+      await chargeCall?.().catch((error) => {
+        reading.isUnpaid = true
+        throw error
+      })
+    }
+    const value = read(chargeCall && charge)
+    const reading: Reading<T> = { value, rank: rankOf(priority), begunAtMs, isUnpaid: false }
     underWay.set(key, reading)
     value.then(
       (read) => end(key, reading, true, sizeOf(read)),
@@ -81,12 +98,15 @@ export const createSharedReads = <T>(options: SharedReadOptions<T>): SharedReads
       // A failure serves until the next reading begins, and no more important request.
       if (known.hasSucceeded || (joined === undefined && known.rank <= rank)) return known.value
     }
-    if (joined === undefined || joined.rank > rank) return begin(key, read, rank)
+    if (joined === undefined || joined.rank > rank) return begin(key, read, need)
     if (joined.begunAtMs < begunAfterMs) {
       await joined.value.catch(() => undefined)
       return get(key, read, need)
     }
-    return joined.value
+    return joined.value.catch((error) => {
+      if (joined.isUnpaid) return get(key, read, need)
+      throw error
+    })
   }
 
   return { get }

@@ -71,10 +71,19 @@ export const holdOpen = async (t: TestContext, { url }: { readonly url: string }
   await sendLine(url, 'GET /livez')
 }
 
-/** A cancel whose caller can hang up: `destroy()`. */
-export const startCancel = (url: string, path: string, headers: Readonly<Record<string, string>>): ClientRequest => {
-  const sent = request(new URL(path, url), { method: 'DELETE', headers, agent: false })
+type Headers = Readonly<Record<string, string>>
+
+const startRequest = (method: string, url: string, path: string, headers: Headers): ClientRequest => {
+  const sent = request(new URL(path, url), { method, headers, agent: false })
   sent.on('error', () => {})
   sent.on('response', (res) => res.resume())
   return sent.end()
 }
+
+/** A cancel whose caller can hang up: `destroy()`. */
+export const startCancel = (url: string, path: string, headers: Headers): ClientRequest =>
+  startRequest('DELETE', url, path, headers)
+
+/** Likewise a read. */
+export const startGet = (url: string, path: string, headers: Headers): ClientRequest =>
+  startRequest('GET', url, path, headers)

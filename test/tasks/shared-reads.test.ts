@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { ChargeCall } from '../../src/alibaba/task-queries.ts'
 import type { Priority } from '../../src/priority.ts'
 import { createSharedReads } from '../../src/tasks/shared-reads.ts'
 
@@ -10,13 +11,15 @@ const start = ({ ttlMs = 1500, maxBytes = 10_000 } = {}) => {
   let nowMs = START_MS
   const begun: PromiseWithResolvers<string>[] = []
   const reads = createSharedReads<string>({ ttlMs, maxBytes, now: () => nowMs })
-  const get = (key = 'a', begunAfterMs = 0, priority: Priority = 'read') => {
-    const read = () => {
+  const get = (key = 'a', begunAfterMs = 0, priority: Priority = 'read', chargeCall?: ChargeCall) => {
+    const read = async (charge: ChargeCall | undefined) => {
       const reading = Promise.withResolvers<string>()
       begun.push(reading)
+      await reading.promise
+      await charge?.()
       return reading.promise
     }
-    return reads.get(key, read, { priority, begunAfterMs })
+    return reads.get(key, read, { priority, begunAfterMs, chargeCall })
   }
   const advance = (ms: number): void => {
     nowMs += ms
@@ -196,4 +199,45 @@ test('a more important reading serves less important ones, its failure too', asy
   for (const one of asked) await assert.rejects(one, /down/)
   await assert.rejects(get('a', undefined, 'read'), /down/)
   assert.equal(begun.length, 1)
+})
+
+const REFUSED = async () => assert.fail('nothing is left')
+const FREE = async () => undefined
+
+test('requests that joined a reading that its starter cannot pay for share a new one', async () => {
+  const { get, begun, settled } = start()
+  const first = get('a', 0, 'read', REFUSED)
+  const joined = [get('a', 0, 'read', FREE), get('a'), get('a', 0, 'read', FREE)]
+  begun[0]?.resolve('unpaid')
+  await assert.rejects(first, /nothing is left/)
+  await settled()
+  assert.equal(begun.length, 2)
+  begun[1]?.resolve('paid')
+  assert.deepEqual(await Promise.all(joined), ['paid', 'paid', 'paid'])
+  assert.equal(await get('a', 0, 'read', REFUSED), 'paid')
+  assert.equal(begun.length, 2)
+})
+
+test('a reading that its starter cannot pay for is not remembered', async () => {
+  const { get, begun } = start()
+  const first = get('a', 0, 'read', REFUSED)
+  begun[0]?.resolve('unpaid')
+  await assert.rejects(first)
+  const second = get('a', 0, 'read', FREE)
+  begun[1]?.resolve('paid')
+  assert.equal(await second, 'paid')
+})
+
+test('requests that joined an unpaid reading share that of a more important request, which costs them nothing', async () => {
+  const { get, begun, settled } = start()
+  const first = get('a', 0, 'read', REFUSED)
+  const joined = [get('a', 0, 'read', REFUSED), get('a', 0, 'read', FREE)]
+  const cancel = get('a', 0, 'follow-up')
+  begun[0]?.resolve('unpaid')
+  await assert.rejects(first, /nothing is left/)
+  await settled()
+  begun[1]?.resolve('of the cancel')
+  assert.deepEqual(await Promise.all([...joined, cancel]), ['of the cancel', 'of the cancel', 'of the cancel'])
+  assert.equal(await get('a', 0, 'read', REFUSED), 'of the cancel')
+  assert.equal(begun.length, 2)
 })
