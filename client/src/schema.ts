@@ -158,7 +158,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Ask whether the process lives */
+        /**
+         * Ask whether the process lives
+         * @description Also served on `ADMIN_PORT`.
+         */
         get: operations["getLiveness"];
         put?: never;
         post?: never;
@@ -177,7 +180,7 @@ export interface paths {
         };
         /**
          * Ask whether requests may come
-         * @description Ready means that there are keys to sign with, the record can be written and the process is not stopping.
+         * @description Also served on `ADMIN_PORT`. Ready means that there are keys to sign with, the record can be written and the process is not stopping.
          */
         get: operations["getReadiness"];
         put?: never;
