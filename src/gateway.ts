@@ -29,7 +29,7 @@ import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
 import { createUnsettled } from './tasks/unsettled.ts'
-import { createLog, type Log } from './telemetry/log.ts'
+import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
 import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
@@ -43,7 +43,7 @@ export interface Gateway {
 
 /** The process's own log, and what tests put in another's place. */
 export interface Overrides {
-  readonly log?: Log
+  readonly log?: ProcessLog
   /** Certificate authorities for the upstream. */
   readonly upstreamCa?: string
   readonly openStore?: (path: string) => Promise<OpenedStore>
@@ -177,6 +177,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     unwritten: trail.unwritten,
     unsettled: unsettled.size,
     faultyFiles: callers.faultyFiles,
+    droppedLogLines: log.dropped,
   })
   await counts?.connect()
 

@@ -4,6 +4,7 @@ import { parseConfig } from './config.ts'
 import { by, deadlineIn } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
+import { createLineOutput } from './telemetry/line-output.ts'
 import { createLog, describeError } from './telemetry/log.ts'
 
 const NODE_MIN = 24
@@ -18,6 +19,7 @@ const run = async (): Promise<void> => {
   const log = createLog(config.logLevel, undefined, config.logAddresses)
   process.on('uncaughtException', (error) => {
     log.error('a bug ends the process', describeError(error))
+    log.flush()
     process.exit(1)
   })
 
@@ -37,6 +39,7 @@ const run = async (): Promise<void> => {
     if (!inTime) log.error('the grace period is over, leaving requests unanswered')
     await by(deadline, gateway.close(deadline), undefined)
     log.info('stopped')
+    log.flush()
     process.exit(inTime ? 0 : 1)
   }
   let stopping = false
@@ -52,10 +55,16 @@ const run = async (): Promise<void> => {
 
 /** Of the grace period, what is kept for writing the last outcomes. */
 const CLOSE_MS = 2000
+/** How long a slow reader of standard error is waited for. */
+const FLUSH_MS = 500
+
+/** Before anything is written there, so that Node's own warnings never wait for a reader either. */
+const errorOutput = createLineOutput({ fd: 2 })
 
 run().catch((error: unknown) => {
   // A ConfigError names settings and rules only; what else can happen here may quote more than that.
   const reason = error instanceof ConfigError ? error.message : JSON.stringify(describeError(error))
-  process.stderr.write(`The gateway did not start. ${reason}\n`)
+  errorOutput.write(`The gateway did not start. ${reason}\n`)
+  errorOutput.flush(FLUSH_MS)
   process.exit(1)
 })

@@ -102,7 +102,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],
   },
-  'server.ts': { any: ['config.ts', 'gateway.ts', ...TOLD] },
+  'server.ts': { any: ['config.ts', 'gateway.ts', 'telemetry/line-output.ts', ...TOLD] },
   'bin/': { any: ['config.ts', 'gateway.ts', 'audit/', 'callers/', 'sandbox/'] },
 }
 

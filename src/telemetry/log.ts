@@ -1,6 +1,7 @@
 import { isIPv4 } from 'node:net'
 import pino, { type DestinationStream } from 'pino'
 import { visible } from '../visible-text.ts'
+import { createLineOutput, type LineOutput } from './line-output.ts'
 
 /** Every field that a log line can have. What is not listed is not written, whoever passes it. */
 const FIELDS = [
@@ -14,6 +15,7 @@ const FIELDS = [
   'clockSkewMs',
   'code',
   'correlationId',
+  'droppedLines',
   'durationMs',
   'errorCode',
   'errorName',
@@ -37,6 +39,7 @@ const FIELDS = [
   'upstreamCode',
   'upstreamRequestId',
   'value',
+  'variable',
   'via',
   'waitMs',
 ] as const
@@ -49,20 +52,31 @@ export interface Log {
   error(message: string, fields?: LogFields): void
 }
 
+/** The log of the process, which also knows how its lines fare. */
+export interface ProcessLog extends Log {
+  /** Lines that could not be written since the start. */
+  dropped(): number
+  /** Writes lines that wait for a slow reader, for at most half a second: for the end of the process. */
+  flush(): void
+}
+
 /** How much of callers' addresses a line tells: all, or only the network (IPv4: /24, IPv6: /48). */
 export type LogAddresses = 'full' | 'truncated'
 
 /**
  * JSON lines on the given stream (default: standard output), with listed fields of plain types only. A line that can't
- * be written is lost: a full disk under the log must not decide about a cancellation.
+ * be written is dropped and counted: a full disk under the log, or a reader that has stopped, must not decide about a
+ * cancellation.
  */
 export const createLog = (
   level: string,
-  destination: DestinationStream = standardOutput(),
+  destination: DestinationStream | undefined = undefined,
   addresses: LogAddresses = 'full',
-): Log => {
+): ProcessLog => {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: nameLevel } }
-  const logger = pino(options, destination)
+  let failed = 0
+  const output = destination === undefined ? standardOutput((droppedLines) => reportDropped(droppedLines)) : null
+  const logger = pino(options, output ?? destination)
   const write = (severity: 'info' | 'warn' | 'error', message: string, fields: LogFields): void => {
     try {
       const picked = pick(fields)
@@ -70,18 +84,25 @@ export const createLog = (
       const isCut = addresses === 'truncated' && typeof clientIp === 'string'
       logger[severity](isCut ? { ...picked, clientIp: truncate(clientIp) } : picked, message)
     } catch {
-      // See above.
+      failed += 1
     }
   }
+  const reportDropped = (droppedLines: number): void =>
+    write('warn', 'log lines were dropped, since the output did not take them', { droppedLines })
   return {
     info: (message, fields = {}) => write('info', message, fields),
     warn: (message, fields = {}) => write('warn', message, fields),
     error: (message, fields = {}) => write('error', message, fields),
+    dropped: () => failed + (output?.dropped() ?? 0),
+    flush: () => output?.flush(FLUSH_MS),
   }
 }
 
-/** Written at once, so that a crash takes no line along. */
-const standardOutput = (): DestinationStream => pino.destination({ fd: 1, sync: true }).on('error', () => undefined)
+const STANDARD_OUTPUT = 1
+const FLUSH_MS = 500
+
+const standardOutput = (onResumed: (dropped: number) => void): LineOutput =>
+  createLineOutput({ fd: STANDARD_OUTPUT, onResumed })
 
 /** What may be told of an error that is not ours: its kind and where it arose, never its message. */
 export const describeError = (error: unknown): LogFields => {

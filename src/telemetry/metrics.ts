@@ -30,6 +30,8 @@ export interface Readings {
   readonly unsettled: () => number
   /** By setting, whether the file that it names is faulty, so that what it held before is in force. */
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
+  /** Lines that the log could not write since the start. */
+  readonly droppedLogLines: () => number
 }
 
 export interface Metrics extends Meter {
@@ -207,6 +209,19 @@ const addGauges = (registry: Registry, readings: Readings): void => {
     })
   }
   addLabelledGauges(registry, readings)
+  addCounters(registry, readings)
+}
+
+const addCounters = (registry: Registry, { droppedLogLines }: Readings): void => {
+  new Counter({
+    name: 'gateway_log_lines_dropped_total',
+    help: 'Log lines that were dropped, since their reader has stopped or gone, or the disk is full.',
+    registers: [registry],
+    collect() {
+      this.reset()
+      this.inc(droppedLogLines())
+    },
+  })
 }
 
 const addLabelledGauges = (registry: Registry, readings: Readings): void => {

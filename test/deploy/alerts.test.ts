@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { parse } from 'yaml'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { OpenedStore } from '../../src/audit/trail.ts'
+import { createLog } from '../../src/telemetry/log.ts'
 import {
   API_KEYS,
   asAuditor,
@@ -74,6 +75,13 @@ const withStore = (change: (store: OpenedStore) => Partial<OpenedStore>): StartO
 })
 
 const fails = () => Promise.reject(new Error('no space'))
+
+/** Where no log line can be written. */
+const FULL = {
+  write: () => {
+    throw new Error('no space')
+  },
+}
 
 interface Ailing {
   readonly url: string
@@ -152,6 +160,7 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
     const env = { API_KEYS: undefined, API_KEYS_FILE: path }
     return ail(t, { env, readFile: () => API_KEYS, overrides: { watchEveryMs: 5 } }, cancel)
   },
+  GatewayLogLinesDropped: (t) => ail(t, { overrides: { log: createLog('info', FULL) } }, cancel),
   GatewayIssuerAway: async (t) => {
     const issuer = await startIssuer(t)
     const ailing = await ail(t, { env: issuer.env, overrides: { keySetTiming: { refreshMs: 10 } } }, cancel)

@@ -18,6 +18,10 @@ const REQUIREMENTS = {
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   procfs: { reason: 'needs /proc, as Linux has it', isMet: () => existsSync('/proc/self/status') },
+  terminal: {
+    reason: 'needs /proc and the program script of util-linux',
+    isMet: () => existsSync('/proc/self/stat') && succeeds('script', '--version'),
+  },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const
 

@@ -18,6 +18,7 @@ const LISTED: readonly string[] = [
     'clockSkewMs',
     'code',
     'correlationId',
+    'droppedLines',
   ],
   ...['durationMs', 'errorCode', 'errorName', 'instanceId', 'method', 'outcome', 'reason', 'recovered', 'requestId'],
   ...[
@@ -30,6 +31,7 @@ const LISTED: readonly string[] = [
     'traceId',
     'upstreamCode',
     'upstreamRequestId',
+    'variable',
     'via',
     'waitMs',
   ],
@@ -173,3 +175,14 @@ for (const [address, network] of [
     assert.deepEqual([clientIp, requestId], [network, address])
   })
 }
+
+test('a line that could not be written is counted', () => {
+  const log = createLog('info', {
+    write: () => {
+      throw new Error('no space')
+    },
+  })
+  log.info('x')
+  log.error('y')
+  assert.equal(log.dropped(), 2)
+})
