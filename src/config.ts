@@ -9,6 +9,7 @@ import { isLoopback, isSafeUrl } from './loopback.ts'
 import { nodeFaults } from './node-environment.ts'
 import { Secret } from './secret.ts'
 import { isPlaceholder, isStrongSecret } from './secret-strength.ts'
+import { type TextKind, textFault, trimEnds } from './setting-text.ts'
 import { parseSubnets, type Subnets } from './subnets.ts'
 import type { LogAddresses } from './telemetry/log.ts'
 
@@ -186,12 +187,15 @@ const parsedBy = <T>(parse: (text: string) => T | null, rule: string): z.ZodType
   })
 
 const originIn = (text: string): URL | null => {
-  const url = URL.parse(text)
+  const url = urlIn(text)
   return url !== null && /^https?:$/.test(url.protocol) && url.href === `${url.origin}/` ? url : null
 }
 
-/** What spaces or a fragment would be cut of is no URL here. */
-const urlIn = (text: string): URL | null => (/[\s#]/.test(text) ? null : URL.parse(text))
+/**
+ * A URL consists of ASCII characters (RFC 3986); the parser would drop, convert or encode others. A fragment would be cut,
+ * so that a text with one is no URL here.
+ */
+const urlIn = (text: string): URL | null => (/^[!$-;=?-[\]-~]+$/.test(text) ? URL.parse(text) : null)
 
 const hasCredentials = ({ username, password }: URL): boolean => `${username}${password}` !== ''
 
@@ -332,6 +336,20 @@ const SECRETS = [
 
 type SecretName = (typeof SECRETS)[number]
 
+/** Settings whose characters are limited further than to visible ones. The schemas of URLs do that themselves. */
+const KINDS: Readonly<Record<string, TextKind>> = {
+  ALIBABA_CLOUD_ACCESS_KEY_ID: 'access-key',
+  ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'access-key',
+  ALIBABA_CLOUD_SECURITY_TOKEN: 'access-key',
+  API_KEYS: 'json',
+  OIDC_CLIENT_ID: 'client',
+  OIDC_CLIENT_SECRET: 'client',
+  HOST: 'host',
+  ADMIN_HOST: 'host',
+}
+
+const kindOf = (name: string): TextKind => KINDS[name] ?? 'visible'
+
 /** Every variable that the gateway reads, for the checks that hold the documents true. */
 export const SETTING_NAMES: readonly string[] = [
   ...Object.keys(SETTINGS),
@@ -368,16 +386,21 @@ const decode = (text: string): string => {
 
 const createReader = (env: Env, readFile: (path: string) => string): Reader => {
   const faults = new Map<string, string>()
-  const given = (name: string): string | undefined => (env[name]?.trim() ? env[name] : undefined)
+  const given = (name: string): string | undefined => trimEnds(env[name] ?? '') || undefined
   const fault = (name: string, rule: string): void => {
     if (!faults.has(name)) faults.set(name, rule)
+  }
+  const check = (name: string, text: string, kind: TextKind, isInFile = false): void => {
+    const rule = textFault(text, kind)
+    if (rule !== null) fault(name, isInFile ? `must name a file, and its text ${rule}` : rule)
   }
 
   const readText = (name: string): string | undefined => {
     const path = given(name)
     if (path === undefined) return undefined
+    check(name, path, 'visible')
     try {
-      const text = readFile(path).trim()
+      const text = trimEnds(readFile(path))
       if (text === '') fault(name, 'must name a file that is not empty')
       return text
     } catch {
@@ -396,23 +419,29 @@ const createReader = (env: Env, readFile: (path: string) => string): Reader => {
       const { schema, fallback }: Setting<Values[typeof name]> = SETTINGS[name]
       const text = given(name)
       if (text === undefined) return fallback
+      // A broken rule of quotes and lines tells more than that of the schema, which tells more than that of characters.
+      check(name, text, 'json')
       const parsed = schema.safeParse(text)
-      if (parsed.success) return parsed.data
-      fault(name, parsed.error.issues[0]?.message ?? 'is not valid')
-      return fallback
+      if (!parsed.success) fault(name, parsed.error.issues[0]?.message ?? 'is not valid')
+      check(name, text, kindOf(name))
+      return parsed.success && !faults.has(name) ? parsed.data : fallback
     },
     readSecret: (name) => {
       const file = `${name}_FILE`
-      if (given(file) !== undefined && given(name) !== undefined) fault(name, `must not be set together with ${file}`)
-      const [setting, text] = given(file) === undefined ? [name, given(name)] : [file, readText(file)]
-      if (text !== undefined && holdsPlaceholder(name, text)) fault(setting, PLACEHOLDER_RULE)
+      const isFile = given(file) !== undefined
+      if (isFile && given(name) !== undefined) fault(name, `must not be set together with ${file}`)
+      const [setting, text] = isFile ? [file, readText(file)] : [name, given(name)]
+      if (text === undefined) return undefined
+      if (holdsPlaceholder(name, text)) fault(setting, PLACEHOLDER_RULE)
+      check(setting, text, kindOf(name), isFile)
       return text
     },
   }
 }
 
 /**
- * Reads the settings. A blank variable counts as not given.
+ * Reads the settings. White space and invisible characters at the ends of a variable or a file do not count, and a variable
+ * of nothing else counts as not given.
  * @param readFile returns a file's text or throws; called for `NAME_FILE` variables only
  * @param execArgv the options that Node was started with
  * @throws ConfigError naming every fault at once
@@ -608,7 +637,7 @@ const SECRETS_RULE =
 
 const readSessionSecrets = (reader: Reader): readonly Secret[] => {
   const texts = reader.readSecret('SESSION_SECRET')?.split(',') ?? []
-  const secrets = texts.map((text) => text.trim())
+  const secrets = texts.map(trimEnds)
   const isSound = secrets.length <= 2 && secrets.every(isStrongSecret)
   if (!isSound) reader.fault(nameOf(reader, 'SESSION_SECRET'), SECRETS_RULE)
   return secrets.map((text) => new Secret(text))

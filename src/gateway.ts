@@ -176,7 +176,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: trail.unwritten,
     unsettled: unsettled.size,
-    faultyFiles: callers.faultyFiles,
+    faultyFiles: () => ({ ...callers.faultyFiles(), ...keys.faultyFiles() }),
     droppedLogLines: log.dropped,
   })
   await counts?.connect()

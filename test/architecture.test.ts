@@ -69,6 +69,7 @@ const LEAVES = [
   'bag.ts',
   'bounded.ts',
   'regular-file.ts',
+  'setting-text.ts',
   'iso-time.ts',
   'priority.ts',
   'visible-text.ts',

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { type Config, type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
 import { ConfigError } from '../src/errors.ts'
+import { Secret } from '../src/secret.ts'
 import { createSecret } from '../src/secret-strength.ts'
 
 const KEYS = { ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'secret' } as const
@@ -234,8 +235,8 @@ for (const [url, sound] of [
   ['http://localhost.example.com', false],
   ['https://u:p@id.example.com', false],
   ['https://id.example.com#a', false],
-  [' https://id.example.com', false],
-  ['https://id.example.com\n', false],
+  ['https://id.example\n.com', false],
+  ['https://id\u200b.example.com', false],
   ['file:///etc/passwd', false],
   ['id.example.com', false],
 ] as const) {
@@ -371,7 +372,7 @@ test('where limits are counted can come from a file', () => {
 for (const [name, [min, max]] of Object.entries(INTEGERS)) {
   const rule = `${name} must be a whole number from ${min} to ${max}`
   test(`${name} is a whole number from ${min} to ${max}`, () => {
-    const faulty = [min - 1, max + 1, `${min}.5`, `+${max}`, ` ${max}`, `${max} `, '1e1', '0x10', '1_0', '١٠', 'NaN']
+    const faulty = [min - 1, max + 1, `${min}.5`, `+${max}`, `1 ${max}`, '1e1', '0x10', '1_0', '١٠', 'NaN']
     for (const text of faulty) assert.ok(faultsOf({ ...WIDE, [name]: String(text) }).includes(rule), String(text))
     for (const text of [min, max]) assert.ok(!faultsOf({ ...WIDE, [name]: String(text) }).includes(rule), String(text))
   })
@@ -385,7 +386,7 @@ const FAULTY_POSTGRES_URLS = [
     'postgres://u:p@a.example',
     'postgres://u:p@a.example/x/y',
   ],
-  ...['postgres://a.example/x', 'mysql://u:p@a.example/x', 'postgres://u:p@a.example/x#y', ' postgres://u@a.example/x'],
+  ...['postgres://a.example/x', 'mysql://u:p@a.example/x', 'postgres://u:p@a.example/x#y'],
   // These would take the place of what the gateway counts on, or only look like protection.
   ...[
     '?options=-csynchronous_commit=off',
@@ -414,18 +415,12 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
   ],
   REDIS_URL: [
     ...['redis://', 'redis:///0', 'a.example:6379', 'http://a.example', 'unix:///run/redis.sock', 'redis:a.example'],
-    ...[
-      'redis://a.example/x',
-      'redis://a.example/0/1',
-      'redis://a.example?x',
-      'redis://a.example#x',
-      ' redis://a.example',
-    ],
+    ...['redis://a.example/x', 'redis://a.example/0/1', 'redis://a.example?x', 'redis://a.example#x'],
   ],
   RATE_LIMIT_STORE_FAILURE: ['allow', 'LOCAL', 'open'],
-  CREDENTIALS: ['ram', 'ENV', ' env'],
+  CREDENTIALS: ['ram', 'ENV', 'e nv'],
   UPSTREAM_URL: ['x', 'https://a.example/x', 'https://a.example?x', 'https://u@a.example', 'file:///x', 'https://'],
-  UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE', 'true '],
+  UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE'],
   UPSTREAM_SIGNATURE: ['acs', 'RPC-V1'],
   ALLOW_ANONYMOUS: ['yes', '1', 'True'],
   AUDIT_URL: ['sqlite:', './data/audit.db', 'SQLITE:x', ...FAULTY_POSTGRES_URLS],
@@ -446,7 +441,7 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
     ],
     ...['RSA-OAEP', 'dir', '*', 'ML-DSA-44'],
   ],
-  SCOPE_CLAIM: ['a b', 'a\n', ' scope'],
+  SCOPE_CLAIM: ['a b', 'ä', 'a\u200bb'],
   OTEL_EXPORTER_OTLP_ENDPOINT: ['localhost:4318', 'grpc://a.example', 'http://u:p@a.example', 'http://a.example?x'],
   LOG_ADDRESSES: ['none', 'true', 'Full'],
   LOG_LEVEL: ['verbose', 'INFO', '30'],
@@ -834,7 +829,10 @@ const SECRET_LINE =
 const ENTRY_LINE =
   /^(API_KEYS|API_KEYS_FILE|GRANTS_FILE) (must have at least one entry|entry \d+(, (name|sha256|scopes|expiresAt|domains|taskTypes|\d+))*: (Invalid input: expected \w+, received \w+|must [\w ,:.*-]+|Too small: [\w ]+>=1 items))$/
 
-const LINES = [ENTRY_LINE, NEEDS_LINE, SECRET_LINE] as const
+const TEXT_LINE =
+  /^[A-Z_]+ (must name a file, and its text )?must (not be in quotes|be one line|be a host name or an address|contain only (letters, digits and \+ \/ = \. _ ~ -|printable ASCII characters|visible characters and blanks))$/
+
+const LINES = [ENTRY_LINE, NEEDS_LINE, SECRET_LINE, TEXT_LINE] as const
 
 const assertNoValue = (env: Env, readFile: ReadFile): void => {
   for (const line of faultsOf(env, readFile))
@@ -864,5 +862,139 @@ test('whatever entries of keys hold, no value is shown', () => {
 test('every setting that is named can be given', () => {
   const faulty = (name: string) => faultsOf({ ...Object.fromEntries(SECRETS.map((it) => [it, ''])), [name]: '\u0000' })
   const unread = SETTING_NAMES.filter((name) => !faulty(name).some((line) => line.startsWith(`${name} `)))
-  assert.deepEqual(unread, ['HOST', 'ADMIN_HOST', ...SECRETS.filter((name) => name !== 'API_KEYS')])
+  assert.deepEqual(unread, [])
+})
+
+/** A sound value of every setting that has characters of its own choice, and the settings that it needs. */
+const ALL: Env = {
+  ...SIGN_IN,
+  ...JWT,
+  ALIBABA_CLOUD_SECURITY_TOKEN: 'CAIS/x+y==',
+  API_KEYS,
+  PORT: '3000',
+  HOST: '127.0.0.1',
+  ADMIN_HOST: 'localhost',
+  CORS_ORIGINS: 'https://app.example.com,https://other.example.com',
+  UPSTREAM_URL: 'https://domain-intl.aliyuncs.com',
+  UPSTREAM_SIGNATURE: 'acs3',
+  UPSTREAM_ALLOW_HTTP: 'true',
+  JWT_JWKS_URL: `${ISSUER}/keys`,
+  JWT_ALGORITHMS: 'ES256,EdDSA',
+  SCOPE_CLAIM: 'roles',
+  TRUST_PROXY: '10.0.0.0/8,::1',
+  AUDIT_URL: POSTGRES_URL,
+  AUDIT_ADMIN_URL: ADMIN_URL,
+  REDIS_URL: 'rediss://u:canary@a.example:6380/2',
+  OTEL_EXPORTER_OTLP_ENDPOINT: 'http://localhost:4318',
+  LOG_LEVEL: 'warn',
+}
+
+const revealed = (config: Config): string =>
+  inspect(
+    [
+      config,
+      ...[config.keys?.accessKeyId, config.keys?.accessKeySecret, config.keys?.securityToken],
+      ...[config.signIn?.clientSecret, ...(config.signIn?.sessionSecrets ?? []), config.rateLimit.redisUrl],
+      ...(config.audit.kind === 'postgres' ? [config.audit.url, config.audit.adminUrl] : []),
+    ].map((it) => (it instanceof Secret ? it.reveal() : it)),
+    { depth: 9 },
+  )
+
+for (const [name, dress] of [
+  ['a line feed', (text) => `${text}\n`],
+  ['CRLF', (text) => `${text}\r\n`],
+  ['blanks and tabs', (text) => ` \t${text} \t`],
+  ['no-break spaces', (text) => `\u00a0${text}\u202f\u3000`],
+  ['a byte order mark', (text) => `\ufeff${text}`],
+  ['zero-width characters', (text) => `\u200b\u200c\u200d\u2060${text}\u2060\u200b\ufeff`],
+  ['marks of direction', (text) => `\u202a${text}\u202c\u200e`],
+  ['several of them', (text) => `\ufeff \u200b${text}\u200b \r\n\n`],
+] as const satisfies readonly (readonly [string, (text: string) => string])[]) {
+  test(`${name} at the ends of a variable or a file of a setting is removed`, () => {
+    const plain = parse(ALL)
+    const dressed = Object.fromEntries(Object.entries(ALL).map(([key, text]) => [key, dress(text ?? '')]))
+    assert.equal(revealed(parse(dressed)), revealed(plain))
+    const secrets = SETTING_NAMES.filter((key) => `${key}_FILE` in ALL || SETTING_NAMES.includes(`${key}_FILE`))
+    const asFiles = Object.fromEntries(
+      secrets.flatMap((key) => [
+        [key, undefined],
+        [`${key}_FILE`, dress(`/run/${key}`)],
+      ]),
+    )
+    const { keys, apiKeys, ...fromFiles } = parse({ ...ALL, ...KEYS, ...asFiles }, (path) =>
+      dress({ ...ALL, ...KEYS }[path.slice('/run/'.length)] ?? ''),
+    )
+    assert.deepEqual(
+      [
+        keys?.accessKeySecret.reveal(),
+        keys?.files.map(({ path }) => path),
+        apiKeys.file,
+        fromFiles.rateLimit.redisUrl?.reveal(),
+      ],
+      [
+        KEYS.ALIBABA_CLOUD_ACCESS_KEY_SECRET,
+        [...Object.keys(KEYS), 'ALIBABA_CLOUD_SECURITY_TOKEN'].map((key) => `/run/${key}`),
+        '/run/API_KEYS',
+        ALL.REDIS_URL,
+      ],
+    )
+  })
+}
+
+for (const blank of [' \n', '\ufeff', '\u200b', '\u00a0\r\n']) {
+  test(`a variable of ${JSON.stringify(blank)} alone counts as not given`, () => {
+    const blanks = Object.fromEntries(SETTING_NAMES.map((name) => [name, blank]))
+    assert.deepEqual(parse({ ...blanks, ...SOUND }), parse())
+  })
+}
+
+for (const [name, spoil] of [
+  ['in quotes', (text) => `"${text}"`],
+  ['in single quotes', (text) => `'${text}'`],
+  ['in quotes, with a line feed after them', (text) => `"${text}"\n`],
+  ['in typographic quotes', (text) => `“${text}”`],
+  ['in backticks', (text) => `\`${text}\``],
+  ['of two lines', (text) => `${text}\n${text}`],
+  ['of two lines after CRLF', (text) => `${text}\r\nx`],
+  ['with a carriage return inside', (text) => `${text}\rx`],
+  ['with a line separator inside', (text) => `${text}\u2028x`],
+  ['with a zero-width space inside', (text) => `${text.slice(0, 1)}\u200b${text.slice(1)}`],
+  ['with a NUL', (text) => `${text}\u0000x`],
+  ['with bytes that are no UTF-8', (text) => `${text}\ufffd`],
+] as const satisfies readonly (readonly [string, (text: string) => string])[]) {
+  const names = Object.keys({ ...ALL, ...KEYS }).filter((it) => it !== 'API_KEYS')
+
+  test(`each setting ${name} stops the start, and is named without its value`, () => {
+    for (const setting of names) {
+      const faults = faultsOf({ ...ALL, [setting]: spoil({ ...ALL, ...KEYS }[setting] ?? '') })
+      assert.deepEqual(faults.filter((line) => line.startsWith(`${setting} must `)).length, 1, setting)
+      assert.doesNotMatch(faults.join(), /canary/)
+    }
+  })
+
+  test(`each file of a secret ${name} stops the start, and its setting is named`, () => {
+    for (const setting of names.filter((it) => SETTING_NAMES.includes(`${it}_FILE`))) {
+      const given = { ...ALL, ...KEYS, [setting]: undefined, [`${setting}_FILE`]: '/run/x' }
+      const faults = faultsOf(given, () => spoil({ ...ALL, ...KEYS }[setting] ?? ''))
+      assert.ok(
+        faults.some((line) => line.startsWith(`${setting}_FILE must `)),
+        `${setting}: ${faults}`,
+      )
+    }
+  })
+}
+
+for (const text of ['a b', 'a,b', 'a"b', 'schlüssel', '<key>', '$(KEY)', 'a%20b']) {
+  test(`keys that hold ${text} stop the start`, () => {
+    for (const name of [...Object.keys(KEYS), 'ALIBABA_CLOUD_SECURITY_TOKEN']) {
+      assert.deepEqual(faultsOf({ [name]: text }), [`${name} must contain only letters, digits and + / = . _ ~ -`])
+    }
+  })
+}
+
+test('entries of callers may have line breaks, and quotes around them stop the start', () => {
+  const pretty = JSON.stringify([ENTRY], null, 2).replaceAll('\n', '\r\n')
+  assert.equal(parse({ API_KEYS: pretty }).apiKeys.entries.length, 1)
+  assert.equal(parse({ API_KEYS: '', API_KEYS_FILE: '/run/x' }, () => `\ufeff${pretty}`).apiKeys.entries.length, 1)
+  assert.deepEqual(faultsOf({ API_KEYS: `'${API_KEYS}'` }), ['API_KEYS must not be in quotes'])
 })

@@ -1,3 +1,4 @@
+import { textFault, trimEnds } from '../setting-text.ts'
 import type { PlainKeys } from './signing.ts'
 
 /** Where the keys come from, and what is done once upstream no longer knows them. Never rejects. */
@@ -10,6 +11,8 @@ export interface KeySource {
   isReady(): boolean
   /** How old the keys are that are in force, and when they end, where that is known. */
   state(): KeysState
+  /** By setting, whether the file that it names is faulty, so that the keys that it held before are in force. */
+  faultyFiles(): Readonly<Record<string, boolean>>
   close(): void
 }
 
@@ -33,8 +36,20 @@ export const fixedKeys = (keys: PlainKeys): KeySource => {
     replacing: async () => null,
     isReady: () => true,
     state: () => lastingState(takenAtMs),
+    faultyFiles: () => ({}),
     close: () => undefined,
   }
+}
+
+/**
+ * Keys without white space at their ends; null where a part is empty, or has a character that no key contains: a header
+ * with one could not be sent.
+ */
+export const soundKeys = ({ accessKeyId, accessKeySecret, securityToken }: PlainKeys): PlainKeys | null => {
+  const keys = { accessKeyId: trimEnds(accessKeyId), accessKeySecret: trimEnds(accessKeySecret) }
+  const token = securityToken === undefined ? {} : { securityToken: trimEnds(securityToken) }
+  const parts = Object.values({ ...keys, ...token })
+  return parts.every((text) => text !== '' && textFault(text, 'access-key') === null) ? { ...keys, ...token } : null
 }
 
 export const areSame = (a: PlainKeys | null, b: PlainKeys | null): boolean =>

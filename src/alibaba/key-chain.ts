@@ -1,6 +1,6 @@
 import { by, deadlineIn } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
-import { areSame, createReadings, type KeySource, otherThan } from './credentials.ts'
+import { areSame, createReadings, type KeySource, otherThan, soundKeys } from './credentials.ts'
 import type { PlainKeys } from './signing.ts'
 
 /** Keys, and the moment from which on they are none; Infinity where nobody says. */
@@ -58,9 +58,11 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
   const read = async (): Promise<void> => {
     // The vendor's errors quote what was answered, keys included: they are not looked at.
     const found = await by(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
-    if (typeof found === 'string') fail(found)
+    if (typeof found === 'string') return fail(found)
+    const keys = soundKeys(found.keys)
+    if (keys === null) fail('has keys with characters that no key contains')
     else if (now() >= found.expiresAtMs) fail('has expired ones only, by the clock of this machine')
-    else take(found)
+    else take({ ...found, keys })
   }
 
   const readings = createReadings(read, usable)
@@ -92,6 +94,7 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
       const expireInMs = Number.isFinite(held.expiresAtMs) ? held.expiresAtMs - now() : undefined
       return { ageMs: now() - takenAtMs, expireInMs }
     },
+    faultyFiles: () => ({}),
     close: () => undefined,
   }
 }

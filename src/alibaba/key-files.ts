@@ -1,4 +1,5 @@
 import { readRegularFile } from '../regular-file.ts'
+import { textFault } from '../setting-text.ts'
 import type { Log } from '../telemetry/log.ts'
 import { areSame, createReadings, type KeySource, lastingState } from './credentials.ts'
 import type { PlainKeys } from './signing.ts'
@@ -29,7 +30,7 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
   const setting = files.map((file) => file.setting).join(', ')
   let held = keys
   let takenAtMs = performance.now()
-  let isFaulty = false
+  let faults: ReadonlyMap<string, string> = new Map()
   let partial: { readonly keys: PlainKeys; readonly sinceMs: number } | null = null
 
   const hasLasted = (next: PlainKeys): boolean => {
@@ -44,11 +45,22 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
     log.info('new keys are in force', { setting })
   }
 
+  const warn = (): void => {
+    const [reason] = faults.values()
+    log.error('the files of the keys are faulty, the old keys stay', { setting: [...faults.keys()].join(', '), reason })
+  }
+
   const look = async (): Promise<void> => {
-    const next = await readTogether(held, files)
-    if (next === null && !isFaulty) log.error('the files of the keys are faulty, the old keys stay', { setting })
-    isFaulty = next === null
-    const isNew = next !== null && !areSame(next, held)
+    const wasFaulty = faults.size > 0
+    const texts = await Promise.all(files.map(({ path }) => readRegularFile(path).catch(() => null)))
+    faults = faultsOf(files, texts)
+    if (faults.size > 0) {
+      if (!wasFaulty) warn()
+      partial = null
+      return
+    }
+    const next = { ...held, ...Object.fromEntries(files.map(({ part }, index) => [part, texts[index]])) }
+    const isNew = !areSame(next, held)
     if (isNew && (isWhole(next, held, files) || hasLasted(next))) take(next)
     else if (!isNew) partial = null
   }
@@ -67,6 +79,7 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
     replacing: readings.replacing,
     isReady: () => true,
     state: () => lastingState(takenAtMs),
+    faultyFiles: () => Object.fromEntries(files.map(({ setting }) => [setting, faults.has(setting)])),
     close: () => {
       isClosed = true
       clearTimeout(timer)
@@ -81,9 +94,19 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
 const isWhole = (next: PlainKeys, held: PlainKeys, files: readonly KeyFile[]): boolean =>
   files.every(({ part }) => next[part] !== held[part])
 
-/** Everything as it is now; null where a file can't be read or is empty. */
-const readTogether = async (held: PlainKeys, files: readonly KeyFile[]): Promise<PlainKeys | null> => {
-  const texts = await Promise.all(files.map(({ path }) => readRegularFile(path).catch(() => null)))
-  const parts = files.map(({ part }, index) => [part, texts[index]?.trim()] as const)
-  return parts.every(([, text]) => text) ? { ...held, ...Object.fromEntries(parts) } : null
+/** By setting, the rule that the text of its file breaks. */
+const faultsOf = (
+  files: readonly KeyFile[],
+  texts: readonly (string | null | undefined)[],
+): ReadonlyMap<string, string> =>
+  new Map(
+    files.flatMap(({ setting }, index) => {
+      const rule = faultOf(texts[index] ?? null)
+      return rule === null ? [] : [[setting, rule] as const]
+    }),
+  )
+
+const faultOf = (text: string | null): string | null => {
+  if (text === null) return 'can not be read'
+  return text === '' ? 'must not be empty' : textFault(text, 'access-key')
 }

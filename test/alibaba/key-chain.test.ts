@@ -195,3 +195,33 @@ test('what the chain says of its failure is not logged', async (t) => {
   )
   assert.doesNotMatch(JSON.stringify(lines), /canary/)
 })
+
+for (const [name, spoiled] of [
+  ['two lines', 'id\nother'],
+  ['quotes', '"id"'],
+  ['a character that no header can carry', 'id-\u4e2d'],
+  ['a NUL', 'id\u0000'],
+  ['nothing but a line feed', '\n'],
+] as const) {
+  test(`keys of the chain with ${name} are not taken, and the old ones go on to serve`, async (t) => {
+    for (const part of ['accessKeyId', 'accessKeySecret', 'securityToken']) {
+      const { id, pass, answerWith, lines, asked } = start(t, lasting('1', 20 * 60_000))
+      await id()
+      answerWith(async () => ({ keys: { ...keysOf('2'), [part]: spoiled }, expiresAtMs: START_MS + HOUR_MS }))
+      pass(11 * 60_000)
+      await id()
+      const alarm = await eventually(() => lines.find(({ level }) => level === 'error'))
+      assert.deepEqual(
+        [await id(), asked(), alarm.reason],
+        ['id-1', 2, 'has keys with characters that no key contains'],
+      )
+      assert.doesNotMatch(JSON.stringify(lines), /other|\u4e2d/)
+    }
+  })
+}
+
+test('white space at the ends of keys of the chain does not count', async (t) => {
+  const dressed = { accessKeyId: 'id-2\n', accessKeySecret: '\ufeffsecret-2\r\n', securityToken: ' token\u200b' }
+  const { source } = start(t, async () => ({ keys: dressed, expiresAtMs: START_MS + HOUR_MS }))
+  assert.deepEqual(await source.current(), { ...keysOf('2'), securityToken: 'token' })
+})

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { createKeyFiles } from '../../src/alibaba/key-files.ts'
 import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import { trimEnds } from '../../src/setting-text.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 
@@ -22,7 +23,7 @@ const writeSet = async (folder: string, keys: PlainKeys): Promise<void> => {
 
 /** A set is complete at once: files in a folder behind a symbolic link that is replaced, as mounted secrets are. */
 const swap = async (folder: string, keys: PlainKeys): Promise<void> => {
-  const version = keys.accessKeyId
+  const version = trimEnds(keys.accessKeyId)
   await mkdir(join(folder, version))
   await writeSet(join(folder, version), keys)
   await symlink(version, join(folder, '..data_tmp'))
@@ -82,17 +83,28 @@ test('one file that is put right counts after a while', async (t) => {
 for (const [what, spoil] of [
   ['gone', (path: string) => rm(path)],
   ['empty', (path: string) => writeFile(path, ' \n')],
+  ['nothing but a byte order mark and a zero-width space', (path: string) => writeFile(path, '\ufeff\u200b\n')],
+  ['in quotes', (path: string) => writeFile(path, '"new"\n')],
+  ['of two lines', (path: string) => writeFile(path, 'new\nother\n')],
+  ['of two lines after CRLF', (path: string) => writeFile(path, 'new\r\nother')],
+  ['with a blank inside', (path: string) => writeFile(path, 'new key')],
+  ['with a zero-width space inside', (path: string) => writeFile(path, 'new\u200bkey')],
+  ['with a NUL', (path: string) => writeFile(path, 'new\u0000')],
+  ['in another encoding', (path: string) => writeFile(path, 'new\n', 'utf16le')],
 ] as const) {
   for (const part of PARTS) {
-    test(`a file of the ${part} that is ${what} changes nothing, and raises one alarm until it is put right`, async (t) => {
+    test(`a file of the ${part} that is ${what}: it changes nothing, and raises one alarm until it is put right`, async (t) => {
       const { folder, lines, source, became, logged } = await watch(t)
       await spoil(join(folder, '..data', part))
       const alarm = await logged('error')
       assert.match(String(alarm.msg), /old keys stay/)
       assert.match(String(alarm.setting), new RegExp(`${part}_FILE`))
       assert.deepEqual(await source.current(), setOf('1'))
+      const ofPart = (isFaulty: boolean) => PARTS.map((it) => [`${it}_FILE`, it === part && isFaulty])
+      assert.deepEqual(Object.entries(source.faultyFiles()), ofPart(true))
       await swap(folder, setOf('2'))
       assert.deepEqual(await became('id-2'), setOf('2'))
+      assert.deepEqual(Object.entries(source.faultyFiles()), ofPart(false))
       assert.deepEqual(
         lines.map(({ level }) => level),
         ['error', 'info'],
@@ -100,6 +112,13 @@ for (const [what, spoil] of [
     })
   }
 }
+
+test('white space, byte order marks and zero-width characters at the ends of a file of keys do not count', async (t) => {
+  const { folder, became } = await watch(t)
+  const dressed = Object.entries(setOf('2')).map(([part, text]) => [part, `\ufeff\u200b ${text}\u2060\r\n\n`])
+  await swap(folder, { ...setOf('2'), ...Object.fromEntries(dressed) })
+  assert.deepEqual(await became('id-2'), setOf('2'))
+})
 
 test('refused keys are read again at once, and there are others only where they changed', async (t) => {
   const { folder, source } = await watch(t, NEVER_MS)

@@ -66,6 +66,13 @@ test('a mounted secret that is swapped by its symbolic link is read again', asyn
   assert.equal((await found('second')).name, 'second')
 })
 
+test('byte order marks and zero-width characters around the entries do not count', async (t) => {
+  const { path, found } = await watch(t)
+  await writeFile(`${path}.new`, `\ufeff\u200b${listOf('second')}\u2060\r\n`)
+  await rename(`${path}.new`, path)
+  assert.equal((await found('second')).name, 'second')
+})
+
 for (const [name, text] of [
   ['no JSON', '{'],
   ['empty', ''],

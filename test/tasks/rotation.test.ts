@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { test } from 'node:test'
-import { asOperator, CANARIES, cancelCalls, startGateway } from '../helpers/gateway.ts'
+import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { KEY_PLACES } from '../helpers/key-places.ts'
 import type { StsKeys } from '../helpers/key-server.ts'
 import { addTasks, cancel, sawCancels } from '../helpers/process.ts'
@@ -47,4 +49,49 @@ for (const [where, choose] of KEY_PLACES) {
     )
     assert.equal(cancelCalls(upstream).length, 1)
   })
+}
+
+for (const signature of ['rpc-v1', 'acs3']) {
+  for (const [name, spoiled] of [
+    ['of two lines', 'new\nkey\n'],
+    ['with a character that no header can carry', 'schl\u00fcssel\u200b\u4e2d'],
+    ['in quotes', '"new-key"\n'],
+    ['with control characters', 'new\u0000\u0007key'],
+  ] as const) {
+    test(`with ${signature}, files of keys that become texts ${name} leave the old keys in use`, async (t) => {
+      const folder = await temporaryFolder(t)
+      const { accessKeyId, accessKeySecret, securityToken } = CANARIES
+      const files = Object.entries({
+        ALIBABA_CLOUD_ACCESS_KEY_ID: accessKeyId,
+        ALIBABA_CLOUD_ACCESS_KEY_SECRET: accessKeySecret,
+        ALIBABA_CLOUD_SECURITY_TOKEN: securityToken,
+      })
+      for (const [setting, text] of files) await writeFile(join(folder, setting), `\ufeff${text}\r\n`)
+      const env = Object.fromEntries(
+        files.flatMap(([setting]) => [
+          [setting, undefined],
+          [`${setting}_FILE`, join(folder, setting)],
+        ]),
+      )
+      const { url, upstream, adminUrl, logLines } = await startGateway(t, {
+        env: { ...env, UPSTREAM_SIGNATURE: signature },
+        readFile: (path) => readFileSync(path, 'utf8'),
+        sandbox: { securityToken },
+        overrides: { watchEveryMs: 5 },
+      })
+      for (const [setting] of files) await writeFile(join(folder, setting), spoiled)
+      await eventually(async () => {
+        const text = await (await fetch(`${adminUrl}/metrics`)).text()
+        return (
+          text.match(/^gateway_file_faulty\{setting="ALIBABA_CLOUD_\w+_FILE"\} 1$/gm)?.length === files.length ||
+          undefined
+        )
+      })
+      const statuses = await Promise.all(addTasks(upstream, 20).map((taskNo) => cancel(url, taskNo)))
+
+      assert.deepEqual(statuses, Array(20).fill(202))
+      assert.equal(logLines.filter((line) => line.includes('the old keys stay')).length, 1)
+      assert.doesNotMatch(logLines.join(), /schl|new-key/)
+    })
+  }
 }
