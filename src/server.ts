@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
-import { parseConfig } from './config.ts'
+import { parseConfig, SETTING_NAMES } from './config.ts'
 import { by, deadlineIn } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
+import { misspeltSettings } from './misspelt-settings.ts'
 import { createLineOutput } from './telemetry/line-output.ts'
 import { createLog, describeError } from './telemetry/log.ts'
 
@@ -17,6 +18,9 @@ const run = async (): Promise<void> => {
   if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv)
   const log = createLog(config.logLevel, undefined, config.logAddresses)
+  for (const { variable, setting } of misspelt()) {
+    log.warn('a variable is no setting, its name is similar to one', { variable, setting })
+  }
   process.on('uncaughtException', (error) => {
     log.error('a bug ends the process', describeError(error))
     log.flush()
@@ -61,10 +65,14 @@ const FLUSH_MS = 500
 /** Before anything is written there, so that Node's own warnings never wait for a reader either. */
 const errorOutput = createLineOutput({ fd: 2 })
 
+const misspelt = () => misspeltSettings(Object.keys(process.env), SETTING_NAMES)
+
 run().catch((error: unknown) => {
   // A ConfigError names settings and rules only; what else can happen here may quote more than that.
   const reason = error instanceof ConfigError ? error.message : JSON.stringify(describeError(error))
+  const hints = error instanceof ConfigError ? misspelt() : []
   errorOutput.write(`The gateway did not start. ${reason}\n`)
+  for (const { variable, setting } of hints) errorOutput.write(`${variable} is no setting. Is ${setting} meant?\n`)
   errorOutput.flush(FLUSH_MS)
   process.exit(1)
 })

@@ -68,6 +68,7 @@ const LEAVES = [
   'subnets.ts',
   'bag.ts',
   'bounded.ts',
+  'misspelt-settings.ts',
   'regular-file.ts',
   'setting-text.ts',
   'iso-time.ts',

@@ -1,0 +1,132 @@
+/** A variable that is no setting, and the setting that it is likely to mean. */
+export interface Misspelt {
+  readonly variable: string
+  readonly setting: string
+}
+
+/** Names that other programs use for what a setting of the gateway holds. Each is too far from it to be found as similar. */
+const SYNONYMS: Readonly<Record<string, string>> = {
+  ACCESS_KEY_ID: 'ALIBABA_CLOUD_ACCESS_KEY_ID',
+  ACCESS_KEY_SECRET: 'ALIBABA_CLOUD_ACCESS_KEY_SECRET',
+  SECURITY_TOKEN: 'ALIBABA_CLOUD_SECURITY_TOKEN',
+  ...Object.fromEntries(
+    ['ALIBABA_CLOUD', 'ALIBABA', 'ALIYUN', 'ALICLOUD'].flatMap((vendor) => [
+      [`${vendor}_ACCESS_KEY`, 'ALIBABA_CLOUD_ACCESS_KEY_ID'],
+      [`${vendor}_ACCESS_KEY_ID`, 'ALIBABA_CLOUD_ACCESS_KEY_ID'],
+      [`${vendor}_ACCESS_KEY_SECRET`, 'ALIBABA_CLOUD_ACCESS_KEY_SECRET'],
+      [`${vendor}_SECRET_KEY`, 'ALIBABA_CLOUD_ACCESS_KEY_SECRET'],
+      [`${vendor}_SECURITY_TOKEN`, 'ALIBABA_CLOUD_SECURITY_TOKEN'],
+      [`${vendor}_STS_TOKEN`, 'ALIBABA_CLOUD_SECURITY_TOKEN'],
+    ]),
+  ),
+  ALLOWED_ORIGINS: 'CORS_ORIGINS',
+  CORS_ALLOWED_ORIGINS: 'CORS_ORIGINS',
+  CORS_ALLOW_ORIGIN: 'CORS_ORIGINS',
+  AUDIT_DATABASE_URL: 'AUDIT_URL',
+  AUDIT_DB_URL: 'AUDIT_URL',
+  ENABLE_DOCS: 'DOCS_ENABLED',
+  ENABLE_CONSOLE: 'CONSOLE_ENABLED',
+  JWKS_URL: 'JWT_JWKS_URL',
+  JWKS_URI: 'JWT_JWKS_URL',
+  JWT_AUD: 'JWT_AUDIENCE',
+  JWT_ISS: 'JWT_ISSUER',
+  LOG_LVL: 'LOG_LEVEL',
+  OIDC_SECRET: 'OIDC_CLIENT_SECRET',
+  REDIS_CONNECTION_STRING: 'REDIS_URL',
+  REDIS_DSN: 'REDIS_URL',
+  TRUSTED_PROXY: 'TRUST_PROXY',
+  TRUSTED_PROXIES: 'TRUST_PROXY',
+}
+
+/** Endings that say no more than the name does, or another unit: `UPSTREAM_TIMEOUT` for `UPSTREAM_TIMEOUT_MS`. */
+const ENDINGS = /_(MS|MILLIS|S|SEC|SECS|SECONDS|DAYS)$/
+
+/** From so many letters on a word may have one wrong letter: `ORGINS`. Shorter words are too often words of their own. */
+const WORD_MIN = 5
+/** From so many letters on a name may have one wrong letter wherever its underscores are. */
+const NAME_MIN = 9
+
+/**
+ * Variables whose names almost match a setting: another case, underscores, singular or plural, order of words, ending or
+ * spelling, or a name that other programs have for it. Names of one short word, such as PORT and HOST, match by letters
+ * alone, since too many other programs have names like them. Looks at names, never at values.
+ */
+export const misspeltSettings = (variables: readonly string[], settings: readonly string[]): readonly Misspelt[] => {
+  const known = new Set(settings)
+  return variables
+    .filter((variable) => !known.has(variable))
+    .flatMap((variable): readonly Misspelt[] => {
+      const name = normalize(variable)
+      const setting = likelySetting(name, settings)
+      return setting === undefined ? [] : [{ variable: printable(variable), setting }]
+    })
+}
+
+const likelySetting = (name: string, settings: readonly string[]): string | undefined => {
+  if (settings.includes(name)) return name
+  const synonym = [name, withoutFile(name)].map((it) => SYNONYMS[it]).find((it) => it !== undefined)
+  const meant = synonym !== undefined && /_FILE$/.test(name) ? `${synonym}_FILE` : synonym
+  if (meant !== undefined && settings.includes(meant)) return meant
+  for (const matches of MATCHES) {
+    const similar = settings.find((setting) => matches(name, setting))
+    if (similar !== undefined) return similar
+  }
+  return undefined
+}
+
+const withoutFile = (name: string): string => name.replace(/_FILE$/, '')
+
+/** Upper case, words apart by one underscore: `cors-origins`, `CorsOrigins` and `CORS_ORIGINS ` are the same name. */
+const normalize = (variable: string): string =>
+  variable
+    .replace(/([a-z\d])([A-Z])/g, '$1_$2')
+    .toUpperCase()
+    .replace(/[^A-Z\d]+/g, '_')
+    .replace(/^_+|_+$/g, '')
+
+/** A name as a log line may show it. */
+const printable = (variable: string): string => variable.replace(/[^\w.-]/g, '?').slice(0, 64)
+
+const wordsOf = (name: string): readonly string[] => name.split('_')
+const lettersOf = (name: string): string => name.replaceAll('_', '')
+const singular = (word: string): string => word.replace(/IES$/, 'Y').replace(/(?<!S)S$/, '')
+const isShort = (name: string): boolean => name.length < NAME_MIN && !name.includes('_')
+
+type Matches = (name: string, setting: string) => boolean
+
+const alikeWords: Matches = (name, setting) => {
+  const [words, wanted] = [wordsOf(name), wordsOf(setting)]
+  return (
+    !isShort(setting) &&
+    words.length === wanted.length &&
+    words.every((word, index) => areAlike(word, wanted[index] ?? ''))
+  )
+}
+
+const areAlike = (word: string, wanted: string): boolean =>
+  singular(word) === singular(wanted) ||
+  (word === 'URI' && wanted === 'URL') ||
+  (wanted.length >= WORD_MIN && isOneEditAway(word, wanted))
+
+/** From the surest to the least sure. */
+const MATCHES: readonly Matches[] = [
+  (name, setting) => lettersOf(name) === lettersOf(setting),
+  alikeWords,
+  (name, setting) => !isShort(setting) && wordsOf(name).toSorted().join() === wordsOf(setting).toSorted().join(),
+  (name, setting) => ENDINGS.test(setting) && name.replace(ENDINGS, '') === setting.replace(ENDINGS, ''),
+  (name, setting) => lettersOf(setting).length >= NAME_MIN && isOneEditAway(lettersOf(name), lettersOf(setting)),
+  // A setting that is not secret can't come as a file.
+  (name, setting) => setting.includes('_') && name === `${setting}_FILE`,
+]
+
+/** One letter more, less or other, or two neighbours the other way round. */
+const isOneEditAway = (a: string, b: string): boolean => {
+  if (a.length > b.length) return isOneEditAway(b, a)
+  if (b.length - a.length > 1) return false
+  const start = [...a].findIndex((letter, index) => letter !== b[index])
+  if (start < 0) return true
+  const [restOfA, restOfB] = [a.slice(start), b.slice(start)]
+  if (a.length < b.length) return restOfA === restOfB.slice(1)
+  const isSwapped = restOfA.slice(0, 2) === `${restOfB[1]}${restOfB[0]}` && restOfA.slice(2) === restOfB.slice(2)
+  return isSwapped || restOfA.slice(1) === restOfB.slice(1)
+}
