@@ -50,10 +50,10 @@ const NGINX = (port: number): string => `
     }
   }`
 
-/** What `npm start` hands to Node: options, and the file. */
+/** The arguments that `npm start` (`exec node …`) gives to Node: options, and the file. */
 export const START: readonly string[] = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
   .scripts.start.split(' ')
-  .slice(1)
+  .slice(2)
 
 export const openGround = async (gatewayArgs: readonly string[] = START): Promise<Ground> => {
   const folder = mkdtempSync(join(tmpdir(), 'gateway-bench-'))

@@ -41,7 +41,7 @@ describe('the Dockerfile', () => {
   })
 
   test('starts an init, and Node as its direct child, without a shell', () => {
-    const [node, ...args] = JSON.parse(read('package.json')).scripts.start.split(' ')
+    const [, node, ...args] = JSON.parse(read('package.json')).scripts.start.split(' ')
     const entry = `/app/${args.pop()}`
     assert.deepEqual(commandOf('ENTRYPOINT'), ['/sbin/tini', '--', `/nodejs/bin/${node}`, ...args, entry])
     assert.deepEqual(valuesOf('CMD'), [])

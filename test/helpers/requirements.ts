@@ -18,6 +18,7 @@ const REQUIREMENTS = {
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   procfs: { reason: 'needs /proc, as Linux has it', isMet: () => existsSync('/proc/self/status') },
+  systemd: { reason: 'needs systemd-analyze, as Debian has it', isMet: () => succeeds('systemd-analyze', '--version') },
   terminal: {
     reason: 'needs /proc and the program script of util-linux',
     isMet: () => existsSync('/proc/self/stat') && succeeds('script', '--version'),

@@ -1,23 +1,14 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { cp, readFile, symlink } from 'node:fs/promises'
-import { join } from 'node:path'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { delimiter, dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { promisify } from 'node:util'
-import { asOperator, temporaryFolder } from '../helpers/gateway.ts'
-import { prepare, ROOT, startProcess } from '../helpers/process.ts'
-
-const run = promisify(execFile)
-
-/** Compiles the gateway into a temporary folder, and returns its entry. */
-const build = async (t: TestContext): Promise<string> => {
-  const folder = await temporaryFolder(t)
-  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')
-  await run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', join(folder, 'dist')])
-  await cp(join(ROOT, 'package.json'), join(folder, 'package.json'))
-  await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
-  return join(folder, 'dist/server.js')
-}
+import type { Env } from '../../src/config.ts'
+import { build } from '../helpers/build.ts'
+import { asOperator, eventually } from '../helpers/gateway.ts'
+import { isOpen } from '../helpers/ports.ts'
+import { cancel, prepare, ROOT, sawCancels, startProcess, startValve } from '../helpers/process.ts'
 
 test('the compiled gateway cancels and records like its source', async (t) => {
   const { sandbox, env } = await prepare(t)
@@ -34,7 +25,7 @@ test('the compiled gateway cancels and records like its source', async (t) => {
 test('SIGUSR1 opens no debugger on the compiled gateway, with the options of npm start and without', async (t) => {
   const entry = await build(t)
   const { start } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')).scripts
-  const options: readonly string[] = start.split(' ').slice(1, -1)
+  const options: readonly string[] = start.split(' ').slice(2, -1)
   assert.ok(options.includes('--disable-sigusr1'))
   for (const execArgv of [options, []]) {
     const { env } = await prepare(t)
@@ -48,3 +39,51 @@ test('SIGUSR1 opens no debugger on the compiled gateway, with the options of npm
     assert.deepEqual([code, stderr], [0, ''])
   }
 })
+
+/** The compiled gateway, started by `npm start`; every process below npm ends with the test. */
+const startByNpm = async (t: TestContext, env: Env) => {
+  const cwd = dirname(dirname(await build(t)))
+  const path = [dirname(process.execPath), process.env.PATH].join(delimiter)
+  const ownEnv = { PATH: path, HOME: cwd, npm_config_update_notifier: 'false', ...env }
+  const npm = spawn('npm', ['--silent', 'start'], {
+    cwd,
+    env: ownEnv,
+    detached: true,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const exited = once(npm, 'exit')
+  t.after(async () => {
+    try {
+      if (npm.pid !== undefined) process.kill(-npm.pid, 'SIGKILL')
+    } catch {
+      // None of them is left.
+    }
+    await exited
+  })
+  let output = ''
+  npm.stdout.on('data', (chunk) => {
+    output += chunk
+  })
+  await eventually(() => output.includes('"listening"') || undefined)
+  return { kill: (signal: NodeJS.Signals) => npm.kill(signal), exited, output: () => output }
+}
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  test(`${signal} to npm start reaches the gateway, which drains before npm ends`, async (t) => {
+    if (process.platform === 'win32') return t.skip('needs a shell that has exec')
+    const { sandbox, env } = await prepare(t)
+    const valve = await startValve(t, sandbox)
+    const { kill, exited, output } = await startByNpm(t, { ...env, UPSTREAM_URL: valve.url })
+    const url = /"address":"([^"]+)"/.exec(output())?.[1] ?? ''
+    const status = cancel(url, sandbox.addTask())
+    await sawCancels(sandbox, 1)
+
+    kill(signal)
+    await eventually(() => output().includes('"stopping"') || undefined)
+    valve.release()
+
+    assert.equal(await status, 202)
+    assert.deepEqual(await exited, [0, null])
+    assert.equal(await isOpen(url), false)
+  })
+}

@@ -6,6 +6,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
+import { build } from '../helpers/build.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 import { closedPort, isOpen } from '../helpers/ports.ts'
 import { cancel, prepare, ROOT } from '../helpers/process.ts'
@@ -37,8 +38,8 @@ const isGone = (pid: number): boolean => {
 }
 
 interface Outputs {
-  readonly stdout: number
-  readonly stderr: number
+  readonly stdout: number | 'pipe'
+  readonly stderr: number | 'pipe'
 }
 
 const start = async (t: TestContext, env: Env, { stdout, stderr }: Outputs, { program, args } = GATEWAY) => {
@@ -107,8 +108,9 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
     for (const line of text.replace(/^\.+/, '').trim().split('\n')) assert.doesNotThrow(() => JSON.parse(line))
   })
 
-  test('answers, and ends with 0 on SIGTERM', async (t) => {
-    const { url, sandbox, kill, exited } = await startUnread(t)
+  test('answers, and ends with 0 on SIGTERM, as it is built', async (t) => {
+    const built = { program: process.execPath, args: [await build(t)] }
+    const { url, sandbox, kill, exited } = await startUnread(t, {}, built)
     const answered = await sendMany(url)
     const status = await cancel(url, sandbox.addTask())
     kill('SIGTERM')
@@ -130,6 +132,20 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
       return Promise.race([exited, Promise.resolve()])
     })
     assert.deepEqual([answered, status, code], [REQUESTS, 202, 0])
+  })
+
+  test('answers, and ends with 0 on SIGTERM, where the log goes to a socket', async (t) => {
+    const { sandbox, env } = await prepare(t)
+    const port = await closedPort()
+    // What Node calls a pipe to a child is a socket, as a journal has one.
+    const socket = 'pipe'
+    const { kill, exited } = await start(t, { ...env, PORT: String(port) }, { stdout: socket, stderr: socket })
+    const url = `http://127.0.0.1:${port}`
+    await eventually(async () => (await isOpen(url)) || undefined)
+    const answered = await sendMany(url)
+    const status = await cancel(url, sandbox.addTask())
+    kill('SIGTERM')
+    assert.deepEqual([answered, status, await exited], [REQUESTS, 202, 0])
   })
 
   test('ends with 0 on SIGTERM where the reader has gone, too', async (t) => {
