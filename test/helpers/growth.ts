@@ -12,8 +12,8 @@ export const filled =
     return `${head}${`${element}${separator}`.repeat(count - 1)}${element}${tail}`
   }
 
-const ROUNDS = 4
-const YARDSTICKS_MAX = 5
+const ROUNDS = 6
+const YARDSTICKS_MAX = 10
 /** Of a quarter of the input and the whole: 4 where the time is linear, 16 where it grows with the square. */
 const RATIO_MAX = 10
 /** Of the largest answer that is read at all. */
