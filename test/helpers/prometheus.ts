@@ -28,9 +28,9 @@ const answerSchema = z.object({
   data: z.object({ alerts: z.array(z.object({ labels: z.record(z.string(), z.string()), state: z.string() })) }),
 })
 
-const EVERY = '300ms'
+const EVERY = '500ms'
 /** Longer than one answer that a busy machine does not give in time. */
-const LASTING = '2s'
+const LASTING = '4s'
 
 /**
  * A real Prometheus on the rules of deploy/, in a hurry: what must last before it fires need not, and ages are counted in
