@@ -6,6 +6,7 @@ import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'
 import type { Caller, Grant } from './caller.ts'
 import { type ClaimNames, grantIn, subject } from './claims.ts'
+import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { type Grants, grantFor } from './grants.ts'
 import type { KeySet } from './key-set.ts'
 
@@ -29,7 +30,7 @@ export interface Tokens {
   verify(token: string): Promise<Caller | undefined>
 }
 
-const CLOCK_TOLERANCE_S = 5
+const CLOCK_TOLERANCE_S = CLOCK_TOLERANCE_MS / 1000
 /** A token can name as many domains as a header holds. */
 const REMEMBERED_BYTES = 16 * 2 ** 20
 const REMEMBERED_MS = 300_000

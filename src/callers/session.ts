@@ -5,6 +5,7 @@ import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Caller, type Grant, NO_GRANT, SCOPES } from './caller.ts'
 import type { ClaimNames } from './claims.ts'
+import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { type Grants, grantFor } from './grants.ts'
 import { createSeal } from './seal.ts'
 import type { SignOut } from './sign-outs.ts'
@@ -76,10 +77,14 @@ export const createSessions = (options: SessionOptions): Sessions => {
   // Neither a provider that takes the place of another takes over its sessions, nor a new rule of what its claims grant.
   const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
 
-  /** However the clock was set meanwhile, and the settings: no session lasts longer than they say. */
+  /**
+   * However clocks are set, and the settings: no session lasts longer than the settings and the tolerance allow. The clock
+   * of the replica that wrote the cookie may be ahead of this one or behind it; the idle end is never after the end.
+   */
   const isCurrent = (content: Content): boolean => {
     const [idleLeftMs, leftMs] = [content.idleAtMs - now(), content.endsAtMs - now()]
-    return idleLeftMs > 0 && idleLeftMs <= idleMs && leftMs <= maxMs && !signOuts.has(content)
+    const isWithinLimits = idleLeftMs <= idleMs + CLOCK_TOLERANCE_MS && leftMs <= maxMs + CLOCK_TOLERANCE_MS
+    return idleLeftMs > -CLOCK_TOLERANCE_MS && isWithinLimits && !signOuts.has(content)
   }
 
   const write = (content: Omit<Content, 'idleAtMs'>): Promise<string> =>
