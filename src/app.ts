@@ -62,7 +62,7 @@ export const createApp = (parts: AppParts): Express => {
   const app = createExpress()
   app.use(assignContext(parts))
   if (parts.tracing !== null) app.use(traceRequests(parts.tracing))
-  app.use(securityHeaders(), allowOrigins(parts.corsOrigins), refuseWhenDraining(parts.lifecycle))
+  app.use(securityHeaders(), allowOrigins(parts), refuseWhenDraining(parts.lifecycle))
   app.use(
     checkHost(parts.allowAnonymous ? isLoopback : null),
     limitBody,

@@ -12,6 +12,7 @@ import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import type { Credential } from './authenticate.ts'
 import { clientAddress } from './client-ip.ts'
+import { createLogLimit } from './log-limit.ts'
 
 /** What is known of a request from its first moment on; the open fields are filled on its way. */
 export interface Context {
@@ -59,14 +60,21 @@ export interface ContextOptions {
 const SAFE_ID = /^[A-Za-z0-9._-]{1,64}$/
 
 /** First of all: gives the request its id, address and language; at its end logs one line, and counts it. */
-export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: ContextOptions): RequestHandler =>
-  function contextAssigner(req, res, next) {
+export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: ContextOptions): RequestHandler => {
+  const mayLog = createLogLimit()
+  return function contextAssigner(req, res, next) {
     const gone = new AbortController()
+    const forwardedFor = req.headersDistinct['x-forwarded-for'] ?? []
+    const addresses = clientAddress(req.socket.remoteAddress, forwardedFor, trustProxy)
+    const { peerIp } = addresses
+    if (forwardedFor.length > 0 && peerIp !== null && !trustProxy.has(peerIp) && mayLog(peerIp)) {
+      log.warn('X-Forwarded-For of a peer that is not trusted is ignored', { peerIp, setting: 'TRUST_PROXY' })
+    }
     req.context = {
       requestId: randomUUID(),
       correlationId: correlationIdOf(req),
       traceId: null,
-      ...clientAddress(req.socket.remoteAddress, req.headersDistinct['x-forwarded-for'] ?? [], trustProxy),
+      ...addresses,
       lang: languageOf(req),
       startedAtMs: performance.now(),
       deadline: deadlineIn(requestTimeoutMs),
@@ -86,6 +94,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
     })
     next()
   }
+}
 
 /** A caller that is slow to send a body uses up its own time, not that of the upstream and the record. */
 export const startDeadline = ({ requestTimeoutMs }: ContextOptions): RequestHandler =>

@@ -45,7 +45,15 @@ const PAGE = `<!doctype html>
 `
 
 // The plain layout: the other one brings a badge that asks a stranger whether the document is valid.
-const START = `SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true })
+// A request with a key or a token goes without cookies: beside a session it would be ambiguous.
+const START = `const isCredential = (name) => ['x-api-key', 'authorization'].includes(name.toLowerCase())
+
+const requestInterceptor = (request) => {
+  if (Object.keys(request.headers ?? {}).some(isCredential)) request.credentials = 'omit'
+  return request
+}
+
+SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, requestInterceptor })
 `
 
 /** Reads everything once, since none of it changes while the process runs. */

@@ -22,7 +22,9 @@ const FIELDS = [
   'field',
   'instanceId',
   'method',
+  'origin',
   'outcome',
+  'peerIp',
   'priority',
   'reason',
   'recovered',
@@ -80,9 +82,7 @@ export const createLog = (
   const write = (severity: 'info' | 'warn' | 'error', message: string, fields: LogFields): void => {
     try {
       const picked = pick(fields)
-      const { clientIp } = picked
-      const isCut = addresses === 'truncated' && typeof clientIp === 'string'
-      logger[severity](isCut ? { ...picked, clientIp: truncate(clientIp) } : picked, message)
+      logger[severity](addresses === 'truncated' ? truncateAddresses(picked) : picked, message)
     } catch {
       failed += 1
     }
@@ -118,6 +118,15 @@ export const describeError = (error: unknown): LogFields => {
 
 /** A name such as `TypeError` or `ECONNRESET`; what is none may be anything. */
 const wordIn = (value: unknown): string | null => (typeof value === 'string' && /^\w{1,64}$/.test(value) ? value : null)
+
+const truncateAddresses = (fields: LogFields): LogFields => {
+  const cut: Record<string, unknown> = { ...fields }
+  for (const name of ['clientIp', 'peerIp'] as const) {
+    const address = fields[name]
+    if (typeof address === 'string') cut[name] = truncate(address)
+  }
+  return cut
+}
 
 const truncate = (address: string): string => {
   if (isIPv4(address)) return address.replace(/\d+$/, '0')

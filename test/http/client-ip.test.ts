@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { clientAddress, networkOf, normalizeAddress } from '../../src/http/client-ip.ts'
 import { parseSubnets } from '../../src/subnets.ts'
+import { createLog } from '../../src/telemetry/log.ts'
 import { asOperator, type StartOptions, startGateway } from '../helpers/gateway.ts'
 
 const ADDRESSES: readonly (readonly [string, string | null])[] = [
@@ -255,4 +256,40 @@ test('limits count an IPv4 address alone, and the IPv6 addresses of a /56 togeth
   assert.notEqual(networkOf('192.0.2.1'), networkOf('192.0.2.2'))
   assert.equal(networkOf('2001:db8:1:100::1'), networkOf('2001:db8:1:1ff:ffff::2'))
   assert.notEqual(networkOf('2001:db8:1:100::1'), networkOf('2001:db8:1:200::1'))
+})
+
+/** The lines about `X-Forwarded-For` that is ignored. */
+const ignoredLines = (logLines: readonly string[]) =>
+  logLines.map((line) => JSON.parse(line)).filter((line) => line.setting === 'TRUST_PROXY')
+
+for (const TRUST_PROXY of ['', '10.0.0.0/8']) {
+  test(`X-Forwarded-For of a peer outside TRUST_PROXY=${TRUST_PROXY} is logged once, with the peer`, async (t) => {
+    const { api, logLines } = await startGateway(t, { env: { TRUST_PROXY } })
+    for (const forwardedFor of ['203.0.113.9', 'canary', '203.0.113.9']) {
+      await api.get('/livez').set('X-Forwarded-For', forwardedFor)
+    }
+    assert.deepEqual(
+      ignoredLines(logLines).map(({ level, peerIp }) => [level, peerIp]),
+      [['warn', '127.0.0.1']],
+    )
+    assert.doesNotMatch(logLines.join(''), /canary/)
+  })
+}
+
+test('of requests without X-Forwarded-For, or through a trusted proxy, no such line is logged', async (t) => {
+  const { api, logLines } = await startGateway(t, { env: { TRUST_PROXY: '127.0.0.1' } })
+  await api.get('/livez')
+  await api.get('/livez').set('X-Forwarded-For', '203.0.113.9, 198.51.100.1')
+  assert.deepEqual(ignoredLines(logLines), [])
+})
+
+test('where addresses are truncated, the peer of such a line is too', async (t) => {
+  const logLines: string[] = []
+  const log = createLog('info', { write: (line) => void logLines.push(line) }, 'truncated')
+  const { api } = await startGateway(t, { overrides: { log } })
+  await api.get('/livez').set('X-Forwarded-For', '203.0.113.9')
+  assert.deepEqual(
+    ignoredLines(logLines).map(({ peerIp }) => peerIp),
+    ['127.0.0.0'],
+  )
 })

@@ -67,6 +67,23 @@ test('a page of a listed origin lists tasks, cancels one and waits for it, with 
   assert.deepEqual([seen.status, again.status, again.body], [200, 304, null])
 })
 
+test('a page of a listed origin may send the headers of tracing and of its libraries', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const { issuer, read } = await visit(t, APP_HOST)
+  const headers = {
+    ...(await issuer.bearer()),
+    traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01',
+    tracestate: 'vendor=1',
+    baggage: 'user=1',
+    'Content-Type': 'application/json',
+    'X-Request-Id': 'page-1',
+    'Accept-Language': 'zh',
+  }
+  for (const init of [{ headers }, { method: 'DELETE', headers }]) {
+    assert.equal((await read('/tasks/nobody-s', init)).status, 404)
+  }
+})
+
 test('a page of a listed origin reads problems, and what is told beside them', async (t) => {
   if (!requires(t, 'chromium')) return
   const { issuer, read } = await visit(t, APP_HOST)

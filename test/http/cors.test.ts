@@ -46,7 +46,8 @@ const READABLE = {
 
 const PREFLIGHT = {
   'access-control-allow-methods': 'GET, HEAD, DELETE, POST',
-  'access-control-allow-headers': 'Authorization, Prefer, X-CSRF, If-None-Match, traceparent, Accept-Language',
+  'access-control-allow-headers':
+    'Authorization, Prefer, X-CSRF, If-None-Match, traceparent, tracestate, baggage, Accept-Language, Content-Type, X-Request-Id',
   'access-control-max-age': '7200',
 }
 
@@ -247,3 +248,74 @@ for (const [name, [before, after]] of Object.entries(HALVES)) {
     await stopped
   })
 }
+
+/** The origins that lines about refused origins name, in their order. */
+const refusedOrigins = (logLines: readonly string[]): readonly unknown[] =>
+  logLines
+    .map((line) => JSON.parse(line))
+    .filter((line) => line.setting === 'CORS_ORIGINS')
+    .map((line) => line.origin)
+
+test('an origin that is refused is logged once, with the setting that would list it', async (t) => {
+  const { url, logLines } = await startGateway(t, { env: { CORS_ORIGINS } })
+  for (const origin of ['https://evil.example', 'http://[::1]:8080', 'null', 'https://evil.example']) {
+    for (const start of ['GET /livez', 'OPTIONS /tasks/x', 'DELETE /tasks/x']) {
+      await sendBytes(url, requestFrom([origin], start, PREFLIGHT_LINE))
+    }
+  }
+  assert.deepEqual(refusedOrigins(logLines), ['https://evil.example', 'http://[::1]:8080', 'null'])
+})
+
+test('without CORS_ORIGINS a refused origin is logged as well', async (t) => {
+  const { url, logLines } = await startGateway(t)
+  await sendBytes(url, requestFrom([APP], 'GET /livez'))
+  assert.deepEqual(refusedOrigins(logLines), [APP])
+})
+
+test('origins that may read, and those of the gateway itself, are not logged', async (t) => {
+  const env = { CORS_ORIGINS, PUBLIC_URL: 'https://gateway.example.com' }
+  const { url, logLines } = await startGateway(t, { env })
+  for (const [origin, ...lines] of [
+    [APP],
+    ['https://gateway.example.com'],
+    [url, `Host: ${new URL(url).host}`],
+    ['https://10.0.0.1', 'Sec-Fetch-Site: same-origin'],
+  ] as const) {
+    await sendBytes(url, requestFrom([origin], 'DELETE /tasks/x', ...lines))
+  }
+  await sendBytes(url, requestFrom([], 'GET /livez'))
+  assert.deepEqual(refusedOrigins(logLines), [])
+})
+
+test('of an origin that no browser sends nothing is logged but that', async (t) => {
+  const odd = [
+    'canary',
+    'https://canary.example/path',
+    'https://canary:canary@evil.example',
+    'https://evil.example, https://canary.example',
+    `https://${'canary'.repeat(100)}`,
+    'https://canary"}\t{"x":"',
+    'https://CANARY.example',
+  ]
+  const { url, logLines } = await startGateway(t)
+  for (const origin of odd) await sendBytes(url, requestFrom([origin], 'GET /livez'))
+  assert.deepEqual(refusedOrigins(logLines), ['not valid'])
+  assert.doesNotMatch(logLines.join(''), /canary/i)
+})
+
+test('however many origins are refused, a few lines tell of them, and a minute later others are told', async (t) => {
+  let nowMs = 0
+  const { url, logLines } = await startGateway(t)
+  const sendAll = async (round: string) => {
+    for (let index = 0; index < 30; index += 1) {
+      await sendBytes(url, requestFrom([`https://${round}-${index}.example`], 'GET /livez'))
+    }
+  }
+  const startedAtMs = performance.now()
+  t.mock.method(performance, 'now', () => startedAtMs + nowMs)
+  await sendAll('a')
+  assert.equal(refusedOrigins(logLines).length, 10)
+  nowMs = 60_000
+  await sendAll('b')
+  assert.equal(refusedOrigins(logLines).length, 20)
+})

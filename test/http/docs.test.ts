@@ -8,6 +8,7 @@ import { CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts
 import { ROOT } from '../helpers/process.ts'
 import { codeOf, sendLine } from '../helpers/raw.ts'
 import { requires } from '../helpers/requirements.ts'
+import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 const WITH_DOCS: StartOptions = { env: { DOCS_ENABLED: 'true', RATE_LIMIT_READ_MAX: '1', RATE_LIMIT_UNKNOWN_MAX: '1' } }
 const ASSETS = ['/docs/swagger-ui.css', '/docs/swagger-ui-bundle.js', '/docs/start.js'] as const
@@ -44,6 +45,33 @@ test('what the page tries out is answered', async (t) => {
   await operation.getByRole('button', { name: 'Execute' }).click()
   assert.match((await operation.locator('.live-responses-table pre').first().textContent()) ?? '', /"operator"/)
   assert.deepEqual(complaints, [])
+})
+
+test('what the page tries out with a key goes without the session of the browser, and without a key with it', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const gateway = await startGateway(t, { env: { ...SIGN_IN_ENV, DOCS_ENABLED: 'true' } })
+  const { page, origin } = await openBrowser(t, gateway)
+  const { cookie } = await sessionCookie({}, undefined, 'ann')
+  const [name = '', value = ''] = cookie.split('=')
+  const own = { domain: new URL(origin).hostname, path: '/', secure: true, httpOnly: true, sameSite: 'Strict' } as const
+  await page.context().addCookies([{ name, value, ...own }])
+  await page.goto(`${origin}/docs`)
+  const operation = page.locator('#operations-Caller-getCaller')
+  await operation.locator('.opblock-summary-control').click()
+  await operation.getByRole('button', { name: 'Try it out' }).click()
+  const execute = async () => {
+    const answered = page.waitForResponse((response) => response.url().endsWith('/me'))
+    await operation.getByRole('button', { name: 'Execute' }).click()
+    const answer = await answered
+    return [answer.status(), Object(await answer.json()).name]
+  }
+  assert.deepEqual(await execute(), [200, 'ann'])
+  await page.getByRole('button', { name: 'Authorize' }).click()
+  const keyForm = page.locator('.auth-container').first()
+  await keyForm.locator('input').fill(CANARIES.operatorKey)
+  await keyForm.getByRole('button', { name: 'Apply credentials' }).click()
+  await keyForm.getByRole('button', { name: 'Close' }).click()
+  assert.deepEqual(await execute(), [200, 'operator'])
 })
 
 test('the description is served as it stands in the repository', async (t) => {
