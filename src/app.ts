@@ -96,10 +96,13 @@ export const createApp = (parts: AppParts): Express => {
 
   if (parts.auth !== null) {
     const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.forgiveSignInStart })
-    app.route('/auth/login').get(limits.signInStarts, auth.login, auth.showProblem).all(allowOnly('GET, HEAD'))
+    app
+      .route('/auth/login')
+      .get(auth.previewLogin, limits.signInStarts, auth.login, auth.showProblem)
+      .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/callback')
-      .get(limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, auth.showProblem)
+      .get(auth.refusePreview, limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, auth.showProblem)
       .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/logout')

@@ -56,6 +56,7 @@ export interface Config {
     readonly issuer: string
     readonly clientId: string
     readonly clientSecret: Secret
+    readonly clientAuthentication: 'client_secret_basic' | 'client_secret_post'
     readonly sessionSecrets: readonly [Secret, ...Secret[]]
     readonly publicUrl: string
     readonly claimNames: ClaimNames
@@ -137,6 +138,7 @@ interface Values {
   SCOPE_CLAIM: string
   OIDC_ISSUER: string | undefined
   OIDC_CLIENT_ID: string | undefined
+  OIDC_CLIENT_AUTH: 'client_secret_basic' | 'client_secret_post'
   SESSION_IDLE_MS: number
   SESSION_MAX_MS: number
   DOMAINS_CLAIM: string | undefined
@@ -296,6 +298,8 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   TASK_TYPES_CLAIM: { schema: claimName, fallback: undefined },
   OIDC_ISSUER: { schema: issuer, fallback: undefined },
   OIDC_CLIENT_ID: { schema: z.string(), fallback: undefined },
+  // Basic is the one that every provider has to support (RFC 6749, section 2.3.1).
+  OIDC_CLIENT_AUTH: { schema: choice(['client_secret_basic', 'client_secret_post']), fallback: 'client_secret_basic' },
   SESSION_IDLE_MS: { schema: integer(1000, SESSION_LIMIT_MS), fallback: 900_000 },
   SESSION_MAX_MS: { schema: integer(1000, SESSION_LIMIT_MS), fallback: SESSION_LIMIT_MS },
   GRANTS_FILE: { schema: z.string(), fallback: undefined },
@@ -647,13 +651,22 @@ const readSignIn = (reader: Reader): Config['signIn'] => {
   const { read } = reader
   const [issuer, clientId, publicUrl] = [read('OIDC_ISSUER'), read('OIDC_CLIENT_ID'), read('PUBLIC_URL')]
   const clientSecret = reader.readSecret('OIDC_CLIENT_SECRET')
+  const clientAuthentication = read('OIDC_CLIENT_AUTH')
   const [first, ...others] = readSessionSecrets(reader)
   const claimNames = readClaimNames(reader)
   const times = { idleMs: read('SESSION_IDLE_MS'), maxMs: read('SESSION_MAX_MS') }
   if (issuer === undefined || clientId === undefined || publicUrl === undefined) return null
   if (clientSecret === undefined || first === undefined) return null
-  const sessionSecrets = [first, ...others] as const
-  return { issuer, clientId, clientSecret: new Secret(clientSecret), sessionSecrets, publicUrl, claimNames, ...times }
+  return {
+    issuer,
+    clientId,
+    clientSecret: new Secret(clientSecret),
+    clientAuthentication,
+    sessionSecrets: [first, ...others],
+    publicUrl,
+    claimNames,
+    ...times,
+  }
 }
 
 type Rule = readonly [names: readonly [string, ...string[]], holds: boolean, rule: string]

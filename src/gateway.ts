@@ -264,7 +264,7 @@ const createCallers = async (
     keySetAgeMs: () => jwt?.ageMs(),
     faultyFiles: () => Object.fromEntries(files.map(({ setting, isFaulty }) => [setting, isFaulty()])),
     close: () => {
-      for (const part of [...files, jwt]) part?.close()
+      for (const part of [...files, jwt, auth?.signIn]) part?.close()
     },
   }
 }
@@ -297,7 +297,7 @@ const createAuth = async (
   const signedOutUrl = consoleEnabled ? `${publicUrl}/console` : undefined
   return {
     sessions: createSessions({ ...signIn, grants, signOuts, log, now }),
-    signIn: createSignIn({ ...signIn, signedOutUrl, log, now, pauseMs: keySetTiming?.cooldownMs }),
+    signIn: createSignIn({ ...signIn, signedOutUrl, log, now, timing: keySetTiming }),
     publicUrl,
     home: consoleEnabled ? '/console' : '/me',
   }

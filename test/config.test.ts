@@ -71,6 +71,7 @@ const RULES: Readonly<Record<string, string>> = {
   UPSTREAM_URL: 'must be an origin without a path, such as https://domain.aliyuncs.com',
   UPSTREAM_ALLOW_HTTP: 'must be true or false',
   UPSTREAM_SIGNATURE: 'must be one of rpc-v1, acs3',
+  OIDC_CLIENT_AUTH: 'must be one of client_secret_basic, client_secret_post',
   JWT_ISSUER: 'must be an https: URL (http: for a loopback host) without credentials, query or fragment',
   OIDC_ISSUER: 'must be an https: URL (http: for a loopback host) without credentials, query or fragment',
   JWT_JWKS_URL: 'must be an https: URL (http: for a loopback host) without credentials or fragment',
@@ -422,6 +423,7 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
   UPSTREAM_URL: ['x', 'https://a.example/x', 'https://a.example?x', 'https://u@a.example', 'file:///x', 'https://'],
   UPSTREAM_ALLOW_HTTP: ['yes', '1', 'TRUE'],
   UPSTREAM_SIGNATURE: ['acs', 'RPC-V1'],
+  OIDC_CLIENT_AUTH: ['basic', 'none', 'client_secret_jwt', 'CLIENT_SECRET_POST'],
   ALLOW_ANONYMOUS: ['yes', '1', 'True'],
   AUDIT_URL: ['sqlite:', './data/audit.db', 'SQLITE:x', ...FAULTY_POSTGRES_URLS],
   AUDIT_ADMIN_URL: ['sqlite:x', ...FAULTY_POSTGRES_URLS],
@@ -618,11 +620,17 @@ test('a provider for sign-ins is told with the defaults that the documents promi
   assert.deepEqual(rest, {
     issuer: ISSUER,
     clientId: 'gateway',
+    clientAuthentication: 'client_secret_basic',
     publicUrl: 'https://gateway.example.com',
     claimNames: { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined },
     idleMs: 900_000,
     maxMs: 3_600_000,
   })
+})
+
+test('OIDC_CLIENT_AUTH says how the gateway authenticates at the provider', () => {
+  const { signIn } = parse({ ...SIGN_IN, OIDC_CLIENT_AUTH: 'client_secret_post' })
+  assert.equal(signIn?.clientAuthentication, 'client_secret_post')
 })
 
 for (const name of ['OIDC_CLIENT_SECRET', 'SESSION_SECRET']) {

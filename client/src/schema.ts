@@ -241,7 +241,8 @@ export interface paths {
         /**
          * Sign in
          * @description Sends the browser to the identity provider. Where nobody can sign in, it is not found. Sign-ins that are begun and
-         *     not completed are limited by address.
+         *     not completed are limited by address. Parameters that it does not know are ignored. A `HEAD` request begins no
+         *     sign-in, and a prefetch is refused.
          */
         get: operations["startSignIn"];
         put?: never;
@@ -261,7 +262,8 @@ export interface paths {
         };
         /**
          * Come back from the identity provider
-         * @description Where the provider sends the browser. It works once, and for the browser that began to sign in.
+         * @description Where the provider sends the browser. It works once, and for the browser that began to sign in. Loaded again within
+         *     two minutes it shows its page again, and begins no session. After a 503 it can be loaded again.
          */
         get: operations["completeSignIn"];
         put?: never;
@@ -1456,7 +1458,7 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Where to go afterwards, a path of this site.
+                 * @description Where to go afterwards, a path of this site. An empty one counts as absent.
                  * @example /console
                  */
                 returnTo?: string;
@@ -1478,13 +1480,16 @@ export interface operations {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     /** @description The provider's page. */
                     Location: string;
-                    /** @description What the browser has to bring back within ten minutes. */
-                    "Set-Cookie": string;
+                    /**
+                     * @description What the browser has to bring back within ten minutes, and the end of older sign-ins for which there is no
+                     *     room. A `HEAD` request gets none.
+                     */
+                    "Set-Cookie"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description The query is not valid. */
+            /** @description The query is not valid, or the browser loads the page before a person asks for it (prefetch). */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1528,8 +1533,8 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
-                    /** @description The session, and the end of what was to be brought back. */
-                    "Set-Cookie": string;
+                    /** @description The session, and what takes the place of what was brought back. None where the page is shown again. */
+                    "Set-Cookie"?: string;
                     [name: string]: unknown;
                 };
                 content: {

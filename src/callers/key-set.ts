@@ -9,6 +9,8 @@ export interface KeySetOptions {
   readonly issuer: string
   /** Where the keys are; undefined: where the issuer's metadata says. */
   readonly jwksUrl: URL | undefined
+  /** The setting that a failure concerns. */
+  readonly setting?: string | undefined
   readonly log: Log
   readonly timing?: Partial<KeySetTiming> | undefined
 }
@@ -28,6 +30,10 @@ export interface KeySet {
    * error of jose's where the set has no such key
    */
   readonly keyFor: JWTVerifyGetKey
+  /** Resolves once there are keys. @throws identity-provider-unavailable where they can't be had */
+  ready(): Promise<void>
+  /** How long an unknown key causes no reading, in milliseconds; 0 where it does. */
+  pausedMs(): number
   /** Another number after each change of the set. */
   version(): number
   /** Since it was last read, or else since the start, in milliseconds. */
@@ -45,7 +51,8 @@ class Unusable extends Error {}
  * The issuer's keys. jose joins readings and limits how often unknown keys cause one; a set once read serves until
  * the next, however long the provider is away.
  */
-export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): KeySet => {
+export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySetOptions): KeySet => {
+  const { setting = jwksUrl === undefined ? 'JWT_ISSUER' : 'JWT_JWKS_URL' } = options
   const { timeoutMs, cooldownMs, refreshMs } = { ...TIMING, ...timing }
   const closing = new AbortController()
   const changes = watchChanges()
@@ -61,7 +68,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): K
       failedAtMs = performance.now()
       const reason = error instanceof Unusable ? error.message : signal.aborted ? 'took too long' : 'can not be reached'
       log.error('the issuer’s keys can not be had, known ones stay', {
-        setting: jwksUrl === undefined ? 'JWT_ISSUER' : 'JWT_JWKS_URL',
+        setting,
         reason,
         ...(error instanceof Unusable ? {} : { errorCode: causeOf(error) }),
       })
@@ -93,6 +100,16 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing }: KeySetOptions): K
         if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error
         throw new GatewayError('identity-provider-unavailable')
       }
+    },
+    ready: async () => {
+      if (remote.jwks() !== undefined) return
+      await remote.reload().catch(() => {
+        throw new GatewayError('identity-provider-unavailable')
+      })
+    },
+    pausedMs: () => {
+      const readAtMs = performance.now() - changes.ageMs()
+      return Math.max(0, Math.max(readAtMs, failedAtMs) + cooldownMs - performance.now())
     },
     version: changes.version,
     ageMs: changes.ageMs,

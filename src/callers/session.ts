@@ -26,8 +26,11 @@ export interface Session {
 
 /** Sessions of browsers. All that is known of one is in its cookie, which only the gateway can read. */
 export interface Sessions {
-  /** The cookie of a new session. @throws sign-in-failed where what is granted is too much for a cookie */
-  begin(identity: Identity): Promise<string>
+  /**
+   * The cookie of a session. `id`: the same for each response that completes one sign-in, so that signing out ends all of
+   * them. @throws sign-in-failed where what is granted is too much for a cookie
+   */
+  begin(identity: Identity, id?: string): Promise<string>
   /** The caller that a session of that identity would have. */
   callerOf(identity: Identity): Caller
   /** Ends the sessions of those cookies until their own end: copies and renewals of the cookies count no more. */
@@ -98,9 +101,8 @@ export const createSessions = (options: SessionOptions): Sessions => {
   })
 
   return {
-    begin: async ({ sub, grant }) => {
+    begin: async ({ sub, grant }, id = randomBytes(ID_BYTES).toString('base64url')) => {
       const kept = grants === null ? grant : NO_GRANT
-      const id = randomBytes(ID_BYTES).toString('base64url')
       const cookie = await write({ id, sub, grant: kept, endsAtMs: now() + maxMs })
       if (cookie.length <= COOKIE_MAX) return cookie
       log.error('a sign-in grants more than a cookie can hold', { setting: 'GRANTS_FILE' })

@@ -1,82 +1,101 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { compactVerify, errors } from 'jose'
 import * as oidc from 'openid-client'
-import { z } from 'zod'
 import { GatewayError } from '../errors.ts'
-import { isLoopback, isSafeUrl } from '../loopback.ts'
 import type { Secret } from '../secret.ts'
-import { describeError, type Log } from '../telemetry/log.ts'
-import { readBounded } from './bounded-body.ts'
 import { type ClaimNames, type Claims, grantIn, subject } from './claims.ts'
-import { createSeal } from './seal.ts'
+import {
+  createProvider,
+  logoutPageOf,
+  type Provider,
+  type ProviderOptions,
+  reasonOf,
+  Unreached,
+  unusableIn,
+} from './identity-provider.ts'
+import type { KeySet } from './key-set.ts'
+import { CodeUsed, createSentCodes } from './sent-codes.ts'
 import type { Identity } from './session.ts'
+import {
+  createTransactions,
+  MARKER_MS,
+  TRANSACTION_MS,
+  type Transaction,
+  transactionIdOf,
+} from './sign-in-transaction.ts'
 
 /** A browser that is on its way to the provider. */
 export interface Departure {
   readonly location: URL
+  /** Names the cookie. */
+  readonly id: string
   /** The cookie that it has to bring back, and for how long that is taken. */
   readonly transaction: string
   readonly lifetimeMs: number
 }
 
 export interface Arrival {
+  /** Names the cookie. */
+  readonly id: string
   readonly identity: Identity
-  /** Where the sign-in was asked for; of this origin. */
+  /** The session that this sign-in begins. */
+  readonly sessionId: string
+  /** Where the sign-in was asked for: a path, query and fragment of this origin. */
   readonly returnTo: string
+  /** What takes the place of the cookie of the sign-in, and for how long that is taken. */
+  readonly marker: string
+  readonly markerLifetimeMs: number
+  /** The sign-in is complete from now on: its code is of no use again. Returns false where it was so before. */
+  complete(): boolean
+}
+
+/** A browser that comes back from the provider. */
+export interface Callback {
+  readonly query: string
+  /** The values of the cookie that the identifier in the query names. */
+  readonly transactions: readonly string[]
+  /** Called where the sign-in has come to its end without success, and must be begun anew. */
+  readonly onUsedUp: () => void
 }
 
 /** Sign-in by the authorization code flow with PKCE (OpenID Connect Core 1.0, RFC 7636). Tokens stay here. */
 export interface SignIn {
   /** @throws identity-provider-unavailable */
   begin(returnTo: string): Promise<Departure>
+  /** Names the cookie of the sign-in that the query of a callback is about; null where it names none. */
+  idOf(query: string): string | null
+  /** Where a sign-in leads to that was completed a short time ago; undefined where those values prove none. */
+  completedBefore(query: string, markers: readonly string[]): Promise<string | undefined>
   /**
-   * What the provider says of the browser that came back with that query and those cookies, of which the one that began
-   * the sign-in of the query's `state` counts.
-   * @throws sign-in-failed, identity-provider-unavailable
+   * What the provider says of the browser. The code is sent once, after the keys that verify its response are at hand; a
+   * second request meanwhile gets the same response. @throws sign-in-failed, identity-provider-unavailable
    */
-  complete(query: string, transactions: readonly string[]): Promise<Arrival>
+  complete(callback: Callback): Promise<Arrival>
   /** Where the provider's own session ends; null where it has no such page, or did not say so yet. */
   logoutUrl(): string | null
+  close(): void
 }
 
-export interface SignInOptions {
+export interface SignInOptions extends ProviderOptions {
   readonly claimNames: ClaimNames
-  readonly issuer: string
-  readonly clientId: string
-  readonly clientSecret: Secret
   readonly sessionSecrets: readonly [Secret, ...Secret[]]
   /** The origin that browsers see. */
   readonly publicUrl: string
   /** Where the provider sends browsers after signing out; undefined: it decides. */
   readonly signedOutUrl: string | undefined
-  readonly log: Log
-  /** After a failure to reach the provider, how long it is not tried again. */
-  readonly pauseMs?: number | undefined
   readonly now?: (() => number) | undefined
 }
 
-const TRANSACTION_MS = 600_000
-const TIMEOUT_S = 5
-const METADATA_MS = 3_600_000
-const PAUSE_MS = 10_000
-const ANSWER_MAX_BYTES = 256 * 1024
-/** No address in use is longer, and browsers are sent there with a query of some hundred characters. */
-const ADDRESS_MAX = 2048
-
-const transactionSchema = z.object({
-  state: z.string(),
-  nonce: z.string(),
-  verifier: z.string(),
-  returnTo: z.string(),
-  untilMs: z.number(),
-})
-
 export const createSignIn = (options: SignInOptions): SignIn => {
-  const { claimNames, issuer, clientId, sessionSecrets, publicUrl, signedOutUrl, log, now = Date.now } = options
-  const seal = createSeal(sessionSecrets, JSON.stringify(['sign-in', issuer, clientId]), transactionSchema)
+  const { claimNames, publicUrl, signedOutUrl, log, now = Date.now } = options
+  const transactions = createTransactions({ ...options, now })
+  const codes = createSentCodes<oidc.TokenEndpointResponse & oidc.TokenEndpointResponseHelpers>(TRANSACTION_MS)
   const redirectUrl = new URL('/auth/callback', publicUrl)
   const provider = createProvider(options, now)
 
   /** Every failure becomes one of ours: the library's carry requests and answers. */
   const refuse = (error: unknown): never => {
+    if (error instanceof GatewayError) throw error
     const reason = reasonOf(error)
     if (unusableIn(error) !== undefined) {
       log.error('the identity provider can not be asked', { setting: 'OIDC_ISSUER', reason })
@@ -89,17 +108,34 @@ export const createSignIn = (options: SignInOptions): SignIn => {
     throw new GatewayError('sign-in-failed')
   }
 
-  const openTransaction = async (sealed: readonly string[], callbackUrl: URL) => {
-    const states = callbackUrl.searchParams.getAll('state')
-    const opened = await seal.open(sealed)
-    const [transaction, ...more] = opened.filter(({ state, untilMs }) => states.includes(state) && now() < untilMs)
-    return transaction !== undefined && more.length === 0 ? transaction : refuse('no transaction')
+  const identityIn = (tokens: oidc.TokenEndpointResponseHelpers): Identity => {
+    const claims: Claims = tokens.claims() ?? {}
+    const sub = subject.safeParse(claims.sub)
+    return sub.success ? { sub: sub.data, grant: grantIn(claims, claimNames) } : refuse('claim sub')
+  }
+
+  /** The library validates the claims, and the keys of the provider the signature. */
+  const exchange = async (
+    { config, keySet }: Provider,
+    callbackUrl: URL,
+    { state, nonce, verifier }: Transaction,
+  ): Promise<Identity> => {
+    const checks = { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier }
+    try {
+      const tokens = await codes.once(state, () => oidc.authorizationCodeGrant(config, callbackUrl, checks))
+      await verify(tokens.id_token ?? '', keySet)
+      return identityIn(tokens)
+    } catch (error) {
+      if (unusableIn(error) instanceof Unreached) codes.forget(state)
+      throw error instanceof CodeUsed ? refuse('code used') : error
+    }
   }
 
   return {
     begin: async (returnTo) => {
-      const [state, nonce, verifier] = [oidc.randomState(), oidc.randomNonce(), oidc.randomPKCECodeVerifier()]
-      const location = oidc.buildAuthorizationUrl(await provider.config(), {
+      const { config } = await provider.current()
+      const { state, nonce, verifier, id, sealed } = await transactions.begin(returnTo)
+      const location = oidc.buildAuthorizationUrl(config, {
         redirect_uri: redirectUrl.href,
         scope: 'openid',
         state,
@@ -107,125 +143,79 @@ export const createSignIn = (options: SignInOptions): SignIn => {
         code_challenge: await oidc.calculatePKCECodeChallenge(verifier),
         code_challenge_method: 'S256',
       })
-      const content = { state, nonce, verifier, returnTo, untilMs: now() + TRANSACTION_MS }
-      return { location, transaction: await seal.seal(content), lifetimeMs: TRANSACTION_MS }
+      return { location, id, transaction: sealed, lifetimeMs: TRANSACTION_MS }
     },
 
-    complete: async (query, sealed) => {
-      const callbackUrl = new URL(query, redirectUrl)
-      const { state, nonce, verifier, returnTo } = await openTransaction(sealed, callbackUrl)
-      const checks = { expectedState: state, expectedNonce: nonce, pkceCodeVerifier: verifier }
-      const config = await provider.config()
-      const tokens = await oidc.authorizationCodeGrant(config, callbackUrl, checks).catch(refuse)
-      const claims: Claims = tokens.claims() ?? {}
-      const sub = subject.safeParse(claims.sub)
-      if (!sub.success) return refuse('claim sub')
-      return { identity: { sub: sub.data, grant: grantIn(claims, claimNames) }, returnTo }
+    idOf: (query) => transactionIdOf(stateIn(query)),
+
+    completedBefore: (query, markers) => transactions.findMarker(markers, stateIn(query)),
+
+    complete: async ({ query, transactions: sealed, onUsedUp }) => {
+      const transaction = await transactions.find(sealed, stateIn(query))
+      if (transaction === undefined) {
+        onUsedUp()
+        return refuse('no transaction')
+      }
+      const current = await provider.current()
+      // A code that was sent before its response could be verified would be lost.
+      await current.keySet.ready()
+      const identity = await exchange(current, new URL(query, redirectUrl), transaction).catch((error) => {
+        if (!isStillPending(error)) onUsedUp()
+        return refuse(error)
+      })
+      return {
+        id: transaction.id,
+        identity,
+        sessionId: transaction.sessionId,
+        returnTo: transaction.returnTo,
+        marker: await transactions.sealMarker(transaction),
+        markerLifetimeMs: MARKER_MS,
+        complete: () => codes.complete(transaction.state),
+      }
     },
 
     logoutUrl: () => {
       const config = provider.known()
-      if (config?.serverMetadata().end_session_endpoint === undefined) return null
+      if (config === undefined || logoutPageOf(config) === null) return null
       const parameters = signedOutUrl === undefined ? {} : { post_logout_redirect_uri: signedOutUrl }
       return oidc.buildEndSessionUrl(config, parameters).href
     },
+
+    close: provider.close,
   }
 }
 
-/** What the provider says of itself, read when it is first needed and now and then; the last holds while it is away. */
-const createProvider = (options: SignInOptions, now: () => number) => {
-  const { issuer, clientId, clientSecret, pauseMs = PAUSE_MS, log } = options
-  let known: { readonly config: oidc.Configuration; readonly untilMs: number } | undefined
-  let underWay: Promise<oidc.Configuration> | undefined
-  let failedAtMs = Number.NEGATIVE_INFINITY
-  // Basic is the one that every provider has to support (RFC 6749, section 2.3.1).
-  const authentication = oidc.ClientSecretBasic(clientSecret.reveal())
-  const insecure = isLoopback(new URL(issuer).hostname) ? [oidc.allowInsecureRequests] : []
+const stateIn = (query: string): string => new URLSearchParams(query).get('state') ?? ''
 
-  const discover = async (): Promise<oidc.Configuration> => {
-    try {
-      const config = await oidc.discovery(new URL(issuer), clientId, undefined, authentication, {
-        execute: [...insecure, oidc.enableNonRepudiationChecks],
-        timeout: TIMEOUT_S,
-        [oidc.customFetch]: fetchFromProvider,
-      })
-      checkMetadata(config, issuer)
-      known = { config, untilMs: now() + METADATA_MS }
-      return config
-    } catch (error) {
-      failedAtMs = performance.now()
-      log.error('the identity provider can not be asked about itself', {
-        setting: 'OIDC_ISSUER',
-        reason: reasonOf(error),
-      })
-      throw new GatewayError('identity-provider-unavailable')
-    }
-  }
+/** The code was not sent, or its response could not be verified yet: the same request can succeed later. */
+const isStillPending = (error: unknown): boolean =>
+  unusableIn(error) instanceof Unreached ||
+  (error instanceof GatewayError && error.code === 'identity-provider-unavailable')
 
-  const discoverOnce = async (): Promise<oidc.Configuration> => {
-    if (performance.now() < failedAtMs + pauseMs) throw new GatewayError('identity-provider-unavailable')
-    underWay ??= discover().finally(() => {
-      underWay = undefined
-    })
-    return await underWay
-  }
+/** Symmetric ones are not among them: whether the provider may use one of these is in its metadata. */
+const ALGORITHMS = [
+  ...['RS', 'PS', 'ES'].flatMap((family) => ['256', '384', '512'].map((size) => `${family}${size}`)),
+  'EdDSA',
+  'Ed25519',
+]
 
-  return {
-    known: (): oidc.Configuration | undefined => known?.config,
-    /** @throws identity-provider-unavailable */
-    config: async (): Promise<oidc.Configuration> => {
-      if (known === undefined) return await discoverOnce()
-      const { config, untilMs } = known
-      // Nobody waits for it: the log has what goes wrong.
-      if (now() >= untilMs) void discoverOnce().catch(() => undefined)
-      return config
-    },
+/**
+ * An unknown key has the key set read again. Where the set was read too short a time ago for that, wait until it may be:
+ * the code was sent, and can't be sent again.
+ */
+const verify = async (idToken: string, keySet: KeySet): Promise<void> => {
+  const attempt = () => compactVerify(idToken, keySet.keyFor, { algorithms: ALGORITHMS })
+  const pausedMs = keySet.pausedMs()
+  try {
+    await attempt()
+  } catch (error) {
+    if (pausedMs === 0 || !(error instanceof errors.JWKSNoMatchingKey)) throw error
+    await delay(keySet.pausedMs() + CLOCK_STEP_MS)
+    await attempt()
   }
 }
 
-/** The addresses that browsers are sent to are used here first, so that a faulty one fails where all else does. */
-const checkMetadata = (config: oidc.Configuration, issuer: string): void => {
-  const metadata = config.serverMetadata()
-  const { issuer: named, end_session_endpoint: end } = metadata
-  // Grants name the issuer to the letter, and so does the provider in its tokens.
-  if (named !== issuer) throw new Unusable('is another issuer')
-  const { authorization_endpoint: begin = '', token_endpoint: token = '', jwks_uri: keys = '' } = metadata
-  if ([begin, end ?? '', token, keys].some((address) => address.length > ADDRESS_MAX)) {
-    throw new Unusable('names an address that is too long')
-  }
-  const addresses = [oidc.buildAuthorizationUrl(config, {}), ...(end === undefined ? [] : [new URL(end)])]
-  if (!addresses.every(isSafeUrl)) throw new Unusable('names an address that is not safe')
-}
-
-/** The provider's answer is of no use. The message is a fixed text. */
-class Unusable extends Error {}
-
-/** Away is whoever can't be reached, takes too long, says too much or fails by its own word. */
-const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
-  const response = await fetch(url, { ...options, body: options.body ?? null }).catch((error) => {
-    throw new Unusable(error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'can not be reached')
-  })
-  const { status, headers } = response
-  if (status >= 500) throw new Unusable(`answered ${status}`)
-  const text = await readBounded(response, ANSWER_MAX_BYTES).catch(() => {
-    throw new Unusable('stopped in the middle of its answer')
-  })
-  if (text === null) throw new Unusable('is too large')
-  return new Response(status === 204 ? null : text, { status, headers })
-}
+/** jose measures the pause on another clock. */
+const CLOCK_STEP_MS = 10
 
 const CLIENT_REFUSED: readonly string[] = ['invalid_client', 'unauthorized_client', 'OAUTH_WWW_AUTHENTICATE_CHALLENGE']
-
-/** The library hands on what its fetch threw as the cause of an error of its own. */
-const unusableIn = (error: unknown): Unusable | undefined =>
-  error instanceof Error ? [error, error.cause].find((it) => it instanceof Unusable) : undefined
-
-/** What may be told of a failure: a code of the library's or OAuth's or a text of ours, never a text or value of others. */
-const reasonOf = (error: unknown): string => {
-  if (typeof error === 'string') return error
-  if (error instanceof oidc.ResponseBodyError || error instanceof oidc.AuthorizationResponseError) {
-    return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
-  }
-  const { errorCode } = describeError(error)
-  return unusableIn(error)?.message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
-}

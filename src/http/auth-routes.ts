@@ -1,10 +1,10 @@
-import type { ErrorRequestHandler, Request, RequestHandler } from 'express'
+import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express'
 import { z } from 'zod'
 import type { Sessions } from '../callers/session.ts'
 import type { SignIn } from '../callers/sign-in.ts'
 import { GatewayError, type Lang } from '../errors.ts'
 import { inTime } from './context.ts'
-import { cookieValues, SESSION_COOKIE, SIGN_IN_COOKIE } from './cookies.ts'
+import { cookieValues, markerValue, SESSION_COOKIE, signInCookie, sortSignInValues, surplusSignIns } from './cookies.ts'
 import { html, sendHtml } from './page.ts'
 import { PROBLEMS } from './problem.ts'
 import { describeProblem } from './problem-pages.ts'
@@ -12,8 +12,15 @@ import { langParameter, parseQuery, rule } from './query.ts'
 
 /** Signing browsers in and out, at an identity provider. */
 export interface AuthRoutes {
+  /** Handles requests for `login` that no person waits for: they start no sign-in. */
+  readonly previewLogin: RequestHandler
+  /** Refuses requests for `callback` that no person waits for: they complete no sign-in. */
+  readonly refusePreview: RequestHandler
   readonly login: RequestHandler
-  /** Learns from the provider who signs in: the caller of what follows. */
+  /**
+   * Learns from the provider who signs in: the caller of what follows. Where that sign-in was completed a short time ago,
+   * shows its page again.
+   */
   readonly completeSignIn: RequestHandler
   /** After `completeSignIn`: begins the session. */
   readonly callback: RequestHandler
@@ -37,46 +44,82 @@ export interface AuthRouteOptions {
 const RETURN_TO_MAX = 1000
 
 export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn }: AuthRouteOptions): AuthRoutes => {
-  const returnTo = z
+  const path = z
     .string(rule('returnTo'))
     .startsWith('/', rule('returnTo'))
-    // It travels in a cookie.
-    .max(RETURN_TO_MAX, rule('returnTo'))
-    .default(home)
-    .transform((path) => URL.parse(path, publicUrl))
+    .transform((text) => URL.parse(text, publicUrl))
     .refine((url) => url?.origin === publicUrl, rule('returnTo'))
-    .transform((url) => String(url))
-  const loginQuery = z.strictObject({ returnTo, lang: langParameter })
+    .transform((url) => String(url).slice(publicUrl.length))
+    // It travels in a cookie, in this form.
+    .refine((text) => text.length <= RETURN_TO_MAX, rule('returnTo'))
+  const returnTo = z.preprocess((text) => (text === undefined || text === '' ? home : text), path)
+  // Parameters that it does not know it ignores (OpenID Connect Core, section 4).
+  const loginQuery = z.object({ returnTo, lang: langParameter })
+  const begin = (req: Request) =>
+    inTime(req, signIn.begin(parseQuery(loginQuery, req.query).returnTo), 'identity-provider-unavailable')
+
+  // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
+  const showSignedIn = (req: Request, res: Response, path: string): void => {
+    const { lang } = req.context
+    const { title, go } = WORDS[lang]
+    const target = `${publicUrl}${path}`
+    const head = html`<meta http-equiv="refresh" content="0;url=${target}">\n`
+    sendHtml(res, { lang, title, head, body: html`<main>\n<p><a href="${target}">${go}</a></p>\n</main>` })
+  }
 
   return {
+    previewLogin: async function loginPreviewer(req, res, next) {
+      refusePrefetch(req)
+      if (req.method !== 'HEAD') return next()
+      const { location } = await begin(req)
+      res.status(302).location(location.href).end()
+    },
+
+    refusePreview: function previewGuard(req, _res, next) {
+      refusePrefetch(req)
+      if (req.method === 'HEAD') throw new GatewayError('sign-in-failed')
+      next()
+    },
+
     login: async function login(req, res) {
-      const asked = parseQuery(loginQuery, req.query)
-      const { location, transaction, lifetimeMs } = await inTime(req, signIn.begin(asked.returnTo), UNAVAILABLE)
-      res.cookie(SIGN_IN_COOKIE.name, transaction, { ...SIGN_IN_COOKIE.options, maxAge: lifetimeMs })
+      const { location, id, transaction, lifetimeMs } = await begin(req)
+      const cookie = signInCookie(id)
+      for (const { name, options } of surplusSignIns(req, cookie, transaction)) res.clearCookie(name, options)
+      res.cookie(cookie.name, transaction, { ...cookie.options, maxAge: lifetimeMs })
       res.status(302).location(location.href).end()
     },
 
     completeSignIn: async function signInCompleter(req, res, next) {
-      // Whatever comes of it, it is used up.
-      res.clearCookie(SIGN_IN_COOKIE.name, SIGN_IN_COOKIE.options)
-      const { search } = new URL(req.url, publicUrl)
-      const arrival = await inTime(req, signIn.complete(search, cookieValues(req, SIGN_IN_COOKIE)), UNAVAILABLE)
+      const { search: query } = new URL(req.url, publicUrl)
+      const id = signIn.idOf(query)
+      const cookie = id === null ? null : signInCookie(id)
+      const values = cookie === null ? [] : cookieValues(req, cookie)
+      const { transactions, markers } = sortSignInValues(values)
+      const path = await signIn.completedBefore(query, markers)
+      if (path !== undefined) return showSignedIn(req, res, path)
+      const onUsedUp = (): void => {
+        if (cookie !== null && values.length > 0 && !res.headersSent) res.clearCookie(cookie.name, cookie.options)
+      }
+      const completed = signIn.complete({ query, transactions, onUsedUp })
+      const arrival = await inTime(req, completed, 'identity-provider-unavailable')
+      // Until there is a session: the limit of the caller follows.
+      onUsedUp()
       req.context.arrival = arrival
       req.context.caller = sessions.callerOf(arrival.identity)
-      await onSignedIn(req)
+      if (arrival.complete()) await onSignedIn(req)
       next()
     },
 
     callback: async function callback(req, res) {
       const { arrival } = req.context
       if (arrival === null) throw new GatewayError('sign-in-failed')
-      const session = await sessions.begin(arrival.identity)
+      const session = await sessions.begin(arrival.identity, arrival.sessionId)
+      const { name, options } = signInCookie(arrival.id)
+      // The marker takes the place of the end of the transaction.
+      res.removeHeader('Set-Cookie')
+      res.cookie(name, markerValue(arrival.marker), { ...options, maxAge: arrival.markerLifetimeMs })
       res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
-      // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
-      const { lang } = req.context
-      const { title, go } = WORDS[lang]
-      const head = html`<meta http-equiv="refresh" content="0;url=${arrival.returnTo}">\n`
-      sendHtml(res, { lang, title, head, body: html`<main>\n<p><a href="${arrival.returnTo}">${go}</a></p>\n</main>` })
+      showSignedIn(req, res, arrival.returnTo)
     },
 
     showProblem: function authProblemHandler(error, req, res, next) {
@@ -101,8 +144,16 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
   }
 }
 
-/** Whoever has to wait for the provider for too long. */
-const UNAVAILABLE = 'identity-provider-unavailable'
+/** Browsers that load a page before a person asks for it, in the headers of today and of older versions. */
+const PREFETCH_HEADERS = ['sec-purpose', 'purpose', 'x-purpose', 'x-moz'] as const
+
+/** A refusal makes the browser request the page again once a person asks for it. @throws sign-in-failed */
+const refusePrefetch = ({ headers }: Request): void => {
+  const isPrefetch = PREFETCH_HEADERS.some((name) =>
+    /\b(prefetch|prerender|preview)\b/i.test(String(headers[name] ?? '')),
+  )
+  if (isPrefetch) throw new GatewayError('sign-in-failed')
+}
 
 const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
   en: { title: 'Signed in', go: 'Go on', again: 'Sign in again' },

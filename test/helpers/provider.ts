@@ -155,12 +155,18 @@ export const createVisitor = () => {
   const signIn = async (gatewayUrl: string, name: string, query = ''): Promise<Response> =>
     visit(await authenticate(gatewayUrl, name, query))
 
+  /** Cookies of sign-ins that the gateway set, pending or completed, in the order in which they were set. */
+  const signInCookies = (url: string): readonly (readonly [name: string, value: string])[] =>
+    [...jarOf(new URL(url))].filter(([name]) => name.startsWith('__Host-sign-in-'))
+
   return {
     visit,
     authenticate,
+    signInCookies,
     signIn,
     cookieHeader,
     cookie: (url: string, name: string) => jarOf(new URL(url)).get(name),
     setCookie: (url: string, name: string, value: string) => jarOf(new URL(url)).set(name, value),
+    forget: (url: string, name: string) => jarOf(new URL(url)).delete(name),
   }
 }

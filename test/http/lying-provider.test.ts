@@ -99,7 +99,7 @@ for (const [name, lie] of Object.entries(LIES)) {
   })
 }
 
-for (const endpoint of ['authorization_endpoint', 'token_endpoint', 'end_session_endpoint', 'jwks_uri']) {
+for (const endpoint of ['authorization_endpoint', 'token_endpoint', 'jwks_uri']) {
   test(`a provider whose ${endpoint} is longer than any in use is of no use, and no browser is sent there`, async (t) => {
     const metadata = { [endpoint]: `https://id.example.com/?${'canary&'.repeat(25_000)}` }
     const { login, logLines } = await start(t, saying({}), metadata)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { SESSION_COOKIE, SIGN_IN_COOKIE } from '../../src/http/cookies.ts'
+import { SESSION_COOKIE } from '../../src/http/cookies.ts'
 import { createSecret } from '../../src/secret-strength.ts'
 import { API_KEYS, asOperator, cancelCalls, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor, startProvider } from '../helpers/provider.ts'
@@ -149,8 +149,8 @@ test('a cookie that was changed anywhere is nobody’s', async (t) => {
 test('the cookie of another purpose, secret, client or rule is nobody’s', async (t) => {
   const { gateway, visitor, provider, cookie } = await start(t)
   await visitor.visit(`${gateway.url}/auth/login`)
-  const signIn = visitor.cookie(gateway.url, SIGN_IN_COOKIE.name) ?? ''
-  assert.equal((await gateway.api.get('/me').set(cookieHeader(signIn))).status, 401)
+  const [[, signIn] = []] = visitor.signInCookies(gateway.url).slice(-1)
+  assert.equal((await gateway.api.get('/me').set(cookieHeader(signIn ?? ''))).status, 401)
   for (const changes of [
     { SESSION_SECRET: NEW_SECRET },
     { DOMAINS_CLAIM: 'domains' },

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { SESSION_COOKIE, SIGN_IN_COOKIE } from '../../src/http/cookies.ts'
+import { SESSION_COOKIE } from '../../src/http/cookies.ts'
 import { eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { CLIENT_SECRET, createVisitor, type IdentityProvider, startProvider } from '../helpers/provider.ts'
 import { sendLine } from '../helpers/raw.ts'
@@ -22,8 +22,21 @@ const codeOf = async (response: Response): Promise<readonly [number, unknown]> =
   (await jsonOf(response)).code,
 ]
 
+const SIGN_IN_PREFIX = '__Host-sign-in-'
+
 const setCookieOf = (response: Response, name: string): string | undefined =>
   response.headers.getSetCookie().find((line) => line.startsWith(`${name}=`))
+
+/** The line that sets or removes a cookie of a sign-in. */
+const setSignInOf = (response: Response): string | undefined =>
+  response.headers.getSetCookie().find((line) => line.startsWith(SIGN_IN_PREFIX))
+
+/** The cookie of the sign-in that a browser began last. */
+const lastSignIn = (visitor: ReturnType<typeof createVisitor>, url: string): readonly [string, string] => {
+  const last = visitor.signInCookies(url).at(-1)
+  if (last === undefined) throw new Error('the browser has begun no sign-in')
+  return last
+}
 
 test('who signs in at the provider is known by the name and the scopes that it tells', async (t) => {
   const { provider, gateway, visitor } = await start(t)
@@ -54,8 +67,8 @@ test('both cookies are for this host alone, over TLS alone, and out of reach of 
   const { gateway, visitor } = await start(t)
   const login = await visitor.visit(`${gateway.url}/auth/login`)
   assert.match(
-    setCookieOf(login, SIGN_IN_COOKIE.name) ?? '',
-    /^__Host-sign-in=[\w.-]+; Max-Age=600; Path=\/; Expires=[^;]+; HttpOnly; Secure; SameSite=Lax$/,
+    setSignInOf(login) ?? '',
+    /^__Host-sign-in-[\w-]{18}=[\w.-]+; Max-Age=600; Path=\/; Expires=[^;]+; HttpOnly; Secure; SameSite=Lax$/,
   )
   const page = await visitor.signIn(gateway.url, 'ann')
   assert.match(
@@ -98,7 +111,7 @@ test('returnTo leads nowhere else', async (t) => {
     'https:/example.com/',
     'javascript:alert(1)',
     'console',
-    '',
+    ' ',
   ]) {
     const refused = await visitor.visit(`${gateway.url}/auth/login?returnTo=${encodeURIComponent(returnTo)}`)
     assert.deepEqual(await codeOf(refused), [400, 'query-invalid'], returnTo)
@@ -129,8 +142,6 @@ type Tamper = (back: URL, visitor: ReturnType<typeof createVisitor>, gateway: St
 const change = (text: string): string => `${text.slice(0, -9)}${text.at(-9) === 'A' ? 'B' : 'A'}${text.slice(-8)}`
 
 const TAMPERED: Readonly<Record<string, Tamper>> = {
-  'a state of another sign-in': (back) => back.searchParams.set('state', 'x'.repeat(43)),
-  'no state': (back) => back.searchParams.delete('state'),
   'two states': (back) => back.searchParams.append('state', 'x'),
   'a code that was never given': (back) => back.searchParams.set('code', 'x'.repeat(43)),
   'no code': (back) => back.searchParams.delete('code'),
@@ -140,18 +151,50 @@ const TAMPERED: Readonly<Record<string, Tamper>> = {
     back.searchParams.delete('code')
     back.searchParams.set('error', 'access_denied')
   },
-  'no cookie: somebody else began it': (_back, visitor, { url }) =>
-    void visitor.setCookie(url, SIGN_IN_COOKIE.name, ''),
-  'a cookie that was changed': (_back, visitor, { url }) =>
-    void visitor.setCookie(url, SIGN_IN_COOKIE.name, change(visitor.cookie(url, SIGN_IN_COOKIE.name) ?? '')),
-  'the cookie of a later sign-in': async (_back, visitor, { url }) => {
-    await visitor.visit(`${url}/auth/login`)
+  'a cookie that was changed': (_back, visitor, { url }) => {
+    const [name, value] = lastSignIn(visitor, url)
+    visitor.setCookie(url, name, change(value))
   },
   'two cookies': (_back, visitor, { url }) => {
-    const cookie = visitor.cookie(url, SIGN_IN_COOKIE.name) ?? ''
-    visitor.setCookie(url, SIGN_IN_COOKIE.name, `${cookie}; ${SIGN_IN_COOKIE.name}=${cookie}`)
+    const [name, value] = lastSignIn(visitor, url)
+    visitor.setCookie(url, name, `${value}; ${name}=${value}`)
   },
 }
+
+/** What leaves a sign-in that was begun as it is: the request proves nothing about it. */
+const UNRELATED: Readonly<Record<string, Tamper>> = {
+  'a state of another sign-in': (back) => back.searchParams.set('state', 'x'.repeat(52)),
+  'a state that nobody gave': (back) => back.searchParams.set('state', '\0; Path=/'),
+  'no state': (back) => back.searchParams.delete('state'),
+  'no state, and a refusal': (back) => {
+    back.search = 'error=access_denied'
+  },
+}
+
+for (const [name, tamper] of Object.entries(UNRELATED)) {
+  test(`a sign-in with ${name} fails, begins no session, and ends none that is pending`, async (t) => {
+    const { gateway, visitor } = await start(t)
+    const back = await visitor.authenticate(gateway.url, 'ann')
+    const forged = new URL(back)
+    await tamper(forged, visitor, gateway)
+    const answer = await visitor.visit(forged)
+    assert.deepEqual(await codeOf(answer), [400, 'sign-in-failed'])
+    assert.deepEqual(answer.headers.getSetCookie(), [])
+    assert.equal((await visitor.visit(back)).status, 200)
+  })
+}
+
+test('a sign-in that another browser began fails, and begins no session', async (t) => {
+  const { gateway, visitor } = await start(t)
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  const other = createVisitor()
+  await other.visit(`${gateway.url}/auth/login`)
+  assert.deepEqual(await codeOf(await other.visit(back)), [400, 'sign-in-failed'])
+  const [[, foreign], [own]] = [lastSignIn(other, gateway.url), lastSignIn(visitor, gateway.url)]
+  visitor.setCookie(gateway.url, own, foreign)
+  assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
+  assert.equal(visitor.cookie(gateway.url, SESSION_COOKIE.name), undefined)
+})
 
 for (const [name, tamper] of Object.entries(TAMPERED)) {
   test(`a sign-in with ${name} fails, begins no session, and is used up`, async (t) => {
@@ -161,7 +204,7 @@ for (const [name, tamper] of Object.entries(TAMPERED)) {
     const answer = await visitor.visit(back)
     assert.deepEqual(await codeOf(answer), [400, 'sign-in-failed'])
     assert.equal(setCookieOf(answer, SESSION_COOKIE.name), undefined)
-    assert.match(setCookieOf(answer, SIGN_IN_COOKIE.name) ?? '', /^__Host-sign-in=; .*Expires=Thu, 01 Jan 1970/)
+    assert.match(setSignInOf(answer) ?? '', /^__Host-sign-in-[\w-]{18}=; .*Expires=Thu, 01 Jan 1970/)
   })
 }
 
@@ -176,10 +219,9 @@ test('a sign-in that took longer than ten minutes fails', async (t) => {
 test('who replays a callback with its cookie gets no second session: the code is spent', async (t) => {
   const { gateway, visitor } = await start(t)
   const back = await visitor.authenticate(gateway.url, 'ann')
-  const cookie = visitor.cookie(gateway.url, SIGN_IN_COOKIE.name) ?? ''
+  const [name, value] = lastSignIn(visitor, gateway.url)
   assert.equal((await visitor.visit(back)).status, 200)
-  assert.equal(visitor.cookie(gateway.url, SIGN_IN_COOKIE.name), undefined)
-  visitor.setCookie(gateway.url, SIGN_IN_COOKIE.name, cookie)
+  visitor.setCookie(gateway.url, name, value)
   assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
 })
 
@@ -278,7 +320,7 @@ test('sign-ins that are begun and not completed are limited by address, those th
   const refused = await begin()
   assert.match(refused.headers.get('retry-after') ?? '', /^([1-9]|[1-5]\d|60)$/)
   assert.deepEqual(await codeOf(refused), [429, 'too-many-requests'])
-  assert.equal(setCookieOf(refused, SIGN_IN_COOKIE.name), undefined)
+  assert.equal(setSignInOf(refused), undefined)
 })
 
 test('completed sign-ins are limited by caller', async (t) => {
@@ -317,18 +359,29 @@ test('a sign-in completes whatever other cookies were planted, and nobody is sig
   const begin = async (name: string) => {
     const visitor = createVisitor()
     const back = await visitor.authenticate(gateway.url, name)
-    return { back, cookie: `${SIGN_IN_COOKIE.name}=${visitor.cookie(gateway.url, SIGN_IN_COOKIE.name)}` }
+    const [cookieName, value] = lastSignIn(visitor, gateway.url)
+    return { back, name: cookieName, cookie: `${cookieName}=${value}` }
   }
   const attacker = await begin('eve')
   for (const odd of ['\xa0', '\xef\xbb\xbf', '\x85', '"', '=']) {
     assert.equal(await comeBack(gateway, attacker.back, `${odd}${attacker.cookie}`), 400, JSON.stringify(odd))
   }
-  const many = Array<string>(500).fill(`${SIGN_IN_COOKIE.name}=`)
-  for (const planted of [attacker.cookie, `\xa0${attacker.cookie}`, `${SIGN_IN_COOKIE.name}=x`, many.join('; ')]) {
+  const attackerValue = attacker.cookie.slice(attacker.name.length + 1)
+  /** Under any name, and under the name of the sign-in itself, as if it could be known. */
+  const plants: readonly ((name: string) => string)[] = [
+    () => attacker.cookie,
+    () => `\xa0${attacker.cookie}`,
+    (name) => `${name}=x`,
+    (name) => `${name}=${attackerValue}`,
+    (name) => `${name}=done.${attackerValue}`,
+    (name) => Array<string>(300).fill(`${name}=`).join('; '),
+    () => Array.from({ length: 100 }, (_, at) => `${SIGN_IN_PREFIX}${String(at).padStart(18, '0')}=${at}`).join('; '),
+  ]
+  for (const plant of plants) {
     const before = await begin('ann')
-    assert.equal(await comeBack(gateway, before.back, planted, before.cookie), 'ann')
+    assert.equal(await comeBack(gateway, before.back, plant(before.name), before.cookie), 'ann')
     const after = await begin('ann')
-    assert.equal(await comeBack(gateway, after.back, after.cookie, planted), 'ann')
+    assert.equal(await comeBack(gateway, after.back, after.cookie, plant(after.name)), 'ann')
   }
 })
 

@@ -1,0 +1,177 @@
+import * as oidc from 'openid-client'
+import { z } from 'zod'
+import { GatewayError } from '../errors.ts'
+import { isLoopback, isSafeUrl } from '../loopback.ts'
+import type { Secret } from '../secret.ts'
+import { describeError, type Log } from '../telemetry/log.ts'
+import { readBounded } from './bounded-body.ts'
+import { authenticateClient, type ClientAuthentication } from './client-authentication.ts'
+import { createKeySet, type KeySet, type KeySetTiming } from './key-set.ts'
+
+export interface ProviderOptions {
+  readonly issuer: string
+  readonly clientId: string
+  readonly clientSecret: Secret
+  readonly clientAuthentication: ClientAuthentication
+  readonly log: Log
+  /** How the provider's keys are read; the pause after a failure to reach the provider is that of the keys. */
+  readonly timing?: Partial<KeySetTiming> | undefined
+}
+
+const TIMEOUT_S = 5
+const METADATA_MS = 3_600_000
+const PAUSE_MS = 10_000
+const ANSWER_MAX_BYTES = 256 * 1024
+/** No address in use is longer, and browsers are sent there with a query of some hundred characters. */
+const ADDRESS_MAX = 2048
+
+/** What the provider says of itself, and its keys. */
+export interface Provider {
+  readonly config: oidc.Configuration
+  readonly keySet: KeySet
+}
+
+/** What the provider says of itself, read when it is first needed and now and then; the last holds while it is away. */
+export const createProvider = (options: ProviderOptions, now: () => number) => {
+  const { issuer, clientId, clientSecret, clientAuthentication, timing, log } = options
+  const { cooldownMs: pauseMs = PAUSE_MS } = timing ?? {}
+  let known: (Provider & { readonly untilMs: number }) | undefined
+  let keys: { readonly url: URL; readonly keySet: KeySet } | undefined
+  let underWay: Promise<Provider> | undefined
+  let failedAtMs = Number.NEGATIVE_INFINITY
+  const authentication = authenticateClient(clientAuthentication, clientSecret)
+  const insecure = isLoopback(new URL(issuer).hostname) ? [oidc.allowInsecureRequests] : []
+
+  const keySetAt = (url: URL): KeySet => {
+    if (keys?.url.href === url.href) return keys.keySet
+    keys?.keySet.close()
+    keys = { url, keySet: createKeySet({ issuer, jwksUrl: url, setting: 'OIDC_ISSUER', timing, log }) }
+    return keys.keySet
+  }
+
+  const discover = async (): Promise<Provider> => {
+    try {
+      const config = await oidc.discovery(new URL(issuer), clientId, undefined, authentication, {
+        execute: insecure,
+        timeout: TIMEOUT_S,
+        [oidc.customFetch]: fetchFromProvider,
+      })
+      const keySet = keySetAt(checkMetadata(config, issuer))
+      const { end_session_endpoint: end } = config.serverMetadata()
+      if (end && logoutPageOf(config) === null) {
+        log.warn('the identity provider names no usable page to sign out at', { setting: 'OIDC_ISSUER' })
+      }
+      known = { config, keySet, untilMs: now() + METADATA_MS }
+      return known
+    } catch (error) {
+      failedAtMs = performance.now()
+      log.error('the identity provider can not be asked about itself', {
+        setting: 'OIDC_ISSUER',
+        reason: reasonOf(error),
+      })
+      throw new GatewayError('identity-provider-unavailable')
+    }
+  }
+
+  const discoverOnce = async (): Promise<Provider> => {
+    if (performance.now() < failedAtMs + pauseMs) throw new GatewayError('identity-provider-unavailable')
+    underWay ??= discover().finally(() => {
+      underWay = undefined
+    })
+    return await underWay
+  }
+
+  return {
+    known: (): oidc.Configuration | undefined => known?.config,
+    /** @throws identity-provider-unavailable */
+    current: async (): Promise<Provider> => {
+      if (known === undefined) return await discoverOnce()
+      // Nobody waits for it: the log has what goes wrong.
+      if (now() >= known.untilMs) void discoverOnce().catch(() => undefined)
+      return known
+    },
+    close: () => keys?.keySet.close(),
+  }
+}
+
+/** Where the keys are. Addresses are checked here, before a browser is sent on its way. */
+const checkMetadata = (config: oidc.Configuration, issuer: string): URL => {
+  const metadata = config.serverMetadata()
+  // Grants name the issuer to the letter, and so does the provider in its tokens.
+  if (metadata.issuer !== issuer) throw new Unusable('is another issuer')
+  const { authorization_endpoint: begin = '', token_endpoint: token = '', jwks_uri: keys = '' } = metadata
+  if ([begin, token, keys].some((address) => address.length > ADDRESS_MAX)) {
+    throw new Unusable('names an address that is too long')
+  }
+  const jwksUrl = new URL(keys)
+  const addresses = [oidc.buildAuthorizationUrl(config, {}), new URL(token), jwksUrl]
+  // A provider over https: leads to no address without it, loopback or not.
+  const isSafe = (url: URL): boolean => isSafeUrl(url) && (url.protocol === 'https:' || issuer.startsWith('http:'))
+  if (!addresses.every(isSafe)) throw new Unusable('names an address that is not safe')
+  return jwksUrl
+}
+
+/** Null where the provider names none that can be used. Metadata can hold anything, whatever its type says. */
+export const logoutPageOf = (config: oidc.Configuration): URL | null => {
+  const { end_session_endpoint: end } = config.serverMetadata()
+  const url = typeof end === 'string' && end.length <= ADDRESS_MAX ? URL.parse(end) : null
+  return url !== null && isSafeUrl(url) ? url : null
+}
+
+/** The provider's answer is of no use. The message is a fixed text. */
+class Unusable extends Error {}
+
+/** Nothing was sent. */
+export class Unreached extends Unusable {}
+
+const NEVER_SENT = new Set([
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'UND_ERR_CONNECT_TIMEOUT',
+])
+
+/** Away is whoever can't be reached, takes too long, says too much or fails by its own word. */
+const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
+  const response = await fetch(url, { ...options, body: options.body ?? null }).catch((error) => {
+    const { errorCode } = describeError(error instanceof Error ? error.cause : error)
+    if (NEVER_SENT.has(String(errorCode))) throw new Unreached('can not be reached')
+    throw new Unusable(error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'can not be reached')
+  })
+  const { status, headers } = response
+  if (status >= 500) throw new Unusable(`answered ${status}`)
+  const text = await readBounded(response, ANSWER_MAX_BYTES).catch(() => {
+    throw new Unusable('stopped in the middle of its answer')
+  })
+  if (text === null) throw new Unusable('is too large')
+  const content = options.method === 'POST' && status === 200 ? idTokenIn(text) : text
+  return new Response(status === 204 ? null : content, { status, headers })
+}
+
+const objectSchema = z.record(z.string(), z.unknown())
+
+/** Of a response with tokens the ID token alone is used: no other member must make a sign-in fail, whatever its form. */
+const idTokenIn = (text: string): string => {
+  try {
+    const { id_token: idToken } = objectSchema.parse(JSON.parse(text.replace(/^\uFEFF/, '')))
+    return JSON.stringify({ access_token: 'unused', token_type: 'bearer', id_token: idToken })
+  } catch {
+    return text
+  }
+}
+
+/** The library hands on what its fetch threw as the cause of an error of its own. */
+export const unusableIn = (error: unknown): Unusable | undefined =>
+  error instanceof Error ? [error, error.cause].find((it) => it instanceof Unusable) : undefined
+
+/** What may be told of a failure: a code of the library's or OAuth's or a text of ours, never a text or value of others. */
+export const reasonOf = (error: unknown): string => {
+  if (typeof error === 'string') return error
+  if (error instanceof oidc.ResponseBodyError || error instanceof oidc.AuthorizationResponseError) {
+    return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
+  }
+  const { errorCode } = describeError(error)
+  return unusableIn(error)?.message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
+}

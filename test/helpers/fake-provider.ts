@@ -1,0 +1,98 @@
+import { createServer, type IncomingMessage } from 'node:http'
+import { text } from 'node:stream/consumers'
+import type { TestContext } from 'node:test'
+import type { Env } from '../../src/config.ts'
+import { createIssuerKey, type IssuerKey, secondsFromNow, sign } from './issuer.ts'
+import { listenOn } from './ports.ts'
+import type { createVisitor } from './provider.ts'
+import { SIGN_IN_ENV } from './session.ts'
+
+/** What the provider got at its token endpoint. */
+export interface TokenRequest {
+  readonly authorization: string | undefined
+  readonly body: URLSearchParams
+}
+
+export interface FakeProvider {
+  readonly url: string
+  readonly env: Env
+  /** Paths of all requests, in their order. */
+  readonly paths: readonly string[]
+  readonly tokenRequests: readonly TokenRequest[]
+  /** What it says of itself, besides or instead of what is needed. */
+  metadata: Readonly<Record<string, unknown>>
+  /** What stands in a response with tokens, besides or instead of what is needed. */
+  tokens: Readonly<Record<string, unknown>>
+  /** Its keys, the first of which signs; `published` where the set has others. */
+  keys: readonly [IssuerKey, ...IssuerKey[]]
+  published: readonly IssuerKey[] | null
+  /** Paths whose requests are answered with 503. */
+  failing: readonly string[]
+  /** Called before the response with tokens is sent. */
+  onToken: () => Promise<void> | void
+  /** Signs a browser in: the callback that it is sent to. */
+  callbackOf(login: Response): URL
+}
+
+const CLIENT_ID = 'gateway'
+
+/** A provider without pages, which signs everybody in as `ann`, and does and says whatever a test wants. */
+export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> => {
+  const paths: string[] = []
+  const tokenRequests: TokenRequest[] = []
+  const nonces = new Map<string, string>()
+
+  const answer = async (req: IncomingMessage): Promise<unknown> => {
+    if (req.url === '/jwks') return { keys: (provider.published ?? provider.keys).map(({ publicJwk }) => publicJwk) }
+    if (req.url !== '/token') return { ...metadata(), ...provider.metadata }
+    const body = new URLSearchParams(await text(req))
+    tokenRequests.push({ authorization: req.headers.authorization, body })
+    await provider.onToken()
+    const times = { iat: secondsFromNow(0), exp: secondsFromNow(600) }
+    const nonce = nonces.get(body.get('code') ?? '')
+    const idToken = await sign(provider.keys[0], { iss: url, aud: CLIENT_ID, sub: 'ann', nonce, ...times })
+    return { access_token: 'unused', token_type: 'Bearer', id_token: idToken, ...provider.tokens }
+  }
+
+  const server = createServer(async (req, res) => {
+    const path = req.url ?? ''
+    paths.push(path)
+    const isFailing = provider.failing.includes(path)
+    const body = isFailing ? {} : await answer(req)
+    res.writeHead(isFailing ? 503 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+  })
+  const url = `http://127.0.0.1:${await listenOn(t, server)}`
+  const metadata = () => ({
+    issuer: url,
+    authorization_endpoint: `${url}/authorize`,
+    token_endpoint: `${url}/token`,
+    jwks_uri: `${url}/jwks`,
+  })
+  const provider: FakeProvider = {
+    url,
+    env: { ...SIGN_IN_ENV, OIDC_ISSUER: url, OIDC_CLIENT_ID: CLIENT_ID },
+    paths,
+    tokenRequests,
+    metadata: {},
+    tokens: {},
+    keys: [await createIssuerKey('RS256')],
+    published: null,
+    failing: [],
+    onToken: () => undefined,
+    callbackOf: (login) => {
+      const asked = new URL(login.headers.get('location') ?? '').searchParams
+      const code = `code-${nonces.size}`
+      nonces.set(code, asked.get('nonce') ?? '')
+      return new URL(`${new URL(login.url).origin}/auth/callback?code=${code}&state=${asked.get('state')}`)
+    },
+  }
+  return provider
+}
+
+/** Begins a sign-in in a browser, up to the callback. */
+export const beginAt = async (
+  provider: FakeProvider,
+  visitor: ReturnType<typeof createVisitor>,
+  gatewayUrl: string,
+  query = '',
+): Promise<URL> => provider.callbackOf(await visitor.visit(`${gatewayUrl}/auth/login${query}`))
