@@ -77,9 +77,9 @@ export interface Balancer {
   use(gateways: readonly string[]): Promise<void>
 }
 
-/** A real nginx on the configuration of deploy/; it is gone after the test. */
-export const startBalancer = async (t: TestContext, gateways: readonly string[]): Promise<Balancer> => {
-  const [folder, port] = [await temporaryFolder(t), await closedPort()]
+/** A real nginx on the configuration of deploy/, on a free port unless one is given; it is gone after the test. */
+export const startBalancer = async (t: TestContext, gateways: readonly string[], given?: number): Promise<Balancer> => {
+  const [folder, port] = [await temporaryFolder(t), given ?? (await closedPort())]
   const url = `http://127.0.0.1:${port}`
   let generation = 0
   const configure = (asked: readonly string[]): Promise<void> => {
