@@ -28,8 +28,16 @@ export const CLIENT_SECRET = 'canary-client-secret'
 
 const CLIENT_ID = 'gateway'
 
+export interface ProviderOptions {
+  readonly clientSecret?: string
+  readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
+}
+
 /** A certified OpenID provider, where everybody can sign in under any name. */
-export const startProvider = async (t: TestContext): Promise<IdentityProvider> => {
+export const startProvider = async (
+  t: TestContext,
+  { clientSecret = CLIENT_SECRET, clientAuthentication = 'client_secret_basic' }: ProviderOptions = {},
+): Promise<IdentityProvider> => {
   const gatewayUrl = `http://127.0.0.1:${await closedPort()}`
   const people = new Map<string, PersonClaims>()
   const requests: string[] = []
@@ -48,7 +56,8 @@ export const startProvider = async (t: TestContext): Promise<IdentityProvider> =
     clients: [
       {
         client_id: CLIENT_ID,
-        client_secret: CLIENT_SECRET,
+        client_secret: clientSecret,
+        token_endpoint_auth_method: clientAuthentication,
         redirect_uris: [`${gatewayUrl}/auth/callback`],
         post_logout_redirect_uris: [`${gatewayUrl}/console`],
       },
@@ -79,7 +88,8 @@ export const startProvider = async (t: TestContext): Promise<IdentityProvider> =
     PUBLIC_URL: gatewayUrl,
     OIDC_ISSUER: url,
     OIDC_CLIENT_ID: CLIENT_ID,
-    OIDC_CLIENT_SECRET: CLIENT_SECRET,
+    OIDC_CLIENT_SECRET: clientSecret,
+    OIDC_CLIENT_AUTH: clientAuthentication,
     SESSION_SECRET,
   }
   return {

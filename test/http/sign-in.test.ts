@@ -251,6 +251,16 @@ test('a provider that does not know the gateway is the operator’s affair', asy
   assert.doesNotMatch(gateway.logLines.join(), /wrong/)
 })
 
+for (const clientAuthentication of ['client_secret_basic', 'client_secret_post'] as const) {
+  test(`a certified provider accepts any client secret by ${clientAuthentication}`, async (t) => {
+    for (const clientSecret of ['a-b_c.d~e', "~!*'() %+/=:&?#"]) {
+      const provider = await startProvider(t, { clientSecret, clientAuthentication })
+      const gateway = await startGateway(t, { env: provider.env })
+      assert.equal((await createVisitor().signIn(gateway.url, 'ann')).status, 200, clientSecret)
+    }
+  })
+}
+
 test('a returnTo that is too long for a cookie is refused', async (t) => {
   const { gateway, visitor } = await start(t)
   const refused = await visitor.visit(`${gateway.url}/auth/login?returnTo=/${'x'.repeat(1000)}`)
