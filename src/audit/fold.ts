@@ -1,9 +1,8 @@
 import { z } from 'zod'
-import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES } from './trail.ts'
+import { precedenceOrder } from './precedence.ts'
+import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './trail.ts'
 
 // What is shown of the events: both databases keep them in the same tables and understand the same question.
-
-type FoldFilter = AuditFilter & { readonly id?: string | undefined }
 
 /** SQL with a question mark for each value. */
 export interface FoldQuery {
@@ -11,64 +10,235 @@ export interface FoldQuery {
   readonly values: readonly Value[]
 }
 
-// However late each was written: a definitive outcome supersedes `unknown`; after an answer that denies, a look at the task
-// counts for nothing, since somebody else may have cancelled it; what was seen to be cancelled stays so. Among others an
-// answer supersedes a look, and else the newest counts.
-const FOLD = `
-  SELECT intents.*, outcomes.outcome, attempts, request_id, upstream_code, finished_at, settled_by
-  FROM intents LEFT JOIN outcomes ON outcomes.seq = (
-    SELECT seq FROM outcomes WHERE cancellation_id = intents.id
-    ORDER BY outcome = 'unknown',
-      settled_by IS NOT NULL AND EXISTS (
-        SELECT seq FROM outcomes AS denials WHERE cancellation_id = intents.id
-        AND settled_by IS NULL AND outcome IN ('refused', 'rejected', 'failed')),
-      outcome <> 'cancelled', settled_by IS NOT NULL, seq DESC LIMIT 1)
-`
-
-// By the time that is shown, and by number among equals. What arrives while somebody turns pages can come to lie before
-// or behind them, but moves nothing that was there: it is neither skipped nor repeated.
-const NEWEST_FIRST = 'ORDER BY requested_at DESC, intents.seq DESC'
-
 type Value = string | number
 
-/** Asks for the records that fit a filter, newest first. */
-const foldQuery = (filter: FoldFilter): FoldQuery => {
-  const { owner, before } = filter
-  const conditions: readonly (readonly [string, ...(Value | null | undefined)[]])[] = [
-    ['intents.id = ?', filter.id],
-    ['task_no = ?', filter.taskNo],
-    ['caller = ?', filter.caller],
-    ['caller = ?', owner?.caller],
-    ['via = ?', owner?.via],
-    [`coalesce(issuer, '') = ?`, owner && (owner.issuer ?? '')],
-    [`coalesce(outcomes.outcome, 'pending') = ?`, filter.outcome],
-    ['requested_at >= ?', filter.fromMs],
-    ['requested_at < ?', filter.toMs],
-    ['(requested_at, intents.seq) < (?, ?)', before?.requestedAtMs, before?.seq],
+/** A condition with its values. */
+type Condition = readonly [sql: string, ...Value[]]
+
+/** How the records that fit a filter are found, newest first. */
+export interface Path {
+  readonly table: 'intents' | 'current_outcomes'
+  /** An index serves these, in the order of the pages. */
+  readonly served: readonly Condition[]
+  /** Each row that is read is compared with these. They are written so that no database looks for an index. */
+  readonly rest: readonly Condition[]
+}
+
+const EVENT_ORDER = precedenceOrder('outcomes')
+const OUTCOME = 'outcomes.outcome, attempts, request_id, upstream_code, finished_at, settled_by'
+
+export type Engine = 'sqlite' | 'postgres'
+
+/** Rows of a table, which the conditions name `events`. */
+interface Rows {
+  readonly table: 'intents' | 'outcomes'
+  readonly where: string
+  readonly order?: string
+}
+
+/** Joins the first of these rows to each row of a page. PostgreSQL may read a whole table for any other form of a join. */
+const joinFirst = (engine: Engine, join: 'JOIN' | 'LEFT JOIN', { table, where, order = '' }: Rows): string =>
+  engine === 'postgres'
+    ? `${join} LATERAL (SELECT * FROM ${table} AS events WHERE ${where} ${order} LIMIT 1) AS ${table} ON true`
+    : `${join} ${table} ON ${table}.seq = (SELECT seq FROM ${table} AS events WHERE ${where} ${order} LIMIT 1)`
+
+/** The outcome by the events of the cancellation. */
+const CURRENT: Omit<Rows, 'where'> = { table: 'outcomes', order: `ORDER BY ${EVENT_ORDER}` }
+const withOutcome = (engine: Engine, intents: string): string =>
+  `SELECT page.*, ${OUTCOME} FROM (${intents}) AS page
+  ${joinFirst(engine, 'LEFT JOIN', { ...CURRENT, where: 'events.cancellation_id = page.id' })}`
+
+/** The name of the outcome by the events of the cancellation, for a comparison. */
+const OUTCOME_BY_EVENTS = `coalesce((SELECT outcome FROM outcomes AS events WHERE cancellation_id = intents.id
+  ORDER BY ${EVENT_ORDER} LIMIT 1), 'pending')`
+
+const equal = (column: string, value: Value | null): Condition =>
+  value === null ? [`${column} IS NULL`] : [`${column} = ?`, value]
+
+const equalUnserved = (column: string, value: Value | null): Condition => [`coalesce(${column}, '') = ?`, value ?? '']
+
+/**
+ * The path of a filter. Each filter has an index but for those that name a task and something else: these are compared with
+ * the entries of that one task. Without the projection an outcome has no index, nor has an owner beyond the name.
+ */
+export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjected: boolean): Path => {
+  const { taskNo, caller, owner, outcome, fromMs, toMs } = filter
+  const times: readonly Condition[] = [
+    ...(fromMs === undefined ? [] : [['requested_at >= ?', fromMs] as const]),
+    ...(toMs === undefined ? [] : [['requested_at < ?', toMs] as const]),
   ]
-  const asked = conditions.flatMap(([sql, ...given]) => {
-    const values = given.filter((value) => value !== undefined && value !== null)
-    return values.length === 0 ? [] : [{ sql, values }]
+  const task: Fields = taskNo === undefined ? [] : [['task_no', taskNo]]
+  const name: Fields = caller === undefined ? [] : [['caller', caller]]
+  const own: Fields =
+    owner === undefined
+      ? []
+      : [
+          ['caller', owner.caller],
+          ['via', owner.via],
+          ['issuer', owner.issuer],
+        ]
+  const path = (table: Path['table'], served: Fields, rest: readonly Condition[]): Path => ({
+    table,
+    served: [...served.map(([column, value]) => equal(column, value)), ...times],
+    rest,
   })
-  const where = asked.length === 0 ? '' : `WHERE ${asked.map(({ sql }) => sql).join(' AND ')}`
+  const unserved = (...fields: readonly Fields[]) =>
+    fields.flat().map(([column, value]) => equalUnserved(column, value))
+
+  if (isProjected && outcome === 'pending') {
+    return path('current_outcomes', [['outcome', null]], unserved(task, own, name))
+  }
+  if (isProjected && taskNo === undefined && (outcome !== undefined || owner !== undefined)) {
+    const [first, others] = own.length > 0 ? [own, name] : [name, []]
+    return path(
+      'current_outcomes',
+      [...first, ...(outcome === undefined ? [] : [['outcome', outcome] as const])],
+      unserved(others),
+    )
+  }
+  const folded: readonly Condition[] = outcome === undefined ? [] : [[`${OUTCOME_BY_EVENTS} = ?`, outcome]]
+  if (taskNo !== undefined) return path('intents', task, [...unserved(own, name), ...folded])
+  const [first, ...others] = [...own, ...name]
+  return path('intents', first === undefined ? [] : [first], [...unserved(others), ...folded])
+}
+
+type Fields = readonly (readonly [column: string, value: Value | null])[]
+
+const POSITION = {
+  intents: 'requested_at, seq',
+  current_outcomes: 'requested_at, intent_seq',
+} as const satisfies Readonly<Record<Path['table'], string>>
+
+/** What lies between two positions: older than `before`, and not older than `end`. */
+interface Bounds {
+  readonly before: Position | null
+  readonly end: Position | null
+}
+
+/**
+ * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: what arrives while a
+ * caller turns pages can come to lie before or behind them, but moves no entry, so none is skipped or repeated. Numbers of
+ * rows stand in the text: a planner that does not know them expects a tenth of the table.
+ */
+const rowsOf = (
+  path: Path,
+  columns: string,
+  conditions: readonly Condition[],
+  bounds: Bounds,
+  rows: string,
+): FoldQuery => {
+  const position = POSITION[path.table]
+  const within: readonly Condition[] = [
+    ...(bounds.before === null ? [] : [[`(${position}) < (?, ?)`, ...valuesOf(bounds.before)] as const]),
+    ...(bounds.end === null ? [] : [[`(${position}) >= (?, ?)`, ...valuesOf(bounds.end)] as const]),
+  ]
+  const all = [...conditions, ...within]
+  const where = all.length === 0 ? '' : `WHERE ${all.map(([sql]) => sql).join(' AND ')}`
+  const order = position.replace(',', ' DESC,')
   return {
-    sql: `${FOLD} ${where} ${NEWEST_FIRST} LIMIT ?`,
-    values: [...asked.flatMap(({ values }) => values), filter.limit],
+    sql: `SELECT ${columns} FROM ${path.table} ${where} ORDER BY ${order} DESC ${rows}`,
+    values: all.flatMap(([, ...values]) => values),
   }
 }
 
-/** Answers both questions of a store from its rows. */
-export const createFold = (read: (query: FoldQuery) => Promise<unknown>) => {
-  const rows = async (filter: FoldFilter) => z.array(rowSchema).parse(await read(foldQuery(filter)))
+const valuesOf = ({ requestedAtMs, seq }: Position) => [requestedAtMs, seq] as const
+
+const INTENT_OF_PAGE: Rows = {
+  table: 'intents',
+  where: 'events.requested_at = page.requested_at AND events.seq = page.intent_seq',
+}
+const OUTCOME_OF_PAGE: Rows = { table: 'outcomes', where: 'events.seq = page.outcome_seq' }
+
+/** The records of a path within the bounds, newest first. */
+export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: number): FoldQuery => {
+  const conditions = [...path.served, ...path.rest]
+  if (path.table === 'intents') {
+    const { sql, values } = rowsOf(path, '*', conditions, bounds, `LIMIT ${limit}`)
+    return { sql: `${withOutcome(engine, sql)} ORDER BY page.requested_at DESC, page.seq DESC`, values }
+  }
+  const columns = 'requested_at, intent_seq, outcome_seq'
+  const { sql, values } = rowsOf(path, columns, conditions, bounds, `LIMIT ${limit}`)
   return {
-    find: async (id: string): Promise<AuditRecord | null> => {
-      const [row] = await rows({ id, limit: 1, before: null })
+    sql: `SELECT intents.*, ${OUTCOME} FROM (${sql}) AS page
+      ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
+      ${joinFirst(engine, 'LEFT JOIN', OUTCOME_OF_PAGE)}
+      ORDER BY page.requested_at DESC, page.intent_seq DESC`,
+    values,
+  }
+}
+
+/** Rows that one statement compares at most, so that a long search delays no other caller and ends soon after its own. */
+const STEP_ROWS = 1000
+
+/** The position of the last row of a step that begins there; no row where fewer are left. */
+export const stepEndQuery = (path: Path, before: Position | null): FoldQuery =>
+  rowsOf(
+    path,
+    `requested_at, ${path.table === 'intents' ? 'seq' : 'intent_seq AS seq'}`,
+    path.served,
+    { before, end: null },
+    `LIMIT 1 OFFSET ${STEP_ROWS - 1}`,
+  )
+
+export const findQuery = (engine: Engine, id: string): FoldQuery => ({
+  sql: withOutcome(engine, 'SELECT * FROM intents WHERE id = ?'),
+  values: [id],
+})
+
+/** One row; without a position each cancellation is projected. */
+export const PROGRESS_QUERY: FoldQuery = { sql: 'SELECT requested_at FROM projection_progress', values: [] }
+
+/** Runs one statement. It rejects where the signal aborts, at the latest when the statement has ended. */
+export type Read = (query: FoldQuery, signal?: AbortSignal) => Promise<unknown>
+
+/** Answers the questions of a store from its rows. */
+export const createFold = (engine: Engine, read: Read) => {
+  let isComplete = false
+
+  const isProjected = async (signal?: AbortSignal): Promise<boolean> => {
+    const [progress] = z.array(progressSchema).parse(await read(PROGRESS_QUERY, signal))
+    return progress?.requested_at === null
+  }
+
+  /** What was projected once stays so: when the projection is made again, its rows are only corrected. */
+  const isUsable = async (signal?: AbortSignal): Promise<boolean> => {
+    isComplete ||= await isProjected(signal)
+    return isComplete
+  }
+
+  const endOfStep = async (path: Path, before: Position | null, signal?: AbortSignal): Promise<Position | null> => {
+    if (path.rest.length === 0) return null
+    const [end] = z.array(positionSchema).parse(await read(stepEndQuery(path, before), signal))
+    return end === undefined ? null : { requestedAtMs: end.requested_at, seq: end.seq }
+  }
+
+  const rows = async (query: FoldQuery, signal?: AbortSignal) => z.array(rowSchema).parse(await read(query, signal))
+
+  const search = async (path: Path, filter: AuditFilter, wanted: number, signal?: AbortSignal) => {
+    const found: z.output<typeof rowSchema>[] = []
+    for (let { before } = filter, more = true; more && found.length < wanted; ) {
+      const end = await endOfStep(path, before, signal)
+      found.push(...(await rows(pageQuery(engine, path, { before, end }, wanted - found.length), signal)))
+      more = end !== null
+      before = end
+    }
+    return found
+  }
+
+  return {
+    /** Whether the projection holds each cancellation by now. */
+    isProjected: () => isProjected(),
+
+    find: async (id: string, signal?: AbortSignal): Promise<AuditRecord | null> => {
+      const [row] = await rows(findQuery(engine, id), signal)
       return row === undefined ? null : toRecord(row)
     },
 
-    list: async (filter: AuditFilter): Promise<AuditPage> => {
+    list: async (filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage> => {
+      const usesProjection = filter.outcome !== undefined || filter.owner !== undefined
+      const path = pathOf(filter, usesProjection && (await isUsable(signal)))
       // One more than asked tells whether there is a next page.
-      const found = await rows({ ...filter, limit: filter.limit + 1 })
+      const found = await search(path, filter, filter.limit + 1, signal)
       const page = found.slice(0, filter.limit)
       const last = found.length > page.length ? page.at(-1) : undefined
       const next = last === undefined ? null : { requestedAtMs: last.requested_at, seq: last.seq }
@@ -76,6 +246,9 @@ export const createFold = (read: (query: FoldQuery) => Promise<unknown>) => {
     },
   }
 }
+
+const progressSchema = z.object({ requested_at: z.number().nullable() })
+const positionSchema = z.object({ requested_at: z.number(), seq: z.number() })
 
 const rowSchema = z.object({
   seq: z.number(),
@@ -89,7 +262,7 @@ const rowSchema = z.object({
   user_agent: z.string().nullable(),
   requested_at: z.number(),
   gateway_request_id: z.string(),
-  outcome: z.enum(OUTCOMES).nullable(),
+  outcome: z.string().nullable(),
   attempts: z.number().nullable(),
   request_id: z.string().nullable(),
   upstream_code: z.string().nullable(),
@@ -108,10 +281,18 @@ const toRecord = (row: z.output<typeof rowSchema>): AuditRecord => ({
   userAgent: row.user_agent,
   requestedAtMs: row.requested_at,
   gatewayRequestId: row.gateway_request_id,
-  outcome: row.outcome ?? 'pending',
+  ...outcomeOf(row.outcome),
   attempts: row.attempts,
   requestId: row.request_id,
   upstreamCode: row.upstream_code,
   finishedAtMs: row.finished_at,
   settledBy: row.settled_by,
 })
+
+const isOutcome = (text: string): text is Outcome => OUTCOMES.some((outcome) => outcome === text)
+
+/** A later version of the gateway can have written an outcome that this one does not know. */
+const outcomeOf = (text: string | null): Pick<AuditRecord, 'outcome' | 'isUnrecognized'> => {
+  if (text === null) return { outcome: 'pending' }
+  return isOutcome(text) ? { outcome: text } : { outcome: 'unknown', isUnrecognized: true }
+}

@@ -20,7 +20,8 @@ export type Query = (sql: string, values?: readonly unknown[]) => Promise<Answer
 
 /** Connections to one server as one role, made when they are needed and made anew when they were lost. */
 export interface Connections {
-  readonly query: Query
+  /** A statement whose signal aborts is cancelled on the server. */
+  query(sql: string, values?: readonly unknown[], signal?: AbortSignal): Promise<Answer>
   /** All of it or nothing: it is committed unless one of its statements failed. */
   transaction(work: (query: Query) => Promise<Answer>): Promise<Answer>
   close(): Promise<void>
@@ -38,6 +39,9 @@ export interface ConnectionsOptions {
 /** Where there was no server to ask, and where one was asked and did not answer. */
 const UNREACHABLE = 'unreachable'
 export const UNANSWERED = 'unanswered'
+/** The caller left while the statement ran, or before it was sent. */
+const CANCELLED: Answer = { ok: false, code: 'cancelled', reason: 'CANCELLED' }
+const UNSENT: Answer = { ok: false, code: 'not sent', reason: 'CANCELLED' }
 
 /** What the server is given beyond its own deadline before it is taken for gone. */
 const ANSWER_MS = 1000
@@ -49,29 +53,20 @@ numbers.setTypeParser(types.builtins.INT8, Number)
 
 /**
  * Once for each connection. As a statement, since a pooler such as PgBouncer refuses it as parameters of the connection. An
- * append is durable when it is answered, whatever is set for the database.
+ * append is durable when it is answered, whatever is set for the database. Each statement has an index whose order is that of
+ * its page. The planner may still expect less work from reading the whole table, or from a bitmap and a sort of all rows of a
+ * wide range; both take longer the larger the record is.
  */
-const sessionOf = ({ lockMs, statementMs }: ConnectionsOptions): string => `
+export const sessionOf = ({ lockMs, statementMs }: Pick<ConnectionsOptions, 'lockMs' | 'statementMs'>): string => `
   SET search_path = audit; SET synchronous_commit = on; SET lock_timeout = ${lockMs};
-  SET statement_timeout = ${statementMs};
+  SET statement_timeout = ${statementMs}; SET enable_seqscan = off; SET enable_bitmapscan = off;
 `
 
 export const createConnections = (options: ConnectionsOptions): Connections => {
   const sockets = new Set<Socket>()
-  const session = sessionOf(options)
-  const pool = new Pool({
-    connectionString: options.url.reveal(),
-    application_name: 'domain-task-gateway',
-    max: options.max,
-    types: numbers,
-    keepAlive: true,
-    connectionTimeoutMillis: options.connectMs,
-    query_timeout: options.statementMs + ANSWER_MS,
-    stream: () => trackSocket(sockets),
-    onConnect: (client: ClientBase) => client.query(session),
-  })
-  // An idle connection that is lost is replaced by the next statement, which tells.
-  pool.on('error', () => undefined)
+  const pool = createPool(options, sockets, options.max)
+  // Apart, since all others can be busy with the statements that are to be cancelled. It is connected when it is needed.
+  const canceller = createPool(options, sockets, 1)
 
   const use = async (work: (client: PoolClient) => Promise<Answer>): Promise<Answer> => {
     const client = await pool.connect().catch((error: unknown) => failed(error, UNREACHABLE))
@@ -81,18 +76,65 @@ export const createConnections = (options: ConnectionsOptions): Connections => {
     const answer = await work(client)
     client.off('error', ignore)
     // What is left of a failure, such as an open transaction, ends with its connection.
-    client.release(!answer.ok)
+    client.release(!answer.ok && answer !== UNSENT)
     return answer
   }
 
+  const backends = new WeakMap<PoolClient, unknown>()
+  /** The process that serves a connection, as the server numbers it: a pooler in between gives out numbers of its own. */
+  const backendOf = async (client: PoolClient): Promise<Answer> => {
+    if (backends.has(client)) return { ok: true, rows: [{ pid: backends.get(client) }] }
+    const answer = await queryOn(client)('SELECT pg_backend_pid() AS pid')
+    if (answer.ok) backends.set(client, answer.rows[0]?.pid)
+    return answer
+  }
+
+  const cancel = (pid: unknown): Promise<unknown> =>
+    canceller.query('SELECT pg_cancel_backend($1)', [pid]).catch(ignore)
+
+  /** A connection whose statement was cancelled is not used again: the request may reach the server after its end. */
+  const queryUntil = async (client: PoolClient, signal: AbortSignal, sql: string, values: readonly unknown[]) => {
+    if (signal.aborted) return UNSENT
+    const backend = await backendOf(client)
+    if (!backend.ok) return backend
+    if (signal.aborted) return UNSENT
+    let cancelled: Promise<unknown> | undefined
+    const abandon = (): void => {
+      cancelled = cancel(backend.rows[0]?.pid)
+    }
+    signal.addEventListener('abort', abandon, { once: true })
+    const answer = await queryOn(client)(sql, values)
+    signal.removeEventListener('abort', abandon)
+    await cancelled
+    return cancelled === undefined ? answer : CANCELLED
+  }
+
   return {
-    query: (sql, values) => use((client) => queryOn(client)(sql, values)),
+    query: (sql, values = [], signal) =>
+      use((client) => (signal === undefined ? queryOn(client)(sql, values) : queryUntil(client, signal, sql, values))),
     transaction: (work) => use((client) => transact(queryOn(client), work)),
     close: async () => {
-      await by(deadlineIn(CLOSE_MS), pool.end(), undefined)
+      await by(deadlineIn(CLOSE_MS), Promise.all([pool.end(), canceller.end()]), undefined)
       for (const socket of sockets) socket.destroy()
     },
   }
+}
+
+const createPool = (options: ConnectionsOptions, sockets: Set<Socket>, max: number): Pool => {
+  const pool = new Pool({
+    connectionString: options.url.reveal(),
+    application_name: 'domain-task-gateway',
+    max,
+    types: numbers,
+    keepAlive: true,
+    connectionTimeoutMillis: options.connectMs,
+    query_timeout: options.statementMs + ANSWER_MS,
+    stream: () => trackSocket(sockets),
+    onConnect: (client: ClientBase) => client.query(sessionOf(options)),
+  })
+  // An idle connection that is lost is replaced by the next statement, which tells.
+  pool.on('error', () => undefined)
+  return pool
 }
 
 /** A server that is frozen closes nothing. */

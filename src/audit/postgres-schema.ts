@@ -1,5 +1,6 @@
 import { ConfigError } from '../errors.ts'
 import type { Answer, Connections, Query } from './postgres-connections.ts'
+import { PROJECTION } from './postgres-projection.ts'
 import { ruleFor } from './postgres-reason.ts'
 
 // Each step only adds, so that gateways of the version before go on beside it. A step that was released never changes.
@@ -47,6 +48,7 @@ const STEPS = [
   CREATE TRIGGER outcomes_are_final BEFORE UPDATE OR DELETE OR TRUNCATE ON audit.outcomes
     EXECUTE FUNCTION audit.refuse_change();
   `,
+  PROJECTION,
 ] as const
 
 const BOOTSTRAP = `
@@ -108,6 +110,8 @@ const grantsFor = (role: string): readonly string[] => [
   `GRANT USAGE ON SCHEMA audit TO ${role}`,
   `GRANT SELECT ON audit.schema_version TO ${role}`,
   `GRANT SELECT, INSERT ON audit.intents, audit.outcomes TO ${role}`,
+  `GRANT SELECT ON audit.current_outcomes, audit.projection_progress TO ${role}`,
+  `GRANT EXECUTE ON FUNCTION audit.project_older(integer) TO ${role}`,
 ]
 
 const inTurn = async (query: Query, statements: readonly string[]): Promise<Answer> => {

@@ -50,8 +50,8 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     if (admin !== undefined) await migrate(admin, await roleOf(writer))
     await checkSchema(writer)
     // Both together need every right that there is to have.
-    const probed = await writer.query(PROBE, NO_EVENTS)
-    const recovered = probed.ok ? await writer.query(RECOVER, [MARGIN_MS, START_MS]) : probed
+    const probed = await writer.query(POSTGRES_STATEMENTS.probe, NO_EVENTS)
+    const recovered = probed.ok ? await writer.query(POSTGRES_STATEMENTS.recover, [MARGIN_MS]) : probed
     if (!recovered.ok) throw new ConfigError([`AUDIT_URL ${ruleOf(recovered.reason)}`])
     return recovered.rows.length
   }
@@ -61,13 +61,14 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     throw error
   })
   const commit = createCommits(writer)
-  const read = foldOf(reader)
+  const { isProjected: _, ...read } = foldOf(reader)
 
   return {
     recovered,
     append: (intents, outcomes) => commit({ intents, outcomes }),
     ...read,
-    recover: createRecover(reader),
+    recover: () => recover(reader),
+    backfill: () => backfill(reader),
     prune: admin === undefined ? null : (ageMs) => prune(admin, ageMs),
     probe: () => commit({ intents: [], outcomes: [] }),
     close,
@@ -90,14 +91,16 @@ export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>):
 }
 
 const foldOf = (reader: Connections) =>
-  createFold(async ({ sql, values }) => {
-    const answer = await reader.query(numbered(sql), values)
+  createFold('postgres', async ({ sql, values }, signal) => {
+    const answer = await reader.query(numbered(sql), values, signal)
     if (!answer.ok) throw failure(answer.reason)
     return answer.rows
   })
 
 /** In milliseconds. Replicas have clocks of their own, so that times are compared by the database's. */
 const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
+/** The same, but for the whole statement: no index serves a comparison with a value that changes from row to row. */
+const STATEMENT_TIME = '(extract(epoch FROM statement_timestamp()) * 1000)::bigint'
 
 const APPEND_INTENTS = `
   INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
@@ -132,47 +135,41 @@ const NO_EVENTS = ['[]', '[]'] as const
 /** What is given to a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
-/** How far back to look at once, so that it takes no longer however long the record is: at the start, and later. */
-const START_MS = 30 * 24 * 3_600_000
-const LATELY_MS = 24 * 3_600_000
+/** So many at a time, so that a statement takes no longer however many there are. */
+const RECOVERED_ROWS = 1000
 
 // Whoever judges the same intent writes the same event, so that it is written once.
 const RECOVER = `
-  WITH lost AS (
+  WITH overdue AS (
+    SELECT intent_seq, requested_at FROM current_outcomes
+    WHERE outcome IS NULL AND deadline_at < ${STATEMENT_TIME} - $1::bigint
+    ORDER BY deadline_at LIMIT ${RECOVERED_ROWS}
+  ), lost AS (
     INSERT INTO outcomes (cancellation_id, outcome, finished_at)
-    SELECT id, 'unknown', deadline_at FROM intents
-    WHERE deadline_at < ${NOW} - $1::bigint AND deadline_at >= ${NOW} - $2::bigint
-      AND NOT EXISTS (SELECT FROM outcomes WHERE cancellation_id = intents.id)
+    SELECT id, 'unknown', deadline_at
+    FROM overdue CROSS JOIN LATERAL (
+      SELECT id, deadline_at FROM intents
+      WHERE intents.requested_at = overdue.requested_at AND intents.seq = overdue.intent_seq LIMIT 1) AS intent
     ON CONFLICT DO NOTHING
     RETURNING cancellation_id, finished_at
   )
-  SELECT id, task_no, requested_at, finished_at FROM lost JOIN intents ON id = cancellation_id
+  SELECT cancellation_id AS id, task_no, requested_at, finished_at FROM lost CROSS JOIN LATERAL (
+    SELECT task_no, requested_at FROM intents WHERE id = cancellation_id LIMIT 1) AS intent
 `
 
-const OLDEST = `SELECT ${NOW} - min(deadline_at) AS age FROM intents`
+const recover = async (reader: Connections): Promise<readonly Lost[]> => {
+  const answer = await reader.query(POSTGRES_STATEMENTS.recover, [MARGIN_MS])
+  if (!answer.ok) throw failure(answer.reason)
+  return z.array(lostSchema).parse(answer.rows)
+}
 
-/** What was lost of late; the first time, and piece by piece, what the start left out too. */
-const createRecover = (reader: Connections): (() => Promise<readonly Lost[]>) => {
-  let isAllSeen = false
-  const ask = async (sql: string, values: readonly number[] = []) => {
-    const answer = await reader.query(sql, values)
-    if (!answer.ok) throw failure(answer.reason)
-    return answer.rows
-  }
-  const recover = async (fromAgeMs: number, toAgeMs: number): Promise<readonly Lost[]> =>
-    z.array(lostSchema).parse(await ask(RECOVER, [fromAgeMs, toAgeMs]))
+/** Few at a time, since each locks what it projects. */
+const BACKFILLED_ROWS = 200
 
-  return async () => {
-    const lost = [...(await recover(MARGIN_MS, LATELY_MS))]
-    if (isAllSeen) return lost
-    const [oldest] = await ask(OLDEST)
-    // What lies between two pieces only grows older, and so comes into the next.
-    for (let ageMs = START_MS; ageMs < Number(oldest?.age); ageMs += START_MS) {
-      lost.push(...(await recover(ageMs, ageMs + START_MS)))
-    }
-    isAllSeen = true
-    return lost
-  }
+const backfill = async (reader: Connections): Promise<boolean> => {
+  const answer = await reader.query(POSTGRES_STATEMENTS.backfill, [BACKFILLED_ROWS])
+  if (!answer.ok) throw failure(answer.reason)
+  return answer.rows[0]?.more === true
 }
 
 const lostSchema = z
@@ -204,6 +201,14 @@ const PRUNE = [
   `DELETE FROM outcomes WHERE cancellation_id IN (${OLD})`,
   `DELETE FROM intents WHERE id IN (${OLD}) RETURNING id`,
 ] as const
+
+/** Each statement of the gateway's role but for its readings. */
+export const POSTGRES_STATEMENTS = {
+  append: APPEND,
+  probe: PROBE,
+  recover: RECOVER,
+  backfill: 'SELECT project_older($1) AS more',
+} as const
 
 /** Removes some of the records that are so old, if there are any, and tells whether there were. */
 export const prune = async (admin: Connections, ageMs: number): Promise<boolean> => {
@@ -266,8 +271,8 @@ const commitOne = async (writer: Connections, group: readonly Append[]): Promise
   const isProbe = intents.length === 0 && outcomes.length === 0
   const rows = intents.map((intent) => ({ ...intent, remainingMs: intent.deadlineAtMs - Date.now() }))
   const answer = isProbe
-    ? await writer.query(PROBE, NO_EVENTS)
-    : await writer.query(APPEND, [JSON.stringify(rows), JSON.stringify(outcomes)])
+    ? await writer.query(POSTGRES_STATEMENTS.probe, NO_EVENTS)
+    : await writer.query(POSTGRES_STATEMENTS.append, [JSON.stringify(rows), JSON.stringify(outcomes)])
   return answer.ok ? null : answer
 }
 
@@ -286,7 +291,7 @@ const failedAppend = (failed: FailedAnswer | undefined): Error => {
 
 const failure = (reason: string): StoreError => new StoreError(reason)
 
-const numbered = (sql: string): string => {
+export const numbered = (sql: string): string => {
   let count = 0
   return sql.replaceAll('?', () => {
     count += 1

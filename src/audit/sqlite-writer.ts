@@ -1,6 +1,7 @@
 import { DatabaseSync } from 'node:sqlite'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
+import { addProjection, backfill, recover } from './sqlite-projection.ts'
 import { reasonOf } from './sqlite-reason.ts'
 import type { Intent, OutcomeEvent } from './trail.ts'
 
@@ -8,6 +9,7 @@ import type { Intent, OutcomeEvent } from './trail.ts'
 export type Write =
   | { readonly op: 'append'; readonly intents: readonly Intent[]; readonly outcomes: readonly OutcomeEvent[] }
   | { readonly op: 'probe' }
+  | { readonly op: 'backfill' }
   | { readonly op: 'prune'; readonly beforeMs: number }
 
 export interface SqliteWriter {
@@ -69,30 +71,25 @@ const SCHEMA = `
     BEGIN SELECT RAISE(ABORT, 'events are never updated'); END;
 `
 
-const RECOVER = `
-  INSERT INTO outcomes (cancellation_id, outcome, finished_at)
-  SELECT id, 'unknown', ? FROM intents WHERE id NOT IN (SELECT cancellation_id FROM outcomes)
-`
-
-const INSERT_INTENT = `
-  INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
-    gateway_request_id, instance_id, deadline_at)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-  ON CONFLICT (id) DO NOTHING
-`
-
-const INSERT_OUTCOME = `
-  INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
-  VALUES (?, ?, ?, ?, ?, ?, ?)
-  ON CONFLICT DO NOTHING
-`
-
 // Few at a time, since appends wait meanwhile. The same few in both, as nothing comes in between.
-const OLD = 'SELECT id FROM intents WHERE requested_at < ? ORDER BY requested_at, seq LIMIT 200'
-const PRUNE = [
-  `DELETE FROM outcomes WHERE cancellation_id IN (${OLD})`,
-  `DELETE FROM intents WHERE id IN (${OLD})`,
-] as const
+const OLD = 'SELECT id FROM intents WHERE requested_at < ? ORDER BY requested_at, seq LIMIT 50'
+
+export const WRITER_STATEMENTS = {
+  insertIntent: `
+    INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
+      gateway_request_id, instance_id, deadline_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO NOTHING
+  `,
+  insertOutcome: `
+    INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
+  `,
+  insertProbe: 'INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)',
+  pruneOutcomes: `DELETE FROM outcomes WHERE cancellation_id IN (${OLD})`,
+  pruneIntents: `DELETE FROM intents WHERE id IN (${OLD})`,
+} as const
 
 /** How long the lock of another program, such as a backup, is waited for. */
 export const BUSY_MS = 1000
@@ -103,7 +100,8 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
   db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
   db.exec(SCHEMA + LOCK_SCHEMA)
-  const recovered = Number(db.prepare(RECOVER).run(nowMs).changes)
+  addProjection(db)
+  const recovered = recover(db, nowMs)
   noteWriter(db, lockIdentity)
   const write = createWrite(db)
   const eventsIn = (database: DatabaseSync): number => Number(database.prepare(EVENTS).get()?.total)
@@ -251,12 +249,14 @@ const verify = (path: string, isComplete: (db: DatabaseSync) => boolean): string
 }
 
 const createWrite = (db: DatabaseSync): ((write: Write) => void) => {
-  const insertIntent = db.prepare(INSERT_INTENT)
-  const insertOutcome = db.prepare(INSERT_OUTCOME)
-  const insertProbe = db.prepare('INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)')
-  const prune = PRUNE.map((sql) => db.prepare(sql))
+  const insertIntent = db.prepare(WRITER_STATEMENTS.insertIntent)
+  const insertOutcome = db.prepare(WRITER_STATEMENTS.insertOutcome)
+  const insertProbe = db.prepare(WRITER_STATEMENTS.insertProbe)
+  const { pruneOutcomes, pruneIntents } = WRITER_STATEMENTS
+  const prune = [pruneOutcomes, pruneIntents].map((sql) => db.prepare(sql))
   return (write) => {
     if (write.op === 'probe') insertProbe.run(Date.now())
+    else if (write.op === 'backfill') backfill(db)
     else if (write.op === 'prune') for (const each of prune) each.run(write.beforeMs)
     else {
       for (const intent of write.intents) insertIntent.run(...intentRow(intent))

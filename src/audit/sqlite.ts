@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
-import { createFold, type FoldQuery } from './fold.ts'
+import { createFold, type FoldQuery, type Read } from './fold.ts'
 import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
 import { AppendError, type AuditReader, type OpenedStore, StoreError } from './trail.ts'
 
@@ -31,7 +31,7 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
     })
     return (await reader).ask({ op: 'read', ...query })
   }
-  const fold = createFold(inTurn(read))
+  const { isProjected, ...fold } = createFold('sqlite', inTurn(read))
 
   return {
     recovered: writer.recovered,
@@ -41,6 +41,11 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
     ...fold,
     // Nobody else writes there: what was left pending is recovered at the start.
     recover: async () => [],
+    backfill: async () => {
+      if (await isProjected()) return false
+      await writer.ask({ op: 'backfill' })
+      return true
+    },
     prune: async (ageMs) => {
       const beforeMs = Date.now() - ageMs
       const { records } = await fold.list({ toMs: beforeMs, limit: 1, before: null })
@@ -59,18 +64,16 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
   }
 }
 
-/** Nobody waits longer for a look at the record. */
-const READ_PATIENCE_MS = 5000
-
-/** One look after the other, each answered when it is done; what nobody waits for any more when its turn comes is left out. */
-const inTurn = <A, T>(read: (asked: A) => Promise<T>): ((asked: A) => Promise<T>) => {
+/**
+ * One statement after the other. Each compares a bounded number of rows, so that the statements of several callers take
+ * turns. A statement whose caller has left by its turn is not run.
+ */
+const inTurn = (read: (query: FoldQuery) => Promise<unknown>): Read => {
   let last: Promise<unknown> = Promise.resolve()
-  return (asked) => {
-    const givenUpAt = performance.now() + READ_PATIENCE_MS
+  return (query, signal) => {
     const answer = last.then(() => {
-      // Nobody waits for it any more.
-      if (performance.now() > givenUpAt) throw new StoreError('READ_QUEUE_TIMEOUT')
-      return read(asked)
+      signal?.throwIfAborted()
+      return read(query)
     })
     last = answer.catch(() => undefined)
     return answer
@@ -83,7 +86,7 @@ const inTurn = <A, T>(read: (asked: A) => Promise<T>): ((asked: A) => Promise<T>
  */
 export const openSqliteReader = async (path: string): Promise<AuditReader> => {
   const reader = await startThread('reader', path)
-  const { list } = createFold((query) => reader.ask({ op: 'read', ...query }))
+  const { list } = createFold('sqlite', (query) => reader.ask({ op: 'read', ...query }))
   return { list, close: reader.close }
 }
 

@@ -44,6 +44,8 @@ export interface OutcomeEvent {
 /** The fold of an intent and its outcomes. */
 export interface AuditRecord extends Omit<Intent, 'instanceId' | 'deadlineAtMs'> {
   readonly outcome: Outcome | 'pending'
+  /** The event holds an outcome that this version does not know; it is shown as `unknown`. */
+  readonly isUnrecognized?: true
   readonly attempts: number | null
   readonly requestId: string | null
   readonly upstreamCode: string | null
@@ -130,8 +132,9 @@ export interface AuditStore {
    * @throws AppendError
    */
   append(intents: readonly Intent[], outcomes: readonly OutcomeEvent[]): Promise<void>
-  find(id: string): Promise<AuditRecord | null>
-  list(filter: AuditFilter): Promise<AuditPage>
+  /** A reading that is aborted rejects, and does not go on in the database. */
+  find(id: string, signal?: AbortSignal): Promise<AuditRecord | null>
+  list(filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage>
   /** Writes something that is not an event, to learn whether writing works. */
   probe(): Promise<void>
   close(): Promise<void>
@@ -152,6 +155,8 @@ export interface OpenedStore extends AuditStore {
   readonly recovered: number
   /** Makes `unknown` what others left pending, once their time for it is over. */
   recover(): Promise<readonly Lost[]>
+  /** Projects some of the cancellations that are older than the projection; false where none is left. */
+  backfill(): Promise<boolean>
   /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */
   readonly prune: ((ageMs: number) => Promise<boolean>) | null
 }
@@ -173,10 +178,13 @@ export interface Trail {
    * then tries on in the background.
    */
   finish(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
-  /** @throws audit-unavailable where the store does not answer in time */
-  find(id: string, deadline: Deadline): Promise<AuditRecord | null>
-  /** @throws audit-unavailable where the store does not answer in time */
-  list(filter: AuditFilter, deadline: Deadline): Promise<AuditPage>
+  /**
+   * The signal says that the caller has left: the reading ends.
+   * @throws audit-unavailable where the store does not answer in time
+   */
+  find(id: string, deadline: Deadline, signal?: AbortSignal): Promise<AuditRecord | null>
+  /** Like `find`. @throws audit-unavailable where the store does not answer in time */
+  list(filter: AuditFilter, deadline: Deadline, signal?: AbortSignal): Promise<AuditPage>
   isWritable(): Promise<boolean>
   /** How many outcomes could not be written yet, and are tried again. */
   unwritten(): number
@@ -272,16 +280,37 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
 
-  const readInTime = async <T>(reading: Promise<T>, deadline: Deadline): Promise<T> => {
+  const readInTime = async <T>(
+    read: (signal: AbortSignal) => Promise<T>,
+    deadline: Deadline,
+    caller?: AbortSignal,
+  ): Promise<T> => {
+    const abandoned = new AbortController()
+    const abandon = (): void => abandoned.abort()
+    caller?.addEventListener('abort', abandon, { once: true })
+    if (caller?.aborted) abandon()
     const readable = deadlineIn(Math.min(READ_MS, deadline.remainingMs()))
     const answer = await by(
       readable,
-      reading.then((value) => ({ value })).catch((error: unknown) => ({ error })),
+      read(abandoned.signal).then(
+        (value) => ({ value }),
+        (error: unknown) => ({ error }),
+      ),
       { error: new StoreError(NO_ANSWER) },
     )
+    caller?.removeEventListener('abort', abandon)
     if ('value' in answer) return answer.value
-    log.error('the record could not be read', { ...describeError(answer.error), reason: reasonOf(answer.error) })
+    abandon()
+    if (!caller?.aborted) {
+      log.error('the record could not be read', { ...describeError(answer.error), reason: reasonOf(answer.error) })
+    }
     throw new GatewayError('audit-unavailable')
+  }
+
+  const tellUnrecognized = (records: readonly (AuditRecord | null)[]): void => {
+    const [first] = records.filter((record) => record?.isUnrecognized === true)
+    if (!first) return
+    log.warn('the record holds an outcome that this version does not know', { cancellationId: first.id })
   }
 
   const withdraw = (intent: Intent, deadline: Deadline): Promise<void> => {
@@ -313,8 +342,16 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     },
 
     finish,
-    find: (id, deadline) => readInTime(store.find(id), deadline),
-    list: (filter, deadline) => readInTime(store.list(filter), deadline),
+    find: async (id, deadline, signal) => {
+      const record = await readInTime((abandoned) => store.find(id, abandoned), deadline, signal)
+      tellUnrecognized([record])
+      return record
+    },
+    list: async (filter, deadline, signal) => {
+      const page = await readInTime((abandoned) => store.list(filter, abandoned), deadline, signal)
+      tellUnrecognized(page.records)
+      return page
+    },
     unwritten: () => overdue.size,
     isWritable: async () => {
       const probed = store.probe().then(() => null, failureOf)

@@ -2,14 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { describeError, type Log } from '../telemetry/log.ts'
 import type { Lost, OpenedStore } from './trail.ts'
 
-/** What a record needs besides being written and read: now and then, one thing after the other. */
+/** What a record needs besides being written and read, now and then. */
 export interface Upkeep {
   start(): void
   close(): void
 }
 
 export interface UpkeepOptions {
-  readonly store: Pick<OpenedStore, 'recover' | 'prune'>
+  readonly store: Pick<OpenedStore, 'recover' | 'backfill' | 'prune'>
   readonly retentionDays: number
   /** Is told of each intent that turned out to be lost. */
   readonly onLost: (intent: Lost['intent'], outcome: Lost['outcome']) => void
@@ -18,6 +18,8 @@ export interface UpkeepOptions {
 }
 
 const EVERY_MS = 30_000
+/** Appends wait for a batch that is written, so batches are small and take a fifth of the time. */
+const PAUSE_PER_WORK = 4
 const DAY_MS = 24 * 3_600_000
 /** Outcomes are found for a day at most, and must find their intent. */
 const SPARE_MS = 3_600_000
@@ -30,29 +32,46 @@ export const createUpkeep = (options: UpkeepOptions): Upkeep => {
   const closing = new AbortController()
 
   const recover = async (): Promise<void> => {
-    for (const { intent, outcome } of await store.recover()) {
-      const { cancellationId } = outcome
-      log.warn('a cancellation that another gateway left pending is unknown now', { cancellationId })
-      onLost(intent, outcome)
+    for (let lost = await store.recover(); lost.length > 0; lost = await store.recover()) {
+      for (const { intent, outcome } of lost) {
+        const { cancellationId } = outcome
+        log.warn('a cancellation that another gateway left pending is unknown now', { cancellationId })
+        onLost(intent, outcome)
+      }
+    }
+  }
+
+  const pause = (ms: number): Promise<void> =>
+    delay(ms, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
+
+  const inBatches = async (batch: () => Promise<boolean>): Promise<void> => {
+    for (let isThereMore = true; isThereMore && !closing.signal.aborted; ) {
+      const startedAtMs = performance.now()
+      isThereMore = await batch()
+      if (isThereMore) await pause(PAUSE_PER_WORK * (performance.now() - startedAtMs))
     }
   }
 
   const prune = async (): Promise<void> => {
-    if (store.prune === null) return
-    let isThereMore = true
-    while (isThereMore && !closing.signal.aborted) isThereMore = await store.prune(prunedAgeMs(retentionDays))
+    const { prune: batch } = store
+    if (batch !== null) await inBatches(() => batch(prunedAgeMs(retentionDays)))
   }
 
   const attempt = (work: () => Promise<void>): Promise<void> =>
     work().catch((error: unknown) => log.error('the record could not be looked after', describeError(error)))
 
-  const run = async (): Promise<void> => {
+  const repeat = async (work: () => Promise<void>): Promise<void> => {
     while (!closing.signal.aborted) {
-      await attempt(recover)
-      await attempt(prune)
-      await delay(everyMs, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
+      await attempt(work)
+      await pause(everyMs)
     }
   }
 
-  return { start: () => void run(), close: () => closing.abort() }
+  return {
+    // Apart, since a large record takes minutes for the second and the third.
+    start: () => {
+      for (const work of [recover, prune, () => inBatches(store.backfill)]) void repeat(work)
+    },
+    close: () => closing.abort(),
+  }
 }

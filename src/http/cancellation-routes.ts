@@ -53,13 +53,14 @@ export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
         owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
       },
       req.context.deadline,
+      req.context.signal,
     )
     res.json({ items: records.map(toItem), nextCursor: next === null ? null : encodeCursor(next) })
   },
 
   findCancellation: async function findCancellation(req, res) {
     const id = String(req.params.id)
-    const record = ID.test(id) ? await trail.find(id, req.context.deadline) : null
+    const record = ID.test(id) ? await trail.find(id, req.context.deadline, req.context.signal) : null
     // Another's record looks the same as none, so that ids can't be probed.
     if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
     res.json(toItem(record))

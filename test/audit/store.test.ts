@@ -291,7 +291,8 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
   const intent = intentOf()
   await store.append([intent], [])
   await place.execute(
-    `INSERT INTO outcomes (cancellation_id, outcome, finished_at) VALUES ('${intent.id}', 'canary', 0)`,
+    `INSERT INTO outcomes (cancellation_id, outcome, finished_at, settled_by)
+      VALUES ('${intent.id}', 'accepted', 0, 'canary')`,
   )
   const lines: string[] = []
   const trail = createTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
@@ -299,3 +300,27 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
   assert.match(lines.join(), /"level":"error".*"msg":"the record could not be read"/)
   assert.doesNotMatch(lines.join(), /canary/)
 })
+
+testEach(
+  'an outcome of a later version is shown as unknown, with a warning that does not quote it',
+  async (t, place) => {
+    const store = await openAt(t, place)
+    const intent = intentOf()
+    await store.append([intent], [])
+    await place.execute(
+      `INSERT INTO outcomes (cancellation_id, outcome, finished_at) VALUES ('${intent.id}', 'canary', 0)`,
+    )
+    const lines: string[] = []
+    const trail = createTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+    assert.equal((await trail.find(intent.id, deadlineIn(5000)))?.outcome, 'unknown')
+    const { records } = await trail.list({ limit: 10, before: null }, deadlineIn(5000))
+    assert.deepEqual(
+      records.map(({ outcome }) => outcome),
+      ['unknown'],
+    )
+    const warnings = lines.filter((line) => line.includes('an outcome that this version does not know'))
+    assert.equal(warnings.length, 2)
+    for (const line of warnings) assert.match(line, new RegExp(`"level":"warn".*"cancellationId":"${intent.id}"`))
+    assert.doesNotMatch(lines.join(), /canary/)
+  },
+)

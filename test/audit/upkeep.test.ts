@@ -9,7 +9,7 @@ import { openAt, sqlitePlace } from '../helpers/stores.ts'
 
 const DAY_MS = 24 * 3_600_000
 
-const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'prune'>, everyMs = 1) => {
+const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'backfill' | 'prune'>, everyMs = 1) => {
   const lines: string[] = []
   const lost: Lost[] = []
   const log = createLog('info', { write: (line) => void lines.push(line) })
@@ -22,6 +22,7 @@ const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'prune'>, ev
 
 const NOTHING = {
   recover: async () => [],
+  backfill: async () => false,
   prune: null,
 }
 
@@ -60,8 +61,8 @@ test('what fails is an alarm and tried again, and neither half keeps the other',
     attempts += 1
     throw new Error('down')
   }
-  const { lines } = start(t, { recover: failing, prune: failing })
-  await eventually(() => (attempts >= 4 ? true : undefined))
+  const { lines } = start(t, { recover: failing, backfill: failing, prune: failing })
+  await eventually(() => (attempts >= 6 ? true : undefined))
   assert.match(lines.join(), /"level":"error".*could not be looked after/)
 })
 
@@ -80,4 +81,14 @@ test('once closed it does nothing more', async (t) => {
   const before = closed.rounds()
   await eventually(() => (other.rounds() > before + 3 ? true : undefined))
   assert.equal(closed.rounds(), before)
+})
+
+test('entries that the projection lacks are added batch by batch, until none is left', async (t) => {
+  let left = 3
+  const backfill = async (): Promise<boolean> => {
+    left -= 1
+    return left > 0
+  }
+  start(t, { ...NOTHING, backfill }, DAY_MS)
+  await eventually(() => (left === 0 ? true : undefined))
 })

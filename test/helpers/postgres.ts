@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import type { TestContext } from 'node:test'
 import { promisify } from 'node:util'
 import { Client } from 'pg'
+import { eventually } from './gateway.ts'
 import { closedPort, listenOn } from './ports.ts'
 import { shareServer } from './shared-server.ts'
 
@@ -189,6 +190,13 @@ const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
     }
   }
 }
+
+/** Resolves once a statement there waits for a lock. */
+export const someoneWaits = (database: Database): Promise<true> =>
+  eventually(async () => {
+    const [row] = await database.query('SELECT count(*)::int AS count FROM pg_locks WHERE NOT granted')
+    return Number(row?.count) > 0 || undefined
+  })
 
 /** Stands before the server; once armed it takes the next statement there, and cuts the line before the answer comes. */
 export const startCutter = async (t: TestContext, database: Database) => {

@@ -18,6 +18,8 @@ export interface Place {
   ids(): Promise<readonly string[]>
   /** How many outcomes there are. */
   outcomes(): Promise<number>
+  /** How many cancellations the projection holds. */
+  projected(): Promise<number>
   /** How many transactions have written something. */
   commits(): Promise<number>
 }
@@ -44,11 +46,12 @@ export const sqlitePlace = async (t: TestContext): Promise<Place & { readonly pa
           .map(({ id }) => String(id)),
       ),
     outcomes: async () => beside((database) => database.prepare('SELECT * FROM outcomes').all().length),
+    projected: async () => beside((database) => database.prepare('SELECT * FROM current_outcomes').all().length),
     commits: async () => commitsIn(path),
   }
 }
 
-export const postgresPlace = async (server: Server): Promise<Place & { readonly url: string }> => {
+export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<Place & { readonly url: string }> => {
   const database = await server.database()
   const inRecord = (sql: string) => database.query(`SET search_path = audit; ${sql}`)
   return {
@@ -63,6 +66,7 @@ export const postgresPlace = async (server: Server): Promise<Place & { readonly 
     },
     ids: async () => (await database.query('SELECT id FROM audit.intents')).map(({ id }) => String(id)),
     outcomes: async () => (await database.query('SELECT * FROM audit.outcomes')).length,
+    projected: async () => (await database.query('SELECT * FROM audit.current_outcomes')).length,
     // The next number that a writing transaction gets, of a server that nobody else uses.
     commits: async () => {
       const [row] = await database.query('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next')
