@@ -135,21 +135,21 @@ const NO_EVENTS = ['[]', '[]'] as const
 /** What is given to a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
-/** So many at a time, so that a statement takes no longer however many there are. */
+/** So many at a time, those with the earliest deadlines, so that a statement takes no longer however many there are. */
 const RECOVERED_ROWS = 1000
 
 // Whoever judges the same intent writes the same event, so that it is written once.
 const RECOVER = `
-  WITH overdue AS (
+  WITH pending AS (
     SELECT intent_seq, requested_at FROM current_outcomes
-    WHERE outcome IS NULL AND deadline_at < ${STATEMENT_TIME} - $1::bigint
-    ORDER BY deadline_at LIMIT ${RECOVERED_ROWS}
+    WHERE outcome IS NULL ORDER BY deadline_at LIMIT ${RECOVERED_ROWS}
   ), lost AS (
     INSERT INTO outcomes (cancellation_id, outcome, finished_at)
     SELECT id, 'unknown', deadline_at
-    FROM overdue CROSS JOIN LATERAL (
+    FROM pending CROSS JOIN LATERAL (
       SELECT id, deadline_at FROM intents
-      WHERE intents.requested_at = overdue.requested_at AND intents.seq = overdue.intent_seq LIMIT 1) AS intent
+      WHERE intents.requested_at = pending.requested_at AND intents.seq = pending.intent_seq LIMIT 1) AS intent
+    WHERE deadline_at < ${STATEMENT_TIME} - $1::bigint
     ON CONFLICT DO NOTHING
     RETURNING cancellation_id, finished_at
   )

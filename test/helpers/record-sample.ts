@@ -81,16 +81,18 @@ export const fits = (entry: Entry, filter: Filter): boolean => {
   )
 }
 
+const FILTERED: readonly Filter['outcome'][] = [undefined, 'unknown', 'pending', 'cancelled']
+
 const optional = <T>(value: T): readonly (T | undefined)[] => [undefined, value]
 
 /** Each combination of the documented filters and of a restriction to the caller's own entries. */
 export const filtersAt = (nowMs: number): readonly Filter[] =>
   optional(BUSY_TASK).flatMap((taskNo) =>
     optional(SHARED_NAME).flatMap((caller) =>
-      [undefined, 'unknown', 'pending', 'cancelled'].flatMap((outcome) =>
+      FILTERED.flatMap((outcome) =>
         [undefined, BUSY_OWNER, RARE_OWNER].flatMap((owner) =>
           optional(nowMs - 290 * DAY_MS).flatMap((fromMs) =>
-            optional(nowMs - 10 * DAY_MS).map((toMs) => ({ taskNo, caller, outcome, owner, fromMs, toMs }) as Filter),
+            optional(nowMs - 10 * DAY_MS).map((toMs) => ({ taskNo, caller, outcome, owner, fromMs, toMs })),
           ),
         ),
       ),

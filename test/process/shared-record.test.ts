@@ -139,7 +139,7 @@ test('a gateway goes on while the next version adds to the tables, and so does o
     "ALTER TABLE audit.outcomes ADD COLUMN note text NOT NULL DEFAULT ''",
     'CREATE TABLE audit.tenants (id text PRIMARY KEY)',
     'CREATE INDEX intents_by_tenant ON audit.intents (tenant)',
-    'INSERT INTO audit.schema_version (version) VALUES (2)',
+    'INSERT INTO audit.schema_version (version) SELECT max(version) + 1 FROM audit.schema_version',
   ]) {
     await database.query(sql)
   }
