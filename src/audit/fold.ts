@@ -48,9 +48,10 @@ const withOutcome = (engine: Engine, intents: string): string =>
   `SELECT page.*, ${OUTCOME} FROM (${intents}) AS page
   ${joinFirst(engine, 'LEFT JOIN', { ...CURRENT, where: 'events.cancellation_id = page.id' })}`
 
-/** The name of the outcome by the events of the cancellation, for a comparison. */
-const OUTCOME_BY_EVENTS = `coalesce((SELECT outcome FROM outcomes AS events WHERE cancellation_id = intents.id
-  ORDER BY ${EVENT_ORDER} LIMIT 1), 'pending')`
+/** The name of the outcome, for a comparison: by the projection, and by the events of the cancellation. */
+const PROJECTED_OUTCOME = `(SELECT outcome FROM current_outcomes WHERE intent_seq = intents.seq)`
+const OUTCOME_BY_EVENTS = `(SELECT outcome FROM outcomes AS events WHERE cancellation_id = intents.id
+  ORDER BY ${EVENT_ORDER} LIMIT 1)`
 
 const equal = (column: string, value: Value | null): Condition =>
   value === null ? [`${column} IS NULL`] : [`${column} = ?`, value]
@@ -96,7 +97,10 @@ export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjecte
       unserved(others),
     )
   }
-  const folded: readonly Condition[] = outcome === undefined ? [] : [[`${OUTCOME_BY_EVENTS} = ?`, outcome]]
+  const folded: readonly Condition[] =
+    outcome === undefined
+      ? []
+      : [[`coalesce(${isProjected ? PROJECTED_OUTCOME : OUTCOME_BY_EVENTS}, 'pending') = ?`, outcome]]
   if (taskNo !== undefined) return path('intents', task, [...unserved(own, name), ...folded])
   const [first, ...others] = [...own, ...name]
   return path('intents', first === undefined ? [] : [first], [...unserved(others), ...folded])

@@ -95,64 +95,93 @@ const fillAt = async (t: TestContext, { place }: Kept, entries: number): Promise
   await place.execute('ANALYZE')
 }
 
-/** Pages and cancels of a gateway that runs on the record, in milliseconds. */
-const measure = async (t: TestContext, sandbox: Sandbox, env: Env) => {
-  const start = async () => {
-    const startedAt = performance.now()
-    const started = await startProcess(t, env)
-    return { ...started, startedAfterMs: performance.now() - startedAt }
-  }
-  const stop = async ({ kill, ended }: Awaited<ReturnType<typeof start>>): Promise<void> => {
-    kill('SIGTERM')
-    assert.equal((await ended).code, 0)
-  }
-  const found: Record<string, number> = {}
-  const first = await start()
-  found['start, the first'] = first.startedAfterMs
-  await stop(first)
-  const starts: number[] = []
-  for (let at = 0; at < Math.min(TIMES, 5); at += 1) {
-    const again = await start()
-    starts.push(again.startedAfterMs)
-    await stop(again)
-  }
-  found['start, p50'] = quantile(starts, 0.5)
+/** Of the small record and of the large one. */
+type Pair = readonly [few: number, many: number]
 
-  const gateway = await start()
-  const read = async (query: Readonly<Record<string, string>>): Promise<void> => {
-    const url = `${gateway.url}/cancellations?${new URLSearchParams(query)}`
-    const answer = await fetch(url, { headers: asAuditor })
-    await answer.arrayBuffer()
-    assert.equal(answer.status, 200, url)
+/** Times of the two in turn, so that other work of the machine meets both. */
+const inTurn = async (count: number, works: Both<() => Promise<unknown>>): Promise<Both<readonly number[]>> => {
+  const [few, many]: [number[], number[]] = [[], []]
+  for (let at = 0; at < count; at += 1) {
+    few.push(await timeOf(works[0]))
+    many.push(await timeOf(works[1]))
   }
-  const cancels = async (url: string) => {
-    const times = await timesOf(TIMES * 5, async () => assert.equal(await cancel(url, sandbox.addTask()), 202))
-    return { p50: quantile(times, 0.5), p95: quantile(times, 0.95) }
+  return [few, many]
+}
+
+type Both<T> = readonly [few: T, many: T]
+
+const quantiles = ([few, many]: Both<readonly number[]>, share: number): Pair => [
+  quantile(few, share),
+  quantile(many, share),
+]
+
+const startBoth = async (t: TestContext, envs: Both<Env>) =>
+  [await startProcess(t, envs[0]), await startProcess(t, envs[1])] as const
+
+const stopBoth = async (gateways: Awaited<ReturnType<typeof startBoth>>): Promise<void> => {
+  for (const { kill } of gateways) kill('SIGTERM')
+  for (const { ended } of gateways) assert.equal((await ended).code, 0)
+}
+
+/** Pages and cancels of gateways that run on the two records, in milliseconds. */
+const measure = async (t: TestContext, sandbox: Sandbox, envs: Both<Env>) => {
+  const found: Record<string, Pair> = {}
+  const startAndStop = (env: Env) => async () => {
+    const started = await startProcess(t, env)
+    started.kill('SIGKILL')
+    await started.ended
+  }
+  const starts = [startAndStop(envs[0]), startAndStop(envs[1])] as const
+  found['start, the first'] = quantiles(await inTurn(1, starts), 0)
+  found['start, p50'] = quantiles(await inTurn(Math.min(TIMES, 5), starts), 0.5)
+
+  const gateways = await startBoth(t, envs)
+  const [few, many] = gateways
+  const read = (url: string, query: Readonly<Record<string, string>>) => async () => {
+    const answer = await fetch(`${url}/cancellations?${new URLSearchParams(query)}`, { headers: asAuditor })
+    await answer.arrayBuffer()
+    assert.equal(answer.status, 200, JSON.stringify(query))
+  }
+  const reads = (query: Readonly<Record<string, string>>) => [read(few.url, query), read(many.url, query)] as const
+  const cancels = (urls: Both<{ readonly url: string }>) => {
+    const works = urls.map(
+      ({ url }) =>
+        async () =>
+          assert.equal(await cancel(url, sandbox.addTask()), 202),
+    )
+    const [first = works[0], second = first] = works
+    assert.ok(first && second)
+    return inTurn(TIMES * 5, [first, second])
   }
   for (const [name, query] of Object.entries(PAGES)) {
-    await timesOf(Math.min(TIMES, 5), () => read(query))
-    found[`${name}: page, p95`] = quantile(await timesOf(TIMES, () => read(query)), 0.95)
+    await inTurn(Math.min(TIMES, 5), reads(query))
+    found[`${name}: page, p95`] = quantiles(await inTurn(TIMES, reads(query)), 0.95)
   }
-  const quiet = await cancels(gateway.url)
-  found['cancel, p50'] = quiet.p50
-  found['cancel, p95'] = quiet.p95
+  const quiet = await cancels(gateways)
+  found['cancel, p50'] = quantiles(quiet, 0.5)
+  found['cancel, p95'] = quantiles(quiet, 0.95)
 
-  // Two callers whose searches never end.
+  // Two callers of each gateway whose searches never end.
   let isSearching = true
-  const searches = [1, 2].map(async () => {
-    while (isSearching) await fetch(`${gateway.url}/cancellations?${new URLSearchParams(LONG)}`, { headers: asAuditor })
-  })
-  found['cancel beside two long searches, p95'] = (await cancels(gateway.url)).p95
-  found['page beside two long searches, p95'] = quantile(await timesOf(TIMES, () => read({})), 0.95)
+  const searches = gateways.flatMap(({ url }) =>
+    [1, 2].map(async () => {
+      while (isSearching) await read(url, LONG)()
+    }),
+  )
+  found['cancel beside two long searches, p95'] = quantiles(await cancels(gateways), 0.95)
+  found['page beside two long searches, p95'] = quantiles(await inTurn(TIMES, reads({})), 0.95)
   isSearching = false
   await Promise.all(searches)
-  found['one long search'] = await timeOf(() => read(LONG))
-  await stop(gateway)
+  found['one long search'] = quantiles(await inTurn(1, reads(LONG)), 0)
+  await stopBoth(gateways)
 
-  const pruning = await startProcess(t, { ...env, AUDIT_RETENTION_DAYS: String(PRUNE_DAYS) })
-  found['cancel beside removal, p95'] = (await cancels(pruning.url)).p95
-  pruning.kill('SIGTERM')
-  await pruning.ended
+  const days = { AUDIT_RETENTION_DAYS: String(PRUNE_DAYS) }
+  const pruning = await startBoth(t, [
+    { ...envs[0], ...days },
+    { ...envs[1], ...days },
+  ])
+  found['cancel beside removal, p95'] = quantiles(await cancels(pruning), 0.95)
+  await stopBoth(pruning)
   return found
 }
 
@@ -213,10 +242,12 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const filled = await timeOf(() => fillAt(t, large, ENTRIES))
     t.diagnostic(`${engine}: filled in ${Math.round(filled / 1000)} s`)
     note('bytes per entry', round((await small.bytes()) / SMALL), round((await large.bytes()) / ENTRIES))
-    const few = await measure(t, sandbox, { ...base, ...small.env })
-    const many = await measure(t, sandbox, { ...base, ...large.env })
+    const found = await measure(t, sandbox, [
+      { ...base, ...small.env },
+      { ...base, ...large.env },
+    ])
     note('start with an empty record, ms', round(emptyStart), round(emptyStart))
-    for (const [name, value] of Object.entries(many)) note(`${name}, ms`, round(few[name] ?? Number.NaN), round(value))
+    for (const [name, [few, many]] of Object.entries(found)) note(`${name}, ms`, round(few), round(many))
     const all = { few: await exportAll({ ...base, ...small.env }), many: await exportAll({ ...base, ...large.env }) }
     assert.ok(all.many.lines > ENTRIES * 0.8 && all.many.lines < ENTRIES * 1.5, `${all.many.lines} lines`)
     note('export, s', round(all.few.seconds), round(all.many.seconds))
