@@ -57,8 +57,11 @@ export const createUpkeep = (options: UpkeepOptions): Upkeep => {
     if (batch !== null) await inBatches(() => batch(prunedAgeMs(retentionDays)))
   }
 
+  /** The record is closed after this, so that work under way can fail then. The next start does it again. */
   const attempt = (work: () => Promise<void>): Promise<void> =>
-    work().catch((error: unknown) => log.error('the record could not be looked after', describeError(error)))
+    work().catch((error: unknown) => {
+      if (!closing.signal.aborted) log.error('the record could not be looked after', describeError(error))
+    })
 
   const repeat = async (work: () => Promise<void>): Promise<void> => {
     while (!closing.signal.aborted) {

@@ -83,6 +83,21 @@ test('once closed it does nothing more', async (t) => {
   assert.equal(closed.rounds(), before)
 })
 
+test('work that is under way when it is closed, and fails since the record is closed too, is no alarm', async (t) => {
+  const [begun, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<never>()]
+  const recover = () => {
+    begun.resolve()
+    return ended.promise
+  }
+  const { upkeep, lines } = start(t, { ...NOTHING, recover })
+  await begun.promise
+  upkeep.close()
+  ended.reject(new Error('the audit store is closed'))
+  await ended.promise.catch(() => undefined)
+  await new Promise(setImmediate)
+  assert.deepEqual(lines, [])
+})
+
 test('entries that the projection lacks are added batch by batch, until none is left', async (t) => {
   let left = 3
   const backfill = async (): Promise<boolean> => {
