@@ -16,6 +16,7 @@ import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
+import { precedenceOrder } from '../../src/audit/precedence.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { Env } from '../../src/config.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
@@ -47,6 +48,28 @@ const rowsIn = (path: string): Readonly<Record<string, readonly string[]>> => {
   })
   db.close()
   return Object.fromEntries(entries)
+}
+
+const PROJECTED_COLUMNS = 'requested_at, task_no, via, issuer, caller'
+
+/** The rows of the projection, and what they must be by the events beside them. */
+const projectionIn = (schema: '' | 'audit.') => [
+  `SELECT intent_seq, ${PROJECTED_COLUMNS}, outcome, outcome_seq FROM ${schema}current_outcomes ORDER BY intent_seq`,
+  `SELECT intents.seq AS intent_seq, ${PROJECTED_COLUMNS}, outcome, outcomes.seq AS outcome_seq
+    FROM ${schema}intents AS intents LEFT JOIN ${schema}outcomes AS outcomes ON outcomes.seq = (
+      SELECT seq FROM ${schema}outcomes AS events WHERE cancellation_id = intents.id
+      ORDER BY ${precedenceOrder(`${schema}outcomes`)} LIMIT 1)
+    ORDER BY intents.seq`,
+]
+
+/** Each cancellation is in the projection of the file, with the outcome that its events give. */
+const assertProjected = (path: string): void => {
+  const db = new DatabaseSync(path, { readOnly: true })
+  db.exec('BEGIN')
+  const [projected, expected] = projectionIn('').map((sql) => db.prepare(sql).all())
+  db.close()
+  assert.ok((projected?.length ?? 0) > 0)
+  assert.deepEqual(projected, expected)
 }
 
 /** A record of some size. */
@@ -101,6 +124,7 @@ test('a copy beside a running gateway has every row of that moment, and can be s
     assert.deepEqual(rows, after[table]?.slice(0, rows.length))
     assert.ok(rows.length >= first.length && first.length >= 3005)
   }
+  assertProjected(target)
   const second = await (await spawnGateway(t, env)).ended
   assert.match(second.stderr, /AUDIT_URL is in use by another gateway/)
 
@@ -116,6 +140,7 @@ test('a copy beside a running gateway has every row of that moment, and can be s
   assert.deepEqual(sortById(found.filter(isSettled)), sortById(original.filter(isSettled)))
   assert.ok(found.filter(isSettled).length >= 3005)
   await restored.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).expect(202)
+  assertProjected(target)
 })
 
 test('a copy waits for no lock of a program that writes, and needs no gateway', async (t) => {
@@ -142,6 +167,7 @@ test('a copy is restored by putting it in the place of the record', async (t) =>
   const restored = await startGateway(t, { env: { AUDIT_URL: `sqlite:${auditPath}` } })
   assert.equal((await restored.record(taskNo)).outcome, 'accepted')
   assert.deepEqual(rowsIn(auditPath), expected)
+  assertProjected(auditPath)
 })
 
 const damage = (path: string): void => {
@@ -275,6 +301,14 @@ test('PostgreSQL: a dump beside a running gateway has every row, and restores ta
     assert.ok(rows.length > 0)
     assert.deepEqual(rows, await database.query(`SELECT * FROM audit.${table} WHERE seq IN (${seqs}) ORDER BY seq`))
   }
+  const assertAllProjected = async (): Promise<void> => {
+    // In one statement, so that no event comes in between.
+    const [projected, expected] = projectionIn('audit.').map((sql) => `(SELECT json_agg(rows) FROM (${sql}) AS rows)`)
+    const [both] = await empty.query(`SELECT ${projected} AS projected, ${expected} AS expected`)
+    assert.ok(Array.isArray(both?.projected))
+    assert.deepEqual(both.projected, both.expected)
+  }
+  await assertAllProjected()
   // Nothing of it was lost: what was answered before is there.
   const ids = (await empty.query('SELECT id FROM audit.intents')).map(({ id }) => id)
   const [oldest] = (await allRecords(gateway)).toReversed()
@@ -284,6 +318,7 @@ test('PostgreSQL: a dump beside a running gateway has every row, and restores ta
   await restored.api.get('/readyz').expect(200)
   await restored.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).expect(202)
   assert.equal((await allRecords(restored)).length, ids.length + 1)
+  await assertAllProjected()
   await assert.rejects(empty.query("UPDATE audit.intents SET caller = 'x'", 'gateway'), /permission denied/)
   for (const sql of ['UPDATE audit.intents SET via = via', 'DELETE FROM audit.outcomes']) {
     await assert.rejects(empty.query(sql, 'record_owner'), /events are never updated/)

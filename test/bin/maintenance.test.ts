@@ -95,6 +95,11 @@ testOn('records older than the retention are removed with AUDIT_ADMIN_URL alone,
 
   assert.deepEqual([code, stderr], [0, ''])
   assert.deepEqual(await ids(), [intents[0]?.id, intents[1]?.id])
+  const [projected, kept] = await Promise.all([
+    database.query('SELECT intent_seq AS seq FROM audit.current_outcomes ORDER BY seq'),
+    database.query('SELECT seq FROM audit.intents ORDER BY seq'),
+  ])
+  assert.deepEqual(projected, kept)
 })
 
 testOn('the role of the gateway can neither migrate nor remove', async (t, database) => {
