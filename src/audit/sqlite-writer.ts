@@ -94,11 +94,16 @@ export const WRITER_STATEMENTS = {
 /** How long the lock of another program, such as a backup, is waited for. */
 export const BUSY_MS = 1000
 
+// Nothing is written to temporary files: a container with a file system that is read-only may have no place for any.
+const PRAGMAS = `
+  PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
+`
+
 /** Opens the database for writing. Whoever does must know that nobody else writes: what is pending is taken for lost. */
 export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: SqliteWriterOptions): SqliteWriter => {
   const identity = identityOf(path)
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
-  db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON')
+  db.exec(PRAGMAS)
   db.exec(SCHEMA + LOCK_SCHEMA)
   addProjection(db)
   const recovered = recover(db, nowMs)

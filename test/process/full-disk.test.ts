@@ -2,6 +2,8 @@ import assert from 'node:assert/strict'
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
 import { type Listening, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
@@ -81,4 +83,23 @@ test('an outcome that finds the disk full is answered truthfully and written onc
   assert.equal(meanwhile?.outcome, 'pending')
   assert.equal(settled?.id, meanwhile?.id)
   assert.equal(sandbox.violations, 0)
+})
+
+test('a record is written and pruned where there is no room for temporary files', async (t) => {
+  if (!requires(t, 'mount')) return
+  const { sandbox, env, auditPath } = await prepare(t)
+  const store = await openSqliteStore(auditPath)
+  const old = Array.from({ length: 600 }, () => intentOf({ requestedAtMs: Date.now() - 60 * 24 * 3_600_000 }))
+  await store.append(
+    old,
+    old.map((intent) => outcomeOf(intent)),
+  )
+  await store.close()
+  const folder = mountTmpfs(t, 'size=64k,nr_inodes=1')
+
+  const gateway = await startProcess(t, { ...env, AUDIT_RETENTION_DAYS: '30', SQLITE_TMPDIR: folder })
+  const { status } = await gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
+  await eventually(async () => ((await gateway.records()).length === 1 ? true : undefined))
+
+  assert.equal(status, 202)
 })
