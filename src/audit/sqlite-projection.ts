@@ -5,8 +5,8 @@ import { precedenceOrder } from './precedence.ts'
 // say, and can be made again from them at any time. Triggers maintain it in the commit of the event, whichever version of
 // the gateway writes that.
 
-const WINNER = `
-        SELECT outcome, seq FROM outcomes AS events WHERE cancellation_id = NEW.cancellation_id
+const CURRENT_OUTCOME = `
+        SELECT seq FROM outcomes AS events WHERE cancellation_id = NEW.cancellation_id
         ORDER BY settled_by IS NOT NULL AND 0 < (SELECT count(*) FROM outcomes AS denials
           WHERE denials.cancellation_id = events.cancellation_id AND denials.settled_by IS NULL
           AND denials.outcome IN ('refused', 'rejected', 'failed')),
@@ -41,15 +41,13 @@ const SCHEMA = `
     INSERT INTO current_outcomes (intent_seq, requested_at, task_no, via, issuer, caller)
       VALUES (NEW.seq, NEW.requested_at, NEW.task_no, NEW.via, NEW.issuer, NEW.caller);
   END;
-  -- The first event of a cancellation is its outcome. Only a later one is compared with those before.
   CREATE TRIGGER outcomes_are_projected AFTER INSERT ON outcomes BEGIN
-    UPDATE current_outcomes SET outcome = NEW.outcome, outcome_seq = NEW.seq
-      WHERE intent_seq = (SELECT seq FROM intents WHERE id = NEW.cancellation_id) AND outcome_seq IS NULL;
-    INSERT INTO current_outcomes (intent_seq, requested_at, task_no, via, issuer, caller)
-      SELECT seq, requested_at, task_no, via, issuer, caller FROM intents
-      WHERE id = NEW.cancellation_id AND NOT EXISTS (SELECT 1 FROM current_outcomes WHERE intent_seq = intents.seq);
-    UPDATE current_outcomes SET (outcome, outcome_seq) = (${WINNER})
-      WHERE intent_seq = (SELECT seq FROM intents WHERE id = NEW.cancellation_id) AND outcome_seq IS NOT NEW.seq;
+    INSERT INTO current_outcomes (intent_seq, requested_at, task_no, via, issuer, caller, outcome, outcome_seq)
+      SELECT intents.seq, requested_at, task_no, via, issuer, caller, outcomes.outcome, outcomes.seq
+      FROM intents JOIN outcomes ON outcomes.seq = (${CURRENT_OUTCOME})
+      WHERE id = NEW.cancellation_id
+      ON CONFLICT (intent_seq) DO UPDATE SET outcome = excluded.outcome, outcome_seq = excluded.outcome_seq
+        WHERE outcome_seq IS NOT excluded.outcome_seq;
   END;
   CREATE TRIGGER removed_intents_are_projected AFTER DELETE ON intents BEGIN
     DELETE FROM current_outcomes WHERE intent_seq = OLD.seq;

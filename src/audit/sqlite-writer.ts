@@ -75,8 +75,10 @@ const SCHEMA = `
 const OLD = 'SELECT id FROM intents WHERE requested_at < ? ORDER BY requested_at, seq LIMIT 50'
 
 export const WRITER_STATEMENTS = {
+  // By default SQLite copies each page that a statement with triggers changes, to undo that statement alone. Here a commit
+  // that fails is undone as a whole.
   insertIntent: `
-    INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
+    INSERT OR ROLLBACK INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
       gateway_request_id, instance_id, deadline_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO NOTHING
