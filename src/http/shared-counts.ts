@@ -7,6 +7,7 @@ import { by, deadlineIn } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
 import { createMemoryStore } from './memory-store.ts'
+import { isConnectionClosed, isUnsent, type RedisFailure, RedisTimeout, readRedisFailure } from './redis-failure.ts'
 import { createSignOutChannel, type SignOutChannel } from './shared-sign-outs.ts'
 
 // Counts of limits, and sign-outs, that replicas share, in Redis. What is asked of Redis while it is away is not waited
@@ -37,7 +38,8 @@ export interface CountsTiming {
   readonly retryEveryMs: number
 }
 
-const TIMING: CountsTiming = { answerMs: 250, connectMs: 1000, retryEveryMs: 1000 }
+// A command takes a round trip, a connection about six, after addresses that do not respond.
+const TIMING: CountsTiming = { answerMs: 1000, connectMs: 5000, retryEveryMs: 1000 }
 
 export interface SharedCounts {
   /** Where the limit of that name counts. */
@@ -53,7 +55,13 @@ export interface SharedCounts {
 }
 
 const openClient = (url: Secret) =>
-  createClient({ url: url.reveal(), disableOfflineQueue: true, socket: { reconnectStrategy: false } })
+  createClient({
+    url: url.reveal(),
+    disableOfflineQueue: true,
+    // A feature of Redis Enterprise, for which the client looks the host up as a name: `[::1]` is none.
+    maintNotifications: 'disabled',
+    socket: { reconnectStrategy: false },
+  })
 
 type Client = ReturnType<typeof openClient>
 
@@ -74,24 +82,42 @@ interface Counter {
 /** Takes one back from a count that still runs. DECR alone would begin a count that never ends. */
 const DECREMENT = "if tonumber(redis.call('GET', KEYS[1]) or '0') > 0 then redis.call('DECR', KEYS[1]) end"
 
+/** Connections that are replaced at once, within the time of one retry: a server may close each one that it accepts. */
+const REPLACEMENTS_MAX = 5
+/** Requests wait for a connection that replaces another as long as for so many commands. */
+const REPLACEMENT_ANSWERS = 2
+
 const LATE = Symbol('late')
 
 const PREFIX = 'domain-task-gateway:limits:'
+/** Counted on each new connection; no caller and no address has that name. */
+const PROBE = 'probe'
 
-const AWAY = {
-  local: 'Redis is away, so this replica counts limits for itself',
-  deny: 'Redis is away, so nobody passes who would be counted',
-} as const satisfies Record<StoreFailure, string>
-
-const UNSHARED = 'Redis is away, so this replica learns of sign-outs at other replicas once it is back'
+const UNAVAILABLE = {
+  away: {
+    local: 'Redis is away, so this replica counts limits for itself',
+    deny: 'Redis is away, so nobody passes who would be counted',
+    signOuts: 'Redis is away, so this replica learns of sign-outs at other replicas once it is back',
+  },
+  refused: {
+    local: 'Redis does not serve the gateway, so this replica counts limits for itself',
+    deny: 'Redis does not serve the gateway, so each request that a limit counts is refused',
+    signOuts: 'Redis does not serve the gateway, so this replica does not learn of sign-outs at other replicas',
+  },
+} as const satisfies Record<RedisFailure['kind'], Record<StoreFailure | 'signOuts', string>>
 
 export const createSharedCounts = (options: SharedCountsOptions): SharedCounts => {
   const { url, onFailure, windowMs, signOuts, log, timing } = options
   const { answerMs, connectMs, retryEveryMs } = { ...TIMING, ...timing }
+  const { protocol } = new URL(url.reveal())
   const limits = new Map<string, Options>()
   let current: Connection | null = null
   let unshared = createSignOuts()
-  let wasAway = false
+  /** Reasons logged since Redis was last in use. */
+  const loggedReasons = new Set<string>()
+  /** What requests wait for while a connection that Redis closed is replaced. */
+  let replacement: Promise<void> | null = null
+  let replacedAtMs: readonly number[] = []
   let isClosed = false
   let timer: NodeJS.Timeout | undefined
 
@@ -99,29 +125,43 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
     const client = openClient(url)
     const channel = signOuts === null ? null : createSignOutChannel({ client, signOuts, inTime })
     const connection = { client, counters: countersOn(client), channel }
+    let firstError: unknown
+    let opening: string | null = protocol
+    // With `rediss:`, after TLS.
+    client.once(protocol === 'rediss:' ? 'connect' : 'ready', () => {
+      opening = null
+    })
     // Its errors quote what it was told.
-    client.on('error', () => leave(connection))
-    const isReached = await by(deadlineIn(connectMs), reach(connection), false).catch(() => false)
-    // Not within that deadline: there may be many sign-outs.
-    const isOpen = isReached && (await (channel?.open() ?? Promise.resolve()).then(() => true).catch(() => false))
-    if (!isOpen || isClosed) return giveUp(client)
+    client.on('error', (error) => {
+      firstError ??= error
+      leave(connection, error)
+    })
+    try {
+      const isReached = await by(deadlineIn(connectMs), reach(connection), LATE)
+      if (isReached === LATE) throw new RedisTimeout()
+      // Not within that deadline: there may be many sign-outs.
+      await channel?.open()
+    } catch (error) {
+      return giveUp(client, readRedisFailure(firstError ?? error, opening))
+    }
+    if (isClosed) return client.destroy()
     current = connection
-    if (wasAway) log.info('Redis is back, and replicas count limits together')
-    wasAway = false
+    if (loggedReasons.size > 0) log.info('Redis is back, and replicas count limits together')
+    loggedReasons.clear()
     await shareSignOuts([...unshared.all()])
   }
 
-  /** Has the scripts loaded, and writes: a server that is full or read-only answers as well. */
-  const reach = async ({ client, counters }: Connection): Promise<boolean> => {
+  /** Has the scripts loaded, and counts and takes back a probe: a server that is full or read-only answers as well. */
+  const reach = async ({ client, counters }: Connection): Promise<void> => {
     await client.connect()
     // Given up meanwhile: the client connects all the same, and nobody else would end that.
     if (!client.isOpen) {
       client.destroy()
-      return false
+      throw new RedisTimeout()
     }
-    for (const [limit, options] of limits) await counters.get(limit)?.init(options)
-    await client.set(`${PREFIX}probe`, '1', { expiration: { type: 'PX', value: 1000 } })
-    return true
+    await Promise.all([...limits].map(([limit, options]) => counters.get(limit)?.init(options)))
+    const [probe] = counters.values()
+    await Promise.all([probe?.increment(PROBE), probe?.decrement(PROBE)])
   }
 
   const countersOn = (client: Client): ReadonlyMap<string, Counter> => {
@@ -143,48 +183,85 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
     const first = await by(deadlineIn(answerMs), asked, LATE)
     // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
     const reply = first === LATE ? await Promise.race([asked, setImmediate(LATE)]) : first
-    if (reply === LATE) throw new Error('Redis did not answer in time')
+    if (reply === LATE) throw new RedisTimeout()
     return reply
   }
 
-  const giveUp = (client: Client): void => {
+  const giveUp = (client: Client, failure: RedisFailure): void => {
     if (client.isOpen) client.destroy()
     if (isClosed) return
-    if (!wasAway) {
-      log.warn(AWAY[onFailure], { setting: 'REDIS_URL' })
-      if (signOuts !== null) log.warn(UNSHARED, { setting: 'REDIS_URL' })
-    }
-    wasAway = true
+    logFailure(failure)
     timer = setTimeout(connect, retryEveryMs).unref()
   }
 
-  const leave = (connection: Connection): void => {
+  /** Each reason once, until Redis is in use again. */
+  const logFailure = ({ kind, reason, code }: RedisFailure): void => {
+    if (loggedReasons.has(reason)) return
+    loggedReasons.add(reason)
+    const texts = UNAVAILABLE[kind]
+    log.warn(texts[onFailure], { setting: 'REDIS_URL', reason, errorCode: code })
+    if (signOuts !== null && loggedReasons.size === 1) log.warn(texts.signOuts, { setting: 'REDIS_URL' })
+  }
+
+  const leave = (connection: Connection, error: unknown): void => {
     if (current !== connection) return
     current = null
-    giveUp(connection.client)
+    const nowMs = performance.now()
+    replacedAtMs = replacedAtMs.filter((atMs) => atMs > nowMs - retryEveryMs)
+    // Redis closes connections that are idle (its setting `timeout`), which is no outage.
+    const isReplaced = isConnectionClosed(error) && replacedAtMs.length < REPLACEMENTS_MAX && !isClosed
+    if (isReplaced) replace(connection.client, nowMs)
+    else giveUp(connection.client, readRedisFailure(error, null))
   }
 
-  /** Null where Redis is away, or is found to be. */
-  const ask = async <T>(use: (connection: Connection) => Promise<T> | null | undefined): Promise<T | null> => {
-    const connection = current
-    if (connection === null) return null
-    try {
-      return (await use(connection)) ?? null
-    } catch {
-      leave(connection)
-      return null
+  const replace = (client: Client, nowMs: number): void => {
+    if (client.isOpen) client.destroy()
+    replacedAtMs = [...replacedAtMs, nowMs]
+    replacement = by(deadlineIn(REPLACEMENT_ANSWERS * answerMs), connect(), undefined).finally(() => {
+      replacement = null
+    })
+  }
+
+  /** Null where Redis is away. */
+  const connected = async (): Promise<Connection | null> => {
+    if (current === null && replacement !== null) await replacement
+    return current
+  }
+
+  /**
+   * Null where Redis is away, or is found to be. A command whose connection was closed is sent once more, on the next
+   * connection: where it was not sent, and where it is repeatable.
+   */
+  const ask = async <T>(
+    use: (connection: Connection) => Promise<T> | null | undefined,
+    isRepeatable: boolean,
+  ): Promise<T | null> => {
+    let connection = await connected()
+    for (let attempt = 1; connection !== null; attempt += 1) {
+      try {
+        return (await use(connection)) ?? null
+      } catch (error) {
+        leave(connection, error)
+        const isAgain = attempt === 1 && (isUnsent(error) || (isRepeatable && isConnectionClosed(error)))
+        connection = isAgain ? await connected() : null
+      }
     }
+    return null
   }
 
-  const askCounter = <T>(limit: string, use: (counter: Counter) => Promise<T>): Promise<T | null> =>
+  const askCounter = <T>(
+    limit: string,
+    use: (counter: Counter) => Promise<T>,
+    isRepeatable: boolean,
+  ): Promise<T | null> =>
     ask(({ counters }) => {
       const counter = counters.get(limit)
       return counter === undefined ? null : use(counter)
-    })
+    }, isRepeatable)
 
   const shareSignOuts = async (list: readonly SignOut[]): Promise<void> => {
     if (list.length === 0) return
-    const isShared = await ask(({ channel }) => channel?.publish(list).then(() => true))
+    const isShared = await ask(({ channel }) => channel?.publish(list).then(() => true), true)
     if (isShared === null) for (const signOut of list) unshared.add(signOut)
     else unshared = createSignOuts()
   }
@@ -214,14 +291,15 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
       const here = createMemoryStore(windowMs)
       return {
         init: (options) => void limits.set(limit, options),
+        // Counted twice, a request makes the count too high; taken back twice, too low.
         increment: async (key) =>
-          (await askCounter(limit, (counter) => counter.increment(key))) ?? countHere(here, key),
+          (await askCounter(limit, (counter) => counter.increment(key), true)) ?? countHere(here, key),
         decrement: async (key) => {
-          const isTaken = await askCounter(limit, (counter) => counter.decrement(key).then(() => true))
+          const isTaken = await askCounter(limit, (counter) => counter.decrement(key).then(() => true), false)
           if (isTaken === null) await here.decrement(key)
         },
         resetKey: async (key) => {
-          await askCounter(limit, (counter) => counter.resetKey(key))
+          await askCounter(limit, (counter) => counter.resetKey(key), true)
           await here.resetKey(key)
         },
       }

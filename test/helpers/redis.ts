@@ -29,7 +29,7 @@ export interface Redis {
 
 /** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
 export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
-  const started = shareServer(startRedis)
+  const started = shareServer(() => startRedis())
   return async (t) => {
     const redis = await started()
     t.after(async () => {
@@ -41,10 +41,19 @@ export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
   }
 }
 
-const startRedis = async (): Promise<Redis & { remove(): Promise<void> }> => {
+/** A server for one test, with settings of its own. */
+export const startOwnRedis = async (t: TestContext, settings: Settings = {}): Promise<Redis> => {
+  const redis = await startRedis(settings)
+  t.after(() => redis.remove())
+  return redis
+}
+
+type Settings = Readonly<Record<string, string>>
+
+const startRedis = async (settings: Settings = {}): Promise<Redis & { remove(): Promise<void> }> => {
   const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-redis-')), await closedPort()]
   const url = `redis://:${REDIS_PASSWORD}@127.0.0.1:${port}`
-  let child: ChildProcess | null = await launch(folder, port)
+  let child: ChildProcess | null = await launch(folder, port, settings)
 
   const stop = async (): Promise<void> => {
     const stopped = child
@@ -68,7 +77,7 @@ const startRedis = async (): Promise<Redis & { remove(): Promise<void> }> => {
     },
     stop,
     start: async () => {
-      child ??= await launch(folder, port)
+      child ??= await launch(folder, port, settings)
     },
     freeze: () => void child?.kill('SIGSTOP'),
     thaw: () => void child?.kill('SIGCONT'),
@@ -79,13 +88,19 @@ const startRedis = async (): Promise<Redis & { remove(): Promise<void> }> => {
   }
 }
 
-const launch = async (folder: string, port: number): Promise<ChildProcess> => {
-  const settings = { port, bind: '127.0.0.1', dir: folder, requirepass: REDIS_PASSWORD, save: '', appendonly: 'no' }
-  const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)])
+const launch = async (folder: string, port: number, settings: Settings): Promise<ChildProcess> => {
+  const usual = { port, bind: '127.0.0.1', dir: folder, requirepass: REDIS_PASSWORD, save: '', appendonly: 'no' }
+  // Unless told otherwise, nodes of a cluster use a port that other programs may have been given.
+  const cluster = settings['cluster-enabled'] === 'yes' ? { 'cluster-port': await closedPort() } : {}
+  const flags = Object.entries({ ...usual, ...cluster, ...settings }).flatMap(([name, value]) => [
+    `--${name}`,
+    String(value),
+  ])
   const child = spawn(PROGRAM, flags, { stdio: ['ignore', 'pipe', 'ignore'] })
   for await (const line of createInterface({ input: child.stdout })) {
-    if (line.includes('Ready to accept connections')) break
+    if (!line.includes('Ready to accept connections')) continue
+    child.stdout.resume()
+    return child
   }
-  child.stdout.resume()
-  return child
+  throw new Error(`${PROGRAM} ended before it was ready`)
 }
