@@ -32,6 +32,7 @@ import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
 import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics } from './telemetry/metrics.ts'
+import type { OtelOptions } from './telemetry/otel.ts'
 import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
 
 export interface Gateway {
@@ -57,6 +58,8 @@ export interface Overrides {
   readonly lookupTtlMs?: number
   /** How soon spans are sent. */
   readonly traceDelayMs?: number
+  /** How long the trace collector may take. */
+  readonly traceTimeoutMs?: number
   /** How patiently Redis is asked. */
   readonly countsTiming?: Partial<CountsTiming>
   /** The wall clock of sign-ins and sessions. */
@@ -72,7 +75,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const log = overrides.log ?? createLog(config.logLevel, undefined, config.logAddresses)
   const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES, closeReasons: CLOSE_REASONS })
   const instanceId = randomUUID()
-  const tracing = await createTracing(config.otlpEndpoint, instanceId, overrides)
+  const tracing = await createTracing({ endpoint: config.otlpEndpoint, instanceId, log, meter }, overrides)
   const tracer = tracing ?? NO_TRACER
   const lifecycle: Lifecycle = { phase: 'serving' }
 
@@ -312,14 +315,13 @@ const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number 
 }
 
 const createTracing = async (
-  endpoint: URL | undefined,
-  instanceId: string,
-  { traceDelayMs: delayMs }: Overrides,
+  { endpoint, ...options }: Pick<OtelOptions, 'instanceId' | 'log' | 'meter'> & { readonly endpoint: URL | undefined },
+  { traceDelayMs: delayMs, traceTimeoutMs: timeoutMs }: Overrides,
 ): Promise<Tracing | null> => {
   if (endpoint === undefined) return null
   // What tracing needs would cost every start.
   const otel = await import('./telemetry/otel.ts')
-  return otel.createTracing({ endpoint, instanceId, delayMs })
+  return otel.createTracing({ ...options, endpoint, delayMs, timeoutMs })
 }
 
 /** Remembered here at once, and by other replicas where Redis is. */

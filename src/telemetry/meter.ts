@@ -25,6 +25,8 @@ export interface Meter {
   limited(limit: string): void
   /** A connection was closed for one of the limits that connections have. */
   connectionClosed(closed: { readonly port: 'public' | 'admin'; readonly reason: string }): void
+  /** Spans that the trace collector accepted, that it did not, and that had no place in the queue. */
+  spans(result: 'exported' | 'failed' | 'dropped', count: number): void
 }
 
 /** Where nobody counts. */
@@ -35,4 +37,5 @@ export const NO_METER: Meter = {
   auditWrite: () => undefined,
   limited: () => undefined,
   connectionClosed: () => undefined,
+  spans: () => undefined,
 }

@@ -118,6 +118,13 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: Known): Metrics
     labelNames: ['port', 'reason'],
     registers,
   })
+  const spans = new Counter({
+    name: 'gateway_trace_spans_total',
+    help: 'Spans for the trace collector: exported, failed (not accepted), dropped (the queue was full).',
+    labelNames: ['result'],
+    registers,
+  })
+  for (const result of ['exported', 'failed', 'dropped']) spans.inc({ result }, 0)
   for (const code of codes) problems.inc({ code }, 0)
   for (const outcome of outcomes) cancellations.inc({ outcome }, 0)
   for (const reason of closeReasons) for (const port of ['public', 'admin']) closed.inc({ port, reason }, 0)
@@ -142,6 +149,7 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: Known): Metrics
       auditSeconds.observe({ result: isDone ? 'done' : 'failed' }, durationMs / 1000),
     limited: (limit) => limited.inc({ limit }),
     connectionClosed: ({ port, reason }) => closed.inc({ port, reason }),
+    spans: (result, count) => spans.inc({ result }, count),
   }
 }
 

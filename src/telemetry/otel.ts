@@ -12,8 +12,10 @@ import {
 import { W3CTraceContextPropagator } from '@opentelemetry/core'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
-import { AlwaysOnSampler, BatchSpanProcessor, ParentBasedSampler, TracerProvider } from '@opentelemetry/sdk-trace'
-import { describeError } from './log.ts'
+import { AlwaysOnSampler, ParentBasedSampler, TracerProvider } from '@opentelemetry/sdk-trace'
+import { describeError, type Log } from './log.ts'
+import type { Meter } from './meter.ts'
+import { createSpanExport } from './span-export.ts'
 import type { Span, Tracing } from './tracing.ts'
 
 export interface OtelOptions {
@@ -22,22 +24,26 @@ export interface OtelOptions {
   readonly instanceId: string
   /** How soon a span is sent at the latest, in milliseconds. */
   readonly delayMs?: number | undefined
+  /** One request to the collector, in milliseconds. */
+  readonly timeoutMs?: number | undefined
+  readonly log: Log
+  readonly meter: Pick<Meter, 'spans'>
 }
 
 const NAME = 'domain-task-gateway'
 const DELAY_MS = 5000
-/** One sending to the collector. */
 const TIMEOUT_MS = 5000
 
 const KINDS = { internal: SpanKind.INTERNAL, client: SpanKind.CLIENT } as const
 
 /** Spans for a collector. Nothing is put where other code of the process would find it: the context is our own. */
-export const createTracing = ({ endpoint, instanceId, delayMs = DELAY_MS }: OtelOptions): Tracing => {
-  const exporter = new OTLPTraceExporter({ url: tracesUrl(endpoint), timeoutMillis: TIMEOUT_MS })
+export const createTracing = (options: OtelOptions): Tracing => {
+  const { endpoint, instanceId, delayMs = DELAY_MS, timeoutMs = TIMEOUT_MS, log, meter } = options
+  const exporter = new OTLPTraceExporter({ url: tracesUrl(endpoint), timeoutMillis: timeoutMs })
   const provider = new TracerProvider({
     resource: resourceFromAttributes({ 'service.name': NAME, 'service.instance.id': instanceId }),
     sampler: new ParentBasedSampler({ root: new AlwaysOnSampler() }),
-    spanProcessors: [new BatchSpanProcessor({ exporter, scheduledDelayMillis: delayMs })],
+    spanProcessors: [createSpanExport({ exporter, delayMs, timeoutMs: 2 * timeoutMs, log, meter })],
   })
   const tracer = provider.getTracer(NAME)
   const propagator = new W3CTraceContextPropagator()
