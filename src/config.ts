@@ -226,6 +226,26 @@ const isPostgresUrl = (text: string): boolean => {
 const REDIS_RULE =
   'must be redis(s)://<user>:<password>@<host>:<port>/<number>, of which all but the host may be left out'
 
+const PERCENT_RULE =
+  'must have its user, password and database percent-encoded (a % that stands for itself is written as %25)'
+
+/** Whether each `%` begins an escape, and the escapes are UTF-8: clients decode these parts. */
+const isDecodable = (text: string): boolean => {
+  const { username, password, hostname, pathname } = new URL(text)
+  try {
+    for (const part of [username, password, hostname, pathname]) decodeURIComponent(part)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Without a password Redis' client would not name the user either, and have the permissions of another. */
+const hasLoneUser = (text: string): boolean => {
+  const { username, password } = new URL(text)
+  return username !== '' && password === ''
+}
+
 const isRedisUrl = (text: string): boolean => {
   const url = urlIn(text)
   if (url === null || !/^rediss?:$/.test(url.protocol) || text.includes('?')) return false
@@ -581,13 +601,16 @@ const readApiKeys = (reader: Reader): readonly ApiKeyEntry[] => {
 const DEFAULT_AUDIT_PATH = './data/audit.db'
 
 const checkAdminUrl = (reader: Reader, url: string): void => {
-  if (!isPostgresUrl(url)) reader.fault(nameOf(reader, 'AUDIT_ADMIN_URL'), `must be ${POSTGRES_RULE}`)
+  const setting = nameOf(reader, 'AUDIT_ADMIN_URL')
+  if (!isPostgresUrl(url)) reader.fault(setting, `must be ${POSTGRES_RULE}`)
+  else if (!isDecodable(url)) reader.fault(setting, PERCENT_RULE)
 }
 
 const readAudit = (reader: Reader): AuditPlace => {
   const [url, adminUrl] = [reader.readSecret('AUDIT_URL'), reader.readSecret('AUDIT_ADMIN_URL')]
   if (adminUrl !== undefined) checkAdminUrl(reader, adminUrl)
   if (url !== undefined && isPostgresUrl(url)) {
+    if (!isDecodable(url)) reader.fault(nameOf(reader, 'AUDIT_URL'), PERCENT_RULE)
     return {
       kind: 'postgres',
       url: new Secret(url),
@@ -603,7 +626,10 @@ const readAudit = (reader: Reader): AuditPlace => {
 
 const readRedisUrl = (reader: Reader): Secret | undefined => {
   const url = reader.readSecret('REDIS_URL')
-  if (url !== undefined && !isRedisUrl(url)) reader.fault(nameOf(reader, 'REDIS_URL'), REDIS_RULE)
+  const setting = nameOf(reader, 'REDIS_URL')
+  if (url !== undefined && !isRedisUrl(url)) reader.fault(setting, REDIS_RULE)
+  else if (url !== undefined && !isDecodable(url)) reader.fault(setting, PERCENT_RULE)
+  else if (url !== undefined && hasLoneUser(url)) reader.fault(setting, 'must have a password where it has a user')
   return url === undefined ? undefined : new Secret(url)
 }
 

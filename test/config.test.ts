@@ -365,6 +365,47 @@ for (const url of [
   })
 }
 
+const PERCENT_RULE =
+  'must have its user, password and database percent-encoded (a % that stands for itself is written as %25)'
+
+for (const [name, url] of [
+  ['REDIS_URL', 'redis://u:canary%@a.example'],
+  ['REDIS_URL', 'redis://:100%canary@a.example'],
+  ['REDIS_URL', 'rediss://u%zz:canary@a.example/1'],
+  ['REDIS_URL', 'redis://:canary%ff@a.example'],
+  ['REDIS_URL', 'redis://:canary%E4%BB@a.example'],
+  ['AUDIT_URL', 'postgres://u:canary%@a.example/x'],
+  ['AUDIT_URL', 'postgresql://u%:canary@a.example/x?sslmode=verify-full'],
+  ['AUDIT_URL', 'postgres://u:canary@a.example/x%'],
+  ['AUDIT_URL', 'postgres://u:canary%2@a.example/x'],
+  ['AUDIT_ADMIN_URL', 'postgres://u:%canary@a.example/x'],
+] as const) {
+  test(`a percent sign that begins no escape is a mistake of ${name}: ${url}`, () => {
+    const others = name === 'AUDIT_ADMIN_URL' ? { AUDIT_URL: POSTGRES_URL } : {}
+    assert.deepEqual(faultsOf({ ...others, [name]: url }), [`${name} ${PERCENT_RULE}`])
+  })
+
+  test(`a percent sign that begins no escape is a mistake of the file of ${name}: ${url}`, () => {
+    const others = name === 'AUDIT_ADMIN_URL' ? { AUDIT_URL: POSTGRES_URL } : {}
+    assert.throws(
+      () => parse({ ...others, [`${name}_FILE`]: '/run/url' }, () => url),
+      (error: Error) => error.message.includes(`${name}_FILE ${PERCENT_RULE}`) && !error.message.includes('canary'),
+    )
+  })
+}
+
+for (const url of ['redis://:100%25%2F%40@a.example', 'redis://%E4%BB%8A:canary%25@a.example']) {
+  test(`a percent-encoded password is no mistake: ${url}`, () => {
+    assert.equal(parse({ REDIS_URL: url }).rateLimit.redisUrl?.reveal(), url)
+  })
+}
+
+test('a user of Redis without a password is a mistake, since another user would be used', () => {
+  for (const url of ['redis://canary@a.example', 'rediss://canary:@a.example/1']) {
+    assert.deepEqual(faultsOf({ REDIS_URL: url }), ['REDIS_URL must have a password where it has a user'])
+  }
+})
+
 test('where limits are counted can come from a file', () => {
   const { rateLimit } = parse({ REDIS_URL_FILE: '/run/redis' }, () => 'redis://a.example\n')
   assert.equal(rateLimit.redisUrl?.reveal(), 'redis://a.example')
