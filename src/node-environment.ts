@@ -36,3 +36,27 @@ export const nodeFaults = (
     ? faults
     : [...faults, ['NODE_OPTIONS', `and the options of Node must not contain --${option}`]]
 }
+
+const PROXY_VARIABLES = ['HTTP_PROXY', 'HTTPS_PROXY', 'ALL_PROXY', 'NO_PROXY']
+
+export interface ProxyWarning {
+  /** The variables, as they are spelt. Values may hold passwords. */
+  readonly names: readonly string[]
+  readonly message: string
+}
+
+/**
+ * Variables that name an HTTP proxy, or hosts without one, of which the gateway makes no use. Node's own switch for them
+ * reaches `fetch`, by which the issuer and the identity provider are called, and nothing else. Null where none is set.
+ */
+export const proxyWarning = (
+  env: Readonly<Record<string, string | undefined>>,
+  execArgv: readonly string[],
+): ProxyWarning | null => {
+  const names = PROXY_VARIABLES.flatMap((name) => [name, name.toLowerCase()]).filter((name) => env[name]?.trim())
+  if (names.length === 0) return null
+  const options = [env.NODE_OPTIONS ?? '', ...execArgv].join(' ').replaceAll('_', '-')
+  const isUsedByFetch = env.NODE_USE_ENV_PROXY === '1' || /(?:^|\s)--use-env-proxy(?=\s|$)/.test(options)
+  const connections = isUsedByFetch ? 'connections to the upstream and the trace collector' : 'outgoing connections'
+  return { names, message: `${connections} use no HTTP proxy, and this variable is ignored` }
+}

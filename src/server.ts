@@ -1,10 +1,12 @@
 import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
+import { allowDistantAddresses } from './address-attempts.ts'
 import { parseConfig, SETTING_NAMES } from './config.ts'
 import { by, deadlineIn } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
 import { misspeltSettings } from './misspelt-settings.ts'
+import { proxyWarning } from './node-environment.ts'
 import { createLineOutput } from './telemetry/line-output.ts'
 import { createLog, describeError } from './telemetry/log.ts'
 
@@ -21,6 +23,9 @@ const run = async (): Promise<void> => {
   for (const { variable, setting } of misspelt()) {
     log.warn('a variable is no setting, its name is similar to one', { variable, setting })
   }
+  const unusedProxy = proxyWarning(process.env, process.execArgv)
+  if (unusedProxy !== null) for (const variable of unusedProxy.names) log.warn(unusedProxy.message, { variable })
+  allowDistantAddresses()
   process.on('uncaughtException', (error) => {
     log.error('a bug ends the process', describeError(error))
     log.flush()

@@ -59,6 +59,7 @@ const MODULES = globSync('**/*', { cwd: SRC, withFileTypes: true })
 const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
 
 const LEAVES = [
+  'address-attempts.ts',
   'errors.ts',
   'secret.ts',
   'secret-strength.ts',

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import dotenv from 'dotenv'
+import { allowDistantAddresses } from '../address-attempts.ts'
 import { toItem } from '../audit/item.ts'
 import type { AuditPage, AuditReader } from '../audit/trail.ts'
 import { type AuditPlace, parseAuditPlace } from '../config.ts'
@@ -56,6 +57,7 @@ const run = async (): Promise<void> => {
   const { from, to } = readArguments()
   const times = { fromMs: momentOf('from', from), toMs: momentOf('to', to) }
   dotenv.config({ quiet: true, override: false })
+  allowDistantAddresses()
   const reader = await open(parseAuditPlace(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv))
   try {
     await pipeline(Readable.from(linesOf(reader, times)), process.stdout)

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import dotenv from 'dotenv'
+import { allowDistantAddresses } from '../address-attempts.ts'
 import { GATEWAY_ROLE, migratePostgres } from '../audit/postgres-maintenance.ts'
 import { parseAuditAdmin } from '../config.ts'
 import { ConfigError } from '../errors.ts'
@@ -26,6 +27,7 @@ const readRole = (): string | undefined => {
 const run = async (): Promise<void> => {
   const role = readRole()
   dotenv.config({ quiet: true, override: false })
+  allowDistantAddresses()
   const { adminUrl } = parseAuditAdmin(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv)
   const roles = await migratePostgres(adminUrl, role)
   process.stdout.write(`The tables are those of this version. Roles that may read and append: ${roles.join(', ')}\n`)

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
+import { allowDistantAddresses } from '../address-attempts.ts'
 import { prunePostgres } from '../audit/postgres-maintenance.ts'
 import { parseAuditAdmin } from '../config.ts'
 import { ConfigError } from '../errors.ts'
@@ -14,6 +15,7 @@ const fail = (reason: string): never => {
 
 const run = async (): Promise<void> => {
   dotenv.config({ quiet: true, override: false })
+  allowDistantAddresses()
   const readFile = (path: string): string => readFileSync(path, 'utf8')
   const { adminUrl, retentionDays } = parseAuditAdmin(process.env, readFile, process.execArgv)
   await prunePostgres(adminUrl, retentionDays)

@@ -130,3 +130,54 @@ for (const [name, bug] of Object.entries(BUGS)) {
     assert.doesNotMatch(stdout + stderr, /canary/)
   })
 }
+
+const PROXY = 'http://user:canary@proxy.example:3128'
+
+for (const [what, env, execArgv, connections] of [
+  [
+    'variables in upper case',
+    { HTTPS_PROXY: PROXY, HTTP_PROXY: PROXY, ALL_PROXY: PROXY, NO_PROXY: 'canary' },
+    [],
+    'outgoing connections',
+  ],
+  ['variables in lower case', { https_proxy: PROXY, no_proxy: '.canary' }, [], 'outgoing connections'],
+  [
+    "Node's variable for them",
+    { HTTPS_PROXY: PROXY, NODE_USE_ENV_PROXY: '1' },
+    [],
+    'connections to the upstream and the trace collector',
+  ],
+  [
+    "Node's option for them",
+    { HTTPS_PROXY: PROXY },
+    ['--use-env-proxy'],
+    'connections to the upstream and the trace collector',
+  ],
+] as const) {
+  test(`a start with an HTTP proxy in its environment warns that it is not used, and calls the upstream: ${what}`, async (t) => {
+    const { sandbox, env: sound } = await prepare(t)
+    const started = await startProcess(t, { ...sound, ...env }, { execArgv })
+    const { status } = await started.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
+    started.kill('SIGTERM')
+    const { stdout, stderr } = await started.ended
+    const message = `${connections} use no HTTP proxy, and this variable is ignored`
+    const warned = stdout.split('\n').flatMap((line) => (line.includes(message) ? [JSON.parse(line).variable] : []))
+    assert.deepEqual(
+      [status, warned.sort()],
+      [
+        202,
+        Object.keys(env)
+          .filter((name) => /_proxy$/i.test(name) && name !== 'NODE_USE_ENV_PROXY')
+          .sort(),
+      ],
+    )
+    assert.doesNotMatch(stdout + stderr, /canary/)
+  })
+}
+
+test('a start without an HTTP proxy in its environment warns of none', async (t) => {
+  const { env } = await prepare(t)
+  const started = await startProcess(t, { ...env, HTTPS_PROXY: ' ' })
+  started.kill('SIGTERM')
+  assert.doesNotMatch((await started.ended).stdout, /proxy/i)
+})
