@@ -33,6 +33,8 @@ const extensionsFor = (...names: readonly Buffer[]): Buffer =>
 const dnsName = (name: string): Buffer => der(0x82, Buffer.from(name))
 const LOOPBACK = [dnsName('localhost'), der(0x87, Buffer.from([127, 0, 0, 1]))]
 
+const namesOf = (name: string | undefined): readonly Buffer[] => (name === undefined ? LOOPBACK : [dnsName(name)])
+
 export interface Certificate {
   readonly key: string
   readonly cert: string
@@ -41,15 +43,15 @@ export interface Certificate {
 /** What can be wrong with one. */
 export type CertificateFlaw = 'expired' | 'wrong name'
 
-/** Key and self-signed certificate (PEM) of localhost and 127.0.0.1; the certificate is its own authority. RFC 5280. */
-export const createCertificate = (flaw?: CertificateFlaw): Certificate => {
+/**
+ * Key and self-signed certificate (PEM) of localhost and 127.0.0.1, or of another name; the certificate is its own
+ * authority. RFC 5280.
+ */
+export const createCertificate = (flaw?: CertificateFlaw, name?: string): Certificate => {
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
   const subjectKey = publicKey.export({ type: 'spki', format: 'der' })
   const version = der(0xa0, integer(2))
-  const extensions = der(
-    0xa3,
-    flaw === 'wrong name' ? extensionsFor(dnsName('elsewhere.example')) : extensionsFor(...LOOPBACK),
-  )
+  const extensions = der(0xa3, extensionsFor(...namesOf(flaw === 'wrong name' ? 'elsewhere.example' : name)))
   const validity = validUntil(flaw === 'expired' ? '210101000000Z' : '491231235959Z')
   const signed = sequence(version, integer(1), ECDSA_WITH_SHA256, NAME, validity, NAME, subjectKey, extensions)
   const certificate = sequence(signed, ECDSA_WITH_SHA256, bits(sign('sha256', signed, privateKey)))

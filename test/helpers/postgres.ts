@@ -51,6 +51,8 @@ export interface Database {
 }
 
 export interface Server {
+  /** Where programs in any network namespace reach it. */
+  readonly socketPath: string
   /** An empty database, whose owner may make tables there. */
   database(): Promise<Database>
   /** Ends at once, as in a crash. */
@@ -80,6 +82,7 @@ const startServer = async () => {
   }
 
   const server: Server & { remove(): Promise<void> } = {
+    socketPath: join(folder, `.s.PGSQL.${port}`),
     database: async () => {
       databases += 1
       const name = `record_${databases}`

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { chromiumPath } from './browser.ts'
+import { canIsolate } from './distant-network.ts'
 import { hasNginx } from './nginx.ts'
 import { hasPgbouncer } from './pgbouncer.ts'
 import { hasPostgres } from './postgres.ts'
@@ -23,6 +24,7 @@ const REQUIREMENTS = {
     reason: 'needs /proc and the program script of util-linux',
     isMet: () => existsSync('/proc/self/stat') && succeeds('script', '--version'),
   },
+  namespace: { reason: 'needs root, ip (iproute2), Perl and /dev/net/tun', isMet: () => canIsolate() },
   mount: { reason: 'needs root and the right to mount a tmpfs', isMet: () => canMount() },
 } as const
 
