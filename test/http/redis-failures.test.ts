@@ -8,6 +8,7 @@ import { asOperator, asReader, eventually, type Started, startGateway } from '..
 import { listenOn } from '../helpers/ports.ts'
 import { REDIS_PASSWORD, type Redis, startOwnRedis, useRedis } from '../helpers/redis.ts'
 import { requires } from '../helpers/requirements.ts'
+import { SIGN_IN_ENV } from '../helpers/session.ts'
 
 // Why Redis is not in use, and what is no outage. Each server belongs to the tests.
 
@@ -107,9 +108,11 @@ test('a user, a percent-encoded password and the number of a database are used',
 test('the permissions that the documentation names are enough', async (t) => {
   if (!requires(t, 'redis')) return
   const redis = await startOwnRedis(t)
-  const commands = ['+eval', '+evalsha', '+script|load', '+get', '+set', '+incr', '+decr', '+pttl', '+hello']
-  const url = await addUser(redis, '~domain-task-gateway:*', '&domain-task-gateway:*', '-@all', ...commands)
-  const started = await start(t, url)
+  const commands = ['eval', 'evalsha', 'script|load', 'get', 'set', 'incr', 'decr', 'pttl']
+  const more = ['subscribe', 'publish', 'zscan', 'zadd', 'zremrangebyscore', 'pexpire']
+  const rules = [...commands, ...more].map((command) => `+${command}`)
+  const url = await addUser(redis, '~domain-task-gateway:*', '&domain-task-gateway:*', '-@all', ...rules)
+  const started = await start(t, url, SIGN_IN_ENV)
   assert.deepEqual([await cancel(started), await inUse(started), reasons(started)], [202, 'redis', []])
 })
 
