@@ -103,9 +103,12 @@ export const startDeadline = ({ requestTimeoutMs }: ContextOptions): RequestHand
     next()
   }
 
-/** By the bare request, since some are refused before there is a route, or an Express. */
+/**
+ * By the bare request, since some are refused before there is a route, or an Express. The scheme of a target in absolute form
+ * has no case (RFC 3986, 3.1); the path has.
+ */
 export const isCancel = ({ method, url = '' }: IncomingMessage): boolean =>
-  method === 'DELETE' && /^(https?:\/\/[^/]*)?\/tasks([/?]|$)/.test(url)
+  method === 'DELETE' && /^\/tasks([/?]|$)/.test(url.replace(/^https?:\/\/[^/?]*/i, ''))
 
 /** `?lang=` wins over the header; what is neither language is English. */
 const languageOf = (req: Request): Lang => {

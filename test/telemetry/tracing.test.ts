@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { startCollector } from '../helpers/collector.ts'
 import { asOperator, asReader, CANARIES, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
+import { sendLine } from '../helpers/raw.ts'
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c'
 const PARENT = 'b7ad6b7169203331'
@@ -67,6 +68,17 @@ test('a cancel whose caller does not record the trace is recorded in that trace'
     assert.deepEqual([server?.name, server?.parentSpanId], ['DELETE /tasks/:taskNo', PARENT], flags)
   }
 })
+
+for (const target of ['http://a/tasks/none', 'HTTP://a/tasks/none', 'hTTps://a:80/tasks/none?lang=zh']) {
+  test(`a cancel of ${target} is one, recorded in a trace that its caller does not record`, async (t) => {
+    const { url, collector } = await start(t)
+    const lines = Object.entries({ ...asOperator, ...traced(TRACE, '00') }).map((pair) => pair.join(': '))
+    const { status, body } = await sendLine(url, `DELETE ${target}`, ...lines)
+    assert.deepEqual([status, JSON.parse(body).outcome], [404, 'not-cancelled'])
+    const [server] = (await collector.trace(TRACE, 5)).filter(({ kind }) => kind === 2)
+    assert.equal(server?.name, 'DELETE /tasks/:taskNo')
+  })
+}
 
 test('a refused cancel whose caller does not record the trace is recorded', async (t) => {
   const { api, collector } = await start(t)
