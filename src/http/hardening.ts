@@ -79,14 +79,15 @@ export const checkHost = (isAllowed: ((hostname: string) => boolean) | null): Re
 /**
  * Names of the machine itself, of its addresses, of containers and of services in a cluster, and the configured one. None
  * of them can be a name that a page on the web was loaded from: public names have a dot, and `internal` and
- * `cluster.local` are in no public DNS. Empty: a client of HTTP/1.0 that sends no Host, so no browser.
+ * `cluster.local` are in no public DNS. A dot at the end leaves a name the same. Empty: a client of HTTP/1.0 that sends no
+ * Host, so no browser.
  */
 export const isPrivateName =
   (ownName: string) =>
   (hostname: string): boolean => {
     const name = hostname.toLowerCase().replace(/^\[(.*)\]$/, '$1')
     if (name === '' || name === ownName.toLowerCase() || isIP(name) !== 0) return true
-    return /^[a-z0-9_-]+$|^([a-z0-9_-]+\.)+(localhost|internal|svc|svc\.cluster\.local)$/.test(name)
+    return /^[a-z0-9_-]+$|^([a-z0-9_-]+\.)+(localhost|internal|svc|cluster\.local)\.?$/.test(name)
   }
 
 /** Of a target in absolute form, its own host counts (RFC 9112, 3.2.2). */
