@@ -28,6 +28,12 @@ const ENTRY_BYTES = 400
 /** The maximum delay of a timer in Node, less the millisecond that lru-cache adds. */
 const TTL_MAX_MS = 2 ** 31 - 2
 
+/**
+ * The same text with memory of its own: V8 keeps a part of a longer text as a reference to all of it, which `bytesOf` can't
+ * see. For what is cut from a text of others and kept.
+ */
+export const ownText = (text: string): string => Buffer.from(text, 'utf16le').toString('utf16le')
+
 /** A cache that is bounded by bytes and by time. An entry larger than all of it is not kept. */
 export const createCache = <V extends object | number>(options: CacheOptions<V>): Cache<V> => {
   const { maxBytes, sizeOf = bytesOf, onEvicted, now = () => performance.now() } = options
@@ -49,7 +55,7 @@ export const createCache = <V extends object | number>(options: CacheOptions<V>)
     },
     get: (key) => entries.get(key),
     set: (key, value, ttlMs = options.ttlMs) => {
-      outside(() => entries.set(key, value, { ttl: timerMs(ttlMs) }))
+      outside(() => entries.set(ownText(key), value, { ttl: timerMs(ttlMs) }))
     },
     delete: (key) => {
       entries.delete(key)

@@ -48,6 +48,19 @@ describe('a cache is bounded by bytes', () => {
   })
 })
 
+test('an entry keeps nothing of the text that its key was cut from', () => {
+  const cache = createCache<number>({ maxBytes: 1_000_000, ttlMs: LASTING_MS })
+  collectGarbage()
+  const before = process.memoryUsage().heapUsed
+  for (let index = 0; index < 300; index += 1) {
+    const [key = ''] = `${String(index).padStart(20, 'k')},${'x'.repeat(100_000)}`.split(',')
+    cache.set(key, index)
+  }
+  collectGarbage()
+  assert.ok(process.memoryUsage().heapUsed - before < 4_000_000)
+  assert.equal(cache.get('7'.padStart(20, 'k')), 7)
+})
+
 test('expired entries are removed although the cache is not used', async () => {
   const cache = createCache<number>({ maxBytes: 1_000_000, ttlMs: 10 })
   for (let index = 0; index < 100; index += 1) cache.set(`key ${index}`, index)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { ownText } from '../bounded.ts'
 import { parseWallTime } from './wall-time.ts'
 
 // What upstream says of tasks, read by schema: names of ours, and nothing of its body but what is named here.
@@ -88,7 +89,10 @@ const anyText = z
 const name = anyText.transform((value) => (value !== null && value.length > NAME_MAX ? null : value))
 
 /** A text for people, which is cut where it is too long, between characters. */
-const text = anyText.transform((value) => value?.slice(0, TEXT_MAX).replace(/[\ud800-\udbff]$/, '') ?? null)
+const text = anyText.transform((value) => {
+  if (value === null || value.length <= TEXT_MAX) return value
+  return ownText(value.slice(0, TEXT_MAX).replace(/[\ud800-\udbff]$/, ''))
+})
 
 /** Of a task; a list that names none is no list. */
 const number = z.union([z.string().min(1).max(NAME_MAX), z.number().transform(String)])

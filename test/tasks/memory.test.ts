@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { createTaskAnswers } from '../../src/alibaba/task-answers.ts'
 import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
 import { as, keysOf } from '../helpers/restricted.ts'
 import { mebibytes } from '../helpers/vitals.ts'
@@ -57,6 +58,29 @@ const ASKED: readonly (readonly [string, Ask, status: number])[] = [
   ['cancels that upstream rejects', cancel(asOperator), 409],
   ['cancels of a restricted caller', cancel(as('shop')), 409],
 ]
+
+const LONG_TEXT = 1_000_000
+
+/** Texts are cut at 4,000 characters. A value counts as that long, so it may keep nothing of the rest. */
+test('what is read of a task keeps nothing of the texts that it was cut from', () => {
+  const { readTasks, readDetails } = createTaskAnswers(() => undefined)
+  const asked = { page: 1, pageSize: 100 }
+  const row = (index: number, name: string): string =>
+    JSON.stringify({ TaskNo: String(index), [name]: `${index} `.padEnd(LONG_TEXT, 'x') })
+  const read = (index: number): readonly unknown[] => [
+    readTasks(pageOf('TaskInfo', row(index, 'TaskTypeDescription')), asked),
+    ...['TaskTypeDescription', 'ErrorMsg', 'FailReason', 'TaskResult'].map((name) =>
+      readDetails(pageOf('TaskDetail', row(index, name)), asked),
+    ),
+  ]
+  const before = heapUsed()
+  const kept = Array.from({ length: 10 }, (_, index) => read(index))
+  const growth = heapUsed() - before
+  assert.ok(kept.flat().every((page) => page !== null))
+  assert.ok(growth < MOST_GROWTH, `${mebibytes(growth)} MiB`)
+})
+
+const pageOf = (list: string, row: string): unknown => JSON.parse(`{"TotalItemNum":1,"Data":{"${list}":[${row}]}}`)
 
 for (const [name, ask, status] of ASKED) {
   test(`${name} of a thousand details leave none of them in memory`, async (t) => {
