@@ -4,8 +4,10 @@ import { createHash, randomBytes } from 'node:crypto'
 
 /** What stands in an example in place of a value. */
 const PLACEHOLDERS: readonly RegExp[] = [
-  /^<.*>$/s,
+  /^(<.*>|\[.*\])$/s,
+  // A variable that was not replaced.
   /^\$?\{.*\}$/,
+  /^(\$[A-Z][A-Z0-9_]{2,}|%[A-Z][A-Z0-9_]{2,}%)$/,
   /change[-_ ]?(me|this|it)/i,
   /replace[-_ ]?(me|this|with)/i,
   /placeholder/i,
@@ -13,7 +15,11 @@ const PLACEHOLDERS: readonly RegExp[] = [
   /^([*.…_-]{4,}|x{4,})$/i,
 ]
 
-export const isPlaceholder = (text: string): boolean => PLACEHOLDERS.some((pattern) => pattern.test(text.trim()))
+/** In quotes too: some programs that read a file of variables leave them on. */
+export const isPlaceholder = (text: string): boolean => {
+  const [, , bare = ''] = /^(["'`]?)(.*)\1$/s.exec(text.trim()) ?? []
+  return PLACEHOLDERS.some((pattern) => pattern.test(bare.trim()))
+}
 
 const LENGTH_MIN = 32
 const CHARACTERS_MIN = 8
@@ -22,16 +28,29 @@ const RUNS_MIN = 20
 /** The steps between neighbouring characters are all the same in a sequence such as `0123456789`. */
 const STEP_RUNS_MIN = 12
 
+/** A sequence of bytes has one or a few different steps; those of sixteen random bytes nearly all differ. */
+const BYTE_STEPS_MIN = 6
+
 /**
  * Whether a text can be a secret that sessions are encrypted with: long, no placeholder, and neither a few characters nor
- * a word nor a sequence again and again.
+ * a word nor a sequence again and again, and no encoding of bytes that are such a sequence.
  */
 export const isStrongSecret = (text: string): boolean => {
   const codes = Array.from(text, (character) => character.codePointAt(0) ?? 0)
-  const steps = codes.slice(1).map((code, index) => code - (codes[index] ?? 0))
-  const isVaried = new Set(codes).size >= CHARACTERS_MIN && runsOf(codes) >= RUNS_MIN && runsOf(steps) >= STEP_RUNS_MIN
-  return text.length >= LENGTH_MIN && isVaried && !isPlaceholder(text)
+  const isVaried =
+    new Set(codes).size >= CHARACTERS_MIN && runsOf(codes) >= RUNS_MIN && runsOf(stepsOf(codes)) >= STEP_RUNS_MIN
+  const isEncodedSequence = bytesIn(text).some((bytes) => new Set(stepsOf(bytes)).size < BYTE_STEPS_MIN)
+  return text.length >= LENGTH_MIN && isVaried && !isEncodedSequence && !isPlaceholder(text)
 }
+
+const stepsOf = (numbers: readonly number[]): readonly number[] =>
+  numbers.slice(1).map((each, index) => each - (numbers[index] ?? 0))
+
+/** The bytes that a text can stand for, in each of the encodings that it can be. */
+const bytesIn = (text: string): readonly (readonly number[])[] => [
+  ...(/^([0-9a-f]{2}[:\s-]?)+$/i.test(text) ? [[...Buffer.from(text.replace(/[^0-9a-f]/gi, ''), 'hex')]] : []),
+  ...(/^[\w+/-]+={0,2}$/.test(text) ? [[...Buffer.from(text, 'base64')]] : []),
+]
 
 /** How many different runs of three numbers there are. */
 const runsOf = (numbers: readonly number[]): number =>
@@ -72,6 +91,15 @@ const WEAK_KEYS: readonly string[] = [
   '12345678',
   '123456789',
   '1234567890',
+  'changeme123',
+  'your-key',
+  'your-api-key',
+  'your_api_key',
+  'replace-me',
+  'placeholder',
+  '""',
+  "''",
+  '-',
   'null',
   'undefined',
   'none',

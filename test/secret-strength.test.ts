@@ -27,6 +27,21 @@ const WEAK = [
   'this-is-a-placeholder-for-the-session-key',
   `${'a'.repeat(24)}bcdefghi`,
   'abbabaabbaababbabaababbaabbabaab',
+  '"<the output of npm run secret>"',
+  "'<the output of npm run secret>'",
+  '" <the output of npm run secret> "',
+  '[the output of npm run secret goes here]',
+  '$SESSION_SECRET_OF_THE_GATEWAY_2026',
+  ['$', '{SESSION_SECRET_OF_THE_GATEWAY_2026}'].join(''),
+  '%SESSION_SECRET_OF_THE_GATEWAY_2026%',
+  ...[0, 1, 100, 224].flatMap((first) => {
+    const bytes = Buffer.from(Array.from({ length: 32 }, (_, index) => (first + index) % 256))
+    return [bytes.toString('hex'), bytes.toString('hex').toUpperCase(), bytes.toString('base64')]
+  }),
+  Buffer.from(Array.from({ length: 32 }, (_, index) => 255 - 3 * index)).toString('base64url'),
+  Buffer.from(Array.from({ length: 32 }, (_, index) => index))
+    .toString('hex')
+    .replace(/..(?=.)/g, '$&:'),
 ] as const
 
 for (const text of WEAK) {
@@ -41,6 +56,8 @@ const MAKERS: Readonly<Record<string, () => string>> = {
   'openssl rand -hex 32': () => randomBytes(32).toString('hex'),
   'openssl rand -hex 16': () => randomBytes(16).toString('hex'),
   uuidgen: () => randomUUID(),
+  'two UUIDs': () => `${randomUUID()}${randomUUID()}`,
+  'a password generator, with a dollar first': () => `$${randomBytes(32).toString('base64url')}`,
   'forty dice and digits': () => Array.from({ length: 40 }, () => randomInt(10)).join(''),
 }
 
@@ -52,13 +69,22 @@ for (const [name, make] of Object.entries(MAKERS)) {
 }
 
 test('an id of an AccessKey and what it signs with are no placeholders', () => {
-  for (const text of ['LTAI5tQnKxxxxG7', 'xX3', 'dGhpcyBpcyBhIHNlY3JldA==', 'p<a>ss', 'x'])
+  for (const text of [
+    'LTAI5tQnKxxxxG7',
+    'xX3',
+    'dGhpcyBpcyBhIHNlY3JldA==',
+    'p<a>ss',
+    'x',
+    '"',
+    "'x",
+    '$2b$10$nOUIs5kJ7naTuTFkBy1veu',
+  ])
     assert.equal(isPlaceholder(text), false)
 })
 
 test('the hash of a well-known key is weak, in capitals and with the line end that echo adds too', () => {
   const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
-  for (const text of ['', '\n', 'secret', 'Secret', 'SECRET\n', 'changeme\r\n'])
+  for (const text of ['', '\n', 'secret', 'Secret', 'SECRET\n', 'changeme\r\n', 'YOUR_API_KEY', 'changeme123', '""'])
     assert.ok(isWeakHash(hashOf(text)), text)
   assert.ok(isWeakHash('E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855'))
   assert.equal(isWeakHash(hashOf('dtg_secret')), false)
