@@ -8,8 +8,9 @@ export interface Seal<T> {
   seal(value: T): Promise<string>
   /**
    * The values that were sealed here for this purpose, of those texts; not those of another version that look different.
-   * Only the last few texts that have the form of a sealed value are decrypted, so that many cost no more than one: a
-   * browser sends cookies of longer paths first, and a `__Host-` cookie has the shortest path.
+   * Of the texts that have the form of a sealed value only the first and last few are decrypted, so that many cost no more
+   * than one. A browser sends a `__Host-` cookie, whose path is the shortest, after those of longer paths; among those of
+   * its path the oldest comes first.
    */
   open(texts: readonly string[]): Promise<readonly T[]>
 }
@@ -17,7 +18,8 @@ export interface Seal<T> {
 const HEADER = { alg: 'dir', enc: 'A256GCM' } as const
 const ALGORITHMS = { keyManagementAlgorithms: [HEADER.alg], contentEncryptionAlgorithms: [HEADER.enc] }
 const KEY_BYTES = 32
-const OPENED_MAX = 3
+/** From the first on, and likewise up to the last. */
+const OPENED_AT_ENDS = 2
 
 /** Header, no key, initialisation vector of 96 bits, ciphertext, tag of 128 bits (RFC 7516, section 7.1). */
 const FORM = new RegExp(
@@ -48,8 +50,9 @@ export const createSeal = <T>(
   return {
     seal: (value) => new CompactEncrypt(Buffer.from(JSON.stringify(value))).setProtectedHeader(HEADER).encrypt(first),
     open: async (texts) => {
-      const sealed = texts.filter((text) => FORM.test(text)).slice(-OPENED_MAX)
-      const opened = await Promise.all(sealed.map(openOne))
+      const sealed = texts.filter((text) => FORM.test(text))
+      const outer = sealed.filter((_, at) => Math.min(at, sealed.length - 1 - at) < OPENED_AT_ENDS)
+      const opened = await Promise.all(outer.map(openOne))
       return opened.filter((value) => value !== undefined)
     },
   }
