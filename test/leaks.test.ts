@@ -8,7 +8,7 @@ import { inspect } from 'node:util'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
 import { FAULT_NAMES, type FaultReply } from '../src/sandbox/faults.ts'
-import { type Gate, startGate, startWatched } from './helpers/between.ts'
+import { type Gate, startGate, startMiddlebox, startRewriter, startWatched } from './helpers/between.ts'
 import { startCollector } from './helpers/collector.ts'
 import { baseEnv, CANARIES, eventually, type Started, startGateway, temporaryFolder } from './helpers/gateway.ts'
 import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
@@ -225,6 +225,63 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
     assertClean(haul, [...SECRETS, ...signedParts(gate, started)])
   })
 }
+
+const TOKEN_WITH_SIGNS = 'canary/token+with=signs'
+
+const escaped = (text: string): string =>
+  [...text].map((character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')
+
+/** How a text can be spelled in JSON, and what stands for it there. */
+const JSON_SPELLINGS: Readonly<Record<string, (text: string) => string>> = {
+  'as it is': (text) => text,
+  'with its first character escaped': (text) => escaped(text.charAt(0)) + text.slice(1),
+  'with every character escaped': escaped,
+  'with escapes in upper case': (text) =>
+    escaped(text)
+      .replace(/[a-f]/g, (digit) => digit.toUpperCase())
+      .replaceAll('\\U', '\\u'),
+  'with escaped slashes': (text) => text.replaceAll('/', '\\/'),
+  'percent-encoded': encodeURIComponent,
+  'percent-encoded twice': (text) => encodeURIComponent(encodeURIComponent(text)),
+}
+
+/** Every field of an answer whose text can leave the gateway. */
+const ECHOING_FIELDS =
+  /"(TaskType|TaskTypeDescription|Clientip|TaskStatus|TaskCancelStatus|CreateTime|TaskDetailNo|DomainName|InstanceId|ErrorMsg|TaskResult|UpdateTime)":"[^"]*"/g
+
+for (const [name, spell] of Object.entries(JSON_SPELLINGS)) {
+  test(`keys that the upstream gives back ${name} are cut out of every field`, async (t) => {
+    const keys = [CANARIES.accessKeyId, CANARIES.accessKeySecret, TOKEN_WITH_SIGNS]
+    const said = spell(keys.join(' '))
+    const rewritten = (text: string): string =>
+      text.replace(ECHOING_FIELDS, `"$1":"${said}"`).replace(/"TaskNo":"[^"]*"/g, `"TaskNo":"${said}"`)
+    const rewrite = (text: string): string =>
+      text.includes('"Code"') ? text.replace(/"(Code|RequestId)":"[^"]*"/g, `"$1":"${said}"`) : rewritten(text)
+    const started = await startWatched(t, {
+      env: { ALIBABA_CLOUD_SECURITY_TOKEN: TOKEN_WITH_SIGNS },
+      sandbox: { securityToken: TOKEN_WITH_SIGNS },
+      between: (t, upstream) => startRewriter(t, upstream.url, rewrite),
+    })
+    const { url, upstream, logLines, auditPath } = started
+    const taskNo = upstream.addTask()
+    const answers: string[] = []
+    for (const path of ['/tasks', `/tasks/${taskNo}/details`]) answers.push(await sendBytes(url, read(path)))
+    for (const answer of answers) assert.match(answer, /\[secret\]/)
+    answers.push(await sendBytes(url, cancel('unknown')))
+    const haul = { answers, log: logLines.join(''), record: await readAll(auditPath) }
+    assertClean(haul, keys.flatMap(spellings))
+  })
+}
+
+test('keys that the upstream gives back in XML are cut out', async (t) => {
+  const said = `<Error><RequestId>${CANARIES.accessKeyId}</RequestId><Code>${CANARIES.accessKeySecret}</Code></Error>`
+  const answer = { status: 400, body: said }
+  const started = await startWatched(t, { between: (t, { url }) => startMiddlebox(t, url, { passes: 0, answer }) })
+  const answers = [await sendBytes(started.url, cancel('x'))]
+  assert.match(answers[0] ?? '', /task-not-cancellable/)
+  const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }
+  assertClean(haul, SECRETS)
+})
 
 const NEW_KEYS = {
   accessKeyId: 'LTAI-canary-new-id',

@@ -10,7 +10,7 @@ import type { Budget, Exchange, Exchanged } from './exchange.ts'
 import { type Reading, readAnswer } from './failures.ts'
 import type { Limiter, Measured, Permit, Rejection } from './limiter.ts'
 import { signRpcV1 } from './rpc-v1.ts'
-import type { PlainKeys, Sign } from './signing.ts'
+import { type PlainKeys, percentEncode, type Sign } from './signing.ts'
 
 export type Params = Readonly<Record<string, string>>
 
@@ -72,18 +72,18 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = async (action: string, params: Params, keys: PlainKeys, budget: Budget): Promise<Exchanged> => {
+  const send = (action: string, params: Params, keys: PlainKeys, budget: Budget): Promise<Exchanged> => {
     const stamp = { nonce: randomUUID(), at: clock.now() }
     const signed = sign({ action, params, host: url.host }, keys, stamp)
-    return withoutKeys(await exchange.send(signed, budget), keys)
+    return exchange.send(signed, budget)
   }
 
   /** An exchange and how its answer reads, counted and traced. */
-  const observe = (action: string, attempt: number, work: () => Promise<Exchanged>) =>
+  const observe = ({ action, params }: Asked, keys: PlainKeys, attempt: number, budget: Budget) =>
     tracer.span(action, 'client', async (span) => {
       const startedAtMs = performance.now()
-      const exchanged = await work()
-      const reading = isUnsent(exchanged) ? null : readExchanged(exchanged)
+      const exchanged = await send(action, params, keys, budget)
+      const reading = isUnsent(exchanged) ? null : readExchanged(exchanged, keys)
       const result = resultOf(exchanged, reading)
       meter.attempt({ action, attempt, result, durationMs: performance.now() - startedAtMs })
       span.set({ 'gateway.attempt': attempt })
@@ -97,15 +97,16 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
 
   /** Null if nothing was sent, or the permit was revoked. */
   const sendOnce = async (
-    { action, params, limits }: Asked,
+    asked: Asked,
     keys: PlainKeys,
     attempt: number,
     { revoked }: Permit,
   ): Promise<Attempted | null> => {
+    const { limits } = asked
     if (!isWanted(limits)) return null
     const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
     const budget = { timeoutMs, signal: limits.signal, revoked }
-    const { exchanged, reading } = await observe(action, attempt, () => send(action, params, keys, budget))
+    const { exchanged, reading } = await observe(asked, keys, attempt, budget)
     // Abandoned before anything was sent: that is no attempt, and no failure.
     if (limits.signal?.aborted && isUnsent(exchanged)) return null
     if (isRevoked(exchanged)) return null
@@ -131,12 +132,17 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
   return attemptOnce
 }
 
-/** Upstream's answers can give back what was signed: no part of the keys gets any further, whatever field it stands in. */
-const withoutKeys = (exchanged: Exchanged, { accessKeyId, accessKeySecret, securityToken }: PlainKeys): Exchanged => {
-  if (exchanged.kind !== 'answer') return exchanged
+const HIDDEN = '[secret]'
+
+/**
+ * Cuts the keys out of a text, as they are and percent-encoded once or twice: upstream's answers can give back what was
+ * sent or signed.
+ */
+const hiding = ({ accessKeyId, accessKeySecret, securityToken }: PlainKeys): ((text: string) => string) => {
   const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
-  const body = secrets.reduce((text, secret) => text.replaceAll(secret, '[secret]'), exchanged.answer.body)
-  return { ...exchanged, answer: { ...exchanged.answer, body } }
+  const encoded = secrets.map(percentEncode)
+  const spellings = [...new Set([...secrets, ...encoded, ...encoded.map(percentEncode)])]
+  return (text) => spellings.reduce((cut, spelling) => cut.replaceAll(spelling, HIDDEN), text)
 }
 
 const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
@@ -149,9 +155,9 @@ const resultOf = (exchanged: Exchanged, reading: Reading | null): string => {
   return reading.ok ? 'ok' : reading.failure
 }
 
-const readExchanged = (exchanged: Exchanged): Reading => {
-  if (exchanged.kind === 'answer') return readAnswer(exchanged.answer)
-  const unread = { ok: false, upstreamCode: null, requestId: null } as const
+const readExchanged = (exchanged: Exchanged, keys: PlainKeys): Reading => {
+  if (exchanged.kind === 'answer') return readAnswer(exchanged.answer, hiding(keys))
+  const unread = { ok: false, upstreamCode: null, requestId: null, status: 0 } as const
   if (exchanged.kind === 'too-large') return { ...unread, failure: 'bad-response' }
   return { ...unread, failure: exchanged.reason === 'ETIMEDOUT' ? 'timeout' : 'ambiguous' }
 }
@@ -170,7 +176,8 @@ const healthOf = (exchanged: Exchanged, reading: Reading | null, { backoffMs, in
     return { kind: isCutShort ? 'ignore' : 'failure' }
   }
   const { answer } = exchanged
-  const failure = reading?.ok === false ? reading.failure : null
+  if (reading === null || reading.ok) return { kind: 'ok' }
+  const { failure, status } = reading
   if (failure === 'throttled') return { kind: 'throttled', forMs: (answer.retryAfterMs ?? 0) + backoffMs }
-  return { kind: failure === 'ambiguous' && answer.status >= 500 ? 'failure' : 'ok' }
+  return { kind: failure === 'ambiguous' && status >= 500 ? 'failure' : 'ok' }
 }

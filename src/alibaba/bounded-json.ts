@@ -1,30 +1,44 @@
 /** The largest documented page has 1,000 rows of 14 fields; this is three times as much. */
 const MAX_VALUES = 50_000
+/** A documented page has four levels. */
+const MAX_DEPTH = 100
 
 const [QUOTE, COMMA, BRACKET, BACKSLASH, BRACE] = [...'",[\\{'].map((character) => character.charCodeAt(0))
+const [END_BRACKET, END_BRACE] = [...']}'].map((character) => character.charCodeAt(0))
 
 /**
- * Parses JSON; undefined for what is none, or holds more than 50,000 values. Text of the permitted size can hold millions
- * of values, names or levels, and JSON.parse would block the event loop for as long as it takes to build them all.
+ * Parses JSON; undefined for text that is not JSON, holds more than 50,000 values or nests deeper than 100 levels. Text of
+ * the permitted size can hold millions of values, names or levels, and JSON.parse would block the event loop for as long
+ * as it takes to build them all. A number that JavaScript cannot represent (an id above 2^53) becomes the text of its
+ * digits. Every string is passed through `edit`, without its escapes.
  */
-export const parseBoundedJson = (text: string): unknown => {
-  if (countValues(text, MAX_VALUES + 1) > MAX_VALUES) return undefined
+export const parseBoundedJson = (text: string, edit: (text: string) => string = (value) => value): unknown => {
+  if (!isBounded(text)) return undefined
   try {
-    return JSON.parse(text)
+    return JSON.parse(text, (_name, value: unknown, context?: { readonly source?: string }) => {
+      if (typeof value === 'string') return edit(value)
+      return typeof value === 'number' ? exactly(value, context?.source) : value
+    })
   } catch {
     return undefined
   }
 }
 
-/** An upper bound of the number of values, by the separators outside of strings. Counts no further than `end`. */
-const countValues = (text: string, end: number): number => {
-  let count = 1
-  for (let at = 0; at < text.length && count < end; at += 1) {
+const exactly = (value: number, source = String(value)): number | string =>
+  Number.isSafeInteger(value) || String(value) === source ? value : source
+
+/** An upper bound of the number of values, and the depth, by the separators and brackets outside of strings. */
+const isBounded = (text: string): boolean => {
+  let [count, depth] = [1, 0]
+  for (let at = 0; at < text.length; at += 1) {
     const code = text.charCodeAt(at)
     if (code === QUOTE) at = endOfString(text, at)
-    else if (code === COMMA || code === BRACKET || code === BRACE) count += 1
+    else if (code === COMMA) count += 1
+    else if (code === BRACKET || code === BRACE) [count, depth] = [count + 1, depth + 1]
+    else if (code === END_BRACKET || code === END_BRACE) depth -= 1
+    if (count > MAX_VALUES || depth > MAX_DEPTH) return false
   }
-  return count
+  return true
 }
 
 /** The place of the quote that ends the string which begins at `start`; the end of the text where there is none. */

@@ -3,6 +3,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import got, { type Request } from 'got'
+import { decodeBody } from './content-encoding.ts'
 import type { UpstreamAnswer } from './failures.ts'
 import type { SignedRequest } from './signing.ts'
 
@@ -55,12 +56,13 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
     // Of all that got would hand on, what is used: Node copies its options several times.
     request: ({ pathname, search }, { method, headers }) =>
       request({ hostname, port, path: `${pathname}${search}`, method, headers, agent }),
+    // Encoded bodies are decoded below, where the limit of their size is known.
     decompress: false,
     followRedirect: false,
     retry: { limit: 0 },
     throwHttpErrors: false,
     timeout: { lookup: CONNECT_MS, connect: CONNECT_MS, secureConnect: CONNECT_MS },
-    headers: { 'user-agent': 'domain-task-gateway' },
+    headers: { 'user-agent': 'domain-task-gateway', 'accept-encoding': 'identity' },
   })
 
   const send = (request: SignedRequest, { timeoutMs, signal, revoked }: Budget): Promise<Exchanged> =>
@@ -99,7 +101,10 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       // Node hands the socket of a 101 over to whoever listens, and forgets it: nobody here speaks another protocol.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
       readAnswer(stream, maxAnswerBytes, end)
-      stream.on('close', () => lose('closed'))
+      stream.on('close', () => {
+        // A whole answer that is still being decoded is not lost.
+        if (!stream.readableEnded) lose('closed')
+      })
     })
 
   return {
@@ -122,12 +127,14 @@ const readAnswer = (stream: Request, maxBytes: number, end: (exchanged: Exchange
     end({ kind: 'too-large' })
     stream.destroy()
   })
-  stream.on('end', () => {
+  stream.on('end', async () => {
     const { statusCode = 0, headers = {} } = stream.response ?? {}
+    const body = await decodeBody(Buffer.concat(chunks), headers['content-encoding'], maxBytes)
+    if (body === null) return end({ kind: 'too-large' })
     const answer = {
       status: statusCode,
       retryAfterMs: milliseconds(headers['x-acs-retry-after']),
-      body: Buffer.concat(chunks).toString('utf8'),
+      body: body.toString('utf8'),
     }
     end({ kind: 'answer', answer, date: dateOf(headers.date) })
   })

@@ -1,5 +1,6 @@
 import type { ErrorCode } from '../errors.ts'
 import { parseBoundedJson } from './bounded-json.ts'
+import { readXmlFailure } from './xml-failure.ts'
 
 /**
  * What a failed call means for us. Only `throttled`, `clock` and `unknown-keys` say that nothing was executed and that
@@ -56,15 +57,22 @@ export const QUERY_MEANINGS = {
   timeout: { code: 'upstream-timeout', ambiguous: false },
 } as const satisfies Record<FailureClass, Meaning>
 
-/** Codes that the vendor documents or that were seen in public, most exact first: the first match decides. */
+/**
+ * Codes that the vendor documents or that were seen in public. The first match decides, so exact names stand before the
+ * patterns that they would match.
+ */
 const CODES: readonly (readonly [RegExp, FailureClass])[] = [
   [/^(MissingAccessKeyId|SignatureDoesNotMatch|IncompleteSignature)$/, 'keys'],
+  [/^(MissingSecurityToken|Forbidden\.AccessKeyDisabled)$/, 'unknown-keys'],
   [/^(InvalidAccessKeyId|InvalidSecurityToken)(\.|$)/, 'unknown-keys'],
   [/^(InvalidTimeStamp(\..+)?|IllegalTimestamp)$/, 'clock'],
   [/^SignatureNonceUsed$/, 'duplicate'],
   [/^(Throttling(\..+)?|Rejected\.Throttling)$/, 'throttled'],
-  [/^(Forbidden|NoPermission$)/, 'forbidden'],
-  [/^Invalid(Action|Api|Product)\.NotFound$/, 'misconfigured'],
+  [/^(Forbidden|NoPermission$|(Auth\.)?AccessDenied|ActionUnauthorized$|Unauthorized(\.|$))/, 'forbidden'],
+  // These concern the account, not the task.
+  [/^(InsufficientBalance(\..+)?|UnsupportedOperation)$/, 'forbidden'],
+  [/^Invalid(Api|Product)\.NotFound$/, 'misconfigured'],
+  [/^Invalid(Action|Version)(\.|$)/, 'misconfigured'],
   [/^(InvalidProtocol\.NeedSsl|UnsupportedHTTPMethod|NoSuchVersion)$/, 'misconfigured'],
   [/^(InternalError|ServiceUnavailable)(\.|$)/, 'ambiguous'],
   [/^Missing/, 'our-bug'],
@@ -88,57 +96,150 @@ export interface UpstreamAnswer {
 }
 
 export type Reading =
-  | { readonly ok: true; readonly requestId: string; readonly body: Readonly<Record<string, unknown>> }
+  | { readonly ok: true; readonly requestId: string; readonly body: Fields }
   | {
       readonly ok: false
       readonly failure: FailureClass
       readonly upstreamCode: string | null
       readonly requestId: string | null
+      /** The HTTP status, or the one that the body reports in its place. */
+      readonly status: number
     }
 
-/** What an answer says: success, or a failure by its `Code`, with the HTTP status as the fallback. */
-export const readAnswer = (answer: UpstreamAnswer): Reading => {
-  const body = parseObject(answer.body)
-  const requestId = body === null ? null : requestIdOf(body)
-  const upstreamCode = body === null ? null : failureCodeOf(body)
-  const success = answer.status >= 200 && answer.status < 300 && upstreamCode === null
-  if (success && body !== null && requestId !== null) return { ok: true, requestId, body }
-  return { ok: false, failure: classify(answer, upstreamCode), upstreamCode: printable(upstreamCode), requestId }
+type Fields = Readonly<Record<string, unknown>>
+
+/** What a body says of success and failure. */
+interface Verdict {
+  /** The status that the body reports, outside of `data`. */
+  readonly outerStatus: number | null
+  /** It has a code that is none of success. */
+  readonly failed: boolean
+  /** The failing code that decides, where one is a name and not a number alone. */
+  readonly name: string | null
+  /** It has no failing code, and reports a failure in another way. */
+  readonly denial: string | null
 }
 
-const classify = ({ status, retryAfterMs }: UpstreamAnswer, code: string | null): FailureClass => {
-  const failed = code !== null || status >= 400
-  const known = CODES.find(([pattern]) => code !== null && pattern.test(code))?.[1]
-  if (failed && retryAfterMs !== null && !PERHAPS_EXECUTED.test(code ?? '')) return 'throttled'
+const asIs = (text: string): string => text
+
+/**
+ * What an answer says: success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
+ * string of the body, so that no secret in it goes any further.
+ */
+export const readAnswer = (answer: UpstreamAnswer, hide: (text: string) => string = asIs): Reading => {
+  const text = answer.body.replace(/^\ufeff/, '')
+  const json = parseObject(text, hide)
+  const places = json === null ? xmlPlaces(text, hide) : placesIn(json)
+  const verdict = verdictOf(places)
+  const status = statusOf(answer.status, verdict.outerStatus)
+  const requestId = requestIdOf(places)
+  const success = isSuccess(status) && !verdict.failed && verdict.denial === null
+  if (success && json !== null && requestId !== null) return { ok: true, requestId, body: json }
+  const upstreamCode = printable(verdict.name ?? verdict.denial)
+  return { ok: false, failure: classify(answer, status, verdict), upstreamCode, requestId, status }
+}
+
+const isSuccess = (status: number): boolean => status >= 200 && status < 300
+
+/** A status that the body reports replaces a 2xx of HTTP; of others the worse counts. */
+const statusOf = (status: number, outerStatus: number | null): number =>
+  isSuccess(status) ? (outerStatus ?? status) : Math.max(status, outerStatus ?? 0)
+
+const classify = (answer: UpstreamAnswer, status: number, verdict: Verdict): FailureClass => {
+  const { failed, name, denial, outerStatus } = verdict
+  // The part of the upstream that wrote the envelope was reached, and failed.
+  if (outerStatus !== null && outerStatus >= 500) return 'ambiguous'
+  const isFailure = failed || denial !== null || status >= 400
+  if (isFailure && answer.retryAfterMs !== null && !PERHAPS_EXECUTED.test(name ?? '')) return 'throttled'
+  const known = name === null ? undefined : classOf(name)
   if (known !== undefined) return known
-  if (status >= 500 || /^5\d\d$/.test(code ?? '')) return 'ambiguous'
-  if (status === 429 || code === '429') return 'throttled'
-  if (code === null) return 'bad-response'
-  if (status < 400) return 'ambiguous'
-  return NAMES_NOTHING.test(code) ? 'task-not-found' : 'task-not-cancellable'
+  if (status >= 500) return 'ambiguous'
+  if (answer.status === 429 || (status === 429 && name !== null)) return 'throttled'
+  if (!failed) return denial !== null && isSuccess(status) ? 'ambiguous' : 'bad-response'
+  // (assumption) Only the envelope of success is documented: one that fails by a number alone may have been executed.
+  if (name === null || status < 400) return 'ambiguous'
+  return NAMES_NOTHING.test(name) ? 'task-not-found' : 'task-not-cancellable'
 }
 
-const parseObject = (text: string): Readonly<Record<string, unknown>> | null => {
-  const value = parseBoundedJson(text)
+const classOf = (code: string): FailureClass | undefined => CODES.find(([pattern]) => pattern.test(code))?.[1]
+
+const parseObject = (text: string, hide: (text: string) => string): Fields | null => {
+  const value = parseBoundedJson(text, hide)
   return isObject(value) ? value : null
 }
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+const isObject = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-/** Both documented bodies: the fields stand at the top or under `data`, in either case. */
-const fieldsOf = (body: Readonly<Record<string, unknown>>, names: readonly string[]): readonly unknown[] =>
-  [body, body.data].flatMap((place) => (isObject(place) ? names.map((name) => place[name]) : []))
-
-const failureCodeOf = (body: Readonly<Record<string, unknown>>): string | null => {
-  const codes = fieldsOf(body, ['Code', 'code']).filter((code) => typeof code === 'string' || typeof code === 'number')
-  const failures = codes.map(String).filter((code) => !SUCCESS_CODES.includes(code))
-  // An envelope can carry the HTTP status outside and the telling code inside.
-  return failures.find((code) => !/^\d+$/.test(code)) ?? failures[0] ?? null
+const xmlPlaces = (text: string, hide: (text: string) => string): readonly Fields[] => {
+  const failure = readXmlFailure(text)
+  if (failure === null) return []
+  const hidden = (value: string | null): string | null => (value === null ? null : hide(value))
+  return [{ Code: hidden(failure.Code), RequestId: hidden(failure.RequestId) }]
 }
 
-const requestIdOf = (body: Readonly<Record<string, unknown>>): string | null => {
-  const id = fieldsOf(body, ['RequestId', 'requestId']).find((value) => typeof value === 'string')
+const PLACES_DEPTH = 3
+
+/** Where codes and ids can stand: at the top, and under `data`, which may be a list. */
+const placesIn = (value: unknown, levels = PLACES_DEPTH): readonly Fields[] => {
+  if (levels === 0) return []
+  if (Array.isArray(value)) return value.flatMap((each) => placesIn(each, levels - 1))
+  return isObject(value) ? [value, ...placesIn(value.data, levels - 1), ...placesIn(value.Data, levels - 1)] : []
+}
+
+/** The members of those names that are there, in either case of their first letter. */
+const membersOf = (places: readonly Fields[], ...names: readonly string[]): readonly unknown[] =>
+  places
+    .flatMap((place) => names.flatMap((name) => [place[name], place[name.charAt(0).toLowerCase() + name.slice(1)]]))
+    .filter((value) => value !== undefined && value !== null)
+
+/** A code of another type than text or number is one that fails, without a name. */
+const codeText = (value: unknown): string =>
+  typeof value === 'string' || typeof value === 'number' ? String(value) : ''
+
+const codesOf = (places: readonly Fields[]): readonly string[] => membersOf(places, 'Code').map(codeText)
+
+const verdictOf = (places: readonly Fields[]): Verdict => {
+  const failing = codesOf(places).filter((code) => !SUCCESS_CODES.includes(code))
+  const outerStatus = codesOf(places.slice(0, 1)).find((code) => /^[1-5]\d\d$/.test(code))
+  return {
+    outerStatus: outerStatus === undefined ? null : Number(outerStatus),
+    failed: failing.length > 0,
+    name: decisive(failing.filter((code) => /\p{L}/u.test(code))),
+    denial: failing.length > 0 ? null : denialOf(places),
+  }
+}
+
+/** Of several names the one after which the call may have been executed, else one that is known. */
+const decisive = (names: readonly string[]): string | null => {
+  const known = names.flatMap((name) => {
+    const failure = classOf(name)
+    return failure === undefined ? [] : [{ name, ambiguous: CALL_MEANINGS[failure].ambiguous }]
+  })
+  return (known.find(({ ambiguous }) => ambiguous) ?? known[0])?.name ?? names[0] ?? null
+}
+
+/** Spellings of success in `Success`, and of no error in `ErrorCode`. */
+const AFFIRMATIONS: readonly string[] = [...SUCCESS_CODES, 'true', 'True', 'TRUE', '1']
+const NO_ERRORS: readonly string[] = [...SUCCESS_CODES, '', '0', 'false']
+
+/** The error code (or an empty text) of a body without a failing `Code` that says in another way that the call failed. */
+const denialOf = (places: readonly Fields[]): string | null => {
+  const errors = membersOf(places, 'ErrorCode', 'ErrCode', 'Error').map(flagText)
+  const error = errors.find((text) => !NO_ERRORS.includes(text))
+  if (error !== undefined) return error
+  return membersOf(places, 'Success')
+    .map(flagText)
+    .every((text) => AFFIRMATIONS.includes(text))
+    ? null
+    : ''
+}
+
+/** A list or an object is neither success nor the absence of an error. */
+const flagText = (value: unknown): string => (typeof value === 'object' ? 'object' : String(value))
+
+const requestIdOf = (places: readonly Fields[]): string | null => {
+  const id = membersOf(places, 'RequestId').find((value) => typeof value === 'string')
   return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : null
 }
 

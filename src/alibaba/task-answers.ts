@@ -46,7 +46,7 @@ export interface Page<T> {
   readonly hasNext: boolean
 }
 
-/** Told of a value that is not among those we know. */
+/** Told of a value that is not among those we know, or of a time that can't be parsed (with an empty value). */
 export type ReportUnknown = (field: string, value: string) => void
 
 // By name: the vendor's own sample pairs the name COMPLETE with the code of another status.
@@ -110,7 +110,13 @@ const looseCount = count
   .catch(null)
   .transform((value) => value ?? null)
 
-const time = name.transform((value) => (value === null ? null : parseWallTime(value)))
+/** A time that is there and can't be parsed is reported without its text. */
+const timeSchema = (field: string, report: ReportUnknown) =>
+  name.transform((value) => {
+    const at = value === null ? null : parseWallTime(value)
+    if (value !== null && at === null) report(field, '')
+    return at
+  })
 
 /** Which page was asked for; it holds where the answer does not repeat it. */
 export interface Asked {
@@ -195,7 +201,7 @@ const taskSchema = (report: ReportUnknown) =>
       TaskStatus: statusSchema('TaskStatus', TASK_STATUSES, report),
       TaskCancelStatus: statusSchema('TaskCancelStatus', CANCEL_STATUSES, report),
       TaskNum: looseCount,
-      CreateTime: time,
+      CreateTime: timeSchema('CreateTime', report),
       Clientip: name,
     })
     .transform(
@@ -221,8 +227,8 @@ const detailSchema = (report: ReportUnknown) =>
       TaskStatus: statusSchema('TaskStatus of a detail', DETAIL_STATUSES, report),
       DomainName: name,
       InstanceId: name,
-      CreateTime: time,
-      UpdateTime: time,
+      CreateTime: timeSchema('CreateTime of a detail', report),
+      UpdateTime: timeSchema('UpdateTime of a detail', report),
       TryCount: looseCount,
       ErrorMsg: text,
       FailReason: text,

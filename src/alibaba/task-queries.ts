@@ -127,14 +127,17 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     },
     allDetails: async (taskNo, max, limits, isEnough) => {
       const [details, totals]: [TaskPart[], number[]] = [[], []]
+      const pageSize = Math.min(DETAIL_PAGE_MAX, max)
       for (let page = 1; ; page += 1) {
-        const told = await askDetails({ taskNo, page, pageSize: Math.min(DETAIL_PAGE_MAX, max) }, limits)
+        const told = await askDetails({ taskNo, page, pageSize }, limits)
         if (!told.ok) return { taskNo, details, totals, failure: told }
         const { items, totalItems } = told.page
         details.push(...items.map(partOf))
         totals.push(totalItems)
-        const isEnd = items.length === 0 || details.length >= totalItems || totalItems > max || isEnough(items)
-        if (isEnd) return { taskNo, details, totals, failure: null }
+        // Full pages would have held all of them: shorter ones must not cause more calls than that.
+        const isWhole = details.length >= totalItems || page * pageSize >= totalItems
+        if (items.length === 0 || isWhole || totalItems > max || isEnough(items))
+          return { taskNo, details, totals, failure: null }
       }
     },
   }

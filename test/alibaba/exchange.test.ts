@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { createServer as createHttpServer, type ServerResponse } from 'node:http'
 import { createServer } from 'node:net'
 import { type TestContext, test } from 'node:test'
+import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { type Budget, createExchange, type Exchanged, type ExchangeOptions } from '../../src/alibaba/exchange.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
@@ -208,6 +209,72 @@ for (const [bytes, kind] of [
     assert.equal(exchanged.kind, kind)
   })
 }
+
+const TEXT = JSON.stringify({ RequestId: 'R-1', text: '修改DNS'.repeat(50) })
+
+const ENCODED: readonly (readonly [string, Buffer, string])[] = [
+  ['gzip', gzipSync(TEXT), TEXT],
+  ['x-gzip', gzipSync(TEXT), TEXT],
+  ['GZIP', gzipSync(TEXT), TEXT],
+  ['deflate', deflateSync(TEXT), TEXT],
+  ['deflate', deflateRawSync(TEXT), TEXT],
+  ['br', brotliCompressSync(TEXT), TEXT],
+  ['deflate, gzip', gzipSync(deflateSync(TEXT)), TEXT],
+  ['identity', Buffer.from(TEXT), TEXT],
+  ['gzip', Buffer.from(TEXT), TEXT],
+  ['gzip', Buffer.alloc(0), ''],
+]
+
+for (const [encoding, bytes, expected] of ENCODED) {
+  test(`a body of ${bytes.length} bytes with Content-Encoding ${encoding} is understood`, async (t) => {
+    const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(bytes))
+    const exchanged = await openExchange(t, origin).send('t-1')
+    assert.equal(exchanged.kind === 'answer' && exchanged.answer.body, expected)
+  })
+}
+
+for (const [what, encoding, bytes] of [
+  ['was cut', 'gzip', gzipSync(TEXT).subarray(0, -9)],
+  ['has an unknown encoding', 'compress', gzipSync(TEXT)],
+] as const) {
+  test(`an encoded body that ${what} is an answer that says nothing`, async (t) => {
+    const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(bytes))
+    const exchanged = await openExchange(t, origin).send('t-1')
+    assert.ok(exchanged.kind === 'answer')
+    assert.throws(() => JSON.parse(exchanged.answer.body))
+  })
+}
+
+for (const [encoding, compress] of [
+  ['gzip', gzipSync],
+  ['deflate', deflateSync],
+  ['deflate', deflateRawSync],
+  ['br', brotliCompressSync],
+  ['gzip, gzip', (text: string) => gzipSync(gzipSync(text))],
+] as const) {
+  for (const [bytes, kind] of [
+    [10_000, 'answer'],
+    [10_001, 'too-large'],
+    [10_000_000, 'too-large'],
+  ] as const) {
+    test(`a body of ${bytes} bytes in ${compress.name || encoding}, where 10000 are let through, is ${kind}`, async (t) => {
+      const body = compress('x'.repeat(bytes))
+      const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(body))
+      const exchanged = await openExchange(t, origin, { maxAnswerBytes: 10_000 }).send('t-1')
+      assert.equal(exchanged.kind, kind)
+    })
+  }
+}
+
+test('no encoding is asked for', async (t) => {
+  const { promise, resolve } = Promise.withResolvers<string | undefined>()
+  const server = createHttpServer((req, res) => {
+    resolve(req.headers['accept-encoding'])
+    res.end()
+  })
+  await openExchange(t, `http://127.0.0.1:${await listenOn(t, server)}`).send('t-1')
+  assert.equal(await promise, 'identity')
+})
 
 test('what is too large is not read to its end', async (t) => {
   const sandbox = await startKeyedSandbox(t)

@@ -23,6 +23,8 @@ const CODES: readonly (readonly [string, readonly number[], FailureClass])[] = [
   ['InvalidAccessKeyId.NotFound', [400, 403, 404], 'unknown-keys'],
   ['InvalidAccessKeyId.Inactive', [400, 403, 404], 'unknown-keys'],
   ['MissingAccessKeyId', [400, 403, 404], 'keys'],
+  ['MissingSecurityToken', [400, 403, 404], 'unknown-keys'],
+  ['Forbidden.AccessKeyDisabled', [400, 403, 404], 'unknown-keys'],
   ['SignatureDoesNotMatch', [400, 403, 404], 'keys'],
   ['IncompleteSignature', [400, 403, 404], 'keys'],
   ['InvalidSecurityToken.Expired', [400, 403, 404], 'unknown-keys'],
@@ -40,6 +42,15 @@ const CODES: readonly (readonly [string, readonly number[], FailureClass])[] = [
   ['NoPermission', [400, 403], 'forbidden'],
   ['Forbidden', [400, 403], 'forbidden'],
   ['Forbidden.NotFound', [400, 403], 'forbidden'],
+  ['ActionUnauthorized', [400, 401, 403], 'forbidden'],
+  ['AccessDenied', [400, 401, 403], 'forbidden'],
+  ['AccessDenied.Anything', [400, 401, 403], 'forbidden'],
+  ['Auth.AccessDenied.Anything', [400, 401, 403], 'forbidden'],
+  ['Unauthorized', [400, 401, 403], 'forbidden'],
+  ['InsufficientBalance', [400], 'forbidden'],
+  ['UnsupportedOperation', [400], 'forbidden'],
+  ['InvalidAction', [400, 404], 'misconfigured'],
+  ['InvalidVersion', [400, 404], 'misconfigured'],
   ['InvalidAction.NotFound', [400, 404], 'misconfigured'],
   ['InvalidApi.NotFound', [400, 404], 'misconfigured'],
   ['InvalidProduct.NotFound', [400, 404], 'misconfigured'],
@@ -78,9 +89,12 @@ test('a code inside an envelope says more than a status outside', () => {
 
 for (const [place, bodyOf] of PLACES) {
   test(`a failure is found in ${place}, whatever the status`, () => {
-    const seen = [200, 400, 403, 429, 503].map((status) => answer(status, bodyOf('Throttling.User')))
+    const statuses = [200, 400, 403, 429, 503]
     const found = { ok: false, failure: 'throttled', upstreamCode: 'Throttling.User', requestId: 'R-1' }
-    assert.deepEqual(seen, Array(5).fill(found))
+    assert.deepEqual(
+      statuses.map((status) => answer(status, bodyOf('Throttling.User'))),
+      statuses.map((status) => ({ ...found, status })),
+    )
   })
 
   for (const spelling of ['200', 'OK', 'Success', 'success']) {
@@ -119,7 +133,7 @@ const BODIES: readonly (readonly [string, number, unknown, FailureClass | null])
   ['a JSON list', 200, [{ RequestId: 'R-1' }], 'bad-response'],
   ['null', 200, 'null', 'bad-response'],
   ['a JSON text', 200, '"R-1"', 'bad-response'],
-  ['XML', 400, '<Error><Code>Throttling</Code></Error>', 'bad-response'],
+  ['XML', 400, '<Error><Code>Throttling</Code></Error>', 'throttled'],
   ['a page with 403', 403, '<html>', 'bad-response'],
   ['a page with 429', 429, '<html>', 'throttled'],
   ['a page with 502', 502, '<html>', 'ambiguous'],
@@ -149,9 +163,11 @@ const NEAR_MISSES = [
   ],
   ...['InvalidTimeStamp', 'Rejected.Throttling', 'InvalidProtocol.NeedSsl', 'UnsupportedHTTPMethod', 'NoSuchVersion'],
   ...['InvalidAccessKeyId', 'InvalidSecurityToken', 'InternalError', 'ServiceUnavailable'],
+  ...['ActionUnauthorized', 'Unauthorized', 'InsufficientBalance', 'UnsupportedOperation', 'InvalidAction'],
+  'InvalidVersion',
 ].flatMap((code) => [`X${code}`, `${code}X`])
 
-for (const code of [...NEAR_MISSES, 'XForbidden', 'XMissing', 'XInvalidParameter']) {
+for (const code of [...NEAR_MISSES, 'XForbidden', 'XMissing', 'XInvalidParameter', 'XAccessDenied']) {
   test(`${code} is no code that is known`, () => assert.equal(failureOf(400, { Code: code }), 'task-not-cancellable'))
 }
 
@@ -183,9 +199,9 @@ test('but not of one that says that the call may have been executed', () => {
   assert.equal(failureOf(400, { Code: 'SignatureNonceUsed' }, 10), 'duplicate')
 })
 
-test('a status inside an envelope counts as one', () => {
+test('an envelope that fails by numbers alone is ambiguous', () => {
   assert.equal(failureOf(400, { code: '500', data: { Code: '503' } }), 'ambiguous')
-  assert.equal(failureOf(400, { code: '429' }), 'throttled')
+  assert.equal(failureOf(400, { code: '429' }), 'ambiguous')
 })
 
 const UNFIT_IDS = ['R 1', 'R\r\n1', '<b>', 'a'.repeat(65), 'Signature=x', 'näh', '../..'] as const
@@ -204,6 +220,7 @@ test('a code that does not look like one still counts, but is not passed on', ()
     failure: 'task-not-cancellable',
     upstreamCode: null,
     requestId: 'R-1',
+    status: 400,
   })
 })
 

@@ -175,7 +175,10 @@ const COUNTS = [
 ] as const
 const TIMES = [
   ['2017-11-01 17:22:51', Date.UTC(2017, 10, 1, 9, 22, 51)],
-  ...['', null, undefined, 'yesterday', 1509528171000, {}].map((odd) => [odd, null] as const),
+  [1509528171000, 1509528171000],
+  ['1509528171000', 1509528171000],
+  ['Dec 26, 2017, 11:00:54\u202fAM', Date.UTC(2017, 11, 26, 3, 0, 54)],
+  ...['', null, undefined, 'yesterday', 7, {}].map((odd) => [odd, null] as const),
 ] as const
 
 const TASK_FIELDS = [
@@ -424,3 +427,11 @@ for (const [theirs, ours] of [
     assert.equal(detailOf({ [theirs]: `${'x'.repeat(3999)}😀` })?.[ours], 'x'.repeat(3999))
   })
 }
+
+test('a time that is there and cannot be parsed is reported by its field, without its text', () => {
+  const rows = { TaskInfo: [{ ...TASK, CreateTime: 'yesterday' }], TaskDetail: [{ ...DETAIL, UpdateTime: 7 }] }
+  const { reported } = read({ TotalItemNum: 1, Data: rows })
+  assert.deepEqual(reported, ['CreateTime ', 'UpdateTime of a detail '])
+  assert.deepEqual(read(listOf({ ...TASK, CreateTime: null })).reported, [])
+  assert.deepEqual(read(detailsOf({ ...DETAIL, CreateTime: '' })).reported, [])
+})

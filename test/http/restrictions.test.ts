@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Response } from 'supertest'
+import { startRewriter, startWatched } from '../helpers/between.ts'
 import { asAuditor, asOperator, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { as, keysOf } from '../helpers/restricted.ts'
@@ -86,6 +87,24 @@ test('a task that is outside by its first page is read no further, and what fail
   const { status } = await started.api.get(`/tasks/${taskNo}`).set(as('domains'))
   assert.deepEqual([status, detailReads(started)], [404, 1])
 })
+
+for (const pageSize of [1, 7]) {
+  test(`an upstream that serves ${pageSize} rows of each page is not asked for more pages than full ones would be`, async (t) => {
+    const short = (text: string): string => {
+      const body = JSON.parse(text)
+      if (body.Data?.TaskDetail !== undefined) body.Data.TaskDetail.length = pageSize
+      return JSON.stringify(body)
+    }
+    const started = await startWatched(t, {
+      env: { API_KEYS, POLICY_DETAILS_LIMIT: '5000' },
+      between: (t, upstream) => startRewriter(t, upstream.url, short),
+    })
+    const domains = Array.from({ length: 2500 }, (_, index) => `${index}.a.example`)
+    const taskNo = started.upstream.addTask({ domains })
+    const { status, body } = await started.api.delete(`/tasks/${taskNo}`).set(as('domains'))
+    assert.deepEqual([status, body.code, detailReads(started)], [403, 'forbidden', 3])
+  })
+}
 
 describe('what is outside looks the same as what there is not', () => {
   for (const [name, prepare] of Object.entries(OUTSIDE)) {

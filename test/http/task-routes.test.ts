@@ -518,12 +518,44 @@ test('a status that does not look like one is logged once for all, without its t
   assert.doesNotMatch(text + started.logLines.join(''), /Signature=/)
 })
 
-test('a time that can not be read is null', async (t) => {
+test('a time that can not be read is null, and logged once for each field', async (t) => {
   const started = await startRewritten(t, (text) => text.replace(/Time":"[^"]+"/g, 'Time":"yesterday"'))
-  const taskNo = started.upstream.addTask()
-  assert.equal((await get(started, '/tasks')).items[0]?.createdAt, null)
-  const { createdAt, updatedAt } = (await get(started, `/tasks/${taskNo}/details`)).items[0] ?? {}
-  assert.deepEqual([createdAt, updatedAt], [null, null])
+  const [taskNo] = addTasks(started, 2)
+  for (let time = 0; time < 2; time += 1) {
+    assert.equal((await get(started, '/tasks')).items[0]?.createdAt, null)
+    const { createdAt, updatedAt } = (await get(started, `/tasks/${taskNo}/details`)).items[0] ?? {}
+    assert.deepEqual([createdAt, updatedAt], [null, null])
+  }
+  assert.deepEqual(reportsOf(started), [
+    ['warn', 'CreateTime', undefined],
+    ['warn', 'CreateTime of a detail', undefined],
+    ['warn', 'UpdateTime of a detail', undefined],
+  ])
+})
+
+for (const [form, expected] of [
+  ['"Dec 26, 2017, 11:00:54\u202fAM"', '2017-12-26T03:00:54.000Z'],
+  ['"2017-12-26T03:00:54Z"', '2017-12-26T03:00:54.000Z'],
+  ['1514257254000', '2017-12-26T03:00:54.000Z'],
+] as const) {
+  test(`a time in the form ${form} is read`, async (t) => {
+    const started = await startRewritten(t, (text) => text.replace(/Time":"[^"]+"/g, `Time":${form}`))
+    const taskNo = started.upstream.addTask()
+    assert.equal((await get(started, '/tasks')).items[0]?.createdAt, expected)
+    const { createdAt, updatedAt } = (await get(started, `/tasks/${taskNo}/details`)).items[0] ?? {}
+    assert.deepEqual([createdAt, updatedAt, reportsOf(started)], [expected, expected, []])
+  })
+}
+
+test('a number of a task above 2^53 keeps its digits', async (t) => {
+  const taskNo = '9007199254740993'
+  const numbered = (text: string): string => text.replace(/"Task(Detail)?No":"[^"]*"/g, `"Task$1No":${taskNo}`)
+  const started = await startRewritten(t, numbered)
+  started.upstream.addTask({ taskNo })
+  assert.deepEqual(column((await get(started, '/tasks')).items, 'taskNo'), [taskNo])
+  assert.equal((await get(started, `/tasks/${taskNo}`)).body.taskNo, taskNo)
+  const [detail] = (await get(started, `/tasks/${taskNo}/details`)).items
+  assert.deepEqual([detail?.taskNo, detail?.detailNo], [taskNo, taskNo])
 })
 
 /** Puts members that nobody documents into every object of a text of JSON. */

@@ -156,6 +156,30 @@ const answering =
 
 const PAGE = '<html><body>Bad Gateway</body></html>'
 
+type Body = Readonly<Record<string, unknown>> & { readonly ErrorCode?: string }
+
+/** Bodies with 200 that deny it, and envelopes that fail without saying why. */
+const AMBIGUOUS_BODIES: readonly (readonly [string, Body])[] = [
+  ['Success false with 200', { RequestId: 'R-1', Success: false }],
+  ['an ErrorCode with 200', { RequestId: 'R-1', ErrorCode: 'TaskFinished' }],
+  ['an envelope of 200 with an error inside', { code: '200', data: { RequestId: 'R-1', Success: false } }],
+  ['an envelope of 400 without a code inside', { code: '400', data: { RequestId: 'R-1' } }],
+  ['an envelope of 500', { code: '500', data: { RequestId: 'R-1' } }],
+]
+
+const codeIn = ({ ErrorCode }: Body): string | null => ErrorCode ?? null
+
+/** Refusals in forms that the sandbox does not speak. */
+const OTHER_FORMS: readonly Row[] = [
+  ['in an envelope of 400', 200, JSON.stringify({ code: '400', data: { RequestId: 'R-1', Code: 'TaskFinished' } })],
+  ['in XML', 400, '<Error><RequestId>R-1</RequestId><Code>TaskFinished</Code></Error>'],
+  ['after a byte order mark', 400, '\ufeff{"RequestId":"R-1","Code":"TaskFinished"}'],
+].map(([name, status, body]) => ({
+  name: `a refusal ${name}`,
+  between: answering({ passes: 0, answer: { status: Number(status), body: String(body) } }),
+  truth: refusedWith('TaskFinished', { status: 409, code: 'task-not-cancellable', record: 'rejected', calls: 0 }),
+}))
+
 const throughMiddlebox = (effect: boolean): readonly Row[] => {
   const passes = effect ? 1 : 0
   const calls = passes
@@ -172,6 +196,11 @@ const throughMiddlebox = (effect: boolean): readonly Row[] => {
       between: behind(200, '["RequestId"]'),
       truth: unreadable(effect, { calls }),
     },
+    ...AMBIGUOUS_BODIES.map(([name, body]) => ({
+      name: `${name} ${done(effect)}`,
+      between: behind(200, JSON.stringify(body)),
+      truth: ambiguous(effect, { calls, hasRequestId: true, upstreamCode: codeIn(body) }),
+    })),
     {
       name: `a RequestId with 302 ${done(effect)}`,
       between: behind(302, '{"RequestId":"R-1"}'),
@@ -190,6 +219,8 @@ const KEY_CODES: readonly (readonly [number, string])[] = [
   [400, 'IncompleteSignature'],
   [400, 'InvalidSecurityToken.Expired'],
   [403, 'InvalidSecurityToken.MismatchWithAccessKey'],
+  [400, 'MissingSecurityToken'],
+  [403, 'Forbidden.AccessKeyDisabled'],
 ]
 
 const FORBIDDEN_CODES: readonly (readonly [number, string])[] = [
@@ -197,7 +228,12 @@ const FORBIDDEN_CODES: readonly (readonly [number, string])[] = [
   [400, 'Forbidden.RAM'],
   [403, 'NoPermission'],
   [403, 'Forbidden'],
-  [403, 'Forbidden.AccessKeyDisabled'],
+  [403, 'ActionUnauthorized'],
+  [403, 'AccessDeniedForRAM'],
+  [403, 'Auth.AccessDenied.Policy'],
+  [401, 'Unauthorized'],
+  [400, 'InsufficientBalance'],
+  [400, 'UnsupportedOperation'],
 ]
 
 const MISCONFIGURED_CODES: readonly (readonly [number, string])[] = [
@@ -207,6 +243,8 @@ const MISCONFIGURED_CODES: readonly (readonly [number, string])[] = [
   [400, 'InvalidProtocol.NeedSsl'],
   [400, 'UnsupportedHTTPMethod'],
   [400, 'NoSuchVersion'],
+  [400, 'InvalidVersion'],
+  [404, 'InvalidAction'],
 ]
 
 const THROTTLING_CODES: readonly (readonly [number, string])[] = [
@@ -479,6 +517,7 @@ const SUITES = {
   'answers that prove nothing': [true, false].flatMap(unreadableOrLost),
   'answers of a middlebox': [true, false].flatMap(throughMiddlebox),
   'codes of the vendor': RAW_CODES,
+  'refusals in other forms': OTHER_FORMS,
   throttling: THROTTLING,
   clocks: CLOCK,
   'calls that were never sent': NEVER_SENT,

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { parseBoundedJson } from '../../src/alibaba/bounded-json.ts'
+
+/** A number as JSON spells it, and what is read. */
+const NUMBERS: readonly (readonly [string, unknown])[] = [
+  ['7', 7],
+  ['0', 0],
+  ['-7', -7],
+  ['43.0', 43],
+  ['1e3', 1000],
+  ['0.5', 0.5],
+  ['9007199254740991', 9_007_199_254_740_991],
+  ['9007199254740993', '9007199254740993'],
+  ['-9007199254740993', '-9007199254740993'],
+  ['12345678901234567890', '12345678901234567890'],
+  ['18446744073709551615', '18446744073709551615'],
+  ['0.12345678901234567890', '0.12345678901234567890'],
+  ['1.0E400', '1.0E400'],
+]
+
+for (const [text, expected] of NUMBERS) {
+  test(`${text} is read as ${JSON.stringify(expected)}`, () => {
+    assert.deepEqual(parseBoundedJson(`{"a":[${text}],"b":${text}}`), { a: [expected], b: expected })
+  })
+}
+
+test('every whole number keeps its digits', () => {
+  fc.assert(
+    fc.property(fc.bigInt({ min: -(10n ** 40n), max: 10n ** 40n }), (number) => {
+      assert.equal(String(parseBoundedJson(String(number))), String(number))
+    }),
+  )
+})
+
+test('what JSON.parse reads is read, except that numbers which it changes are texts', () => {
+  fc.assert(
+    fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
+      const text = JSON.stringify(value)
+      assert.deepEqual(parseBoundedJson(text), JSON.parse(text))
+    }),
+  )
+})
+
+test('strings are edited without their escapes, and names are not', () => {
+  const edited = parseBoundedJson('{"LTAI":"\\u004cTAI\\/x","b":["\\u004C\\u0054AI"]}', (text) =>
+    text.replace('LTAI', '-'),
+  )
+  assert.deepEqual(edited, { LTAI: '-/x', b: ['-'] })
+})
+
+test('a hundred levels are read, and one more is none', () => {
+  const nested = (depth: number): string => `${'['.repeat(depth)}${']'.repeat(depth)}`
+  assert.notEqual(parseBoundedJson(nested(100)), undefined)
+  assert.equal(parseBoundedJson(nested(101)), undefined)
+  assert.notEqual(parseBoundedJson(`[${Array(900).fill(nested(50)).join()}]`), undefined)
+})
