@@ -269,13 +269,14 @@ const collectorUrlIn = (text: string): URL | null => {
 const issuer = z.string().refine((text) => safeUrlIn(text) !== null && !text.includes('?'), { error: ISSUER_RULE })
 
 /** Symmetric ones are not among them: a public key would be their secret. */
-const ALGORITHMS = ['RS', 'PS', 'ES'].flatMap((family) => ['256', '384', '512'].map((size) => `${family}${size}`))
-const ALGORITHMS_RULE = `must be some of ${[...ALGORITHMS, 'EdDSA'].join(', ')}, separated by commas`
+const SIZED_ALGORITHMS = ['RS', 'PS', 'ES'].flatMap((family) => ['256', '384', '512'].map((size) => family + size))
+const ALGORITHMS = [...SIZED_ALGORITHMS, 'EdDSA', 'Ed25519']
+const ALGORITHMS_RULE = `must be some of ${ALGORITHMS.join(', ')}, separated by commas`
 
 const algorithms = z
   .string()
   .transform((text) => text.split(',').map((name) => name.trim()))
-  .pipe(z.array(z.enum([...ALGORITHMS, 'EdDSA'], { error: ALGORITHMS_RULE })))
+  .pipe(z.array(z.enum(ALGORITHMS, { error: ALGORITHMS_RULE })))
 
 const claimName = z.string().regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the name of a claim, without spaces' })
 
@@ -312,7 +313,7 @@ const SETTINGS: { readonly [K in keyof Values]: Setting<Values[K]> } = {
   JWT_ISSUER: { schema: issuer, fallback: undefined },
   JWT_AUDIENCE: { schema: z.string(), fallback: undefined },
   JWT_JWKS_URL: { schema: parsedBy(safeUrlIn, URL_RULE), fallback: undefined },
-  JWT_ALGORITHMS: { schema: algorithms, fallback: ['RS256', 'ES256', 'PS256', 'EdDSA'] },
+  JWT_ALGORITHMS: { schema: algorithms, fallback: ['RS256', 'ES256', 'PS256', 'EdDSA', 'Ed25519'] },
   SCOPE_CLAIM: { schema: claimName, fallback: DEFAULT_SCOPE_CLAIM },
   DOMAINS_CLAIM: { schema: claimName, fallback: undefined },
   TASK_TYPES_CLAIM: { schema: claimName, fallback: undefined },

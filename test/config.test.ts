@@ -76,7 +76,7 @@ const RULES: Readonly<Record<string, string>> = {
   OIDC_ISSUER: 'must be an https: URL (http: for a loopback host) without credentials, query or fragment',
   JWT_JWKS_URL: 'must be an https: URL (http: for a loopback host) without credentials or fragment',
   JWT_ALGORITHMS:
-    'must be some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, separated by commas',
+    'must be some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, Ed25519, separated by commas',
   SCOPE_CLAIM: 'must be the name of a claim, without spaces',
   DOMAINS_CLAIM: 'must be the name of a claim, without spaces',
   TASK_TYPES_CLAIM: 'must be the name of a claim, without spaces',
@@ -208,7 +208,7 @@ test('an issuer is told with the defaults that the documents promise', () => {
     issuer: ISSUER,
     audience: 'gateway',
     jwksUrl: undefined,
-    algorithms: ['RS256', 'ES256', 'PS256', 'EdDSA'],
+    algorithms: ['RS256', 'ES256', 'PS256', 'EdDSA', 'Ed25519'],
     claimNames: { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined },
   })
 })
@@ -216,13 +216,13 @@ test('an issuer is told with the defaults that the documents promise', () => {
 test('what else is said of tokens is told', () => {
   const more = {
     JWT_JWKS_URL: `${ISSUER}/keys?a=b`,
-    JWT_ALGORITHMS: 'ES512, EdDSA',
+    JWT_ALGORITHMS: 'ES512, EdDSA, Ed25519',
     SCOPE_CLAIM: 'https://a.example/s',
   }
   const { jwt } = parse({ ...JWT, ...more })
   assert.deepEqual(
     [jwt?.jwksUrl?.href, jwt?.algorithms, jwt?.claimNames.scopeClaim],
-    [`${ISSUER}/keys?a=b`, ['ES512', 'EdDSA'], 'https://a.example/s'],
+    [`${ISSUER}/keys?a=b`, ['ES512', 'EdDSA', 'Ed25519'], 'https://a.example/s'],
   )
 })
 

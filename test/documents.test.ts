@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
 import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/problem.ts'
 import { createSecret } from '../src/secret-strength.ts'
@@ -161,4 +162,23 @@ test('SECURITY.md names the versions of Node that Macs get, which are older than
     read('SECURITY.md').replace(/\s+/g, ' '),
     new RegExp(`${silicon} of May 2025 on Apple silicon, ${intel} on Intel`),
   )
+})
+
+const PERMITTED = [...new Set(Object.values(RAM_ACTIONS))]
+
+test('the policy in the README permits each operation of the gateway, and no other', () => {
+  const [policy = ''] = /\{"Version":"1","Statement":.*\}/.exec(read('README.md')) ?? []
+  const statement = { Effect: 'Allow', Action: PERMITTED, Resource: '*' }
+  assert.deepEqual(JSON.parse(policy), { Version: '1', Statement: [statement] })
+})
+
+test('the runbook names the RAM action of each operation, and no document names another', () => {
+  const ramActionsIn = (name: string): readonly string[] => read(name).match(/\bdomain:(?=[A-Z*])[\w*]+/g) ?? []
+  assert.deepEqual(new Set(ramActionsIn('docs/operations.md')), new Set(PERMITTED))
+  const root = join(import.meta.dirname, '..')
+  const documents = globSync(['*.md', 'docs/**/*.md', 'deploy/**/*.{md,yaml,yml,json}', 'openapi.yaml'], { cwd: root })
+  for (const name of documents) {
+    const others = ramActionsIn(name).filter((action) => !PERMITTED.includes(action))
+    assert.deepEqual(others, [], name)
+  }
 })

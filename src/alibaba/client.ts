@@ -12,6 +12,7 @@ import type { KeySource } from './credentials.ts'
 import { createExchange, type Exchanged } from './exchange.ts'
 import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './failures.ts'
 import { createLimiter, type Rejection } from './limiter.ts'
+import { RAM_ACTIONS } from './ram-actions.ts'
 import type { PlainKeys } from './signing.ts'
 
 export type { CallLimits } from './attempt.ts'
@@ -279,4 +280,5 @@ const report = (log: Log, { action, attempt, exchanged, ended }: Report): void =
     upstreamRequestId: ended.requestId,
     status: exchanged.kind === 'answer' ? exchanged.answer.status : null,
     reason: exchanged.kind === 'lost' ? exchanged.reason : exchanged.kind,
+    ramAction: ended.code === 'upstream-forbidden' ? RAM_ACTIONS[action] : undefined,
   })

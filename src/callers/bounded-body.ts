@@ -1,4 +1,4 @@
-/** The text of an answer; null as soon as it is longer than that. */
+/** The text of an answer without a byte order mark; null as soon as it is longer than that. */
 export const readBounded = async ({ body }: Response, maxBytes: number): Promise<string | null> => {
   const chunks: Uint8Array[] = []
   let size = 0
@@ -7,5 +7,5 @@ export const readBounded = async ({ body }: Response, maxBytes: number): Promise
     if (size > maxBytes) return null
     chunks.push(chunk)
   }
-  return Buffer.concat(chunks).toString('utf8')
+  return new TextDecoder().decode(Buffer.concat(chunks))
 }

@@ -1,4 +1,4 @@
-import { errors, type JWTPayload, jwtVerify } from 'jose'
+import { type CryptoKey, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose'
 import { z } from 'zod'
 import { createCache } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
@@ -8,7 +8,7 @@ import type { Caller, Grant } from './caller.ts'
 import { type ClaimNames, grantIn, subject } from './claims.ts'
 import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { type Grants, grantFor } from './grants.ts'
-import type { KeySet } from './key-set.ts'
+import { KeyRefusal, type KeySet } from './key-set.ts'
 
 export interface TokenOptions {
   readonly claimNames: ClaimNames
@@ -115,7 +115,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
 const digestOf = (token: string): string => sha256(token).toString('base64')
 
 const payloadOf = async (token: string, options: TokenOptions, nowMs: number): Promise<JWTPayload> => {
-  const { payload, protectedHeader } = await jwtVerify(token, options.keySet.keyFor, {
+  const { payload, protectedHeader } = await verifyByFittingKey(token, options.keySet, {
     issuer: options.issuer,
     audience: options.audience,
     algorithms: [...options.algorithms],
@@ -127,10 +127,42 @@ const payloadOf = async (token: string, options: TokenOptions, nowMs: number): P
   return payload
 }
 
+/** Each verification costs, and a token that names no key could ask for as many as the set has. */
+const KEYS_TRIED_MAX = 4
+
+/** A token that names no key, or one that is there several times, is verified by each that fits (RFC 7515, 4.1.4). */
+const verifyByFittingKey = async (token: string, { keyFor }: KeySet, rules: JWTVerifyOptions) => {
+  try {
+    return await jwtVerify(token, keyFor, rules)
+  } catch (error) {
+    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
+    for (const key of await collect(error)) {
+      const verified = await jwtVerify(token, key, rules).catch(unlessSignatureFails)
+      if (verified !== null) return verified
+    }
+    throw new errors.JWSSignatureVerificationFailed()
+  }
+}
+
+const collect = async (fitting: AsyncIterable<CryptoKey>): Promise<readonly CryptoKey[]> => {
+  const keys: CryptoKey[] = []
+  for await (const key of fitting) {
+    if (keys.length === KEYS_TRIED_MAX) throw new KeyRefusal('is one of too many that fit')
+    keys.push(key)
+  }
+  return keys
+}
+
+const unlessSignatureFails = (error: unknown): null => {
+  if (error instanceof errors.JWSSignatureVerificationFailed) return null
+  throw error
+}
+
 /** What may be told of a refused token: the kind of fault and the claim, never a value. */
 const reasonOf = (error: unknown): string => {
   if (error instanceof errors.JWTClaimValidationFailed || error instanceof errors.JWTExpired)
     return `${error.code} ${error.claim}`
+  if (error instanceof KeyRefusal) return `its key ${error.message}`
   if (error instanceof errors.JOSEError) return error.code
   return error instanceof z.ZodError ? `claim ${String(error.issues[0]?.path[0])}` : 'is not valid'
 }

@@ -4,6 +4,7 @@ import { GatewayError } from '../errors.ts'
 import { isSafeUrl } from '../loopback.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'
+import { type SortedKeys, sortKeys } from './usable-keys.ts'
 
 export interface KeySetOptions {
   readonly issuer: string
@@ -26,8 +27,8 @@ export interface KeySetTiming {
 
 export interface KeySet {
   /**
-   * The key that a token names. @throws identity-provider-unavailable where it is not at hand and can't be had; an
-   * error of jose's where the set has no such key
+   * The key that a token names. @throws identity-provider-unavailable where it is not at hand and can't be had; KeyRefusal
+   * where the set has it and it is not usable; errors of jose's where the set has no such key, or several
    */
   readonly keyFor: JWTVerifyGetKey
   /** Resolves once there are keys. @throws identity-provider-unavailable where they can't be had */
@@ -44,6 +45,9 @@ export interface KeySet {
 const TIMING: KeySetTiming = { timeoutMs: 5000, cooldownMs: 10_000, refreshMs: 300_000 }
 const MAX_BYTES = 256 * 1024
 
+/** A token proves nothing because of the keys in the set. The message says in a fixed text why. */
+export class KeyRefusal extends Error {}
+
 /** The provider's answer is of no use. The message is a fixed text. */
 class Unusable extends Error {}
 
@@ -57,12 +61,15 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
   const closing = new AbortController()
   const changes = watchChanges()
   let failedAtMs = Number.NEGATIVE_INFINITY
+  let unusable: SortedKeys['unusable'] = new Map()
 
   const fetchSet = async (signal: AbortSignal): Promise<Response> => {
     // jose's own pause follows successes only.
     if (performance.now() < failedAtMs + cooldownMs) throw new Unusable('failed a moment ago')
     try {
-      return Response.json(await readSet(issuer, jwksUrl, AbortSignal.any([signal, closing.signal])))
+      const sorted = await readSet(issuer, jwksUrl, AbortSignal.any([signal, closing.signal]))
+      unusable = sorted.unusable
+      return Response.json({ keys: sorted.usable })
     } catch (error) {
       if (closing.signal.aborted) throw error
       failedAtMs = performance.now()
@@ -97,7 +104,9 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
       try {
         return await remote(header, token)
       } catch (error) {
-        if (error instanceof errors.JWKSNoMatchingKey || error instanceof errors.JWKSMultipleMatchingKeys) throw error
+        const fault = unusable.get(header.kid ?? '')
+        if (error instanceof errors.JWKSNoMatchingKey) throw fault === undefined ? error : new KeyRefusal(fault)
+        if (error instanceof errors.JWKSMultipleMatchingKeys) throw error
         throw new GatewayError('identity-provider-unavailable')
       }
     },
@@ -140,30 +149,7 @@ const watchChanges = () => {
 
 /** Providers publish a few keys; each verification looks through all of them. */
 const KEYS_MAX = 100
-/** The modulus of the largest RSA key that OpenSSL takes has 2,731 characters. */
-const MEMBER_MAX = 4096
-const OPERATIONS_MAX = 20
-
 const keySetSchema = z.object({ keys: z.array(z.unknown()) })
-const anyKeySchema = z.object({ kty: z.string() })
-const member = z.string().max(MEMBER_MAX).optional()
-
-const isListOfOperations = (value: unknown): boolean =>
-  Array.isArray(value) && value.length <= OPERATIONS_MAX && value.every((name) => typeof name === 'string')
-
-/** The members of public keys that verifying uses (RFC 7517, RFC 7518, RFC 8037). */
-const keySchema = z.object({
-  kty: z.string().max(MEMBER_MAX),
-  kid: member,
-  alg: member,
-  use: member,
-  key_ops: z.custom<string[]>(isListOfOperations).optional(),
-  crv: member,
-  x: member,
-  y: member,
-  n: member,
-  e: member,
-})
 
 /** No address in use is longer, and it is sent on with each request. */
 const ADDRESS_MAX = 2048
@@ -172,17 +158,17 @@ const metadataSchema = z.object({ issuer: z.string(), jwks_uri: z.string().max(A
 
 const readSet = async (issuer: string, jwksUrl: URL | undefined, signal: AbortSignal) => {
   const url = jwksUrl ?? (await findSet(issuer, signal))
-  return { keys: keysIn(await readJson(url, signal)) }
+  return await keysIn(await readJson(url, signal))
 }
 
-/** The keys of a set; those with a faulty member are left out (RFC 7517, section 5). Stops at the first that is none. */
-const keysIn = (json: unknown): readonly z.output<typeof keySchema>[] => {
+const keysIn = async (json: unknown): Promise<SortedKeys> => {
   const parsed = keySetSchema.safeParse(json)
   if (!parsed.success) throw new Unusable('is no key set')
-  const { keys } = parsed.data
-  if (keys.length > KEYS_MAX) throw new Unusable('has too many keys')
-  if (!keys.every((key) => anyKeySchema.safeParse(key).success)) throw new Unusable('is no key set')
-  return keys.map((key) => keySchema.safeParse(key).data).filter((key) => key !== undefined)
+  if (parsed.data.keys.length > KEYS_MAX) throw new Unusable('has too many keys')
+  const sorted = await sortKeys(parsed.data.keys)
+  // As much use as none: the set that is known stays.
+  if (sorted.usable.length === 0) throw new Unusable('has no usable key')
+  return sorted
 }
 
 /** OpenID Connect Discovery 1.0, sections 4.1 and 4.3: the metadata must name the issuer that it was asked of. */

@@ -26,6 +26,7 @@ const FIELDS = [
   'outcome',
   'peerIp',
   'priority',
+  'ramAction',
   'reason',
   'recovered',
   'refusals',

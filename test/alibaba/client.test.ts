@@ -127,8 +127,13 @@ const changing = (...next: readonly PlainKeys[]) => {
   return { refused, source: { ...fixedKeys(KEYS), current: async () => now, replacing } }
 }
 
+const REPLACEABLE = [
+  ...['InvalidAccessKeyId.NotFound', 'InvalidAccessKeyId.Inactive', 'InvalidSecurityToken.Expired'],
+  ...['MissingSecurityToken', 'Forbidden.AccessKeyDisabled'],
+] as const
+
 for (const signature of ['rpc-v1', 'acs3'] as const) {
-  for (const code of ['InvalidAccessKeyId.NotFound', 'InvalidAccessKeyId.Inactive', 'InvalidSecurityToken.Expired']) {
+  for (const code of REPLACEABLE) {
     test(`keys that are ${code} by ${signature} are replaced, and the call is sent again with the new ones`, async (t) => {
       const { refused, source } = changing(SECOND)
       const { sandbox, script, call } = await startClient(t, { signature, keys: source })
@@ -500,6 +505,20 @@ test('a failure is logged with listed facts only', async (t) => {
     msg: 'an upstream call failed',
   })
 })
+
+for (const [action, ramAction] of [
+  ['CancelTask', 'domain:CancelTask'],
+  ['QueryTaskList', 'domain:QueryDomainTask'],
+  ['QueryTaskDetailList', 'domain:QueryDomainTask'],
+] as const) {
+  test(`a ${action} that RAM forbids is logged with the action to grant`, async (t) => {
+    const { sandbox, upstream, taskNo, lines } = await startClient(t)
+    sandbox.fault(action, { reply: { status: 403, code: 'Forbidden.RAM' } })
+    const params = { TaskNo: taskNo, PageNum: '1', PageSize: '10' }
+    await upstream.query(action, params, { priority: 'read', deadline: deadlineIn(15_000) })
+    assert.equal(lines[0]?.ramAction, ramAction)
+  })
+}
 
 test('the wait before another attempt grows, is jittered, and ends at two seconds', () => {
   assert.deepEqual(

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
+import { type JWTPayload, SignJWT } from 'jose'
 import type { KeySetTiming } from '../../src/callers/key-set.ts'
 import { eventually, startGateway } from '../helpers/gateway.ts'
 import { assertUnblocked, filled } from '../helpers/growth.ts'
-import { createIssuerKey, type Issuer, type IssuerReply, sign, startIssuer } from '../helpers/issuer.ts'
+import { createIssuerKey, type Issuer, type IssuerKey, type IssuerReply, sign, startIssuer } from '../helpers/issuer.ts'
 
 /** Longer than any test: what it paces happens once. */
 const NEVER = 3_600_000
@@ -162,6 +164,14 @@ const MAX_BYTES = 256 * 1024
 const PLAIN_KEY = { kty: 'EC', crv: 'P-256', x: 'x', y: 'y' } as const
 const LONG = 'x'.repeat(4097)
 
+/** A sound public key: the base point of P-256, whose private key is 1. */
+const CURVE_POINT = {
+  kty: 'EC',
+  crv: 'P-256',
+  x: 'axfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpY',
+  y: 'T-NC4v4af5uO5-tKfA-eFivOM1drMV7Oy7ZAaDe_UfU',
+} as const
+
 /** Key sets that are no longer than one may be, and why they are of no use. */
 const HOSTILE_SETS = [
   ['zeros', filled('{"keys":[', '0', ']}'), /has too many keys/],
@@ -170,11 +180,14 @@ const HOSTILE_SETS = [
   [
     'lists in lists',
     (length: number) => `{"keys":${'['.repeat(length / 2 - 9)}${']'.repeat(length / 2 - 9)}}`,
-    /no key/,
+    /has no usable key/,
   ],
   ['a list in place of the set', filled('[', '0', ']'), /is no key set/],
-  ['a key without a kind', () => JSON.stringify({ keys: [PLAIN_KEY, {}] }), /is no key set/],
-  ['a key that is a number', () => JSON.stringify({ keys: [PLAIN_KEY, 0] }), /is no key set/],
+  ['no key', () => JSON.stringify({ keys: [] }), /has no usable key/],
+  ['a key without a kind', () => JSON.stringify({ keys: [{}] }), /has no usable key/],
+  ['a key that is a number', () => JSON.stringify({ keys: [PLAIN_KEY, 0] }), /has no usable key/],
+  ['a secret', () => JSON.stringify({ keys: [{ kty: 'oct', k: 'AAAA' }] }), /has no usable key/],
+  ['a key for encryption', () => JSON.stringify({ keys: [{ ...CURVE_POINT, use: 'enc' }] }), /has no usable key/],
 ] as const
 
 for (const [name, textOf, reason] of HOSTILE_SETS) {
@@ -230,3 +243,155 @@ test('metadata that names an address longer than any in use names no keys', asyn
   assert.equal(await codeFor(await issuer.token()), 'identity-provider-unavailable')
   assert.match(logLines.join(''), /has no metadata of this issuer/)
 })
+
+/** Entries that are no keys at all, or say nothing of which key they are. */
+const NO_KEYS: readonly unknown[] = [
+  {},
+  null,
+  'x',
+  7,
+  true,
+  [],
+  [[]],
+  { kty: null },
+  { kty: 7 },
+  { kid: 'x' },
+  { kty: '' },
+]
+
+for (const entry of NO_KEYS) {
+  test(`an entry ${JSON.stringify(entry)} is ignored, and the other keys count`, async (t) => {
+    const { issuer, codeFor } = await start(t)
+    issuer.say('/jwks', JSON.stringify({ keys: [entry, issuer.key.publicJwk, entry] }))
+    assert.equal(await codeFor(await issuer.token()), 200)
+    assert.equal(await codeFor(await sign(await createIssuerKey(), issuer.claims())), 'unauthenticated')
+  })
+}
+
+const { y: _, ...WITHOUT_Y } = CURVE_POINT
+const SHORT_RSA = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'jwk' })
+
+/** Keys that can't verify a token, and the reason in the log. */
+const UNUSABLE: Readonly<Record<string, readonly [object, RegExp]>> = {
+  'that is a certificate only': [{ kty: 'EC', crv: 'P-256', x5c: ['AAAA'] }, /lacks a member/],
+  'of RSA that is a certificate only': [{ kty: 'RSA', x5c: ['AAAA'] }, /lacks a member/],
+  'that lacks a member': [WITHOUT_Y, /lacks a member/],
+  'without a curve': [{ ...CURVE_POINT, crv: undefined }, /not supported/],
+  'of another curve': [{ ...CURVE_POINT, crv: 'secp256k1' }, /not supported/],
+  'whose point is not on the curve': [{ ...CURVE_POINT, y: CURVE_POINT.x }, /can not be imported/],
+  'whose members are of the wrong length': [{ ...CURVE_POINT, x: 'AAAA' }, /can not be imported/],
+  'that is too short': [SHORT_RSA, /is too short/],
+  'that is a secret': [{ kty: 'oct', k: 'AAAA' }, /not supported/],
+  'that only agrees on keys': [{ kty: 'OKP', crv: 'X25519', x: CURVE_POINT.x }, /not supported/],
+  'for encryption': [{ ...CURVE_POINT, use: 'enc' }, /not for signatures/],
+  'for signing alone': [{ ...CURVE_POINT, key_ops: ['sign'] }, /not for signatures/],
+  'of another algorithm': [{ ...CURVE_POINT, alg: 'ES384' }, /algorithm that is not supported/],
+  'with a faulty member': [{ ...CURVE_POINT, use: 7 }, /faulty member/],
+  'of the kind null': [{ ...CURVE_POINT, kty: null }, /faulty member/],
+}
+
+for (const [name, [key, reason]] of Object.entries(UNUSABLE)) {
+  test(`a token that names a key ${name} is refused with that reason, and other keys count`, async (t) => {
+    const { issuer, codeFor, logLines } = await start(t)
+    issuer.say('/jwks', JSON.stringify({ keys: [{ ...key, kid: 'bad' }, issuer.key.publicJwk] }))
+    assert.equal(await codeFor(await sign({ ...issuer.key, kid: 'bad' }, issuer.claims())), 'unauthenticated')
+    assert.match(logLines.find((line) => line.includes('a token was refused')) ?? '', reason)
+    assert.equal(await codeFor(await issuer.token()), 200)
+    assert.doesNotMatch(logLines.join(''), /"level":"error"/)
+  })
+}
+
+for (const keys of [[], [{}], [{ kty: 'RSA', kid: 'x', x5c: ['AAAA'] }], [{ kty: 'oct', k: 'AAAA' }]]) {
+  test(`a new set of ${JSON.stringify(keys)} has no usable key, and the known one stays`, async (t) => {
+    const { issuer, codeFor, logLines } = await start(t)
+    assert.equal(await codeFor(await issuer.token({ sub: 'first' })), 200)
+    issuer.say('/jwks', JSON.stringify({ keys }))
+    assert.equal(await codeFor(await sign(await createIssuerKey(), issuer.claims())), 'identity-provider-unavailable')
+    assert.equal(await codeFor(await issuer.token({ sub: 'second' })), 200)
+    assert.match(logLines.join(''), /has no usable key/)
+  })
+}
+
+test('a byte order mark before the set and the metadata is skipped', async (t) => {
+  const { issuer, codeFor } = await start(t)
+  const metadata = { issuer: issuer.url, jwks_uri: `${issuer.url}/jwks` }
+  issuer.say('/.well-known/openid-configuration', `\ufeff${JSON.stringify(metadata)}`)
+  issuer.say('/jwks', `\ufeff${JSON.stringify({ keys: [issuer.key.publicJwk] })}`)
+  assert.equal(await codeFor(await issuer.token()), 200)
+})
+
+/** A token of that key whose header names none. */
+const signNameless = (key: IssuerKey, claims: JWTPayload): Promise<string> => sign(key, claims, { kid: undefined })
+
+const createKeys = (count: number, alg?: string): Promise<readonly IssuerKey[]> =>
+  Promise.all(Array.from({ length: count }, () => createIssuerKey(alg)))
+
+for (const [count, expected] of [
+  [1, 200],
+  [2, 200],
+  [4, 200],
+  [5, 'unauthenticated'],
+  [20, 'unauthenticated'],
+] as const) {
+  test(`a token without a kid, of the last of ${count} keys that fit, is answered by ${expected}`, async (t) => {
+    const { issuer, codeFor, logLines } = await start(t)
+    const keys = await createKeys(count)
+    const others = [
+      { kty: 'oct', k: 'AAAA' },
+      {},
+      CURVE_POINT_OF_ENCRYPTION,
+      (await createIssuerKey('RS256')).publicJwk,
+    ]
+    issuer.say('/jwks', JSON.stringify({ keys: [...others, ...keys.map(({ publicJwk }) => publicJwk)] }))
+    const last = keys.at(-1)
+    assert.ok(last)
+    // A name that is not known makes the new set be read.
+    assert.equal(await codeFor(await sign(last, issuer.claims({ sub: 'named' }))), 200)
+    assert.equal(await codeFor(await signNameless(last, issuer.claims())), expected)
+    if (expected !== 200) assert.match(logLines.join(''), /its key is one of too many that fit/)
+  })
+}
+
+const CURVE_POINT_OF_ENCRYPTION = { ...CURVE_POINT, use: 'enc' } as const
+
+test('a token without a kid that no key has signed is refused', async (t) => {
+  const { issuer, codeFor } = await start(t)
+  const [first, second, stranger] = [await createIssuerKey(), await createIssuerKey(), await createIssuerKey()]
+  issuer.rotate(first, second)
+  assert.equal(await codeFor(await signNameless(stranger, issuer.claims())), 'unauthenticated')
+  assert.equal(await codeFor(await signNameless(second, issuer.claims({ exp: 1 }))), 'unauthenticated')
+})
+
+test('two keys of one name are both tried', async (t) => {
+  const { issuer, codeFor } = await start(t)
+  const [first, second] = [await createIssuerKey(), { ...(await createIssuerKey()), kid: 'twice' }]
+  const keys = [first, second].map(({ publicJwk }) => ({ ...publicJwk, kid: 'twice' }))
+  issuer.say('/jwks', JSON.stringify({ keys }))
+  assert.equal(await codeFor(await sign({ ...first, kid: 'twice' }, issuer.claims({ sub: 'first' }))), 200)
+  assert.equal(await codeFor(await sign(second, issuer.claims({ sub: 'second' }))), 200)
+})
+
+test('a secret in the set verifies nothing', async (t) => {
+  const { issuer, codeFor } = await start(t)
+  const secret = new Uint8Array(32)
+  const k = Buffer.from(secret).toString('base64url')
+  issuer.say('/jwks', JSON.stringify({ keys: [{ kty: 'oct', k, kid: 'secret' }, issuer.key.publicJwk] }))
+  for (const kid of ['secret', undefined]) {
+    const token = await new SignJWT(issuer.claims())
+      .setProtectedHeader({ alg: 'HS256', ...(kid && { kid }) })
+      .sign(secret)
+    assert.equal(await codeFor(token), 'unauthenticated')
+  }
+})
+
+for (const alg of ['Ed25519', 'EdDSA', 'RS256', 'ES256', 'PS256']) {
+  test(`${alg} is accepted where no algorithms are set`, async (t) => {
+    const { issuer, codeFor } = await start(t)
+    const key = await createIssuerKey(alg)
+    issuer.rotate(key)
+    assert.equal(await codeFor(await sign(key, issuer.claims())), 200)
+    const { alg: _, use, ...plain } = key.publicJwk
+    issuer.say('/jwks', JSON.stringify({ keys: [plain] }))
+    assert.equal(await codeFor(await signNameless(key, issuer.claims({ sub: 'nameless' }))), 200)
+  })
+}
