@@ -364,12 +364,12 @@ export const PROBLEMS = {
     ...refusal,
     en: {
       title: 'The gateway lacks a permission',
-      happened: 'The RAM policy of the gateway’s keys does not allow this; the fault is not yours.',
+      happened: 'The RAM policy or the account of the gateway’s keys does not allow this; the fault is not yours.',
       advice: 'Tell the operator of the gateway.',
     },
     zh: {
       title: '网关缺少权限',
-      happened: '网关密钥的 RAM 策略不允许此操作，这不是您的问题。',
+      happened: '网关密钥的 RAM 策略或账号不允许此操作，这不是您的问题。',
       advice: '请通知网关运维人员。',
     },
   },
