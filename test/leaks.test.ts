@@ -269,7 +269,8 @@ for (const [name, spell] of Object.entries(JSON_SPELLINGS)) {
     for (const answer of answers) assert.match(answer, /\[secret\]/)
     answers.push(await sendBytes(url, cancel('unknown')))
     const haul = { answers, log: logLines.join(''), record: await readAll(auditPath) }
-    assertClean(haul, keys.flatMap(spellings))
+    const encodedTwice = encodeURIComponent(encodeURIComponent(TOKEN_WITH_SIGNS))
+    assertClean(haul, [...keys.flatMap(spellings), encodedTwice])
   })
 }
 

@@ -1,4 +1,4 @@
-import { type CryptoKey, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose'
+import { type CryptoKey, decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose'
 import { z } from 'zod'
 import { createCache } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
@@ -115,7 +115,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
 const digestOf = (token: string): string => sha256(token).toString('base64')
 
 const payloadOf = async (token: string, options: TokenOptions, nowMs: number): Promise<JWTPayload> => {
-  const { payload, protectedHeader } = await verifyByFittingKey(token, options.keySet, {
+  const { payload, protectedHeader } = await verifyByCurrentKeys(token, options.keySet, {
     issuer: options.issuer,
     audience: options.audience,
     algorithms: [...options.algorithms],
@@ -125,6 +125,17 @@ const payloadOf = async (token: string, options: TokenOptions, nowMs: number): P
   const { typ = 'JWT' } = protectedHeader
   if (!TYPE.test(typ)) throw new errors.JWTClaimValidationFailed('another type', payload, 'typ', 'check_failed')
   return payload
+}
+
+/** jose reads the set again for a key that is named and unknown; a token that names none can be of a new key too. */
+const verifyByCurrentKeys = async (token: string, keySet: KeySet, rules: JWTVerifyOptions) => {
+  try {
+    return await verifyByFittingKey(token, keySet, rules)
+  } catch (error) {
+    const isOfOtherKey = error instanceof errors.JWSSignatureVerificationFailed
+    if (!isOfOtherKey || decodeProtectedHeader(token).kid !== undefined || !(await keySet.renew())) throw error
+    return await verifyByFittingKey(token, keySet, rules)
+  }
 }
 
 /** Each verification costs, and a token that names no key could ask for as many as the set has. */

@@ -35,6 +35,8 @@ export interface KeySet {
   ready(): Promise<void>
   /** How long an unknown key causes no reading, in milliseconds; 0 where it does. */
   pausedMs(): number
+  /** Reads the set again, unless it was read a moment ago; whether it changed by that. Never rejects. */
+  renew(): Promise<boolean>
   /** Another number after each change of the set. */
   version(): number
   /** Since it was last read, or else since the start, in milliseconds. */
@@ -97,6 +99,11 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
     if (!closing.signal.aborted) timer = setTimeout(refresh, refreshMs).unref()
   }
 
+  const pausedMs = (): number => {
+    const readAtMs = performance.now() - changes.ageMs()
+    return Math.max(0, Math.max(readAtMs, failedAtMs) + cooldownMs - performance.now())
+  }
+
   let timer: NodeJS.Timeout | undefined
   void refresh()
   return {
@@ -116,9 +123,12 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
         throw new GatewayError('identity-provider-unavailable')
       })
     },
-    pausedMs: () => {
-      const readAtMs = performance.now() - changes.ageMs()
-      return Math.max(0, Math.max(readAtMs, failedAtMs) + cooldownMs - performance.now())
+    pausedMs,
+    renew: async () => {
+      if (pausedMs() > 0) return false
+      const before = changes.version()
+      await remote.reload().catch(() => undefined)
+      return changes.version() !== before
     },
     version: changes.version,
     ageMs: changes.ageMs,

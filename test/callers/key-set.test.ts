@@ -354,6 +354,25 @@ for (const [count, expected] of [
 
 const CURVE_POINT_OF_ENCRYPTION = { ...CURVE_POINT, use: 'enc' } as const
 
+test('a token without a kid makes the set be read again where no known key has signed it', async (t) => {
+  const { issuer, codeFor } = await start(t)
+  assert.equal(await codeFor(await signNameless(issuer.key, issuer.claims())), 200)
+  const next = await createIssuerKey()
+  issuer.rotate(next)
+  assert.equal(await codeFor(await signNameless(next, issuer.claims({ sub: 'new' }))), 200)
+})
+
+test('tokens without a kid make the set be read no more often than the pause allows', async (t) => {
+  const { issuer, codeFor } = await start(t, { timing: { cooldownMs: NEVER } })
+  assert.equal(await codeFor(await issuer.token()), 200)
+  const before = readings(issuer)
+  const stranger = await createIssuerKey()
+  for (const sub of ['a', 'b', 'c']) {
+    assert.equal(await codeFor(await signNameless(stranger, issuer.claims({ sub }))), 'unauthenticated')
+  }
+  assert.equal(readings(issuer), before)
+})
+
 test('a token without a kid that no key has signed is refused', async (t) => {
   const { issuer, codeFor } = await start(t)
   const [first, second, stranger] = [await createIssuerKey(), await createIssuerKey(), await createIssuerKey()]
