@@ -80,7 +80,7 @@ const NAME_MAX = 256
 const TEXT_MAX = 4000
 
 const anyText = z
-  .union([z.string(), z.number().transform(String)])
+  .union([z.string(), z.int().transform(String)])
   .nullish()
   .catch(null)
   .transform((value) => value || null)
@@ -94,8 +94,8 @@ const text = anyText.transform((value) => {
   return ownText(value.slice(0, TEXT_MAX).replace(/[\ud800-\udbff]$/, ''))
 })
 
-/** Of a task; a list that names none is no list. */
-const number = z.union([z.string().min(1).max(NAME_MAX), z.number().transform(String)])
+/** Of a task; a list that names none is no list, nor is one that names it by a number whose digits are not certain. */
+const number = z.union([z.string().min(1).max(NAME_MAX), z.int().transform(String)])
 
 const count = z.union([
   z.number().int().nonnegative(),

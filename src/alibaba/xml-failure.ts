@@ -1,5 +1,5 @@
 /** A root element other than a page's, after an optional declaration. */
-const ROOT = /^\s*(?:<\?xml[^<>]{0,200}\?>\s*)?<(?!html\b)([a-z]\w{0,63})(?:\s[^<>]{0,500})?>/i
+const ROOT = /^(?:<\?xml[^<>]{0,200}\?>\s{0,99})?<(?!html\b)([a-z]\w{0,63})(?:\s[^<>]{0,500})?>/i
 
 const TEXT_ELEMENT = /^<(\w+)>\s{0,99}([\w.-]{1,100})\s{0,99}<\/\1>/
 const ELEMENT_MAX = 500
@@ -10,10 +10,11 @@ const ELEMENT_MAX = 500
  * or that has comments, sections or a document type: those could hold an element that does not count.
  */
 export const readXmlFailure = (
-  text: string,
+  document: string,
 ): { readonly Code: string | null; readonly RequestId: string | null } | null => {
+  const text = document.trim()
   const root = ROOT.exec(text)?.[1]
-  if (root === undefined || text.includes('<!') || !text.trimEnd().endsWith(`</${root}>`)) return null
+  if (root === undefined || text.includes('<!') || !text.endsWith(`</${root}>`)) return null
   return { Code: firstText(text, /<code[\s/>]/i), RequestId: firstText(text, /<requestid[\s/>]/i) }
 }
 

@@ -71,6 +71,12 @@ const SHAPES: Readonly<Record<string, TextOf>> = {
   'a string that does not end': filled('{"RequestId":"', '\\"', '', ''),
   'no JSON': filled('<', 'html', '>', ' '),
   'nothing but space': filled('', ' ', '', ''),
+  'space after the declaration of XML': filled('<?xml version="1.0"?>', ' ', '', ''),
+  'XML without end': filled('<Error>', '<Code>', '</Error>', ''),
+  'XML with one long element': filled('<Error><Code>', 'x', '</Code></Error>', ''),
+  'XML with long attributes': filled('<Error a="', 'x ', '"></Error>', ''),
+  'objects under data': nested('{"data":', '}'),
+  'lists under data': filled('{"RequestId":"A","data":[', '{"Code":"X"}', ']}'),
 }
 
 for (const [shape, textOf] of Object.entries(SHAPES)) {

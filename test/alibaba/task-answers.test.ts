@@ -385,6 +385,14 @@ test('the number of a task can come as a number', () => {
   assert.deepEqual([tasks?.items[0]?.taskNo, details?.items[0]?.taskNo], ['7', '7'])
 })
 
+for (const TaskNo of [1.5, 1e30, 2 ** 53, -(2 ** 60)]) {
+  test(`the number ${TaskNo}, whose digits are not certain, names no task and nothing else`, () => {
+    assert.equal(read(listOf({ ...TASK, TaskNo })).tasks, null)
+    assert.equal(read(detailsOf({ ...DETAIL, TaskNo })).details, null)
+    assert.equal(detailOf({ TaskDetailNo: TaskNo, InstanceId: TaskNo })?.detailNo, null)
+  })
+}
+
 const LONG = 'x'.repeat(257)
 
 for (const [theirs, ours] of [
