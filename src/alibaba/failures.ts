@@ -223,7 +223,7 @@ const decisive = (names: readonly string[]): string | null => {
 const AFFIRMATIONS: readonly string[] = [...SUCCESS_CODES, 'true', 'True', 'TRUE', '1']
 const NO_ERRORS: readonly string[] = [...SUCCESS_CODES, '', '0', 'false']
 
-/** The error code (or an empty text) of a body without a failing `Code` that says in another way that the call failed. */
+/** The error code, or an empty text, of a body that says otherwise than by `Code` that the call failed; else null. */
 const denialOf = (places: readonly Fields[]): string | null => {
   const errors = membersOf(places, 'ErrorCode', 'ErrCode', 'Error').map(flagText)
   const error = errors.find((text) => !NO_ERRORS.includes(text))

@@ -7,7 +7,7 @@ const MONTHS: readonly string[] = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Ju
 /** `2017-11-01 17:22:51` and ISO 8601, with a fraction of a second and a zone where they are given. */
 const DASHED =
   /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[T\s](?<hour>\d\d):(?<minute>\d\d)(:(?<second>\d\d)([.,](?<fraction>\d{1,9}))?)?(?<zone>\s?(Z|[+-]\d\d(:?\d\d)?))?$/
-/** As Java writes dates: `Dec 26,2017 11:00:54`, or `Dec 26, 2017, 11:00:54 AM` with any space before the half of the day. */
+/** As Java writes dates: `Dec 26,2017 11:00:54`, or `Dec 26, 2017, 11:00:54 AM` with any space before `AM`. */
 const NAMED =
   /^(?<name>[A-Z][a-z]{2}) (?<day>\d{1,2}), ?(?<year>\d{4}),?\s(?<hour>\d{1,2}):(?<minute>\d\d):(?<second>\d\d)(\s?(?<half>[AaPp][Mm]))?$/
 /** Milliseconds since the epoch, from 1973 to 5138: fewer digits could be seconds. */
