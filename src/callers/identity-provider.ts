@@ -6,7 +6,7 @@ import type { Secret } from '../secret.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'
 import { authenticateClient, type ClientAuthentication } from './client-authentication.ts'
-import { createKeySet, type KeySet, type KeySetTiming } from './key-set.ts'
+import { createKeySet, KeyRefusal, type KeySet, type KeySetTiming } from './key-set.ts'
 
 export interface ProviderOptions {
   readonly issuer: string
@@ -169,6 +169,7 @@ export const unusableIn = (error: unknown): Unusable | undefined =>
 /** What may be told of a failure: a code of the library's or OAuth's or a text of ours, never a text or value of others. */
 export const reasonOf = (error: unknown): string => {
   if (typeof error === 'string') return error
+  if (error instanceof KeyRefusal) return error.message
   if (error instanceof oidc.ResponseBodyError || error instanceof oidc.AuthorizationResponseError) {
     return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
   }

@@ -1,4 +1,4 @@
-import { type CryptoKey, decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose'
+import { errors, type JWTPayload, type JWTVerifyOptions, type JWTVerifyResult, jwtVerify } from 'jose'
 import { z } from 'zod'
 import { createCache } from '../bounded.ts'
 import { GatewayError } from '../errors.ts'
@@ -7,6 +7,7 @@ import { sha256 } from './api-keys.ts'
 import type { Caller, Grant } from './caller.ts'
 import { type ClaimNames, grantIn, subject } from './claims.ts'
 import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
+import { failedWithoutName, verifyByFittingKey } from './fitting-keys.ts'
 import { type Grants, grantFor } from './grants.ts'
 import { KeyRefusal, type KeySet } from './key-set.ts'
 
@@ -129,51 +130,24 @@ const payloadOf = async (token: string, options: TokenOptions, nowMs: number): P
 
 /** jose reads the set again for a key that is named and unknown; a token that names none can be of a new key too. */
 const verifyByCurrentKeys = async (token: string, keySet: KeySet, rules: JWTVerifyOptions) => {
+  const attempt = () =>
+    verifyByFittingKey(
+      async (): Promise<JWTVerifyResult> => jwtVerify(token, keySet.keyFor, rules),
+      (key) => jwtVerify(token, key, rules),
+    )
   try {
-    return await verifyByFittingKey(token, keySet, rules)
+    return await attempt()
   } catch (error) {
-    const isOfOtherKey = error instanceof errors.JWSSignatureVerificationFailed
-    if (!isOfOtherKey || decodeProtectedHeader(token).kid !== undefined || !(await keySet.renew())) throw error
-    return await verifyByFittingKey(token, keySet, rules)
+    if (!failedWithoutName(error, token) || !(await keySet.renew())) throw error
+    return await attempt()
   }
-}
-
-/** Each verification costs, and a token that names no key could ask for as many as the set has. */
-const KEYS_TRIED_MAX = 4
-
-/** A token that names no key, or one that is there several times, is verified by each that fits (RFC 7515, 4.1.4). */
-const verifyByFittingKey = async (token: string, { keyFor }: KeySet, rules: JWTVerifyOptions) => {
-  try {
-    return await jwtVerify(token, keyFor, rules)
-  } catch (error) {
-    if (!(error instanceof errors.JWKSMultipleMatchingKeys)) throw error
-    for (const key of await collect(error)) {
-      const verified = await jwtVerify(token, key, rules).catch(unlessSignatureFails)
-      if (verified !== null) return verified
-    }
-    throw new errors.JWSSignatureVerificationFailed()
-  }
-}
-
-const collect = async (fitting: AsyncIterable<CryptoKey>): Promise<readonly CryptoKey[]> => {
-  const keys: CryptoKey[] = []
-  for await (const key of fitting) {
-    if (keys.length === KEYS_TRIED_MAX) throw new KeyRefusal('is one of too many that fit')
-    keys.push(key)
-  }
-  return keys
-}
-
-const unlessSignatureFails = (error: unknown): null => {
-  if (error instanceof errors.JWSSignatureVerificationFailed) return null
-  throw error
 }
 
 /** What may be told of a refused token: the kind of fault and the claim, never a value. */
 const reasonOf = (error: unknown): string => {
   if (error instanceof errors.JWTClaimValidationFailed || error instanceof errors.JWTExpired)
     return `${error.code} ${error.claim}`
-  if (error instanceof KeyRefusal) return `its key ${error.message}`
+  if (error instanceof KeyRefusal) return error.message
   if (error instanceof errors.JOSEError) return error.code
   return error instanceof z.ZodError ? `claim ${String(error.issues[0]?.path[0])}` : 'is not valid'
 }

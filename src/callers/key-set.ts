@@ -48,7 +48,11 @@ const TIMING: KeySetTiming = { timeoutMs: 5000, cooldownMs: 10_000, refreshMs: 3
 const MAX_BYTES = 256 * 1024
 
 /** A token proves nothing because of the keys in the set. The message says in a fixed text why. */
-export class KeyRefusal extends Error {}
+export class KeyRefusal extends Error {
+  constructor(fault: string) {
+    super(`its key ${fault}`)
+  }
+}
 
 /** The provider's answer is of no use. The message is a fixed text. */
 class Unusable extends Error {}

@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { compactVerify, errors } from 'jose'
+import { type CompactVerifyResult, compactVerify, errors } from 'jose'
 import * as oidc from 'openid-client'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { type ClaimNames, type Claims, grantIn, subject } from './claims.ts'
+import { failedWithoutName, verifyByFittingKey } from './fitting-keys.ts'
 import {
   createProvider,
   logoutPageOf,
@@ -200,17 +201,24 @@ const ALGORITHMS = [
 ]
 
 /**
- * An unknown key has the key set read again. Where the set was read too short a time ago for that, wait until it may be:
+ * An unknown key has the key set read again, and so has a token that names none and fails. Where the set was read too short a time ago for that, wait until it may be:
  * the code was sent, and can't be sent again.
  */
 const verify = async (idToken: string, keySet: KeySet): Promise<void> => {
-  const attempt = () => compactVerify(idToken, keySet.keyFor, { algorithms: ALGORITHMS })
+  const attempt = () =>
+    verifyByFittingKey(
+      async (): Promise<CompactVerifyResult> => compactVerify(idToken, keySet.keyFor, { algorithms: ALGORITHMS }),
+      (key) => compactVerify(idToken, key, { algorithms: ALGORITHMS }),
+    )
   const pausedMs = keySet.pausedMs()
   try {
     await attempt()
   } catch (error) {
-    if (pausedMs === 0 || !(error instanceof errors.JWKSNoMatchingKey)) throw error
+    const isPaused = pausedMs > 0 && error instanceof errors.JWKSNoMatchingKey
+    const mayBeOfNewKey = failedWithoutName(error, idToken)
+    if (!isPaused && !mayBeOfNewKey) throw error
     await delay(keySet.pausedMs() + CLOCK_STEP_MS)
+    if (mayBeOfNewKey) await keySet.renew()
     await attempt()
   }
 }

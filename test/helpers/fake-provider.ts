@@ -26,6 +26,8 @@ export interface FakeProvider {
   /** Its keys, the first of which signs; `published` where the set has others. */
   keys: readonly [IssuerKey, ...IssuerKey[]]
   published: readonly IssuerKey[] | null
+  /** What stands in the header of ID tokens, besides or instead of what is needed. */
+  header: Readonly<Record<string, unknown>>
   /** Paths whose requests are answered with 503. */
   failing: readonly string[]
   /** Called before the response with tokens is sent. */
@@ -50,7 +52,8 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
     await provider.onToken()
     const times = { iat: secondsFromNow(0), exp: secondsFromNow(600) }
     const nonce = nonces.get(body.get('code') ?? '')
-    const idToken = await sign(provider.keys[0], { iss: url, aud: CLIENT_ID, sub: 'ann', nonce, ...times })
+    const claims = { iss: url, aud: CLIENT_ID, sub: 'ann', nonce, ...times }
+    const idToken = await sign(provider.keys[0], claims, provider.header)
     return { access_token: 'unused', token_type: 'Bearer', id_token: idToken, ...provider.tokens }
   }
 
@@ -77,6 +80,7 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
     tokens: {},
     keys: [await createIssuerKey('RS256')],
     published: null,
+    header: {},
     failing: [],
     onToken: () => undefined,
     callbackOf: (login) => {

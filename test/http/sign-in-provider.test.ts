@@ -45,6 +45,36 @@ test('after the provider has replaced its keys, a sign-in has the set read once,
   assert.deepEqual([keyReadings() - before, provider.tokenRequests.length], [1, 2])
 })
 
+test('ID tokens without a kid are verified by each key that fits', async (t) => {
+  const { provider, signIn } = await start(t)
+  provider.header = { kid: undefined }
+  const [first, second] = [await createIssuerKey('RS256'), await createIssuerKey('RS256')]
+  provider.keys = [first, second]
+  provider.published = [second, first]
+  assert.equal((await signIn()).status, 200)
+})
+
+for (const cooldownMs of [0, COOLDOWN_MS]) {
+  test(`ID tokens without a kid have new keys read, with a pause of ${cooldownMs} ms`, async (t) => {
+    const { provider, signIn, keyReadings } = await start(t, { overrides: { keySetTiming: { cooldownMs } } })
+    provider.header = { kid: undefined }
+    assert.equal((await signIn()).status, 200)
+    const before = keyReadings()
+    provider.keys = [await createIssuerKey('RS256')]
+    assert.equal((await signIn()).status, 200)
+    assert.equal(keyReadings() - before, 1)
+  })
+}
+
+test('an unusable key of a provider lets nobody in, with the reason in the log', async (t) => {
+  const { provider, gateway, signIn } = await start(t)
+  const [bad, good] = [await createIssuerKey('RS256'), await createIssuerKey('RS256')]
+  provider.keys = [bad]
+  provider.published = [{ ...bad, publicJwk: { kty: 'RSA', kid: bad.kid, x5c: ['AAAA'] } }, good]
+  assert.deepEqual(await codeOf(await signIn()), [400, 'sign-in-failed'])
+  assert.match(gateway.logLines.join(''), /its key lacks a member/)
+})
+
 test('keys that are replaced at the moment of the sign-in do not cost it', async (t) => {
   const { provider, begin, visitor } = await start(t)
   const back = await begin()
