@@ -8,16 +8,19 @@
  */
 export type TextKind = 'json' | 'access-key' | 'client' | 'host' | 'visible'
 
-// White space, byte order marks, zero-width characters and other format characters, as copying and `echo` leave them.
-const INVISIBLE_ENDS = /^[\s\p{Cf}]+|[\s\p{Cf}]+$/gu
+// White space (the next-line control too), byte order marks, zero-width and other format characters, and the letters and
+// marks that are drawn as nothing (variation selectors, fillers, the Braille blank), as copying and `echo` leave them.
+const INVISIBLE_ENDS =
+  /^[\s\u0085\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+|[\s\u0085\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+$/gu
 
 /** The text without white space and invisible characters at its ends. Each setting and each file of settings is read so. */
 export const trimEnds = (text: string): string => text.replace(INVISIBLE_ENDS, '')
 
 const QUOTES: readonly string[] = ['""', "''", '``', '“”', '‘’', '«»', '„“']
 const LINE_END = /[\n\r\v\f\u0085\u2028\u2029]/
-// Controls, format characters, white space other than the blank, and the character that stands for bytes that are no UTF-8.
-const VISIBLE = /^(?:[^\p{C}\p{Z}\ufffd]| )*$/u
+// No controls, characters that are drawn as nothing, white space other than the blank, or the character that stands for
+// bytes that are no UTF-8.
+const VISIBLE = /^(?:[^\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800\ufffd]| )*$/u
 
 const KINDS: Readonly<Record<Exclude<TextKind, 'json'>, readonly [pattern: RegExp, rule: string]>> = {
   'access-key': [/^[\w+/=.~-]*$/, 'must contain only letters, digits and + / = . _ ~ -'],

@@ -957,6 +957,8 @@ for (const [name, dress] of [
   ['a byte order mark', (text) => `\ufeff${text}`],
   ['zero-width characters', (text) => `\u200b\u200c\u200d\u2060${text}\u2060\u200b\ufeff`],
   ['marks of direction', (text) => `\u202a${text}\u202c\u200e`],
+  ['the next-line control', (text) => `\u0085${text}\u0085`],
+  ['letters and marks without a shape', (text) => `\u3164\u2800${text}\ufe0f\u034f\u{e0100}`],
   ['several of them', (text) => `\ufeff \u200b${text}\u200b \r\n\n`],
 ] as const satisfies readonly (readonly [string, (text: string) => string])[]) {
   test(`${name} at the ends of a variable or a file of a setting is removed`, () => {
@@ -1008,6 +1010,8 @@ for (const [name, spoil] of [
   ['with a carriage return inside', (text) => `${text}\rx`],
   ['with a line separator inside', (text) => `${text}\u2028x`],
   ['with a zero-width space inside', (text) => `${text.slice(0, 1)}\u200b${text.slice(1)}`],
+  ['with a variation selector inside', (text) => `${text.slice(0, 1)}\ufe0f${text.slice(1)}`],
+  ['with a filler inside', (text) => `${text.slice(0, 1)}\u3164${text.slice(1)}`],
   ['with a NUL', (text) => `${text}\u0000x`],
   ['with bytes that are no UTF-8', (text) => `${text}\ufffd`],
 ] as const satisfies readonly (readonly [string, (text: string) => string])[]) {
