@@ -19,7 +19,15 @@ const SYNONYMS: Readonly<Record<string, string>> = {
       [`${vendor}_STS_TOKEN`, 'ALIBABA_CLOUD_SECURITY_TOKEN'],
     ]),
   ),
+  ...Object.fromEntries(
+    ['OIDC_ISSUER', 'JWT_ISSUER'].flatMap((setting) => [
+      [`${setting}_URL`, setting],
+      [`${setting}_URI`, setting],
+    ]),
+  ),
   ALLOWED_ORIGINS: 'CORS_ORIGINS',
+  CORS_ALLOW_ORIGINS: 'CORS_ORIGINS',
+  CORS_ALLOWED_ORIGIN: 'CORS_ORIGINS',
   CORS_ALLOWED_ORIGINS: 'CORS_ORIGINS',
   CORS_ALLOW_ORIGIN: 'CORS_ORIGINS',
   AUDIT_DATABASE_URL: 'AUDIT_URL',
@@ -44,7 +52,7 @@ const ENDINGS = /_(MS|MILLIS|S|SEC|SECS|SECONDS|DAYS)$/
 /** From so many letters on a word may have one wrong letter: `ORGINS`. Shorter words are too often words of their own. */
 const WORD_MIN = 5
 /** From so many letters on a name may have one wrong letter wherever its underscores are. */
-const NAME_MIN = 9
+const NAME_MIN = 8
 
 /**
  * Variables whose names almost match a setting: another case, underscores, singular or plural, order of words, ending or

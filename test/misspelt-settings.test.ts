@@ -45,6 +45,9 @@ const MISSPELT: Readonly<Record<string, string>> = {
   AUDT_URL: 'AUDIT_URL',
   ALIBABA_CLOUD_ACCES_KEY_ID: 'ALIBABA_CLOUD_ACCESS_KEY_ID',
   SHUTDOWN_GRACE_M: 'SHUTDOWN_GRACE_MS',
+  REDIS_ULR: 'REDIS_URL',
+  AUDIT_UR: 'AUDIT_URL',
+  LGO_LEVEL: 'LOG_LEVEL',
   // Ending.
   UPSTREAM_TIMEOUT: 'UPSTREAM_TIMEOUT_MS',
   UPSTREAM_TIMEOUT_SECONDS: 'UPSTREAM_TIMEOUT_MS',
@@ -62,6 +65,9 @@ const MISSPELT: Readonly<Record<string, string>> = {
   CORS_ALLOWED_ORIGINS: 'CORS_ORIGINS',
   TRUSTED_PROXIES: 'TRUST_PROXY',
   JWKS_URI: 'JWT_JWKS_URL',
+  OIDC_ISSUER_URL: 'OIDC_ISSUER',
+  JWT_ISSUER_URI: 'JWT_ISSUER',
+  CORS_ALLOW_ORIGINS: 'CORS_ORIGINS',
 }
 
 for (const [variable, setting] of Object.entries(MISSPELT)) {
@@ -69,6 +75,20 @@ for (const [variable, setting] of Object.entries(MISSPELT)) {
     assert.deepEqual(settingsFor(variable), [[variable, setting]])
   })
 }
+
+test('a name of eight letters or more with one letter too few, or two that are swapped, is told from its setting', () => {
+  const long = SETTING_NAMES.filter((name) => name.replaceAll('_', '').length >= 8)
+  const edits = long.flatMap((setting) =>
+    [...setting].flatMap((letter, index) => {
+      const [before, after] = [setting.slice(0, index), setting.slice(index + 1)]
+      return [before + after, before + after.slice(0, 1) + letter + after.slice(1)].map(
+        (name) => [name, setting] as const,
+      )
+    }),
+  )
+  const missed = edits.filter(([name]) => !SETTING_NAMES.includes(name) && settingsFor(name).length === 0)
+  assert.deepEqual(missed, [])
+})
 
 for (const variable of ['PORT ', '\ufeffPORT', 'PORT\u200b']) {
   test(`the name ${JSON.stringify(variable)} is told from PORT, and shown without its invisible character`, () => {
