@@ -59,6 +59,8 @@ const run = async (): Promise<void> => {
   // Before the port is open, and not `once`: neither an early nor a second signal may end the process where it stands.
   process.on('SIGTERM', stopOnce)
   process.on('SIGINT', stopOnce)
+  // A terminal that closes. Node resets this signal at its start, so that it ends a gateway behind `nohup` as well.
+  process.on('SIGHUP', stopOnce)
   await listening
 }
 

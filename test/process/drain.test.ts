@@ -241,11 +241,13 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     assert.equal((await gateway.ended).code, 0)
   })
 
-  test('SIGINT drains as well', async (t) => {
-    const { env } = await prepare(t)
-    const gateway = await startProcess(t, env)
-    gateway.kill('SIGINT')
-    assert.equal((await gateway.line('stopping')).signal, 'SIGINT')
-    assert.equal((await gateway.ended).code, 0)
-  })
+  for (const signal of ['SIGINT', 'SIGHUP'] as const) {
+    test(`${signal} drains as well`, async (t) => {
+      const { env } = await prepare(t)
+      const gateway = await startProcess(t, env)
+      gateway.kill(signal)
+      assert.equal((await gateway.line('stopping')).signal, signal)
+      assert.equal((await gateway.ended).code, 0)
+    })
+  }
 })
