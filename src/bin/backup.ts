@@ -48,7 +48,7 @@ const run = async (): Promise<void> => {
   const place = parseAuditPlace(process.env, (path) => readFileSync(path, 'utf8'))
   if (place.kind === 'postgres') return fail(POSTGRES, 1)
   const interruption = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interruption.abort())
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => interruption.abort())
   const startedAt = performance.now()
   const { path } = place
   const result = await backUp({ path, target, onProgress: showProgress, signal: interruption.signal })

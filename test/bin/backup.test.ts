@@ -254,6 +254,31 @@ test('a target in a folder that does not exist is refused', async (t) => {
   assert.match(stderr, /^FILE can not be written\. No copy was kept \(ENOENT\)\.\n$/)
 })
 
+/** Takes the error output as a terminal, and sends the signal once the first progress is shown there. */
+const signalAtProgress = (signal: NodeJS.Signals): string => `
+  import process from 'node:process'
+  process.stderr.isTTY = true
+  const { write } = process.stderr
+  process.stderr.write = (...args) => {
+    process.stderr.write = write
+    process.kill(process.pid, '${signal}')
+    return write.apply(process.stderr, args)
+  }
+`
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  test(`a copy that ${signal} interrupts leaves nothing behind`, async (t) => {
+    const [folder, elsewhere] = [await temporaryFolder(t), await temporaryFolder(t)]
+    const path = join(folder, 'audit.db')
+    await fill(path, 8000)
+    const preload = join(folder, 'signal.mjs')
+    writeFileSync(preload, signalAtProgress(signal))
+    const env = { AUDIT_URL: `sqlite:${path}`, NODE_OPTIONS: `--import=${preload}` }
+    const { code } = await run(t, env, join(elsewhere, 'copy.db'))
+    assert.deepEqual([code, await readdir(elsewhere)], [1, []])
+  })
+}
+
 test('a copy that finds the disk full is not kept', async (t) => {
   if (!requires(t, 'mount')) return
   const path = join(await temporaryFolder(t), 'audit.db')
