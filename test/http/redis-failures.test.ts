@@ -105,16 +105,21 @@ test('a user, a percent-encoded password and the number of a database are used',
   assert.match(String(await redis.ask('INFO', 'keyspace')), /^db3:/m)
 })
 
-test('the permissions that the documentation names are enough', async (t) => {
-  if (!requires(t, 'redis')) return
-  const redis = await startOwnRedis(t)
-  const commands = ['eval', 'evalsha', 'script|load', 'get', 'set', 'incr', 'decr', 'pttl']
-  const more = ['subscribe', 'publish', 'zscan', 'zadd', 'zremrangebyscore', 'pexpire']
-  const rules = [...commands, ...more].map((command) => `+${command}`)
-  const url = await addUser(redis, '~domain-task-gateway:*', '&domain-task-gateway:*', '-@all', ...rules)
-  const started = await start(t, url, SIGN_IN_ENV)
-  assert.deepEqual([await cancel(started), await inUse(started), reasons(started)], [202, 'redis', []])
-})
+for (const [database, commands] of [
+  ['', []],
+  ['/3', ['select']],
+] as const) {
+  test(`the permissions that the documentation names are enough, with "${database}" as the database`, async (t) => {
+    if (!requires(t, 'redis')) return
+    const redis = await startOwnRedis(t)
+    const counting = ['eval', 'evalsha', 'script|load', 'get', 'set', 'incr', 'decr', 'pttl']
+    const signOuts = ['subscribe', 'publish', 'zscan', 'zadd', 'zremrangebyscore', 'pexpire']
+    const rules = [...commands, ...counting, ...signOuts].map((command) => `+${command}`)
+    const url = await addUser(redis, '~domain-task-gateway:*', '&domain-task-gateway:*', '-@all', ...rules)
+    const started = await start(t, `${url}${database}`, SIGN_IN_ENV)
+    assert.deepEqual([await cancel(started), await inUse(started), reasons(started)], [202, 'redis', []])
+  })
+}
 
 /** Refusals of a real server: its settings, what it is told first, the address, and the reason in the log. */
 const REFUSALS: Readonly<Record<string, Refusal>> = {
