@@ -5,6 +5,7 @@ const MAX_DEPTH = 100
 
 /** Numbers of fewer digits are exact. */
 const LONG_NUMBER = /\d{16}/
+const WHOLE_NUMBER = /^-?\d+$/
 
 const [QUOTE, COMMA, BRACKET, BACKSLASH, BRACE] = [...'",[\\{'].map((character) => character.charCodeAt(0))
 const [END_BRACKET, END_BRACE] = [...']}'].map((character) => character.charCodeAt(0))
@@ -12,8 +13,8 @@ const [END_BRACKET, END_BRACE] = [...']}'].map((character) => character.charCode
 /**
  * Parses JSON; undefined for text that is not JSON, holds more than 50,000 values or nests deeper than 100 levels. Text of
  * the permitted size can hold millions of values, names or levels, and JSON.parse would block the event loop for as long
- * as it takes to build them all. A number of 16 digits or more that JavaScript cannot represent (an id above 2^53) becomes
- * the text of its digits. Every string is passed through `edit`, without its escapes.
+ * as it takes to build them all. A number of 16 digits or more that JavaScript cannot represent exactly, and each whole
+ * number of 2^53 or more (an id), becomes the text of its digits. Every string is passed through `edit`, without its escapes.
  */
 export const parseBoundedJson = (text: string, edit: (text: string) => string = (value) => value): unknown => {
   if (!isBounded(text)) return undefined
@@ -29,8 +30,11 @@ export const parseBoundedJson = (text: string, edit: (text: string) => string = 
   }
 }
 
-const exactly = (value: number, source = String(value)): number | string =>
-  Number.isSafeInteger(value) || String(value) === source ? value : source
+const exactly = (value: number, source = String(value)): number | string => {
+  if (Number.isSafeInteger(value)) return value
+  // The digits of a whole number above 2^53 can be right by chance.
+  return String(value) === source && !WHOLE_NUMBER.test(source) ? value : source
+}
 
 /** An upper bound of the number of values, and the depth, by the separators and brackets outside of strings. */
 const isBounded = (text: string): boolean => {
