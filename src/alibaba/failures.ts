@@ -184,20 +184,27 @@ const PLACES_DEPTH = 3
 const placesIn = (value: unknown, levels = PLACES_DEPTH): readonly Fields[] => {
   if (levels === 0) return []
   if (Array.isArray(value)) return value.flatMap((each) => placesIn(each, levels - 1))
-  return isObject(value) ? [value, ...placesIn(value.data, levels - 1), ...placesIn(value.Data, levels - 1)] : []
+  if (!isObject(value)) return []
+  return [value, ...membersOf([value], 'data').flatMap((inner) => placesIn(inner, levels - 1))]
 }
 
-/** The members of those names that are there, in either case of their first letter. */
+/** No name below is longer, in any spelling. */
+const MEMBER_MAX = 12
+
+/** A name of a member without what spellings differ in: `ErrorCode`, `errorcode` and `error_code` are the same. */
+const plainName = (name: string): string => (name.length > MEMBER_MAX ? '' : name.toLowerCase().replaceAll('_', ''))
+
+/** The members of those plain names that are there, in any spelling. */
 const membersOf = (places: readonly Fields[], ...names: readonly string[]): readonly unknown[] =>
   places
-    .flatMap((place) => names.flatMap((name) => [place[name], place[name.charAt(0).toLowerCase() + name.slice(1)]]))
+    .flatMap((place) => Object.keys(place).flatMap((name) => (names.includes(plainName(name)) ? [place[name]] : [])))
     .filter((value) => value !== undefined && value !== null)
 
 /** A code of another type than text or number is one that fails, without a name. */
 const codeText = (value: unknown): string =>
   typeof value === 'string' || typeof value === 'number' ? String(value) : ''
 
-const codesOf = (places: readonly Fields[]): readonly string[] => membersOf(places, 'Code').map(codeText)
+const codesOf = (places: readonly Fields[]): readonly string[] => membersOf(places, 'code').map(codeText)
 
 const verdictOf = (places: readonly Fields[]): Verdict => {
   const failing = codesOf(places).filter((code) => !SUCCESS_CODES.includes(code))
@@ -225,10 +232,10 @@ const NO_ERRORS: readonly string[] = [...SUCCESS_CODES, '', '0', 'false']
 
 /** The error code, or an empty text, of a body that says otherwise than by `Code` that the call failed; else null. */
 const denialOf = (places: readonly Fields[]): string | null => {
-  const errors = membersOf(places, 'ErrorCode', 'ErrCode', 'Error').map(flagText)
-  const error = errors.find((text) => !NO_ERRORS.includes(text))
-  if (error !== undefined) return error
-  return membersOf(places, 'Success')
+  const errors = membersOf(places, 'errorcode', 'errcode', 'error')
+  const error = errors.find((value) => !NO_ERRORS.includes(flagText(value)))
+  if (error !== undefined) return typeof error === 'string' ? error : ''
+  return membersOf(places, 'success')
     .map(flagText)
     .every((text) => AFFIRMATIONS.includes(text))
     ? null
@@ -239,7 +246,7 @@ const denialOf = (places: readonly Fields[]): string | null => {
 const flagText = (value: unknown): string => (typeof value === 'object' ? 'object' : String(value))
 
 const requestIdOf = (places: readonly Fields[]): string | null => {
-  const id = membersOf(places, 'RequestId').find((value) => typeof value === 'string')
+  const id = membersOf(places, 'requestid').find((value) => typeof value === 'string')
   return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : null
 }
 

@@ -224,6 +224,13 @@ test('a code that does not look like one still counts, but is not passed on', ()
   })
 })
 
+for (const ErrorCode of [{}, { Code: 'X' }, ['X'], true, 5]) {
+  test(`an ErrorCode ${JSON.stringify(ErrorCode)} denies success, and is not passed on`, () => {
+    const { ok, upstreamCode } = { upstreamCode: undefined, ...answer(200, { RequestId: 'R-1', ErrorCode }) }
+    assert.deepEqual([ok, upstreamCode], [false, null])
+  })
+}
+
 test('only what says that nothing was executed is unambiguous', () => {
   const ambiguous = Object.entries(CALL_MEANINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
   assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout'])

@@ -64,6 +64,8 @@ const finished = { Code: 'TaskFinished' } as const
 const xml = (code: string, root = 'Error') =>
   `<?xml version='1.0' encoding='UTF-8'?>\n<${root}><RequestId>R-1</RequestId><HostId>h</HostId><Code>${code}</Code></${root}>`
 
+const section = (text: string): string => `<![CDATA[${text}]]>`
+
 const RETRY_AFTER = { 'x-acs-retry-after': '1' } as const
 
 /** Codes of the account or of the keys, which are never a fault of the task. */
@@ -108,6 +110,15 @@ const ROWS: readonly (readonly [string, Response, Meaning])[] = [
   ['Success as an object', [200, { ...R, Success: {} }], AMBIGUOUS],
   ['ErrorCode', [200, { ...R, ErrorCode: 'TaskFinished' }], AMBIGUOUS],
   ['errorCode', [200, { ...R, errorCode: 'TaskFinished' }], AMBIGUOUS],
+  ['errorcode', [200, { ...R, errorcode: 'TaskFinished' }], AMBIGUOUS],
+  ['ERRORCODE', [200, { ...R, ERRORCODE: 'TaskFinished' }], AMBIGUOUS],
+  ['error_code', [200, { ...R, error_code: 'TaskFinished' }], AMBIGUOUS],
+  ['Errcode inside', [200, envelope('200', { Errcode: 5 })], AMBIGUOUS],
+  ['SUCCESS false', [200, { ...R, SUCCESS: false }], AMBIGUOUS],
+  ['CODE', [400, { ...R, CODE: 'TaskFinished' }], NOT_CANCELLABLE],
+  ['CODE with 200', [200, { ...R, CODE: 'TaskFinished' }], AMBIGUOUS],
+  ['outer 400, code under DATA', [200, { code: '400', DATA: { ...R, ...finished } }], NOT_CANCELLABLE],
+  ['a RequestId in lower case', [200, { requestid: 'R-1' }], SUCCESS],
   ['ErrorCode of a known name', [200, { ...R, ErrorCode: 'Throttling.User' }], AMBIGUOUS],
   ['ErrCode as a number', [200, { ...R, ErrCode: 17 }], AMBIGUOUS],
   ['Error', [200, { ...R, Error: { Message: 'no' } }], AMBIGUOUS],
@@ -159,7 +170,26 @@ const ROWS: readonly (readonly [string, Response, Meaning])[] = [
   ['an unknown code in XML with 200', [200, xml('TaskFinished')], AMBIGUOUS],
   ['success in XML', [200, xml('200', 'CancelTaskResponse')], UNREADABLE],
   ['a RequestId in XML', [200, '<CancelTaskResponse><RequestId>R-1</RequestId></CancelTaskResponse>'], UNREADABLE],
-  ['XML with a comment', [400, xml('X').replace('<HostId>', '<!--<Code>Throttling</Code>--><HostId>')], UNREADABLE],
+  [
+    'XML with a comment',
+    [400, xml('X').replace('<HostId>', '<!--<Code>Throttling</Code>--><HostId>')],
+    NOT_CANCELLABLE,
+  ],
+  ['XML with a comment before the root', [400, `<!-- ' > -->${xml('Throttling')}`], THROTTLED],
+  ['XML with a comment without end', [400, xml('X').replace('<HostId>', '<!--<HostId>')], UNREADABLE],
+  [
+    'XML with a message in a section',
+    [400, xml('X', 'Error').replace('>h<', `>${section('<Code>Y</Code>')}<`)],
+    NOT_CANCELLABLE,
+  ],
+  [
+    'XML with a section before the code',
+    [400, xml('Throttling').replace('>h<', `>${section('<!--<Code>X')}<`)],
+    THROTTLED,
+  ],
+  ['XML with the code in a section', [400, xml(section('Throttling'))], THROTTLED],
+  ['XML with a section without end', [400, xml('Throttling').replace('>h<', '><![CDATA[<')], UNREADABLE],
+  ['XML with an attribute', [400, xml('Throttling').replace('<Code>', '<Code type="a">')], THROTTLED],
   ['XML with entities', [400, `<!DOCTYPE e [<!ENTITY c "Throttling">]>${xml('&c;')}`], UNREADABLE],
   ['XML with an escaped code', [400, xml('Throttl&#105;ng')], UNREADABLE],
   ['XML that was cut', [400, xml('Throttling').slice(0, -3)], UNREADABLE],
