@@ -45,7 +45,7 @@ export const sortKeys = async (entries: readonly unknown[]): Promise<SortedKeys>
   for (const entry of entries) {
     const { data: key } = keySchema.safeParse(entry)
     const fault = key === undefined ? 'has a faulty member' : await faultOf(key)
-    if (key !== undefined && fault === null) usable.push(key)
+    if (key !== undefined && fault === null) usable.push(withoutOperations(key))
     const kid = namedSchema.safeParse(entry).data?.kid
     if (fault !== null && kid !== undefined) unusable.set(kid, fault)
   }
@@ -66,6 +66,9 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'OKP Ed25519': { algorithms: ['EdDSA', 'Ed25519'], members: ['x'] },
 }
 
+/** Once they permit to verify: WebCrypto refuses a public key that may also sign, and operations that it does not know. */
+const withoutOperations = ({ key_ops: _, ...key }: Key): Key => key
+
 const faultOf = async (key: Key): Promise<string | null> => {
   const { kty, crv, alg, use = 'sig', key_ops: operations } = key
   const kind = KINDS[kty === 'RSA' ? kty : `${kty} ${crv}`]
@@ -74,12 +77,21 @@ const faultOf = async (key: Key): Promise<string | null> => {
   if (alg !== undefined && !kind.algorithms.includes(alg)) return 'is for an algorithm that is not supported'
   if (kind.members.some((name) => key[name] === undefined)) return 'lacks a member'
   try {
-    const imported = await importJWK(key, alg ?? kind.algorithms[0])
-    return 'algorithm' in imported && isTooShort(imported.algorithm) ? 'is too short' : null
+    const imported = await importJWK(withoutOperations(key), alg ?? kind.algorithms[0])
+    return 'algorithm' in imported ? weaknessOf(imported.algorithm) : null
   } catch {
     return 'can not be imported'
   }
 }
 
-const isTooShort = (algorithm: object): boolean =>
-  'modulusLength' in algorithm && Number(algorithm.modulusLength) < RSA_BITS_MIN
+const weaknessOf = (algorithm: object): string | null => {
+  if ('modulusLength' in algorithm && Number(algorithm.modulusLength) < RSA_BITS_MIN) return 'is too short'
+  const exponent = 'publicExponent' in algorithm ? algorithm.publicExponent : null
+  return exponent instanceof Uint8Array && !isSafeExponent(exponent) ? 'has an unsafe exponent' : null
+}
+
+/** Odd and at least 3 (RFC 8017, 3.1): with an exponent of 1 each text is its own signature. */
+const isSafeExponent = (exponent: Uint8Array): boolean => {
+  const [last = 0, ...higher] = exponent.toReversed()
+  return last % 2 === 1 && (last > 1 || higher.some((byte) => byte > 0))
+}

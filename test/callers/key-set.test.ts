@@ -269,7 +269,16 @@ for (const entry of NO_KEYS) {
 }
 
 const { y: _, ...WITHOUT_Y } = CURVE_POINT
+const LONG_RSA = generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'jwk' })
 const SHORT_RSA = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.export({ format: 'jwk' })
+
+for (const operations of [['verify'], ['sign', 'verify'], ['verify', 'attest'], ['verify', 'verify']]) {
+  test(`a key for the operations ${operations.join(' and ')} verifies tokens`, async (t) => {
+    const { issuer, codeFor } = await start(t)
+    issuer.say('/jwks', JSON.stringify({ keys: [{ ...issuer.key.publicJwk, key_ops: operations }] }))
+    assert.equal(await codeFor(await issuer.token()), 200)
+  })
+}
 
 /** Keys that can't verify a token, and the reason in the log. */
 const UNUSABLE: Readonly<Record<string, readonly [object, RegExp]>> = {
@@ -286,6 +295,10 @@ const UNUSABLE: Readonly<Record<string, readonly [object, RegExp]>> = {
   'for encryption': [{ ...CURVE_POINT, use: 'enc' }, /not for signatures/],
   'for signing alone': [{ ...CURVE_POINT, key_ops: ['sign'] }, /not for signatures/],
   'of another algorithm': [{ ...CURVE_POINT, alg: 'ES384' }, /algorithm that is not supported/],
+  'whose exponent is 1': [{ ...LONG_RSA, e: 'AQ' }, /unsafe exponent/],
+  'whose exponent is 1, with zeros': [{ ...LONG_RSA, e: 'AAAB' }, /unsafe exponent/],
+  'whose exponent is 0': [{ ...LONG_RSA, e: 'AA' }, /unsafe exponent/],
+  'whose exponent is even': [{ ...LONG_RSA, e: 'AQAA' }, /unsafe exponent/],
   'with a faulty member': [{ ...CURVE_POINT, use: 7 }, /faulty member/],
   'of the kind null': [{ ...CURVE_POINT, kty: null }, /faulty member/],
 }
