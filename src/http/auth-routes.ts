@@ -84,7 +84,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
     login: async function login(req, res) {
       const { location, id, transaction, lifetimeMs } = await begin(req)
       const cookie = signInCookie(id)
-      for (const { name, options } of surplusSignIns(req, cookie, transaction)) res.clearCookie(name, options)
+      makeRoom(req, res, [[cookie.name, transaction]])
       res.cookie(cookie.name, transaction, { ...cookie.options, maxAge: lifetimeMs })
       res.status(302).location(location.href).end()
     },
@@ -117,7 +117,12 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       const { name, options } = signInCookie(arrival.id)
       // The marker takes the place of the end of the transaction.
       res.removeHeader('Set-Cookie')
-      res.cookie(name, markerValue(arrival.marker), { ...options, maxAge: arrival.markerLifetimeMs })
+      const marker = markerValue(arrival.marker)
+      makeRoom(req, res, [
+        [name, marker],
+        [SESSION_COOKIE.name, session],
+      ])
+      res.cookie(name, marker, { ...options, maxAge: arrival.markerLifetimeMs })
       res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
       showSignedIn(req, res, arrival.returnTo)
     },
@@ -142,6 +147,11 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       res.json({ logoutUrl: signIn.logoutUrl() })
     },
   }
+}
+
+/** Removes cookies of other sign-ins, as far as those that follow need their room. */
+const makeRoom = (req: Request, res: Response, added: Parameters<typeof surplusSignIns>[1]): void => {
+  for (const { name, options } of surplusSignIns(req, added)) res.clearCookie(name, options)
 }
 
 /** Browsers that load a page before a person asks for it, in the headers of today and of older versions. */

@@ -12,6 +12,8 @@ interface Cookie {
 /** Never sent with what another site causes, and gone with the browser. */
 export const SESSION_COOKIE: Cookie = { name: '__Host-session', options: { ...HOST_ONLY, sameSite: 'strict' } }
 
+type Pair = readonly [name: string, value: string]
+
 const SIGN_IN_PREFIX = '__Host-sign-in-'
 
 /** One for each sign-in, so that several windows can sign in. Lax, since the provider sends the browser back. */
@@ -57,15 +59,18 @@ const BYTES_MAX = 4096
 const REMOVED_MAX = 20
 
 /**
- * The cookies of sign-ins that must go, so that there is room for another: completed ones before pending ones, the oldest
- * first, by the time in their names. The new one always has room.
+ * The cookies of sign-ins that must go, so that there is room for those that the response sets: completed ones before
+ * pending ones, the oldest first, by the time in their names. The new ones always have room.
  */
-export const surplusSignIns = (req: Request, added: Cookie, value: string): readonly Cookie[] => {
-  const own = cookiePairs(req).filter(([name]) => name.startsWith(SIGN_IN_PREFIX) || name === SESSION_COOKIE.name)
+export const surplusSignIns = (req: Request, added: readonly Pair[]): readonly Cookie[] => {
+  const isReplaced = ([name]: Pair): boolean => added.some(([addedName]) => addedName === name)
+  const own = cookiePairs(req).filter(
+    (pair) => (pair[0].startsWith(SIGN_IN_PREFIX) || pair[0] === SESSION_COOKIE.name) && !isReplaced(pair),
+  )
   const signIns = own.filter(([name]) => SIGN_IN_NAME.test(name)).sort(([one], [other]) => (one < other ? -1 : 1))
   const [completed, pending] = [signIns.filter(isMarker), signIns.filter((pair) => !isMarker(pair))]
   const removed = pending.slice(0, Math.max(0, pending.length + 1 - PENDING_MAX))
-  let bytes = sizeOf([...own, [added.name, value]]) - sizeOf(removed)
+  let bytes = sizeOf([...own, ...added]) - sizeOf(removed)
   for (const pair of [...completed, ...pending.slice(removed.length)]) {
     if (bytes < BYTES_MAX) break
     removed.push(pair)
@@ -74,8 +79,6 @@ export const surplusSignIns = (req: Request, added: Cookie, value: string): read
   const ids = new Set(removed.map(([name]) => name.slice(SIGN_IN_PREFIX.length)))
   return [...ids].slice(0, REMOVED_MAX).map(signInCookie)
 }
-
-type Pair = readonly [name: string, value: string]
 
 const SIGN_IN_NAME = new RegExp(`^${SIGN_IN_PREFIX}[0-9a-z]{9}[\\w-]{9}$`)
 

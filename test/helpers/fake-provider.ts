@@ -28,6 +28,8 @@ export interface FakeProvider {
   published: readonly IssuerKey[] | null
   /** What stands in the header of ID tokens, besides or instead of what is needed. */
   header: Readonly<Record<string, unknown>>
+  /** Claims of the ID token, besides or instead of those that are needed. */
+  claims: Readonly<Record<string, unknown>>
   /** Paths whose requests are answered with 503. */
   failing: readonly string[]
   /** Called before the response with tokens is sent. */
@@ -52,7 +54,7 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
     await provider.onToken()
     const times = { iat: secondsFromNow(0), exp: secondsFromNow(600) }
     const nonce = nonces.get(body.get('code') ?? '')
-    const claims = { iss: url, aud: CLIENT_ID, sub: 'ann', nonce, ...times }
+    const claims = { iss: url, aud: CLIENT_ID, sub: 'ann', nonce, ...times, ...provider.claims }
     const idToken = await sign(provider.keys[0], claims, provider.header)
     return { access_token: 'unused', token_type: 'Bearer', id_token: idToken, ...provider.tokens }
   }
@@ -81,6 +83,7 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
     keys: [await createIssuerKey('RS256')],
     published: null,
     header: {},
+    claims: {},
     failing: [],
     onToken: () => undefined,
     callbackOf: (login) => {

@@ -92,6 +92,17 @@ for (const length of [1, 200, 400, 700, 1000]) {
   })
 }
 
+for (const count of [0, 40, 70, 75]) {
+  test(`cookies stay under 4 KiB after a sign-in with ${count} domains beside pending ones`, async (t) => {
+    const { provider, visitor, begin, gateway } = await start(t, { env: { DOMAINS_CLAIM: 'domains' } })
+    provider.claims = { domains: Array.from({ length: count }, (_, at) => `domain-number-${at}.example.com`) }
+    const query = `?returnTo=/${'x'.repeat(200)}`
+    for (const _ of [1, 2, 3]) await begin(query)
+    assert.equal((await visitor.visit(await begin(query))).status, 200)
+    assert.ok(bytesOf(visitor, gateway.url) < COOKIES_MAX_BYTES, `${bytesOf(visitor, gateway.url)} bytes`)
+  })
+}
+
 for (const [name, count, status] of [
   ['that fit', 110, 302],
   ['that are too long for a cookie once they are escaped', 112, 400],
@@ -205,6 +216,14 @@ const PREVIEWS: readonly RequestInit[] = [
   { headers: { 'x-purpose': 'preview' } },
   { method: 'HEAD', headers: { purpose: 'prefetch' } },
 ]
+
+test('the answer to a prefetch is documented', async (t) => {
+  const { gateway } = await start(t)
+  for (const path of ['/auth/login', '/auth/callback']) {
+    const { status, body } = await gateway.api.get(path).set({ 'sec-purpose': 'prefetch' })
+    assert.deepEqual([status, body.code], [400, 'sign-in-failed'])
+  }
+})
 
 for (const init of PREVIEWS) {
   test(`${JSON.stringify(init)} begins no sign-in, counts as none, and completes none`, async (t) => {
