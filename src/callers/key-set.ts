@@ -58,8 +58,8 @@ export class KeyRefusal extends Error {
 class Unusable extends Error {}
 
 /**
- * The issuer's keys. jose joins readings and limits how often unknown keys cause one; a set once read serves until
- * the next, however long the provider is away.
+ * The issuer's keys. jose joins readings; unknown keys cause one no more often than the pause allows. A set once read serves
+ * until the next, however long the provider is away.
  */
 export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySetOptions): KeySet => {
   const { setting = jwksUrl === undefined ? 'JWT_ISSUER' : 'JWT_JWKS_URL' } = options
@@ -91,7 +91,8 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
 
   const remote = createRemoteJWKSet(jwksUrl ?? new URL(issuer), {
     timeoutDuration: timeoutMs,
-    cooldownDuration: cooldownMs,
+    // jose would measure the pause on the wall clock, which can be set back.
+    cooldownDuration: Number.POSITIVE_INFINITY,
     cacheMaxAge: Number.POSITIVE_INFINITY,
     [jwksCache]: changes.cache,
     [customFetch]: (_url, { signal }) => fetchSet(signal),
@@ -101,6 +102,16 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
     // The log has it.
     await remote.reload().catch(() => undefined)
     if (!closing.signal.aborted) timer = setTimeout(refresh, refreshMs).unref()
+  }
+
+  const keyFor: JWTVerifyGetKey = async (header, token) => {
+    try {
+      return await remote(header, token)
+    } catch (error) {
+      if (!(error instanceof errors.JWKSNoMatchingKey) || changes.ageMs() < cooldownMs) throw error
+      await remote.reload()
+      return await remote(header, token)
+    }
   }
 
   const pausedMs = (): number => {
@@ -113,7 +124,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
   return {
     keyFor: async (header, token) => {
       try {
-        return await remote(header, token)
+        return await keyFor(header, token)
       } catch (error) {
         const fault = unusable.get(header.kid ?? '')
         if (error instanceof errors.JWKSNoMatchingKey) throw fault === undefined ? error : new KeyRefusal(fault)

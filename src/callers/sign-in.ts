@@ -201,8 +201,8 @@ const ALGORITHMS = [
 ]
 
 /**
- * An unknown key has the key set read again, and so has a token that names none and fails. Where the set was read too short a time ago for that, wait until it may be:
- * the code was sent, and can't be sent again.
+ * An unknown key has the key set read again, and so has a token that names none and fails. Where the set was read too short
+ * a time ago for that, wait until it may be: the code was sent, and can't be sent again.
  */
 const verify = async (idToken: string, keySet: KeySet): Promise<void> => {
   const attempt = () =>
@@ -223,7 +223,7 @@ const verify = async (idToken: string, keySet: KeySet): Promise<void> => {
   }
 }
 
-/** jose measures the pause on another clock. */
+/** A timer can end a moment too early. */
 const CLOCK_STEP_MS = 10
 
 const CLIENT_REFUSED: readonly string[] = ['invalid_client', 'unauthorized_client', 'OAUTH_WWW_AUTHENTICATE_CHALLENGE']

@@ -85,6 +85,17 @@ test('a key that is new counts without a restart, and one that is withdrawn no l
   assert.equal(await codeFor(old), 'unauthenticated')
 })
 
+for (const backMs of [2000, 60_000]) {
+  test(`a key that is new counts after a clock was set back by ${backMs} ms, too`, async (t) => {
+    const { issuer, codeFor } = await start(t)
+    assert.equal(await codeFor(await issuer.token()), 200)
+    const { now } = Date
+    t.mock.method(Date, 'now', () => now() - backMs)
+    issuer.rotate(await createIssuerKey())
+    assert.equal(await codeFor(await issuer.token()), 200)
+  })
+}
+
 test('a key that is withdrawn counts no longer, even if nobody comes with a new one', async (t) => {
   const { issuer, codeFor } = await start(t, { timing: { refreshMs: 5 } })
   const old = await issuer.token()
