@@ -34,11 +34,29 @@ const yardstickMs = (): number => {
   return shortest(() => JSON.parse(text))
 }
 
+const ATTEMPTS = 4
+
+/** Other work of the machine can spoil a measurement. Time that does grow too fast is found by every attempt. */
+const inSomeAttempt = (measure: () => void): void => {
+  for (let attempt = 1; attempt < ATTEMPTS; attempt += 1) {
+    try {
+      measure()
+      return
+    } catch {
+      // Measured again.
+    }
+  }
+  measure()
+}
+
 /**
  * A quarter, a half and the whole take hardly longer than parsing the largest answer, and the time does not grow with the
  * square of the length; a short time is not compared.
  */
-export const assertLinear = (textOf: TextOf, length: number, work: (text: string) => unknown): void => {
+export const assertLinear = (textOf: TextOf, length: number, work: (text: string) => unknown): void =>
+  inSomeAttempt(() => measureGrowth(textOf, length, work))
+
+const measureGrowth = (textOf: TextOf, length: number, work: (text: string) => unknown): void => {
   const unitMs = yardstickMs()
   const timesMs = [4, 2, 1].map((part) => {
     const text = textOf(length / part)
