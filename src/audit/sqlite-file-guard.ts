@@ -1,9 +1,10 @@
 import { closeSync, openSync, readSync, statSync } from 'node:fs'
+import { createLogGuard } from './sqlite-log-guard.ts'
 import { reasonOf } from './sqlite-reason.ts'
 
 /**
  * Detects that the files of an open database are no longer those that a later start would open: deleted, moved, replaced,
- * truncated or overwritten. SQLite does not notice in WAL mode: it goes on with the files that it holds open.
+ * truncated or overwritten, the write-ahead log included. SQLite does not notice in WAL mode: it goes on with the files that it holds open.
  * Both checks return the fault in one word, or null.
  */
 export interface FileGuard {
@@ -11,6 +12,8 @@ export interface FileGuard {
   check(): string | null
   /** After a commit, which may have moved pages from the write-ahead log to the main file. */
   checkCommitted(): string | null
+  /** Whether the write-ahead log is damaged, so that none of it may be moved to the main file. */
+  isLogDamaged(): boolean
   close(): void
 }
 
@@ -30,6 +33,8 @@ export const identityOf = (path: string): string | null => {
   return found === undefined ? null : `${found.dev}:${found.ino}`
 }
 
+const DAMAGED_LOG: readonly string[] = ['WAL_TRUNCATED', 'WAL_OVERWRITTEN']
+
 /** Reading the database takes seconds where it is large, so changes by other programs are verified no more often. */
 const VERIFY_EVERY_MS = 60_000
 
@@ -46,6 +51,7 @@ export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuard
   ]
   // Stays open as long as the database: closing any descriptor of a file gives up all locks of the process on it (POSIX).
   const descriptor = openSync(path, 'r')
+  const log = createLogGuard(path)
   let known = readContent(path, descriptor)
   let contentFault: string | null = null
   let isVerified = true
@@ -75,12 +81,17 @@ export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuard
     return verify()
   }
 
+  const logFault = (isOurs: boolean): string | null => {
+    if (isOurs) log.noteWritten()
+    return log.check() ?? log.checkFrames()
+  }
+
   const check = (isOurs: boolean): string | null => {
     try {
       // A file that was moved back is the same again. Content that was damaged stays damaged.
       const fault = misplaced() ?? contentFault
       if (fault !== null) return fault
-      contentFault = altered(isOurs)
+      contentFault = logFault(isOurs) ?? altered(isOurs)
       return contentFault
     } catch (error) {
       return reasonOf(error)
@@ -90,7 +101,11 @@ export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuard
   return {
     check: () => check(false),
     checkCommitted: () => check(true),
-    close: () => closeSync(descriptor),
+    isLogDamaged: () => contentFault !== null && DAMAGED_LOG.includes(contentFault),
+    close: () => {
+      log.close()
+      closeSync(descriptor)
+    },
   }
 }
 

@@ -166,7 +166,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
 
   const refuse = (batch: readonly Write[], fault: string): readonly Committed[] => {
     // The log holds what the main file does not have yet, and ends with this process. What is moved now is not lost.
-    if (fault.startsWith('WAL_')) saveLog(db)
+    if (fault.startsWith('WAL_') && !guard.isLogDamaged()) saveLog(db)
     return batch.map(() => committed(fault))
   }
 
@@ -185,10 +185,24 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
       return late === null ? results : results.map((each) => (each.done ? unsure(late) : each))
     },
     close: () => {
-      db.close()
+      if (guard.isLogDamaged()) closeWithoutMoving(db, path)
+      else db.close()
       guard.close()
     },
   }
+}
+
+/** The last connection to close moves the log to the main file, unless it can only read. */
+const closeWithoutMoving = (db: DatabaseSync, path: string): void => {
+  let last: DatabaseSync | undefined
+  try {
+    last = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
+    last.exec('BEGIN; SELECT 1 FROM sqlite_schema')
+  } catch {
+    // Deleted as well, or a log that can't be read, which is not moved either.
+  }
+  db.close()
+  last?.close()
 }
 
 /** Numbers of events are never used again, so that their sum only grows. */

@@ -6,7 +6,15 @@ import { backup, DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { asAuditor, asOperator, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
+import {
+  asAuditor,
+  asOperator,
+  cancelCalls,
+  eventually,
+  type Started,
+  startGateway,
+  temporaryFolder,
+} from '../helpers/gateway.ts'
 import { allRecords, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 
@@ -99,6 +107,26 @@ const FAULTS: readonly FileFault[] = [
       move(`${path}-wal.copy`, `${path}-wal`)
     },
     reasons: ['WAL_REPLACED'],
+  },
+  {
+    name: 'the write-ahead log is emptied',
+    begin: ({ path }) => truncateSync(`${path}-wal`),
+    reasons: ['WAL_TRUNCATED'],
+  },
+  {
+    name: 'the write-ahead log is cut short',
+    begin: ({ path }) => truncateSync(`${path}-wal`, sizeOf(`${path}-wal`) / 2),
+    reasons: ['WAL_TRUNCATED'],
+  },
+  {
+    name: 'the header of the write-ahead log is damaged',
+    begin: ({ path }) => overwrite(`${path}-wal`, 0, 32),
+    reasons: ['WAL_OVERWRITTEN'],
+  },
+  {
+    name: 'a page in the write-ahead log is damaged',
+    begin: ({ path }) => overwrite(`${path}-wal`, 1000, 2000),
+    reasons: ['WAL_OVERWRITTEN'],
   },
   {
     name: 'the index of the log is deleted',
@@ -253,6 +281,45 @@ test('an outcome that finds the record moved away is reported truthfully, and wr
     return records.length > 0 ? records : undefined
   })
   assert.equal(record?.outcome, 'accepted')
+})
+
+test('nothing of a damaged write-ahead log comes into the record, which holds what it held before', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  const store = await openSqliteStore(path)
+  const [kept, lost, refused] = [intentOf(), intentOf(), intentOf()]
+  await store.append([kept], [])
+  // Moved to the main file.
+  const other = new DatabaseSync(path)
+  other.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  other.close()
+  await store.append([lost], [])
+  overwrite(`${path}-wal`, 0, sizeOf(`${path}-wal`))
+  await assert.rejects(store.append([refused], []), { code: 'WAL_OVERWRITTEN' })
+  await store.close()
+  const restarted = await openSqliteStore(path)
+  t.after(() => restarted.close())
+  const { records } = await restarted.list({ limit: 10, before: null })
+  assert.deepEqual(
+    records.map(({ id }) => id),
+    [kept.id],
+  )
+})
+
+test('programs that write to the record, and move its write-ahead log, are no fault of it', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  const store = await openSqliteStore(path)
+  t.after(() => store.close())
+  const other = new DatabaseSync(path, { timeout: 1000 })
+  t.after(() => other.close())
+  other.exec('CREATE TABLE notes (text TEXT)')
+  for (const mode of ['PASSIVE', 'FULL', 'RESTART', 'TRUNCATE'])
+    for (const moment of ['after', 'before']) {
+      other.exec("INSERT INTO notes VALUES ('x')")
+      if (moment === 'before') await store.append([intentOf()], [])
+      other.exec(`PRAGMA wal_checkpoint(${mode})`)
+      await store.append([intentOf()], [])
+    }
+  await store.probe()
 })
 
 test('what was in a deleted write-ahead log is in the record after a crash', async (t) => {
