@@ -69,7 +69,7 @@ export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjecte
     ...(toMs === undefined ? [] : [['requested_at < ?', toMs] as const]),
   ]
   const task: Fields = taskNo === undefined ? [] : [['task_no', taskNo]]
-  const name: Fields = caller === undefined ? [] : [['caller', caller]]
+  const name: Fields = caller === undefined || owner !== undefined ? [] : [['caller', caller]]
   const own: Fields =
     owner === undefined
       ? []
@@ -90,12 +90,8 @@ export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjecte
     return path('current_outcomes', [['outcome', null]], unserved(task, own, name))
   }
   if (isProjected && taskNo === undefined && (outcome !== undefined || owner !== undefined)) {
-    const [first, others] = own.length > 0 ? [own, name] : [name, []]
-    return path(
-      'current_outcomes',
-      [...first, ...(outcome === undefined ? [] : [['outcome', outcome] as const])],
-      unserved(others),
-    )
+    const result: Fields = outcome === undefined ? [] : [['outcome', outcome]]
+    return path('current_outcomes', [...own, ...name, ...result], [])
   }
   const folded: readonly Condition[] =
     outcome === undefined
@@ -105,6 +101,10 @@ export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjecte
   const [first, ...others] = [...own, ...name]
   return path('intents', first === undefined ? [] : [first], [...unserved(others), ...folded])
 }
+
+/** Each entry of an owner has the owner's name, so none has another one: no entry need be compared. */
+const isEmpty = ({ caller, owner }: AuditFilter): boolean =>
+  caller !== undefined && owner !== undefined && caller !== owner.caller
 
 type Fields = readonly (readonly [column: string, value: Value | null])[]
 
@@ -239,6 +239,7 @@ export const createFold = (engine: Engine, read: Read) => {
     },
 
     list: async (filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage> => {
+      if (isEmpty(filter)) return { records: [], next: null }
       const usesProjection = filter.outcome !== undefined || filter.owner !== undefined
       const path = pathOf(filter, usesProjection && (await isUsable(signal)))
       // One more than asked tells whether there is a next page.

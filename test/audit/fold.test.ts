@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { createFold, type FoldQuery } from '../../src/audit/fold.ts'
+
+const OWNER = { via: 'jwt', issuer: 'https://issuer.example.com', caller: 'alice' } as const
+
+/** A record whose each step has more entries behind it, none of which is found. */
+const endlessRecord = () => {
+  const statements: FoldQuery[] = []
+  const read = async (query: FoldQuery): Promise<unknown> => {
+    statements.push(query)
+    if (query.sql.includes('projection_progress')) return [{ requested_at: null }]
+    return query.sql.includes('OFFSET') && statements.length < 50 ? [{ requested_at: 1, seq: 1 }] : []
+  }
+  return { statements, fold: createFold('sqlite', read) }
+}
+
+for (const rest of [{}, { outcome: 'unknown' }, { outcome: 'pending' }, { taskNo: 't-1' }, { fromMs: 1 }] as const) {
+  const filter = { owner: OWNER, limit: 50, before: null, ...rest }
+
+  test(`an owner that asks for another name finds nothing, and no entry is read: ${JSON.stringify(rest)}`, async () => {
+    const { statements, fold } = endlessRecord()
+    assert.deepEqual(await fold.list({ ...filter, caller: 'bob' }), { records: [], next: null })
+    assert.deepEqual(statements, [])
+  })
+
+  test(`an owner that asks for its own name reads what it reads without: ${JSON.stringify(rest)}`, async () => {
+    const [named, unnamed] = [endlessRecord(), endlessRecord()]
+    await named.fold.list({ ...filter, caller: OWNER.caller })
+    await unnamed.fold.list(filter)
+    assert.deepEqual(named.statements, unnamed.statements)
+  })
+}
