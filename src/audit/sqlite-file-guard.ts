@@ -71,9 +71,11 @@ export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuard
     if (!isEqual(readStamp(path), known.stamp)) {
       const current = readContent(path, descriptor)
       const fault = regressed(known, current)
-      if (fault !== null) return fault
+      const isVacuumed = fault !== null && isVacuumedFrom(known, current)
+      if (fault !== null && !isVacuumed) return fault
       known = current
-      if (!isOurs) isVerified = false
+      if (!isOurs || isVacuumed) isVerified = false
+      if (isVacuumed) verifiedAtMs = Number.NEGATIVE_INFINITY
     }
     if (isVerified || performance.now() - verifiedAtMs < VERIFY_EVERY_MS) return null
     verifiedAtMs = performance.now()
@@ -135,12 +137,23 @@ const readContent = (path: string, descriptor: number): Content => {
 // The header of a database. https://www.sqlite.org/fileformat2.html#the_database_header
 /** Magic text, size of pages, journal mode: they never change. A copy by VACUUM INTO has another journal mode. */
 const FIXED_BYTES = 20
+const [PAGE_SIZE_AT, PAGES_AT, SCHEMA_VERSION_AT] = [16, 28, 40]
 /** Counter of changes, number of pages, version of the schema: they never decrease, and do in an older copy. */
-const GROWING_AT = [24, 28, 40] as const
+const GROWING_AT = [24, PAGES_AT, SCHEMA_VERSION_AT] as const
+
+/** VACUUM by another program makes the file smaller, as large as its header says, and counts the schema on. */
+const isVacuumedFrom = (known: Content, { stamp, header }: Content): boolean => {
+  const size = header.readUInt16BE(PAGE_SIZE_AT)
+  const bytes = header.readUInt32BE(PAGES_AT) * (size === 1 ? 65_536 : size)
+  const isNewSchema = header.readUInt32BE(SCHEMA_VERSION_AT) > known.header.readUInt32BE(SCHEMA_VERSION_AT)
+  return isSameKind(known, header) && isNewSchema && stamp.size === BigInt(bytes)
+}
+
+const isSameKind = (known: Content, header: Buffer): boolean =>
+  header.subarray(0, FIXED_BYTES).equals(known.header.subarray(0, FIXED_BYTES))
 
 const regressed = (known: Content, current: Content): string | null => {
   if (current.stamp.size < known.stamp.size) return 'FILE_TRUNCATED'
-  const isSameKind = current.header.subarray(0, FIXED_BYTES).equals(known.header.subarray(0, FIXED_BYTES))
   const isNewer = GROWING_AT.every((at) => current.header.readUInt32BE(at) >= known.header.readUInt32BE(at))
-  return isSameKind && isNewer ? null : 'FILE_OVERWRITTEN'
+  return isSameKind(known, current.header) && isNewer ? null : 'FILE_OVERWRITTEN'
 }

@@ -322,6 +322,28 @@ test('programs that write to the record, and move its write-ahead log, are no fa
   await store.probe()
 })
 
+test('VACUUM by another program, after which the record is smaller, is no fault of it', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  const store = await openSqliteStore(path)
+  t.after(() => store.close())
+  const old = Array.from({ length: EVENTS }, () => intentOf({ requestedAtMs: 1000 }))
+  await store.append(old, [])
+  while (await store.prune?.(3_600_000)) await store.probe()
+  const other = new DatabaseSync(path, { timeout: 1000 })
+  t.after(() => other.close())
+  other.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  const before = sizeOf(path)
+  await store.probe()
+  other.exec('VACUUM')
+  await store.append([intentOf()], [])
+  other.exec('PRAGMA wal_checkpoint(TRUNCATE)')
+  assert.ok(sizeOf(path) < before)
+  await store.append([intentOf()], [])
+  await store.probe()
+  const { records } = await store.list({ limit: 10, before: null })
+  assert.equal(records.length, 2)
+})
+
 test('what was in a deleted write-ahead log is in the record after a crash', async (t) => {
   const { sandbox, env, auditPath } = await prepare(t)
   const first = await startProcess(t, env)
