@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { closeSync, fsyncSync, linkSync, lstatSync, openSync, renameSync, rmSync, statSync } from 'node:fs'
+import { closeSync, fchmodSync, fsyncSync, linkSync, lstatSync, openSync, renameSync, rmSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { backup, DatabaseSync } from 'node:sqlite'
 import { reasonOf } from './sqlite-reason.ts'
@@ -13,6 +13,7 @@ export type BackupFailure =
   | 'source-missing'
   | 'source-unreadable'
   | 'target-exists'
+  | 'target-reserved'
   | 'target-unwritable'
   | 'interrupted'
 
@@ -30,16 +31,20 @@ const PAGES_AT_ONCE = 200
 /** SQLite names its other files after the database. */
 const SIDES = ['-journal', '-wal', '-shm'] as const
 
+/** Beside a record SQLite would take such a file for its own and delete it, and the gateway's lock would be found taken. */
+const RESERVED = [...SIDES, '-lock']
+
 /**
  * Makes a consistent copy of the record, beside a gateway that writes it: all that was committed when it begins. It is written
  * under another name, checked, made durable and given its name last, with mode 0600. An existing file is never replaced.
  */
 export const backUp = async ({ path, target, onProgress, signal }: BackupOptions): Promise<BackupResult> => {
   if (!isFile(path)) return failed('source-missing', 'ENOENT')
-  if (['', ...SIDES].some((side) => isThere(target + side))) return failed('target-exists', 'EEXIST')
-  const draft = join(dirname(resolve(target)), `.${basename(target)}.${randomUUID()}`)
+  if (RESERVED.some((suffix) => basename(target).endsWith(suffix))) return failed('target-reserved', 'EINVAL')
+  const draft = join(dirname(resolve(target)), `.backup-${randomUUID()}`)
   try {
-    closeSync(openSync(draft, 'wx', 0o600))
+    if (['', ...SIDES].some((side) => isThere(target + side))) return failed('target-exists', 'EEXIST')
+    create(draft)
     const cancellations = await copy(path, draft, (share) => {
       onProgress(share)
       signal.throwIfAborted()
@@ -54,6 +59,13 @@ export const backUp = async ({ path, target, onProgress, signal }: BackupOptions
   } finally {
     for (const side of ['', ...SIDES]) rmSync(draft + side, { force: true })
   }
+}
+
+/** For this user alone, with any umask. */
+const create = (path: string): void => {
+  const descriptor = openSync(path, 'wx', 0o600)
+  fchmodSync(descriptor, 0o600)
+  closeSync(descriptor)
 }
 
 /** The source can't be read, or what was read of it is damaged. */

@@ -3,9 +3,11 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   copyFileSync,
+  existsSync,
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -18,6 +20,7 @@ import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { precedenceOrder } from '../../src/audit/precedence.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import { backUp } from '../../src/audit/sqlite-backup.ts'
 import type { Env } from '../../src/config.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
@@ -278,6 +281,42 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     assert.deepEqual([code, await readdir(elsewhere)], [1, []])
   })
 }
+
+for (const suffix of ['-journal', '-wal', '-shm', '-lock']) {
+  test(`a target with the name of the file that stands beside the record as ${suffix} is refused`, async (t) => {
+    const path = join(await temporaryFolder(t), 'audit.db')
+    await fill(path, 1)
+    rmSync(path + suffix, { force: true })
+    const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, path + suffix)
+    assert.equal(code, 1)
+    assert.match(stderr, /^FILE has a name of a file beside a record .* \(EINVAL\)\.\n$/)
+    assert.equal(existsSync(path + suffix), false)
+  })
+}
+
+test('a target with the longest name that there is gets its copy, and a longer one is refused with the reason', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  await fill(path, 1)
+  // SQLite adds `-journal`, and looks for such a file.
+  const [longest, longer] = [247, 256].map((length) => join(dirname(path), 'a'.repeat(length)))
+  const copied = await run(t, { AUDIT_URL: `sqlite:${path}` }, longest ?? '')
+  assert.deepEqual([copied.code, copied.stderr], [0, ''])
+  const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, longer ?? '')
+  assert.equal(code, 1)
+  assert.match(stderr, /^FILE can not be written\. No copy was kept \(ENAMETOOLONG\)\.\n$/)
+})
+
+test('with any umask a copy is readable and writable to its user alone', async (t) => {
+  const path = join(await temporaryFolder(t), 'audit.db')
+  await fill(path, 1)
+  for (const umask of [0o000, 0o277, 0o777]) {
+    const target = `${path}.${umask}`
+    const options = { path, target, onProgress: () => undefined, signal: new AbortController().signal }
+    const before = process.umask(umask)
+    const result = await backUp(options).finally(() => process.umask(before))
+    assert.deepEqual([result.ok, statSync(target).mode & 0o777], [true, 0o600])
+  }
+})
 
 test('a copy that finds the disk full is not kept', async (t) => {
   if (!requires(t, 'mount')) return
