@@ -27,7 +27,7 @@ export type WorkerReply =
   | { readonly kind: 'refused'; readonly reason: RefusalReason; readonly code: string }
   | { readonly kind: 'done'; readonly results: readonly WorkerResult[] }
 
-type RefusalReason = 'locked' | 'open-elsewhere' | 'exposed' | 'damaged' | 'unusable' | 'unreadable'
+type RefusalReason = 'locked' | 'lock-damaged' | 'open-elsewhere' | 'exposed' | 'damaged' | 'unusable' | 'unreadable'
 
 export interface WorkerOptions {
   readonly role: 'writer' | 'reader'
@@ -46,8 +46,7 @@ const playWriter = (options: WorkerOptions): Role => {
   const path = createFile(options.path)
   const lockPath = createFile(`${path}-lock`)
   const lockIdentity = identityOf(lockPath)
-  const lock = new DatabaseSync(lockPath)
-  lock.exec('BEGIN EXCLUSIVE')
+  const lock = holdLock(lockPath)
   if (!isOnlyWriter(path, lockIdentity, BUSY_MS)) throw openElsewhere()
   const { nowMs, path: givenPath } = options
   const { recovered, commit, close } = openSqliteWriter({ givenPath: resolve(givenPath), path, lockIdentity, nowMs })
@@ -60,6 +59,22 @@ const playWriter = (options: WorkerOptions): Role => {
     },
   }
 }
+
+const LOCK_DAMAGED = 'LOCK_FILE_DAMAGED'
+
+/** The lock file is empty. What another program has written there is no fault of the record. */
+const holdLock = (path: string): DatabaseSync => {
+  const lock = new DatabaseSync(path)
+  try {
+    lock.exec('BEGIN EXCLUSIVE')
+    return lock
+  } catch (error) {
+    if (!isDamage(reasonOf(error))) throw error
+    throw Object.assign(new Error('the lock file is damaged'), { code: LOCK_DAMAGED })
+  }
+}
+
+const isDamage = (code: string): boolean => /^SQLITE_(CORRUPT|NOTADB)/.test(code)
 
 const playReader = ({ path }: WorkerOptions): Role => {
   const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
@@ -100,7 +115,8 @@ const refusalOf = (role: WorkerOptions['role'], error: unknown): WorkerReply => 
     if (isBusy(error)) return 'locked'
     if (error instanceof Error && error.message === EXPOSED) return 'exposed'
     if (code === OPEN_ELSEWHERE) return 'open-elsewhere'
-    return /^SQLITE_(CORRUPT|NOTADB)/.test(code) ? 'damaged' : 'unusable'
+    if (code === LOCK_DAMAGED) return 'lock-damaged'
+    return isDamage(code) ? 'damaged' : 'unusable'
   }
   return { kind: 'refused', reason: reasonFor(), code }
 }

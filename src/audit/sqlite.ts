@@ -8,6 +8,8 @@ import { AppendError, type AuditReader, type OpenedStore, StoreError } from './t
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
+  'lock-damaged':
+    'has a lock file (-lock) that another program has written: delete that file while no gateway uses the record',
   exposed: 'must name a regular file that only this user can read, beside files that only this user can read',
   'open-elsewhere':
     'is open in another program, perhaps a gateway, and its lock file was removed or replaced: end that program first',

@@ -186,6 +186,21 @@ for (const [code, damage] of Object.entries(DAMAGED)) {
   })
 }
 
+for (const content of ['this is no database, and long enough to be seen as none\n'.repeat(20), '\xa5'.repeat(4096)]) {
+  test(`a start whose lock file has the content ${content.slice(0, 8)}… names that file, not the record`, async (t) => {
+    const path = join(await temporaryFolder(t), 'audit.db')
+    await (await openSqliteStore(path)).close()
+    await writeFile(`${path}-lock`, content)
+    await assert.rejects(openSqliteStore(path), (error) => {
+      assert.ok(error instanceof ConfigError)
+      assert.match(error.message, /AUDIT_URL has a lock file \(-lock\).*\(LOCK_FILE_DAMAGED\)/)
+      return true
+    })
+    await rm(`${path}-lock`)
+    await (await openSqliteStore(path)).close()
+  })
+}
+
 for (const [name, path] of Object.entries({
   'a folder in the place of the file': '.',
   'a path below a file': 'file/audit.db',
