@@ -29,7 +29,8 @@ export const PROJECTION = `
   DECLARE
     found_seq bigint;
   BEGIN
-    SELECT seq INTO found_seq FROM audit.intents WHERE id = cancellation;
+    -- The lock waits for a removal under way, which does not see the row that would be added here.
+    SELECT seq INTO found_seq FROM audit.intents WHERE id = cancellation FOR KEY SHARE;
     IF NOT FOUND THEN RETURN; END IF;
     -- The lock comes first, and each statement sees what is committed by then: of two events that are written at the same
     -- moment the second transaction sees both.

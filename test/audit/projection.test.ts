@@ -249,6 +249,24 @@ testEach('owners that share a name see their own entries, on all pages and with 
   }
 })
 
+test('PostgreSQL: an entry that is removed while it is projected leaves nothing in the projection', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const database = await (await server(t)).database()
+  const place = await postgresPlace({ database: async () => database })
+  const store = await openAt(t, place)
+  await store.append([intentOf()], [])
+  await place.execute(
+    'DELETE FROM current_outcomes; UPDATE projection_progress SET requested_at = 9007199254740991, seq = 0',
+  )
+  const remover = await database.session(t)
+  await remover("BEGIN; SET LOCAL audit.pruning = 'on'; DELETE FROM audit.intents")
+  const filled = store.backfill()
+  await Promise.race([filled, someoneWaits(database)])
+  await remover('COMMIT')
+  await filled
+  assert.equal(await place.projected(), 0)
+})
+
 test('PostgreSQL: of two events that two gateways write at one moment both count', async (t) => {
   if (!requires(t, 'postgres')) return
   const database = await (await server(t)).database()
