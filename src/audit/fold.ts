@@ -48,8 +48,7 @@ const withOutcome = (engine: Engine, intents: string): string =>
   `SELECT page.*, ${OUTCOME} FROM (${intents}) AS page
   ${joinFirst(engine, 'LEFT JOIN', { ...CURRENT, where: 'events.cancellation_id = page.id' })}`
 
-/** The name of the outcome, for a comparison: by the projection, and by the events of the cancellation. */
-const PROJECTED_OUTCOME = `(SELECT outcome FROM current_outcomes WHERE intent_seq = intents.seq)`
+/** The name of the outcome, for a comparison without the projection. */
 const OUTCOME_BY_EVENTS = `(SELECT outcome FROM outcomes AS events WHERE cancellation_id = intents.id
   ORDER BY ${EVENT_ORDER} LIMIT 1)`
 
@@ -59,8 +58,8 @@ const equal = (column: string, value: Value | null): Condition =>
 const equalUnserved = (column: string, value: Value | null): Condition => [`coalesce(${column}, '') = ?`, value ?? '']
 
 /**
- * The path of a filter. Each filter has an index but for those that name a task and something else: these are compared with
- * the entries of that one task. Without the projection an outcome has no index, nor has an owner beyond the name.
+ * The path of a filter. Each filter has an index but for those that name a task and a caller: these compare the entries of that
+ * one task. Without the projection an outcome has no index, nor has an owner beyond the name.
  */
 export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjected: boolean): Path => {
   const { taskNo, caller, owner, outcome, fromMs, toMs } = filter
@@ -89,14 +88,15 @@ export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjecte
   if (isProjected && outcome === 'pending') {
     return path('current_outcomes', [['outcome', null]], unserved(task, own, name))
   }
+  if (isProjected && taskNo !== undefined && outcome !== undefined) {
+    return path('current_outcomes', [...task, ['outcome', outcome]], unserved(own, name))
+  }
   if (isProjected && taskNo === undefined && (outcome !== undefined || owner !== undefined)) {
     const result: Fields = outcome === undefined ? [] : [['outcome', outcome]]
     return path('current_outcomes', [...own, ...name, ...result], [])
   }
   const folded: readonly Condition[] =
-    outcome === undefined
-      ? []
-      : [[`coalesce(${isProjected ? PROJECTED_OUTCOME : OUTCOME_BY_EVENTS}, 'pending') = ?`, outcome]]
+    outcome === undefined ? [] : [[`coalesce(${OUTCOME_BY_EVENTS}, 'pending') = ?`, outcome]]
   if (taskNo !== undefined) return path('intents', task, [...unserved(own, name), ...folded])
   const [first, ...others] = [...own, ...name]
   return path('intents', first === undefined ? [] : [first], [...unserved(others), ...folded])

@@ -18,6 +18,8 @@ export const PROJECTION = `
   CREATE INDEX current_by_deadline ON audit.current_outcomes (deadline_at) WHERE outcome IS NULL;
   CREATE INDEX current_by_outcome ON audit.current_outcomes (outcome, requested_at, intent_seq)
     WHERE outcome IS NOT NULL;
+  CREATE INDEX current_by_task_and_outcome ON audit.current_outcomes (task_no, outcome, requested_at, intent_seq)
+    WHERE outcome IS NOT NULL;
   CREATE INDEX current_by_caller_and_outcome ON audit.current_outcomes (caller, outcome, requested_at, intent_seq)
     WHERE outcome IS NOT NULL;
   CREATE INDEX current_by_owner ON audit.current_outcomes (caller, via, issuer, requested_at, intent_seq);

@@ -27,6 +27,8 @@ const SCHEMA = `
     outcome_seq INTEGER
   ) STRICT;
   CREATE INDEX current_by_outcome ON current_outcomes (outcome, requested_at, intent_seq);
+  CREATE INDEX current_by_task_and_outcome ON current_outcomes (task_no, outcome, requested_at, intent_seq)
+    WHERE outcome IS NOT NULL;
   CREATE INDEX current_by_caller_and_outcome ON current_outcomes (caller, outcome, requested_at, intent_seq)
     WHERE outcome IS NOT NULL;
   CREATE INDEX current_by_owner ON current_outcomes (caller, via, issuer, requested_at, intent_seq);

@@ -47,7 +47,7 @@ const PAGES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'outcome=unknown, taskNo': { outcome: 'unknown', taskNo: BUSY_TASK },
 }
 
-/** Compares each entry of one task: the one kind of filter without an index of its own. */
+/** A task with a caller: the one kind of filter without an index of its own. It compares each entry of the task. */
 const LONG = { taskNo: BUSY_TASK, caller: 'nobody' }
 
 const quantile = (values: readonly number[], share: number): number =>
