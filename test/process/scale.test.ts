@@ -92,6 +92,12 @@ const fillAt = async (t: TestContext, { place }: Kept, entries: number): Promise
 /** Of the small record and of the large one. */
 type Pair = readonly [few: number, many: number]
 
+const timesOf = async (count: number, work: () => Promise<unknown>): Promise<readonly number[]> => {
+  const times: number[] = []
+  for (let at = 0; at < count; at += 1) times.push(await timeOf(work))
+  return times
+}
+
 /** Times of the two in turn, so that other work of the machine meets both. */
 const inTurn = async (count: number, works: Both<() => Promise<unknown>>): Promise<Both<readonly number[]>> => {
   const [few, many]: [number[], number[]] = [[], []]
@@ -145,17 +151,14 @@ const measure = async (t: TestContext, sandbox: Sandbox, emptyEnv: Env, envs: Bo
     assert.equal(answer.status, 200, JSON.stringify(query))
   }
   const reads = (query: Readonly<Record<string, string>>) => [read(few.url, query), read(many.url, query)] as const
+  const cancelsOf = ([a, b]: Both<{ readonly url: string }>) => {
+    const workAt = (url: string) => async () => assert.equal(await cancel(url, sandbox.addTask()), 202)
+    return [workAt(a.url), workAt(b.url)] as const
+  }
   const cancels = async (urls: Both<{ readonly url: string }>) => {
-    const works = urls.map(
-      ({ url }) =>
-        async () =>
-          assert.equal(await cancel(url, sandbox.addTask()), 202),
-    )
-    const [first = works[0], second = first] = works
-    assert.ok(first && second)
     // The first requests of a process are slow, whatever else it does.
-    await inTurn(TIMES * 2, [first, second])
-    return inTurn(TIMES * 5, [first, second])
+    await inTurn(TIMES * 2, cancelsOf(urls))
+    return inTurn(TIMES * 5, cancelsOf(urls))
   }
   for (const [name, query] of Object.entries(PAGES)) {
     await inTurn(Math.min(TIMES, 5), reads(query))
@@ -165,17 +168,24 @@ const measure = async (t: TestContext, sandbox: Sandbox, emptyEnv: Env, envs: Bo
   found['cancel, p50'] = quantiles(quiet, 0.5)
   found['cancel, p95'] = quantiles(quiet, 0.95)
 
-  // Two callers of each gateway whose searches never end.
-  let isSearching = true
-  const searches = gateways.flatMap(({ url }) =>
-    [1, 2].map(async () => {
+  /** Times beside one caller whose searches never end, at the gateway that is measured. */
+  const besideSearch = async (url: string, count: number, work: () => Promise<unknown>) => {
+    let isSearching = true
+    const search = async (): Promise<void> => {
       while (isSearching) await read(url, LONG)()
-    }),
-  )
-  found['cancel beside two long searches, p95'] = quantiles(await cancels(gateways), 0.95)
-  found['page beside two long searches, p95'] = quantiles(await inTurn(TIMES, reads({})), 0.95)
-  isSearching = false
-  await Promise.all(searches)
+    }
+    const [times] = await Promise.all([
+      timesOf(count, work).finally(() => {
+        isSearching = false
+      }),
+      search(),
+    ])
+    return times
+  }
+  const bothBesideSearch = async (count: number, works: Both<() => Promise<unknown>>) =>
+    [await besideSearch(few.url, count, works[0]), await besideSearch(many.url, count, works[1])] as const
+  found['cancel beside a long search, p95'] = quantiles(await bothBesideSearch(TIMES * 5, cancelsOf(gateways)), 0.95)
+  found['page beside a long search, p95'] = quantiles(await bothBesideSearch(TIMES, reads({})), 0.95)
   found['one long search'] = quantiles(await inTurn(1, reads(LONG)), 0)
   await stopBoth(gateways)
 
