@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 
-// Secrets that are not secret: what stands in examples, and what anybody would try first.
+// Secrets that are easy to guess: placeholders of examples, common words, and texts that repeat themselves.
 
 /** What stands in an example in place of a value. */
 const PLACEHOLDERS: readonly RegExp[] = [
@@ -120,5 +120,5 @@ const WEAK_HASHES: ReadonlySet<string> = new Set(
   ),
 )
 
-/** Whether a SHA-256 in hex digits is that of nothing, or of a word that anybody would try first. */
+/** Whether a SHA-256 in hex digits is that of an empty text or of a commonly used word. */
 export const isWeakHash = (hex: string): boolean => WEAK_HASHES.has(hex.toLowerCase())

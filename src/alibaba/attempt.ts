@@ -48,7 +48,7 @@ export interface AttemptOptions {
   readonly meter: Meter
   readonly tracer: Tracer
   readonly random: () => number
-  /** Whoever waited until then sends nothing any more. */
+  /** A closed client sends no attempt that was still waiting. */
   readonly isClosed: () => boolean
 }
 

@@ -5,8 +5,8 @@ import type { Secret } from '../secret.ts'
 import { reasonOf, sqlStateOf } from './postgres-reason.ts'
 
 /**
- * What a statement came to. A code is the server's SQLSTATE; where it said nothing, nobody knows what it has done. The reason
- * is the same, or what the network said.
+ * The result of a statement. A code is the server's SQLSTATE. Without a response the effect of the statement is unknown.
+ * The reason is the SQLSTATE, or the error code of the network.
  */
 export type Answer = { readonly ok: true; readonly rows: readonly Readonly<Record<string, unknown>>[] } | FailedAnswer
 

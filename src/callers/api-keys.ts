@@ -57,7 +57,7 @@ export const createApiKeys = (initial: readonly ApiKeyEntry[], now: () => number
   let entries = initial
   return {
     find: (key) => {
-      // Nothing proves nobody, whatever the entries say.
+      // An empty key never matches, even if an entry has its hash.
       if (key.trim() === '') return undefined
       const digest = sha256(key)
       // No early end: the time taken must not tell where in the list a key stands.

@@ -86,7 +86,7 @@ export const createProvider = (options: ProviderOptions, now: () => number) => {
     /** @throws identity-provider-unavailable */
     current: async (): Promise<Provider> => {
       if (known === undefined) return await discoverOnce()
-      // Nobody waits for it: the log has what goes wrong.
+      // No request waits for it. Failures are logged.
       if (now() >= known.untilMs) void discoverOnce().catch(() => undefined)
       return known
     },
@@ -133,7 +133,7 @@ const NEVER_SENT = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ])
 
-/** Away is whoever can't be reached, takes too long, says too much or fails by its own word. */
+/** A provider is unavailable if it can't be reached, is too slow, sends too much, or reports a failure of its own. */
 const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
   const response = await fetch(url, { ...options, body: options.body ?? null }).catch((error) => {
     const { errorCode } = describeError(error instanceof Error ? error.cause : error)

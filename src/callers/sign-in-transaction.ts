@@ -56,7 +56,7 @@ export const createTransactions = ({ sessionSecrets, issuer, clientId, now }: Tr
   const pending = createSeal(sessionSecrets, JSON.stringify(['sign-in', issuer, clientId]), contentSchema)
   const markers = createSeal(sessionSecrets, JSON.stringify(['signed-in', issuer, clientId]), markerSchema)
 
-  /** Whichever replica began it, and whatever its clock says. */
+  /** Another replica, whose clock differs, may have begun the sign-in. */
   const isCurrent = ({ startedAtMs }: Content): boolean =>
     now() < startedAtMs + TRANSACTION_MS && startedAtMs <= now() + CLOCK_TOLERANCE_MS
 

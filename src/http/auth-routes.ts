@@ -26,7 +26,7 @@ export interface AuthRoutes {
   readonly callback: RequestHandler
   /** Shows what went wrong to a person, where a page was asked for. */
   readonly showProblem: ErrorRequestHandler
-  /** Ends the session of the request, and its cookie, whatever the answer will be. */
+  /** Ends the session of the request and clears its cookie, also if the request is then refused. */
   readonly endSession: RequestHandler
   readonly logout: RequestHandler
 }

@@ -1,6 +1,6 @@
 import express, { type Express } from 'express'
 
-/** An app whose paths are compared to the letter, and that tells nothing of itself. */
+/** An Express app with strict, case-sensitive routing that discloses nothing about itself. */
 export const createExpress = (): Express => {
   const app = express()
   app.disable('x-powered-by').disable('etag').enable('strict routing').enable('case sensitive routing')

@@ -39,7 +39,7 @@ export const createReadyz = (readiness: Readiness, rateLimitStore: () => StoreIn
     res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
   }
 
-/** Anyone may ask, and each check writes to disk: so one check serves all who ask within a second. */
+/** Probes need no credentials, and each check writes to disk, so all probes within a second share one check. */
 export const createSharedCheck = <T>(ask: () => Promise<T>): (() => Promise<T>) => {
   let shared: { readonly answer: Promise<T>; readonly until: number } | undefined
   return () => {

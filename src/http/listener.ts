@@ -40,7 +40,7 @@ export interface Listener {
   drain(delayMs: number): Promise<void>
   /** Open connections. */
   connections(): number
-  /** At once, whatever is unanswered. */
+  /** Closes at once, also with requests unanswered. */
   close(): void
 }
 

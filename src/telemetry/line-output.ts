@@ -43,7 +43,7 @@ export const createLineOutput = ({ fd: given, onResumed = () => undefined }: Lin
     unreported += lines
   }
 
-  /** Writes what the reader takes now; whatever remains is kept in `rest`. */
+  /** Writes as much as the reader accepts now, and keeps the remainder in `rest`. */
   const send = (bytes: Buffer): void => {
     rest = bytes
     while (rest.length > 0) {
@@ -145,7 +145,7 @@ const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedA
 
 /**
  * A descriptor for the same output on which a write returns EAGAIN rather than waiting. Writes to files never wait for a
- * reader, so a file stays as it is; so does whatever this platform can't switch.
+ * reader, so a file stays as it is; so does a descriptor that this platform can't switch.
  */
 const withoutBlocking = (fd: number): number => {
   try {
