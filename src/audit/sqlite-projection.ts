@@ -14,7 +14,11 @@ const CURRENT_OUTCOME = `
           settled_by IS NOT NULL, seq DESC
         LIMIT 1`
 
-/** No outcome means pending. Cancellations before the position in `projection_progress` may be missing; null: none is. */
+/**
+ * The last column of the last index is there for the planner: without it a page of one owner's outcome in a range of time is
+ * searched by outcome alone. No outcome means pending.
+ * Cancellations before the position in `projection_progress` may be missing; null: none is.
+ */
 const SCHEMA = `
   CREATE TABLE current_outcomes (
     intent_seq INTEGER PRIMARY KEY,
@@ -33,7 +37,7 @@ const SCHEMA = `
     WHERE outcome IS NOT NULL;
   CREATE INDEX current_by_owner ON current_outcomes (caller, via, issuer, requested_at, intent_seq);
   CREATE INDEX current_by_owner_and_outcome
-    ON current_outcomes (caller, via, issuer, outcome, requested_at, intent_seq) WHERE outcome IS NOT NULL;
+    ON current_outcomes (caller, via, issuer, outcome, requested_at, intent_seq, outcome_seq) WHERE outcome IS NOT NULL;
 
   CREATE TABLE projection_progress (id INTEGER PRIMARY KEY CHECK (id = 0), requested_at INTEGER, seq INTEGER) STRICT;
   INSERT INTO projection_progress
