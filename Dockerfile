@@ -11,8 +11,11 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false
 COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
-# The gateway's part is what it serves with; the sandbox has a target of its own.
-RUN npm run build && mkdir data && cp -r dist gateway && rm -r gateway/sandbox gateway/bin/sandbox.js
+COPY sandbox/package.json sandbox/tsconfig.build.json ./sandbox/
+COPY sandbox/src ./sandbox/src
+COPY sandbox/bin/sandbox.ts ./sandbox/bin/
+# The gateway is compiled to dist, the sandbox to sandbox/dist.
+RUN npm run build && mkdir data
 
 # Left out: whatever only serves development, and the Node binaries that npm packages carry.
 FROM node:24-bookworm-slim AS production
@@ -24,12 +27,12 @@ RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false --omit=dev -
 FROM gcr.io/distroless/nodejs24-debian12:nonroot AS sandbox
 WORKDIR /app
 COPY --from=init /usr/bin/tini-static /sbin/tini
-COPY --from=build /app/package.json ./
-COPY --from=build /app/dist ./dist
+COPY --from=build /app/sandbox/package.json ./
+COPY --from=build /app/sandbox/dist ./dist
 ENV NODE_ENV=production SANDBOX_HOST=0.0.0.0
 USER 65532:65532
 EXPOSE 8089
-ENTRYPOINT ["/sbin/tini", "--", "/nodejs/bin/node", "/app/dist/bin/sandbox.js"]
+ENTRYPOINT ["/sbin/tini", "--", "/nodejs/bin/node", "/app/dist/sandbox/bin/sandbox.js"]
 
 # Node and the C library: no shell, no package manager, nobody but root and nonroot (65532).
 FROM gcr.io/distroless/nodejs24-debian12:nonroot
@@ -42,7 +45,7 @@ WORKDIR /app
 COPY --from=init /usr/bin/tini-static /sbin/tini
 COPY --from=production /app/node_modules ./node_modules
 COPY --from=build /app/package.json ./
-COPY --from=build /app/gateway ./dist
+COPY --from=build /app/dist ./dist
 COPY openapi.yaml ./
 COPY public ./public
 COPY --from=build --chown=65532:65532 /app/data /data

@@ -1,4 +1,4 @@
-import { createSandbox } from '../src/sandbox/server.ts'
+import { createSandbox } from '../sandbox/src/server.ts'
 import type { Contestant, Ground } from './contestants.ts'
 import { type Answer, type Asked, median, offer, quantile, storm } from './offer.ts'
 import { startStub } from './stub.ts'

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { globSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { test } from 'node:test'
 
-// The arrows between the rooms of src. A module is named by its path inside src, an import of ours likewise.
+// The arrows between the rooms of src and of the sandbox. A module is named by its path from src, an import of ours
+// likewise.
 
 interface Import {
   readonly from: string
@@ -33,27 +34,28 @@ const isTypeOnly = (what: string): boolean => {
   return /^\s*type\b/.test(what) || (names?.every((name) => /^\s*type\s/.test(name)) ?? false)
 }
 
-/** An import's path inside src, or what it is called where it is none of ours. */
-const resolve = (path: string, from: string): string => (from.startsWith('.') ? join(dirname(path), from) : from)
+/** An import's path from src, or the package's name where it is none of ours. */
+const locate = (path: string, from: string): string =>
+  from.startsWith('.') ? relative(SRC, resolve(SRC, dirname(path), from)) : from
 
 const parseModule = (path: string, text: string): Module => {
   const statements = [...text.matchAll(STATEMENT)].map(({ groups }) => ({
-    from: resolve(path, groups?.from ?? ''),
+    from: locate(path, groups?.from ?? ''),
     typeOnly: isTypeOnly(groups?.what ?? ''),
     isLate: false,
   }))
   const loaded = [...text.matchAll(LOADED)].map(({ groups }) => ({
-    from: resolve(path, groups?.from ?? ''),
+    from: locate(path, groups?.from ?? ''),
     typeOnly: false,
     isLate: true,
   }))
   return { path, text, imports: [...statements, ...loaded] }
 }
 
-const MODULES = globSync('**/*', { cwd: SRC, withFileTypes: true })
+const MODULES = globSync(['src/**/*', 'sandbox/**/*.ts'], { cwd: dirname(SRC), withFileTypes: true })
   .filter((entry) => entry.isFile())
   .map((entry) => join(entry.parentPath, entry.name))
-  .map((file) => parseModule(file.slice(SRC.length + 1), readFileSync(file, 'utf8')))
+  .map((file) => parseModule(relative(SRC, file), readFileSync(file, 'utf8')))
 
 /** The folder that a module stands in; its own path where it stands at the top. */
 const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
@@ -81,7 +83,12 @@ const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] 
 /** What upstream says of tasks, in names of ours. */
 const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as const
 
-/** What each room may import of the others, besides leaves and itself. A room ends in a slash. */
+const SANDBOX = '../sandbox/src/'
+const SANDBOX_BIN = '../sandbox/bin/'
+const DEMO = '../sandbox/bin/demo.ts'
+const ENTRY_POINTS = ['server.ts', 'bin/', SANDBOX_BIN] as const
+
+/** What each room may import of the others, besides leaves and itself. A room ends in a slash. A file may have its own row. */
 const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonly types?: readonly string[] }>> = {
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
   // Files of callers are read before there is a gateway, by the parsers that read them again later.
@@ -99,14 +106,16 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
   'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/trail.ts', 'audit/item.ts'], types: TASK_DATA },
-  'sandbox/': { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
   'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/', 'telemetry/tracing.ts'] },
   'gateway.ts': {
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],
   },
   'server.ts': { any: ['config.ts', 'gateway.ts', 'telemetry/line-output.ts', ...TOLD] },
-  'bin/': { any: ['config.ts', 'gateway.ts', 'audit/', 'callers/', 'sandbox/'] },
+  'bin/': { any: ['config.ts', 'audit/', 'callers/'] },
+  [SANDBOX]: { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
+  [SANDBOX_BIN]: { any: [SANDBOX] },
+  [DEMO]: { any: [SANDBOX, 'callers/api-keys.ts', 'config.ts', 'gateway.ts'] },
 }
 
 /** Where each package may be imported. One that is not listed is imported nowhere. */
@@ -142,7 +151,7 @@ const reaches = (places: readonly string[], from: string): boolean =>
 
 const breaksArrow = ({ path, imports }: Module): readonly string[] => {
   const room = roomOf(path)
-  const { any, types = [] } = ARROWS[room] ?? { any: [] }
+  const { any, types = [] } = ARROWS[path] ?? ARROWS[room] ?? { any: [] }
   const free = [...LEAVES, room, ...any]
   return imports
     .filter(({ from, typeOnly }) => isOurs(from) && !reaches(typeOnly ? [...free, ...types] : free, from))
@@ -187,38 +196,50 @@ const RULES: Readonly<Record<string, Rule>> = {
       ['tasks/cancel.ts', "import type { Sign } from '../alibaba/signing.ts'"],
       ['http/me.ts', "import type { Upstream } from '../alibaba/client.ts'"],
       ['http/me.ts', "export * from '../audit/sqlite.ts'"],
-      ['sandbox/server.ts', "import { createUpstream } from '../alibaba/client.ts'"],
-      ['sandbox/server.ts', "import '../telemetry/log.ts'"],
       ['app.ts', "import { createTrail } from './audit/trail.ts'"],
       ['gateway.ts', "import { parseConfig } from './config.ts'"],
       ['server.ts', "import { createApp } from './app.ts'"],
-      ['bin/demo.ts', "import { createApp } from '../app.ts'"],
+      ['bin/key.ts', "import { createApp } from '../app.ts'"],
+      ['bin/key.ts', "import { createGateway } from '../gateway.ts'"],
+      ['../sandbox/src/server.ts', "import { createUpstream } from '../../src/alibaba/client.ts'"],
+      ['../sandbox/src/server.ts', "import '../../src/telemetry/log.ts'"],
+      ['../sandbox/src/server.ts', "import type { Gateway } from '../../src/gateway.ts'"],
+      ['../sandbox/bin/sandbox.ts', "import { createGateway } from '../../src/gateway.ts'"],
+      ['../sandbox/bin/demo.ts', "import { createApp } from '../../src/app.ts'"],
+      ['../sandbox/bin/demo.ts', "import type { Upstream } from '../../src/alibaba/client.ts'"],
       ['new.ts', "import { a } from './config.ts'"],
       ['new/part.ts', "const a = await import('../config.ts')"],
     ],
   },
-  'the sandbox is imported by bin and itself alone': {
+  'src imports nothing of the sandbox, nor of any other folder beside it': {
     breaches: except(
-      ['bin/', 'sandbox/'],
-      importsOf((from) => from.startsWith('sandbox/')),
+      [SANDBOX, SANDBOX_BIN],
+      importsOf((from) => from.startsWith('../')),
     ),
-    broken: [['gateway.ts', "import type { Sandbox } from './sandbox/server.ts'"]],
+    broken: [
+      ['gateway.ts', "import type { Sandbox } from '../sandbox/src/server.ts'"],
+      ['bin/key.ts', "import { createSandbox } from '../../sandbox/src/server.ts'"],
+      ['http/me.ts', "const a = await import('../../sandbox/bin/sandbox.ts')"],
+      ['http/me.ts', "import { a } from '../../test/helpers/gateway.ts'"],
+    ],
   },
   'nobody imports an entry point': {
-    breaches: importsOf((from) => from === 'server.ts' || from.startsWith('bin/')),
+    breaches: importsOf((from) => reaches(ENTRY_POINTS, from)),
     broken: [
       ['gateway.ts', "import './server.ts'"],
-      ['bin/demo.ts', "import { a } from './key.ts'"],
+      ['bin/secret.ts', "import { a } from './key.ts'"],
+      ['../sandbox/bin/demo.ts', "import './sandbox.ts'"],
     ],
   },
   'the whole Config is known to the gateway and to entry points alone': {
     breaches: except(
-      ['gateway.ts', 'server.ts', 'bin/'],
+      ['gateway.ts', ...ENTRY_POINTS],
       importsOf((from) => from === 'config.ts'),
     ),
     broken: [
       ['app.ts', "import type { Config } from './config.ts'"],
       ['http/context.ts', "import type { Config } from '../config.ts'"],
+      ['../sandbox/src/server.ts', "import type { Config } from '../../src/config.ts'"],
     ],
   },
   'every package stands where it belongs': {
@@ -229,7 +250,8 @@ const RULES: Readonly<Record<string, Rule>> = {
       ['http/me.ts', "import got from 'got'"],
       ['alibaba/client.ts', "import pino from 'pino'"],
       ['config.ts', "import 'dotenv/config'"],
-      ['sandbox/server.ts', "import { z } from 'zod'"],
+      ['../sandbox/src/server.ts', "import { z } from 'zod'"],
+      ['../sandbox/bin/demo.ts', "import 'dotenv/config'"],
       ['http/me.ts', "import _ from 'lodash'"],
       ['http/me.ts', "import { isIP } from 'net'"],
       ['http/me.ts', "const { a } = require('jose')"],
@@ -247,22 +269,28 @@ const RULES: Readonly<Record<string, Rule>> = {
     ],
   },
   'the process is touched by entry points alone': {
-    breaches: except(['server.ts', 'bin/'], ({ text }) => text.match(PROCESS) ?? []),
+    breaches: except(ENTRY_POINTS, ({ text }) => text.match(PROCESS) ?? []),
     broken: [
       ['config.ts', 'const port = process.env.PORT'],
       ['gateway.ts', "process['exit'](1)"],
       ['gateway.ts', 'const { env } = process'],
       ['http/me.ts', "import { env } from 'node:process'"],
       ['http/me.ts', 'globalThis.process.exit()'],
+      ['../sandbox/src/server.ts', 'const port = process.env.SANDBOX_PORT'],
     ],
   },
   'folders are one deep, none is a catch-all, and files are kebab-case nouns': {
-    breaches: ({ path }) => (/^([a-z]+\/)?[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(path) && !ABSENT.test(path) ? [] : [path]),
+    breaches: ({ path }) =>
+      /^(\.\.\/sandbox\/(bin|src)\/|[a-z]+\/)?[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(path) && !ABSENT.test(path)
+        ? []
+        : [path],
     broken: [
       ['http/routes/me.ts', ''],
       ['utils/text.ts', ''],
       ['http/clientIp.ts', ''],
       ['http/me.js', ''],
+      ['../sandbox/server.ts', ''],
+      ['../sandbox/src/faults/huge.ts', ''],
     ],
   },
   'no file does nothing but hand on what others export': {
@@ -285,6 +313,11 @@ for (const [name, { breaches, broken }] of Object.entries(RULES)) {
 
 test('all modules are seen, with all that they import', () => {
   assert.ok(MODULES.length > 30, String(MODULES.length))
+  for (const path of ['server.ts', '../sandbox/src/server.ts', DEMO])
+    assert.ok(
+      MODULES.some((module) => module.path === path),
+      path,
+    )
   for (const { path, text, imports } of MODULES) {
     const statements = text.match(/^import\b|^export .*\bfrom '|\bimport\('/gm) ?? []
     assert.ok(imports.length >= statements.length, path)

@@ -101,11 +101,12 @@ describe('the Dockerfile', () => {
       'node_modules/x',
       'test/x',
       'dist/x',
+      'sandbox/dist/x',
     ]) {
       assert.equal(isInContext(path), false, path)
     }
-    assert.equal(isInContext('src/bin/demo.ts'), false)
-    for (const path of ['src/server.ts', 'src/sandbox/server.ts', 'src/bin/key.ts', 'package-lock.json'])
+    assert.equal(isInContext('sandbox/bin/demo.ts'), false)
+    for (const path of ['src/server.ts', 'sandbox/src/server.ts', 'src/bin/key.ts', 'package-lock.json'])
       assert.equal(isInContext(path), true, path)
   })
 })
@@ -142,7 +143,7 @@ describe('what the Dockerfile builds', () => {
   test('has the sandbox in an image of its own, which needs no package', async (t) => {
     const image = join(folder, 'sandbox/app')
     assert.deepEqual(await readdir(image), ['dist', 'package.json'])
-    const child = spawn(process.execPath, ['dist/bin/sandbox.js'], {
+    const child = spawn(process.execPath, ['dist/sandbox/bin/sandbox.js'], {
       cwd: image,
       env: { SANDBOX_PORT: '0' },
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { PassThrough } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
-import type { Sandbox } from '../../src/sandbox/server.ts'
+import type { Sandbox } from '../../sandbox/src/server.ts'
 import { cancelCalls, type Started, type StartOptions, startGateway, startSandbox, temporaryFolder } from './gateway.ts'
 import { listenOn } from './ports.ts'
 

@@ -1,7 +1,7 @@
 import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import type { Sandbox } from '../../src/sandbox/server.ts'
 import { asOperator, cancelCalls, eventually } from './gateway.ts'
 import { allRecords, type Line, type Listening, startProcess } from './process.ts'
 import { CLAIMS } from './three-sides.ts'

@@ -3,9 +3,9 @@ import { once } from 'node:events'
 import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
+import { createSandbox, type Sandbox, type SandboxOptions } from '../../sandbox/src/server.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { PlainKeys, Sign, SignedRequest } from '../../src/alibaba/signing.ts'
-import { createSandbox, type Sandbox, type SandboxOptions } from '../../src/sandbox/server.ts'
 
 /** Keys that the sandbox of `startKeyedSandbox` knows. */
 export const KEYS = { accessKeyId: 'key-id', accessKeySecret: 'key-secret' } as const

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import type { Sandbox } from '../../src/sandbox/server.ts'
+import type { Sandbox } from '../../sandbox/src/server.ts'
 import { asOperator } from './gateway.ts'
 import type { Listening } from './process.ts'
 import type { FaultRow } from './reliability-doc.ts'

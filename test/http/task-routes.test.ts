@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import type { FaultReply } from '../../sandbox/src/server.ts'
 import { sha256 } from '../../src/callers/api-keys.ts'
-import type { FaultReply } from '../../src/sandbox/server.ts'
 import { startRewriter, startWatched } from '../helpers/between.ts'
 import {
   API_KEYS,

@@ -35,7 +35,7 @@ const HOSTS = {
 const start = async (t: TestContext, roundTripMs: number): Promise<DistantNetwork> => {
   const network = await createDistantNetwork(t, roundTripMs, HOSTS)
   const keys = baseEnv('', '')
-  const sandbox = network.spawn(process.execPath, [join(ROOT, 'src/bin/sandbox.ts')], {
+  const sandbox = network.spawn(process.execPath, [join(ROOT, 'sandbox/bin/sandbox.ts')], {
     SANDBOX_HOST: HERE,
     SANDBOX_PORT: '8089',
     SANDBOX_ACCESS_KEY_ID: keys.ALIBABA_CLOUD_ACCESS_KEY_ID,

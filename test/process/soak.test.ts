@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Sandbox } from '../../src/sandbox/server.ts'
+import type { Sandbox } from '../../sandbox/src/server.ts'
 import { asAuditor, asOperator, asReader, cancelCalls } from '../helpers/gateway.ts'
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'
 import { type Listening, prepare, startProcess } from '../helpers/process.ts'

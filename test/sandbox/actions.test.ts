@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { runAction } from '../../src/sandbox/actions.ts'
-import { createTaskStore, type NewTask } from '../../src/sandbox/tasks.ts'
+import { runAction } from '../../sandbox/src/actions.ts'
+import { createTaskStore, type NewTask } from '../../sandbox/src/tasks.ts'
 
 const LIFECYCLE = { waitingMs: 10, executingMs: 100, cancellingMs: 20 } as const
 const CREATED_MS = Date.UTC(2017, 10, 1, 9, 22, 51)

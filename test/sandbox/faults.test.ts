@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
+import type { Fault } from '../../sandbox/src/server.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
-import type { Fault } from '../../src/sandbox/server.ts'
 import { call, KEYS, openCall, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 type Context = Parameters<typeof startKeyedSandbox>[0]

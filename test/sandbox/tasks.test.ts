@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createTaskStore } from '../../src/sandbox/tasks.ts'
+import { createTaskStore } from '../../sandbox/src/tasks.ts'
 import { call, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 const LIFECYCLE = { waitingMs: 10, executingMs: 100, cancellingMs: 20 } as const

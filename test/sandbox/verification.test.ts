@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { createNonces, VALIDITY_MS } from '../../sandbox/src/verification.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
-import { createNonces, VALIDITY_MS } from '../../src/sandbox/verification.ts'
 import { type CallOptions, call, KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 import { callOpenApi, callPopCore } from '../helpers/vendor-clients.ts'
 

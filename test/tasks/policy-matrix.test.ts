@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import type { Fault, Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import type { Fault, Sandbox } from '../../src/sandbox/server.ts'
 import { startHolder, startWatched } from '../helpers/between.ts'
 import { asAuditor, asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
+import type { FaultReply } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import type { FaultReply } from '../../src/sandbox/server.ts'
 import { asOperator, asReader, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 import { as, keysOf } from '../helpers/restricted.ts'
 

@@ -1,5 +1,5 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http'
-import type { PlainKeys } from '../alibaba/signing.ts'
+import type { PlainKeys } from '../../src/alibaba/signing.ts'
 import { ACTION_NAMES } from './actions.ts'
 import type { SandboxCall } from './calls.ts'
 import { FAULT_NAMES, type FailureReply, type Fault, type FaultReply } from './faults.ts'

@@ -1,6 +1,6 @@
-import * as acs3 from '../alibaba/acs3.ts'
-import * as rpcV1 from '../alibaba/rpc-v1.ts'
-import { canonicalQuery } from '../alibaba/signing.ts'
+import * as acs3 from '../../src/alibaba/acs3.ts'
+import * as rpcV1 from '../../src/alibaba/rpc-v1.ts'
+import { canonicalQuery } from '../../src/alibaba/signing.ts'
 import type { Params, SandboxRequest } from './request.ts'
 
 /** What a request says about itself, whichever way it is signed. Empty text stands for what it leaves out. */

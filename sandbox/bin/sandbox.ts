@@ -1,4 +1,4 @@
-import { createSandbox, type Sandbox } from '../sandbox/server.ts'
+import { createSandbox, type Sandbox } from '../src/server.ts'
 
 const DEFAULT_PORT = 8089
 const SEEDED_TASKS = 5

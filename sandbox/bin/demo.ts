@@ -6,10 +6,10 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createKey, sha256 } from '../callers/api-keys.ts'
-import { parseConfig } from '../config.ts'
-import { createGateway } from '../gateway.ts'
-import { createSandbox } from '../sandbox/server.ts'
+import { createKey, sha256 } from '../../src/callers/api-keys.ts'
+import { parseConfig } from '../../src/config.ts'
+import { createGateway } from '../../src/gateway.ts'
+import { createSandbox } from '../src/server.ts'
 
 // The whole way on one machine: a stand-in for the upstream, the gateway, and a caller that holds no AccessKey.
 

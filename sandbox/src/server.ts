@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { PlainKeys } from '../alibaba/signing.ts'
+import type { PlainKeys } from '../../src/alibaba/signing.ts'
 import { sendAnswer, sendBreakdown } from './answers.ts'
 import { createAuditCheck } from './audit-check.ts'
 import { createCalls, type SandboxCall } from './calls.ts'

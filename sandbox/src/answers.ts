@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
-import { canonicalQuery } from '../alibaba/signing.ts'
+import { canonicalQuery } from '../../src/alibaba/signing.ts'
 import type { ActionResult } from './actions.ts'
 import type { Claim } from './claim.ts'
 import type { Decision } from './decision.ts'

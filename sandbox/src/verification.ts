@@ -1,4 +1,4 @@
-import { API_VERSION, type PlainKeys } from '../alibaba/signing.ts'
+import { API_VERSION, type PlainKeys } from '../../src/alibaba/signing.ts'
 import type { Claim } from './claim.ts'
 import { type Failure, failure, missing, signatureMismatch } from './failures.ts'
 

@@ -1,4 +1,4 @@
-import type { PlainKeys } from '../alibaba/signing.ts'
+import type { PlainKeys } from '../../src/alibaba/signing.ts'
 import { ACTION_NAMES, type ActionResult, runAction } from './actions.ts'
 import type { SandboxCall } from './calls.ts'
 import type { Claim } from './claim.ts'
