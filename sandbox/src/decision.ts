@@ -1,14 +1,14 @@
 import type { PlainKeys } from '../../src/alibaba/signing.ts'
 import { ACTION_NAMES, type ActionResult, runAction } from './actions.ts'
 import type { SandboxCall } from './calls.ts'
-import type { Claim } from './claim.ts'
 import { carriesOut, type Fault, type Faults, isRightAnswer } from './faults.ts'
+import type { SignedRequest } from './signed-request.ts'
 import type { TaskStore } from './tasks.ts'
 import { createNonces, verify } from './verification.ts'
 
 /** A verified or refused request, decided on, before anything is sent. */
 export interface Decision {
-  readonly claim: Claim
+  readonly signedRequest: SignedRequest
   readonly fault: Fault | undefined
   readonly result: ActionResult
 }
@@ -28,18 +28,19 @@ interface DecisionParts {
 export const createDecide = ({ keys, tasks, faults, now, clock }: DecisionParts) => {
   const nonces = createNonces()
 
-  return (claim: Claim): Decision => {
-    const refusal = verify(claim, { keys, nowMs: clock(), nonces, actions: ACTION_NAMES })
-    if (refusal !== null) return { claim, fault: undefined, result: { failure: refusal, fields: {}, effect: false } }
-    const fault = faults.take(claim.action)
+  return (signedRequest: SignedRequest): Decision => {
+    const refusal = verify(signedRequest, { keys, nowMs: clock(), nonces, actions: ACTION_NAMES })
+    if (refusal !== null)
+      return { signedRequest, fault: undefined, result: { failure: refusal, fields: {}, effect: false } }
+    const fault = faults.take(signedRequest.action)
     const carryOut = fault === undefined || carriesOut(fault)
-    const result = runAction(claim.action, { params: claim.params, tasks, nowMs: now(), carryOut })
-    return { claim, fault, result }
+    const result = runAction(signedRequest.action, { params: signedRequest.params, tasks, nowMs: now(), carryOut })
+    return { signedRequest, fault, result }
   }
 }
 
 export const callOf = (decision: Decision): SandboxCall => {
-  const { action, params, signatureVersion, nonce } = decision.claim
+  const { action, params, signatureVersion, nonce } = decision.signedRequest
   return { action, params, signatureVersion, nonce, effect: decision.result.effect, code: codeOf(decision) }
 }
 

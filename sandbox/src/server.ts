@@ -2,15 +2,15 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
 import type { PlainKeys } from '../../src/alibaba/signing.ts'
-import { sendAnswer, sendBreakdown } from './answers.ts'
 import { createAuditCheck } from './audit-check.ts'
 import { createCalls, type SandboxCall } from './calls.ts'
-import { readClaim } from './claim.ts'
 import { type Connections, trackConnections } from './connections.ts'
 import { answerControl, type Controlled, type ControlReply, isControl } from './control.ts'
 import { callOf, createDecide } from './decision.ts'
 import { createFaults, type Fault } from './faults.ts'
 import { readRequest } from './request.ts'
+import { sendInternalError, sendResponse } from './responses.ts'
+import { readSignedRequest } from './signed-request.ts'
 import { createTaskStore, type Lifecycle, type NewTask, type SandboxTask } from './tasks.ts'
 
 export type { SandboxCall } from './calls.ts'
@@ -87,15 +87,15 @@ export const createSandbox = async (options: SandboxOptions): Promise<Sandbox> =
     res.setHeader('date', new Date(clock()).toUTCString())
     const request = await readRequest(req)
     if (options.control && isControl(request)) return sendControl(res, answerControl(controlled, request))
-    const claim = readClaim(request)
-    if (claim.action === 'CancelTask') audit.look(claim.params.TaskNo ?? '')
-    const decision = decide(claim)
+    const signedRequest = readSignedRequest(request)
+    if (signedRequest.action === 'CancelTask') audit.look(signedRequest.params.TaskNo ?? '')
+    const decision = decide(signedRequest)
     calls.record(callOf(decision))
-    sendAnswer(res, decision, { socket: connections.below(req.socket), elsewhere: `${url}/elsewhere` })
+    sendResponse(res, decision, { socket: connections.below(req.socket), elsewhere: `${url}/elsewhere` })
   }
 
   const server = createListener(options, (req, res) => {
-    answer(req, res).catch(() => sendBreakdown(res))
+    answer(req, res).catch(() => sendInternalError(res))
   })
   const connections = trackConnections(server)
   await listen(server, options)

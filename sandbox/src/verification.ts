@@ -1,6 +1,6 @@
 import { API_VERSION, type PlainKeys } from '../../src/alibaba/signing.ts'
-import type { Claim } from './claim.ts'
 import { type Failure, failure, missing, signatureMismatch } from './failures.ts'
+import type { SignedRequest } from './signed-request.ts'
 
 /** How far a timestamp may be off, and how long a nonce is remembered. */
 export const VALIDITY_MS = 31 * 60_000
@@ -20,7 +20,7 @@ export interface Nonces {
   take(nonce: string, nowMs: number): boolean
 }
 
-type Check = (claim: Claim, verification: Verification) => Failure | null
+type Check = (signedRequest: SignedRequest, verification: Verification) => Failure | null
 
 const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/
 
@@ -45,10 +45,10 @@ const timestampIsNear: Check = ({ timestamp }, { nowMs }) =>
 
 const signatureIsComplete: Check = ({ isComplete }) => (isComplete ? null : failure('IncompleteSignature'))
 
-const signatureMatches: Check = (claim, { keys }) =>
-  claim.signature === claim.sign(keys.get(claim.accessKeyId)?.accessKeySecret ?? '')
+const signatureMatches: Check = (signedRequest, { keys }) =>
+  signedRequest.signature === signedRequest.sign(keys.get(signedRequest.accessKeyId)?.accessKeySecret ?? '')
     ? null
-    : signatureMismatch(claim.stringToSign)
+    : signatureMismatch(signedRequest.stringToSign)
 
 const nonceIsGiven: Check = ({ nonce }) => (nonce === '' ? missing('SignatureNonce') : null)
 
@@ -80,9 +80,9 @@ const CHECKS = [
 ] as const
 
 /** The first thing that is wrong with the request, or null. */
-export const verify: Check = (claim, verification) => {
+export const verify: Check = (signedRequest, verification) => {
   for (const check of CHECKS) {
-    const found = check(claim, verification)
+    const found = check(signedRequest, verification)
     if (found !== null) return found
   }
   return null

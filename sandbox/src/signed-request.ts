@@ -3,8 +3,8 @@ import * as rpcV1 from '../../src/alibaba/rpc-v1.ts'
 import { canonicalQuery } from '../../src/alibaba/signing.ts'
 import type { Params, SandboxRequest } from './request.ts'
 
-/** What a request says about itself, whichever way it is signed. Empty text stands for what it leaves out. */
-export interface Claim {
+/** The parts of a signed request, of either signature version. A part that is missing is the empty string. */
+export interface SignedRequest {
   readonly signatureVersion: 'rpc-v1' | 'acs3'
   readonly method: string
   readonly path: string
@@ -23,7 +23,7 @@ export interface Claim {
   sign(secret: string): string
 }
 
-/** Headers without which a signature says nothing about who asks for what, and when. */
+/** A signature that leaves out one of these headers does not cover the caller, the action or the time. */
 const MUST_BE_SIGNED = [
   'host',
   'x-acs-action',
@@ -33,11 +33,11 @@ const MUST_BE_SIGNED = [
   'x-acs-version',
 ] as const
 
-/** The claim in the `Authorization` header where there is an ACS3 one, in the parameters otherwise. */
-export const readClaim = (request: SandboxRequest): Claim =>
+/** Reads the signature from the `Authorization` header if that is an ACS3 one, and from the parameters otherwise. */
+export const readSignedRequest = (request: SandboxRequest): SignedRequest =>
   request.headers.authorization?.startsWith('ACS3-HMAC-SHA256') ? readAcs3(request) : readRpcV1(request)
 
-const readRpcV1 = ({ method, path, query, form }: SandboxRequest): Claim => {
+const readRpcV1 = ({ method, path, query, form }: SandboxRequest): SignedRequest => {
   const { Signature = '', ...params }: Params = { ...query, ...form }
   const stringToSign = rpcV1.stringToSign(method, canonicalQuery(params))
   return {
@@ -58,7 +58,7 @@ const readRpcV1 = ({ method, path, query, form }: SandboxRequest): Claim => {
   }
 }
 
-const readAcs3 = (request: SandboxRequest): Claim => {
+const readAcs3 = (request: SandboxRequest): SignedRequest => {
   const { method, path, query, form, headers } = request
   const authorization = parseAuthorization(headers.authorization ?? '')
   const signedNames = (authorization.SignedHeaders ?? '').split(';')
