@@ -1,5 +1,5 @@
 /** Values in the order in which they came. */
-export interface Bag<T> {
+export interface LinkedList<T> {
   readonly size: number
   /** The one that came first of all that are in. */
   first(): T | undefined
@@ -9,11 +9,11 @@ export interface Bag<T> {
   add(value: T): () => void
 }
 
-interface Place<T> {
+interface ListNode<T> {
   readonly value: T
-  isTaken: boolean
-  before: Place<T> | null
-  after: Place<T> | null
+  isRemoved: boolean
+  previous: ListNode<T> | null
+  next: ListNode<T> | null
 }
 
 /**
@@ -21,21 +21,21 @@ interface Place<T> {
  * and over, and each copy leads to the next: once the first of them is old, all that was ever in one survives the
  * collections of the young generation, and whatever hangs on it, which made each of them several times as long.
  */
-export const createBag = <T>(): Bag<T> => {
-  let first: Place<T> | null = null
-  let last: Place<T> | null = null
+export const createLinkedList = <T>(): LinkedList<T> => {
+  let first: ListNode<T> | null = null
+  let last: ListNode<T> | null = null
   let size = 0
 
-  const takeOut = (place: Place<T>): void => {
-    const { before, after } = place
+  const unlink = (node: ListNode<T>): void => {
+    const { previous: before, next: after } = node
     if (before === null) first = after
-    else before.after = after
+    else before.next = after
     if (after === null) last = before
-    else after.before = before
+    else after.previous = before
     // Else what is over would lead to what comes later, as those copies do.
-    place.before = null
-    place.after = null
-    place.isTaken = true
+    node.previous = null
+    node.next = null
+    node.isRemoved = true
     size -= 1
   }
 
@@ -48,18 +48,18 @@ export const createBag = <T>(): Bag<T> => {
 
     values: () => {
       const values: T[] = []
-      for (let place = first; place !== null; place = place.after) values.push(place.value)
+      for (let place = first; place !== null; place = place.next) values.push(place.value)
       return values
     },
 
     add: (value) => {
-      const place: Place<T> = { value, isTaken: false, before: last, after: null }
+      const place: ListNode<T> = { value, isRemoved: false, previous: last, next: null }
       if (last === null) first = place
-      else last.after = place
+      else last.next = place
       last = place
       size += 1
       return () => {
-        if (!place.isTaken) takeOut(place)
+        if (!place.isRemoved) unlink(place)
       }
     },
   }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { createBag } from '../src/bag.ts'
+import { createLinkedList } from '../src/bag.ts'
 
 test('a bag is empty at first', () => {
-  const bag = createBag<string>()
+  const bag = createLinkedList<string>()
   assert.deepEqual([bag.size, bag.first(), bag.values()], [0, undefined, []])
 })
 
@@ -12,7 +12,7 @@ test('whatever is put in and taken out, a bag has what a list would have', () =>
   // A number puts the next value in, or takes out one of those that ever were, even again.
   const steps = fc.array(fc.oneof(fc.constant('add' as const), fc.nat(30)), { maxLength: 200 })
   const property = fc.property(steps, (given) => {
-    const bag = createBag<number>()
+    const bag = createLinkedList<number>()
     const ways: (() => void)[] = []
     let list: number[] = []
     for (const step of given) {
@@ -31,7 +31,7 @@ test('whatever is put in and taken out, a bag has what a list would have', () =>
 })
 
 test('equal values are in as often as they were put in', () => {
-  const bag = createBag<string>()
+  const bag = createLinkedList<string>()
   const takeOut = bag.add('a')
   bag.add('a')
   takeOut()

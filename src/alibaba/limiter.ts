@@ -1,4 +1,4 @@
-import { createBag } from '../bag.ts'
+import { createLinkedList } from '../bag.ts'
 import { byPriority, PRIORITIES, type Priority, rankOf } from '../priority.ts'
 import type { CircuitAttempt, Circuits, HealthSignal, OpenCircuit } from './circuit-breaker.ts'
 
@@ -88,7 +88,7 @@ interface Lane {
   readonly rank: number
   /** How many attempts of this priority and all less important ones may be in flight together. */
   readonly limit: number
-  readonly queue: ReturnType<typeof createBag<Waiter>>
+  readonly queue: ReturnType<typeof createLinkedList<Waiter>>
   inFlight: number
   /** In flight of this priority and all less important ones. */
   occupied: number
@@ -118,7 +118,7 @@ export const createLimiter = (options: LimiterOptions): Limiter => {
   const limits = limitsFor(maxConcurrency)
   const laneOf = byPriority((priority): Lane => {
     const [rank, limit] = [rankOf(priority), limits[priority]]
-    const queue = createBag<Waiter>()
+    const queue = createLinkedList<Waiter>()
     return { priority, rank, limit, queue, inFlight: 0, occupied: 0, served: 0, paceMs: 0, revocation: undefined }
   })
   const lanes = PRIORITIES.map((priority) => laneOf[priority])

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { createBag } from '../bag.ts'
+import { createLinkedList } from '../bag.ts'
 import { by, type Deadline, deadlineIn } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
@@ -207,7 +207,7 @@ const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
 export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: TrailOptions): Trail => {
-  const unwritten = createBag<Promise<void>>()
+  const unwritten = createLinkedList<Promise<void>>()
   /** Those whose outcome is yet to be written. */
   const begun = new Map<string, Intent>()
   const overdue = new Set<OutcomeEvent>()

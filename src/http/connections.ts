@@ -1,6 +1,6 @@
 import type { Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { type Bag, createBag } from '../bag.ts'
+import { createLinkedList, type LinkedList } from '../bag.ts'
 import type { Subnets } from '../subnets.ts'
 import { networkOf, normalizeAddress } from './client-ip.ts'
 
@@ -55,7 +55,7 @@ export const guardConnections = (
   limits: ConnectionLimits,
   onClosed: (reason: CloseReason) => void,
 ): { readonly size: () => number } => {
-  const open: Bag<Connection> = createBag()
+  const open: LinkedList<Connection> = createLinkedList()
   const connections = new WeakMap<object, Connection>()
   const admit = limitPerAddress(limits)
   const continueLater = createTurns()

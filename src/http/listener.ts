@@ -9,7 +9,7 @@ import {
 } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { type Bag, createBag } from '../bag.ts'
+import { createLinkedList, type LinkedList } from '../bag.ts'
 import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
@@ -86,7 +86,7 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     if (isTarget(req.url ?? '')) app(req, res)
     else refuse(res, 'bad-request', options)
   })
-  const open = createBag<ServerResponse>()
+  const open = createLinkedList<ServerResponse>()
   server.prependListener('request', (_req, res: ServerResponse) => void res.once('close', open.add(res)))
   refuseBeforeRouting(server, open, options)
   const connections = guardConnections(server, options.connections, (reason) =>
@@ -115,7 +115,7 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
 }
 
 /** What is under way now began before the drain: its connection must not be kept either. */
-const leaveConnections = (open: Bag<ServerResponse>, options: ListenerOptions): void => {
+const leaveConnections = (open: LinkedList<ServerResponse>, options: ListenerOptions): void => {
   // Of pipelined requests the last: whatever stands behind a `Connection: close` is never answered.
   const lasts = new Map(open.values().map((res) => [res.req.socket, res])).values()
   for (const res of lasts) {
@@ -138,7 +138,7 @@ const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
 }
 
 /** What Node's parser turns away never reaches the app; it is answered as a problem all the same, and its content never logged. */
-const refuseBeforeRouting = (server: Server, open: Bag<ServerResponse>, options: ListenerOptions): void => {
+const refuseBeforeRouting = (server: Server, open: LinkedList<ServerResponse>, options: ListenerOptions): void => {
   server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
     const underWay = open.values().find((res) => res.socket === socket && res.req.complete)
     if (underWay !== undefined) {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts'
 import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
-import { createBag } from '../bag.ts'
+import { createLinkedList } from '../bag.ts'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
@@ -102,7 +102,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const flights = createFlights<Landing>()
-  const underWay = createBag<Promise<unknown>>()
+  const underWay = createLinkedList<Promise<unknown>>()
 
   const track = <T>(running: Promise<T>): Promise<T> => running.finally(underWay.add(running))
 
