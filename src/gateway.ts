@@ -15,7 +15,7 @@ import type { SessionOptions } from './callers/session.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
-import { by, type Deadline, deadlineIn } from './deadline.ts'
+import { type Deadline, deadlineIn, withDeadline } from './deadline.ts'
 import type { AuthRouteOptions } from './http/auth-routes.ts'
 import type { AuthenticationOptions } from './http/authenticate.ts'
 import { CLOSE_REASONS } from './http/connections.ts'
@@ -208,12 +208,12 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       callers.close()
       counts?.close()
       upkeep.close()
-      await by(deadline, cancellations.idle(), undefined)
+      await withDeadline(deadline, cancellations.idle(), undefined)
       unsettled.close()
       await trail.close(deadline)
       upstream.close()
       keys.close()
-      await by(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined)
+      await withDeadline(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined)
       admin?.close()
     },
   }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
 import { allowDistantAddresses } from './address-attempts.ts'
 import { parseConfig, SETTING_NAMES } from './config.ts'
-import { by, deadlineIn } from './deadline.ts'
+import { deadlineIn, withDeadline } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
 import { misspeltSettings } from './misspelt-settings.ts'
@@ -44,9 +44,9 @@ const run = async (): Promise<void> => {
     const deadline = deadlineIn(delayMs + graceMs)
     log.info('stopping', { signal })
     const drained = listening.then((listener) => listener.drain(delayMs)).then(() => true)
-    const inTime = await by(deadline.earlier(CLOSE_MS), drained, false)
+    const inTime = await withDeadline(deadline.minus(CLOSE_MS), drained, false)
     if (!inTime) log.error('the grace period is over, leaving requests unanswered')
-    await by(deadline, gateway.close(deadline), undefined)
+    await withDeadline(deadline, gateway.close(deadline), undefined)
     log.info('stopped')
     log.flush()
     process.exit(inTime ? 0 : 1)

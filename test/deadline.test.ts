@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
-import { by, deadlineIn } from '../src/deadline.ts'
+import { deadlineIn, withDeadline } from '../src/deadline.ts'
 
 const never = new Promise<never>(() => {})
 const openTimers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length
@@ -20,7 +20,7 @@ test('an earlier deadline lies exactly so many milliseconds before, and moves no
   const deadline = deadlineIn(60_000)
   const property = fc.property(fc.integer({ min: -1e6, max: 1e6 }), (byMs) => {
     const before = deadline.remainingMs()
-    const earlier = deadline.earlier(byMs).remainingMs()
+    const earlier = deadline.minus(byMs).remainingMs()
     const after = deadline.remainingMs()
     const rounding = 1e-6
     assert.ok(earlier <= before - byMs + rounding && earlier >= after - byMs - rounding)
@@ -37,41 +37,41 @@ test('a jump of the wall clock moves no deadline', (t) => {
 })
 
 test('what comes in time is what is given', async () => {
-  assert.equal(await by(deadlineIn(60_000), setImmediate('answer'), 'stand-in'), 'answer')
+  assert.equal(await withDeadline(deadlineIn(60_000), setImmediate('answer'), 'stand-in'), 'answer')
 })
 
 for (const ms of [1, 0, -60_000]) {
   test(`what does not come within ${ms} ms is replaced by the stand-in`, async () => {
-    assert.equal(await by(deadlineIn(ms), never, 'stand-in'), 'stand-in')
+    assert.equal(await withDeadline(deadlineIn(ms), never, 'stand-in'), 'stand-in')
   })
 }
 
 test('what is there already is given even when the deadline has passed', async () => {
-  assert.equal(await by(deadlineIn(-1), Promise.resolve('answer'), 'stand-in'), 'answer')
+  assert.equal(await withDeadline(deadlineIn(-1), Promise.resolve('answer'), 'stand-in'), 'answer')
 })
 
 test('a failure in time is passed on', async () => {
-  await assert.rejects(by(deadlineIn(60_000), Promise.reject(new Error('broken')), 'stand-in'), /broken/)
+  await assert.rejects(withDeadline(deadlineIn(60_000), Promise.reject(new Error('broken')), 'stand-in'), /broken/)
 })
 
 test('a failure that comes too late disturbs nobody', async () => {
   const { promise, reject } = Promise.withResolvers<string>()
-  assert.equal(await by(deadlineIn(0), promise, 'stand-in'), 'stand-in')
+  assert.equal(await withDeadline(deadlineIn(0), promise, 'stand-in'), 'stand-in')
   reject(new Error('late'))
   await setImmediate()
 })
 
 test('what is waited for goes on after the deadline', async () => {
   const { promise, resolve } = Promise.withResolvers<string>()
-  await by(deadlineIn(0), promise, 'stand-in')
+  await withDeadline(deadlineIn(0), promise, 'stand-in')
   resolve('answer')
   assert.equal(await promise, 'answer')
 })
 
 test('no timer is left behind, whatever comes first', async () => {
   const before = openTimers()
-  await by(deadlineIn(60_000), Promise.resolve('answer'), 'stand-in')
-  await by(deadlineIn(60_000), Promise.reject(new Error('broken')), 'stand-in').catch(() => {})
-  await by(deadlineIn(0), never, 'stand-in')
+  await withDeadline(deadlineIn(60_000), Promise.resolve('answer'), 'stand-in')
+  await withDeadline(deadlineIn(60_000), Promise.reject(new Error('broken')), 'stand-in').catch(() => {})
+  await withDeadline(deadlineIn(0), never, 'stand-in')
   assert.equal(openTimers(), before)
 })

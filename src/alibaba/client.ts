@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { by, type Deadline } from '../deadline.ts'
+import { type Deadline, withDeadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
 import { byPriority, type Priority } from '../priority.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -144,7 +144,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   })
 
   const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
-    (await by(deadline, options.keys.replacing(keys), null)) === null ? null : 0
+    (await withDeadline(deadline, options.keys.replacing(keys), null)) === null ? null : 0
 
   /** Milliseconds after which asking again is safe and can help, or null. */
   const retryIn = async (failure: FailureClass, { exchanged, health }: Attempted, tried: Try) => {
@@ -174,7 +174,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       let last = unreached(kind.unsent, null)
       let [corrected, renewed] = [false, false]
       for (let attempt = 1; ; attempt += 1) {
-        const keys = await by(deadline, options.keys.current(), null)
+        const keys = await withDeadline(deadline, options.keys.current(), null)
         if (keys === null) return failure(unreached('upstream-credentials-rejected', null), attempt - 1)
         const attempted = await attemptOnce(asked, keys, attempt)
         if (attempted === null) return failure(last, attempt - 1)

@@ -1,4 +1,4 @@
-import { by, deadlineIn } from '../deadline.ts'
+import { deadlineIn, withDeadline } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
 import { areSame, createReadings, type KeySource, otherThan, soundKeys } from './credentials.ts'
 import type { PlainKeys } from './signing.ts'
@@ -57,7 +57,7 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
 
   const read = async (): Promise<void> => {
     // The vendor's errors quote what was answered, keys included: they are not looked at.
-    const found = await by(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
+    const found = await withDeadline(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
     if (typeof found === 'string') return fail(found)
     const keys = soundKeys(found.keys)
     if (keys === null) fail('has keys with characters that no key contains')

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net'
 import { type ClientBase, Pool, type PoolClient, TypeOverrides, types } from 'pg'
-import { by, deadlineIn } from '../deadline.ts'
+import { deadlineIn, withDeadline } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
 import { reasonOf, sqlStateOf } from './postgres-reason.ts'
 
@@ -114,7 +114,7 @@ export const createConnections = (options: ConnectionsOptions): Connections => {
       use((client) => (signal === undefined ? queryOn(client)(sql, values) : queryUntil(client, signal, sql, values))),
     transaction: (work) => use((client) => transact(queryOn(client), work)),
     close: async () => {
-      await by(deadlineIn(CLOSE_MS), Promise.all([pool.end(), canceller.end()]), undefined)
+      await withDeadline(deadlineIn(CLOSE_MS), Promise.all([pool.end(), canceller.end()]), undefined)
       for (const socket of sockets) socket.destroy()
     },
   }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { createLinkedList } from '../bag.ts'
-import { by, type Deadline, deadlineIn } from '../deadline.ts'
+import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
@@ -277,7 +277,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
           overdue.delete(outcome)
         }),
     )
-    await by(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
+    await withDeadline(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
   }
 
   const readInTime = async <T>(
@@ -290,7 +290,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     caller?.addEventListener('abort', abandon, { once: true })
     if (caller?.aborted) abandon()
     const readable = deadlineIn(Math.min(READ_MS, deadline.remainingMs()))
-    const answer = await by(
+    const answer = await withDeadline(
       readable,
       read(abandoned.signal).then(
         (value) => ({ value }),
@@ -321,7 +321,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
   return {
     begin: async (intent, deadline) => {
       const write = append([intent], []).then(() => null, failureOf)
-      const failure = await by(deadline, write, { kind: 'undone', reason: NO_ANSWER })
+      const failure = await withDeadline(deadline, write, { kind: 'undone', reason: NO_ANSWER })
       if (failure === null) return void begun.set(intent.id, intent)
       // A write that comes through after all must not stay pending: nothing is sent for it.
       const isThere = (end: WriteFailure | null): boolean => end === null || end.kind === 'unsure'
@@ -337,7 +337,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
           log.error('a refusal could not be written', { cancellationId: intent.id, reason: reasonOf(error) })
         }),
       )
-      const state = await by(deadline, write, 'late' as const)
+      const state = await withDeadline(deadline, write, 'late' as const)
       if (state === 'late') log.error('a refusal is slow to be written', { cancellationId: intent.id })
     },
 
@@ -355,16 +355,16 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     unwritten: () => overdue.size,
     isWritable: async () => {
       const probed = store.probe().then(() => null, failureOf)
-      const failure = await by(deadlineIn(PROBE_MS), probed, { kind: 'undone', reason: NO_ANSWER })
+      const failure = await withDeadline(deadlineIn(PROBE_MS), probed, { kind: 'undone', reason: NO_ANSWER })
       noteWritable(failure?.reason ?? null)
       return failure === null
     },
 
     close: async (deadline) => {
-      await by(deadline, allWritten(), undefined)
+      await withDeadline(deadline, allWritten(), undefined)
       closing.abort()
-      await by(deadlineIn(CLOSE_MS), allWritten(), undefined)
-      await by(deadlineIn(CLOSE_MS), store.close(), undefined)
+      await withDeadline(deadlineIn(CLOSE_MS), allWritten(), undefined)
+      await withDeadline(deadlineIn(CLOSE_MS), store.close(), undefined)
     },
   }
 }

@@ -4,7 +4,7 @@ import type { ApiKeys } from '../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../callers/caller.ts'
 import type { Tokens } from '../callers/jwt.ts'
 import type { Sessions } from '../callers/session.ts'
-import { by, type Deadline } from '../deadline.ts'
+import { type Deadline, withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import { type Context, inTime } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
@@ -105,7 +105,7 @@ const callerOf = async (
   const token = bearerTokenIn(credential)
   const recalled = token === null ? undefined : tokens?.recall(token)
   if (!(recalled instanceof Promise)) return recalled ?? null
-  const caller = await by(deadline, recalled, undefined)
+  const caller = await withDeadline(deadline, recalled, undefined)
   // One by one: who is counted in memory in the same turn as others is told the count of all of them.
   await setImmediate()
   return caller ?? null

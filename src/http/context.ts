@@ -5,7 +5,7 @@ import type { ChargeCall } from '../alibaba/task-queries.ts'
 import type { Caller } from '../callers/caller.ts'
 import type { Session } from '../callers/session.ts'
 import type { Arrival } from '../callers/sign-in.ts'
-import { by, type Deadline, deadlineIn } from '../deadline.ts'
+import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
 import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
 import type { Subnets } from '../subnets.ts'
 import type { Log } from '../telemetry/log.ts'
@@ -151,7 +151,7 @@ const LATE = Symbol('late')
 
 /** What a request waits for, for as long as it has time. @throws the code where that takes longer */
 export const inTime = async <T>(req: Request, awaited: Promise<T>, code: ErrorCode): Promise<T> => {
-  const outcome = await by(req.context.deadline, awaited, LATE)
+  const outcome = await withDeadline(req.context.deadline, awaited, LATE)
   if (outcome === LATE) throw new GatewayError(code)
   return outcome
 }

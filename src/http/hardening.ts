@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import type { Request, RequestHandler } from 'express'
 import helmet from 'helmet'
-import { by } from '../deadline.ts'
+import { withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import type { Lifecycle } from './health.ts'
 
@@ -25,7 +25,9 @@ export const limitBody: RequestHandler = async function bodyGuard(req, res, next
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
   if (length === undefined && coding === undefined) return next()
   const tooLong = Number(length ?? 0) > BODY_LIMIT_BYTES
-  const fault = tooLong ? 'content-too-large' : await by(req.context.deadline, faultOfBody(req), 'request-timeout')
+  const fault = tooLong
+    ? 'content-too-large'
+    : await withDeadline(req.context.deadline, faultOfBody(req), 'request-timeout')
   if (fault === null) return next()
   res.set('Connection', 'close')
   throw new GatewayError(fault)

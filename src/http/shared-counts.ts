@@ -3,7 +3,7 @@ import { createClient } from '@redis/client'
 import type { IncrementResponse, Options, Store } from 'express-rate-limit'
 import { type RedisReply, RedisStore } from 'rate-limit-redis'
 import { createSignOuts, type SignOut, type SignOuts } from '../callers/sign-outs.ts'
-import { by, deadlineIn } from '../deadline.ts'
+import { deadlineIn, withDeadline } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
 import { createMemoryStore } from './memory-store.ts'
@@ -137,7 +137,7 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
       leave(connection, error)
     })
     try {
-      const isReached = await by(deadlineIn(connectMs), reach(connection), LATE)
+      const isReached = await withDeadline(deadlineIn(connectMs), reach(connection), LATE)
       if (isReached === LATE) throw new RedisTimeout()
       // Not within that deadline: there may be many sign-outs.
       await channel?.open()
@@ -180,7 +180,7 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
   }
 
   const inTime = async <T>(asked: Promise<T>): Promise<T> => {
-    const first = await by(deadlineIn(answerMs), asked, LATE)
+    const first = await withDeadline(deadlineIn(answerMs), asked, LATE)
     // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
     const reply = first === LATE ? await Promise.race([asked, setImmediate(LATE)]) : first
     if (reply === LATE) throw new RedisTimeout()
@@ -217,7 +217,7 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
   const replace = (client: Client, nowMs: number): void => {
     if (client.isOpen) client.destroy()
     replacedAtMs = [...replacedAtMs, nowMs]
-    replacement = by(deadlineIn(REPLACEMENT_ANSWERS * answerMs), connect(), undefined).finally(() => {
+    replacement = withDeadline(deadlineIn(REPLACEMENT_ANSWERS * answerMs), connect(), undefined).finally(() => {
       replacement = null
     })
   }

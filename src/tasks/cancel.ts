@@ -132,7 +132,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       const { taskNo, lang, deadline } = request
       const limits: CallLimits = {
         priority: 'cancel',
-        deadline: deadline.earlier(SETTLE_RESERVE_MS),
+        deadline: deadline.minus(SETTLE_RESERVE_MS),
         get signal() {
           return cockpit.signal
         },
@@ -161,7 +161,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
   const wait = async (intent: Intent, landing: Landing, request: CancelRequest): Promise<Cancelled> => {
     const { taskNo, signal } = request
-    const leftMs = request.deadline.earlier(RECORD_RESERVE_MS).remainingMs()
+    const leftMs = request.deadline.minus(RECORD_RESERVE_MS).remainingMs()
     const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
     const known = { cancellationId: intent.id, requestId: requestIdOf(landing), waitedMs }
     if (landing.seen === 'cancelled' || waitedMs === 0) return { ...known, cancelStatus: landing.seen ?? 'accepted' }
@@ -176,7 +176,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const decline = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
     const outcome = toUnsent(intent, failure, now())
     tell(intent, outcome)
-    await trail.decline(intent, outcome, deadline.earlier(RECORD_RESERVE_MS))
+    await trail.decline(intent, outcome, deadline.minus(RECORD_RESERVE_MS))
   }
 
   const refusals = createRefusals({
@@ -208,7 +208,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     signal,
   }: CancelRequest): Promise<Permission> => {
     const asker = { clientIp, lang }
-    const limits = { priority: 'check', asker, deadline: deadline.earlier(SETTLE_RESERVE_MS), signal } as const
+    const limits = { priority: 'check', asker, deadline: deadline.minus(SETTLE_RESERVE_MS), signal } as const
     return await permissions
       .toChange(taskNo, caller, limits)
       .catch((error) => ({ kind: 'untold', failure: surprise(error) }) as const)
@@ -237,9 +237,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
     await authorize(intent, request)
-    await tracer.span('record intent', 'internal', () =>
-      trail.begin(intent, request.deadline.earlier(SETTLE_RESERVE_MS)),
-    )
+    await tracer.span('record intent', 'internal', () => trail.begin(intent, request.deadline.minus(SETTLE_RESERVE_MS)))
     const flight = board(request, clientIp)
     const landed = await flight.ride(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
@@ -276,7 +274,7 @@ const newId = (atMs: number): string => {
 
 /** What is known already does not wait for a slow answer about the task for longer than is kept for that. */
 const settleDeadline = (deadline: Deadline): Deadline =>
-  deadlineIn(Math.min(SETTLE_RESERVE_MS, deadline.earlier(RECORD_RESERVE_MS).remainingMs()))
+  deadlineIn(Math.min(SETTLE_RESERVE_MS, deadline.minus(RECORD_RESERVE_MS).remainingMs()))
 
 /** Requests share a call only where upstream could not tell them apart: same caller, address, language and task. */
 const flightKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>

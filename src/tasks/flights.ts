@@ -1,4 +1,4 @@
-import { by, type Deadline } from '../deadline.ts'
+import { type Deadline, withDeadline } from '../deadline.ts'
 
 /** Who waits for a flight, and for how long. */
 export interface Rider {
@@ -77,7 +77,7 @@ const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () =>
       if (abandoned.signal.aborted) abandoned = new AbortController()
       if (signal.aborted) leave()
       signal.addEventListener('abort', leave, { once: true })
-      return await by(deadline, landing, null).finally(() => {
+      return await withDeadline(deadline, landing, null).finally(() => {
         signal.removeEventListener('abort', leave)
         leave()
       })

@@ -1,7 +1,7 @@
 import type { Asked, Page, Task, TaskDetail } from '../alibaba/task-answers.ts'
 import type { ChargeCall, QueryLimits, TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import { createCache } from '../bounded.ts'
-import { by, type Deadline, deadlineIn } from '../deadline.ts'
+import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import type { Priority } from '../priority.ts'
 import { createSharedReads, type ReadNeed, SHARED_MS } from './shared-reads.ts'
@@ -150,7 +150,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
       const need = { priority, begunAfterMs: sinceMs, chargeCall }
       const look = async () => (await search(taskNo, newest, need)) ?? (await searchOld(taskNo, need))
       const looked = look().then((task) => ({ task }))
-      const found = await by(deadline, looked, null)
+      const found = await withDeadline(deadline, looked, null)
       if (found === null) throw new GatewayError('upstream-timeout')
       return found.task
     },

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
 import type { ChargeCall, QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
-import { by, deadlineIn } from '../deadline.ts'
+import { deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
 import { createSharedReads, SHARED_MS } from './shared-reads.ts'
 
@@ -83,7 +83,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
       const key = lookKey(taskNo, restrictions)
       const need = { priority: 'read', chargeCall } as const
       const looked = looks.get(key, (charge) => look(taskNo, restrictions, charge), need)
-      const permission = await by(deadline, looked, null)
+      const permission = await withDeadline(deadline, looked, null)
       if (permission === null) throw new GatewayError('upstream-timeout')
       if (permission.kind === 'denied') throw new GatewayError('task-not-found')
       if (permission.kind === 'untold')

@@ -290,7 +290,7 @@ for (const [leftMs, code, attempts] of BUDGETS) {
 }
 
 /** A deadline that does not come nearer. */
-const frozen = (leftMs: number): Deadline => ({ remainingMs: () => leftMs, earlier: (byMs) => frozen(leftMs - byMs) })
+const frozen = (leftMs: number): Deadline => ({ remainingMs: () => leftMs, minus: (byMs) => frozen(leftMs - byMs) })
 
 test('an attempt gets no more time than is left', async (t) => {
   const { script, call } = await startClient(t, { timeoutMs: 600_000 })
