@@ -9,11 +9,11 @@ import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { visibleUserAgent } from '../visible-text.ts'
-import { createFlights, type Flight } from './flights.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
 import { createRefusals } from './refusals.ts'
 import { createSettling, type Landing, outcomeOf } from './settling.ts'
+import { createSharedCalls, type SharedCall } from './shared-calls.ts'
 import type { Unsettled } from './unsettled.ts'
 
 /** One `DELETE /tasks/:taskNo`: who asks, from where, and how long they wait. */
@@ -101,7 +101,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const { upstream, lookup, permissions, unsettled, trail, log, instanceId, refusalLimit, now = Date.now } = options
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
-  const flights = createFlights<Landing>()
+  const sharedCalls = createSharedCalls<Landing>()
   const underWay = createLinkedList<Promise<unknown>>()
 
   const track = <T>(running: Promise<T>): Promise<T> => running.finally(underWay.add(running))
@@ -127,18 +127,18 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return BUG
   }
 
-  const board = (request: CancelRequest, clientIp: string): Flight<Landing> =>
-    flights.board(flightKey(request), async (cockpit) => {
+  const joinCall = (request: CancelRequest, clientIp: string): SharedCall<Landing> =>
+    sharedCalls.join(sharedCallKey(request), async (control) => {
       const { taskNo, lang, deadline } = request
       const limits: CallLimits = {
         priority: 'cancel',
         deadline: deadline.minus(SETTLE_RESERVE_MS),
         get signal() {
-          return cockpit.signal
+          return control.signal
         },
       }
       const params = { TaskNo: taskNo, UserClientIp: clientIp, Lang: lang }
-      const result = await upstream.call('CancelTask', params, limits).catch(surprise).finally(cockpit.close)
+      const result = await upstream.call('CancelTask', params, limits).catch(surprise).finally(control.close)
       if (result.ok) lookup.changed(taskNo)
       return await settling.settle(taskNo, result, settleDeadline(deadline))
     })
@@ -238,10 +238,10 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const intent = intentOf(request)
     await authorize(intent, request)
     await tracer.span('record intent', 'internal', () => trail.begin(intent, request.deadline.minus(SETTLE_RESERVE_MS)))
-    const flight = board(request, clientIp)
-    const landed = await flight.ride(request)
+    const call = joinCall(request, clientIp)
+    const landed = await call.wait(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
-    if (landed === null) track(flight.landing.then((late) => conclude(intent, late, request.deadline)))
+    if (landed === null) track(call.result.then((late) => conclude(intent, late, request.deadline)))
     const landing = landed ?? OUT_OF_TIME
     await conclude(intent, landing, request.deadline)
     const { result, seen } = landing
@@ -277,7 +277,7 @@ const settleDeadline = (deadline: Deadline): Deadline =>
   deadlineIn(Math.min(SETTLE_RESERVE_MS, deadline.minus(RECORD_RESERVE_MS).remainingMs()))
 
 /** Requests share a call only where upstream could not tell them apart: same caller, address, language and task. */
-const flightKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
+const sharedCallKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
   JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
 
 const toEvent = (intent: Intent, landing: Landing, finishedAtMs: number): OutcomeEvent => ({

@@ -1,24 +1,24 @@
 import { type Deadline, withDeadline } from '../deadline.ts'
 
 /** Who waits for a flight, and for how long. */
-export interface Rider {
+export interface Waiter {
   readonly deadline: Deadline
   /** Aborts when the rider goes away. */
   readonly signal: AbortSignal
 }
 
 /** What is under way for all who ask for the same at the same moment. */
-export interface Flight<T> {
-  readonly landing: Promise<T>
+export interface SharedCall<T> {
+  readonly result: Promise<T>
   /**
    * Waits until it lands; null where the rider's time is up first. Whoever goes away or runs out of time leaves it, and
    * the last to leave aborts the flight's signal.
    */
-  ride(rider: Rider): Promise<T | null>
+  wait(rider: Waiter): Promise<T | null>
 }
 
 /** What a flight is told while it is under way. */
-export interface Cockpit {
+export interface CallControl {
   /**
    * Aborted as long as nobody waits: what was not sent by then need not be. Another one after somebody has joined, so it
    * is to be asked for anew at each step.
@@ -28,24 +28,24 @@ export interface Cockpit {
   close(): void
 }
 
-export interface Flights<T> {
+export interface SharedCalls<T> {
   /** The flight of that key that can still be joined, or a new one. */
-  board(key: string, takeOff: (cockpit: Cockpit) => Promise<T>): Flight<T>
+  join(key: string, takeOff: (cockpit: CallControl) => Promise<T>): SharedCall<T>
 }
 
-export const createFlights = <T>(): Flights<T> => {
+export const createSharedCalls = <T>(): SharedCalls<T> => {
   // Not a Map, for the reason that `createBag` gives.
-  const open: Record<string, Flight<T>> = Object.create(null)
+  const open: Record<string, SharedCall<T>> = Object.create(null)
 
   return {
-    board: (key, takeOff) => {
+    join: (key, start) => {
       const joined = open[key]
       if (joined !== undefined) return joined
-      const flight = createFlight(takeOff, () => {
-        if (open[key] === flight) delete open[key]
+      const call = createSharedCall(start, () => {
+        if (open[key] === call) delete open[key]
       })
-      open[key] = flight
-      return flight
+      open[key] = call
+      return call
     },
   }
 }
@@ -53,10 +53,10 @@ export const createFlights = <T>(): Flights<T> => {
 /** Given as a reason, since an abort without one makes an error with a stack, each time. */
 const LEFT = 'nobody waits for it'
 
-const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () => void): Flight<T> => {
+const createSharedCall = <T>(start: (cockpit: CallControl) => Promise<T>, close: () => void): SharedCall<T> => {
   let abandoned = new AbortController()
   let waiting = 0
-  const landing = takeOff({
+  const result = start({
     get signal() {
       return abandoned.signal
     },
@@ -64,12 +64,12 @@ const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () =>
   })
 
   return {
-    landing,
-    ride: async ({ signal, deadline }) => {
-      let isAboard = true
+    result,
+    wait: async ({ signal, deadline }) => {
+      let isWaiting = true
       const leave = (): void => {
-        if (isAboard) waiting -= 1
-        isAboard = false
+        if (isWaiting) waiting -= 1
+        isWaiting = false
         if (waiting === 0) abandoned.abort(LEFT)
       }
       waiting += 1
@@ -77,7 +77,7 @@ const createFlight = <T>(takeOff: (cockpit: Cockpit) => Promise<T>, close: () =>
       if (abandoned.signal.aborted) abandoned = new AbortController()
       if (signal.aborted) leave()
       signal.addEventListener('abort', leave, { once: true })
-      return await withDeadline(deadline, landing, null).finally(() => {
+      return await withDeadline(deadline, result, null).finally(() => {
         signal.removeEventListener('abort', leave)
         leave()
       })
