@@ -12,7 +12,7 @@ import { visibleUserAgent } from '../visible-text.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
 import { createRefusals } from './refusals.ts'
-import { createSettling, type Landing, outcomeOf } from './settling.ts'
+import { type CallResult, createSettling, outcomeOf } from './settle.ts'
 import { createSharedCalls, type SharedCall } from './shared-calls.ts'
 import type { Unsettled } from './unsettled.ts'
 
@@ -95,13 +95,13 @@ const LOST: UpstreamFailure = {
 const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
 
 /** Of one who could not wait for the landing. */
-const OUT_OF_TIME: Landing = { result: LOST, seen: null }
+const TIMED_OUT: CallResult = { result: LOST, observed: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const { upstream, lookup, permissions, unsettled, trail, log, instanceId, refusalLimit, now = Date.now } = options
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
-  const sharedCalls = createSharedCalls<Landing>()
+  const sharedCalls = createSharedCalls<CallResult>()
   const underWay = createLinkedList<Promise<unknown>>()
 
   const track = <T>(running: Promise<T>): Promise<T> => running.finally(underWay.add(running))
@@ -127,7 +127,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return BUG
   }
 
-  const joinCall = (request: CancelRequest, clientIp: string): SharedCall<Landing> =>
+  const joinCall = (request: CancelRequest, clientIp: string): SharedCall<CallResult> =>
     sharedCalls.join(sharedCallKey(request), async (control) => {
       const { taskNo, lang, deadline } = request
       const limits: CallLimits = {
@@ -148,7 +148,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     meter.cancellation(outcome.outcome)
   }
 
-  const conclude = async (intent: Intent, landing: Landing, deadline: Deadline): Promise<void> => {
+  const conclude = async (intent: Intent, landing: CallResult, deadline: Deadline): Promise<void> => {
     const outcome = toEvent(intent, landing, now())
     unsettled.note(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
@@ -159,16 +159,17 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   }
 
   /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
-  const wait = async (intent: Intent, landing: Landing, request: CancelRequest): Promise<Cancelled> => {
+  const wait = async (intent: Intent, landing: CallResult, request: CancelRequest): Promise<Cancelled> => {
     const { taskNo, signal } = request
     const leftMs = request.deadline.minus(RECORD_RESERVE_MS).remainingMs()
     const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
     const known = { cancellationId: intent.id, requestId: requestIdOf(landing), waitedMs }
-    if (landing.seen === 'cancelled' || waitedMs === 0) return { ...known, cancelStatus: landing.seen ?? 'accepted' }
+    if (landing.observed === 'cancelled' || waitedMs === 0)
+      return { ...known, cancelStatus: landing.observed ?? 'accepted' }
     const seen = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
-    if (seen === null) return { ...known, cancelStatus: landing.seen ?? 'accepted', waitedMs: 0 }
+    if (seen === null) return { ...known, cancelStatus: landing.observed ?? 'accepted', waitedMs: 0 }
     if (seen !== 'cancelled') return { ...known, cancelStatus: 'cancelling' }
-    await conclude(intent, { ...landing, seen }, request.deadline)
+    await conclude(intent, { ...landing, observed: seen }, request.deadline)
     return { ...known, cancelStatus: seen }
   }
 
@@ -242,9 +243,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const landed = await call.wait(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
     if (landed === null) track(call.result.then((late) => conclude(intent, late, request.deadline)))
-    const landing = landed ?? OUT_OF_TIME
+    const landing = landed ?? TIMED_OUT
     await conclude(intent, landing, request.deadline)
-    const { result, seen } = landing
+    const { result, observed: seen } = landing
     if (!result.ok && seen === null) throw failureOf(intent.id, result)
     return await wait(intent, landing, request)
   }
@@ -280,14 +281,14 @@ const settleDeadline = (deadline: Deadline): Deadline =>
 const sharedCallKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
   JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
 
-const toEvent = (intent: Intent, landing: Landing, finishedAtMs: number): OutcomeEvent => ({
+const toEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): OutcomeEvent => ({
   cancellationId: intent.id,
   outcome: outcomeOf(landing),
   attempts: landing.result.attempts,
   requestId: requestIdOf(landing),
   upstreamCode: landing.result.ok ? null : landing.result.upstreamCode,
   finishedAtMs,
-  settledBy: landing.seen === null ? null : 'query',
+  settledBy: landing.observed === null ? null : 'query',
 })
 
 /** Of what was not sent: refused by us, or failed since upstream could not be asked about the task. */
@@ -302,7 +303,8 @@ const toUnsent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs:
 })
 
 /** Upstream's of the answer that decided; where asking decided, there is none. */
-const requestIdOf = ({ result, seen }: Landing): string | null => (result.ok || seen === null ? result.requestId : null)
+const requestIdOf = ({ result, observed: seen }: CallResult): string | null =>
+  result.ok || seen === null ? result.requestId : null
 
 const failureOf = (cancellationId: string, result: UpstreamFailure): GatewayError =>
   new GatewayError(result.code, {

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import type { UpstreamFailure } from '../../src/alibaba/client.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import type { FindLimits, Lookup } from '../../src/tasks/lookup.ts'
-import { createSettling } from '../../src/tasks/settling.ts'
+import { createSettling } from '../../src/tasks/settle.ts'
 import { taskOf } from '../helpers/task.ts'
 
 const FOREVER_MS = 3_600_000
@@ -57,7 +57,7 @@ test('nobody looks for one who is gone already', async () => {
 
 test('what was read before the call proves a cancellation, and nothing is asked anew', async () => {
   const { settle, asked } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
-  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).seen, 'cancelling')
+  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelling')
   assert.equal(asked.length, 1)
 })
 
@@ -66,14 +66,14 @@ test('what was read before the call proves nothing else: a reading that began af
   const { settle } = start(async (_taskNo, { begunAfterMs }) =>
     taskOf({ cancelStatus: (begunAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
   )
-  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).seen, 'cancelled')
+  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelled')
 })
 
 test('an answer that says all is not looked behind', async () => {
   const { settle, asked } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
   const throttled = { ...AMBIGUOUS, code: 'upstream-throttled', ambiguous: false } as const
   const accepted = { ok: true, requestId: 'r', body: {}, attempts: 1 } as const
-  for (const result of [throttled, accepted]) assert.equal((await settle('t', result, deadlineIn(1000))).seen, null)
+  for (const result of [throttled, accepted]) assert.equal((await settle('t', result, deadlineIn(1000))).observed, null)
   assert.equal(asked.length, 0)
 })
 

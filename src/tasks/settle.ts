@@ -7,10 +7,10 @@ import type { ErrorCode } from '../errors.ts'
 import type { Lookup } from './lookup.ts'
 
 /** What a call upstream came to, and what the task itself showed where the answer was no proof. */
-export interface Landing {
+export interface CallResult {
   readonly result: UpstreamResult
   /** Null where the answer says all, or the task showed nothing that proves a cancellation. */
-  readonly seen: 'cancelling' | 'cancelled' | null
+  readonly observed: 'cancelling' | 'cancelled' | null
 }
 
 /** Failures for a reason of the task's; perhaps that its cancellation had been asked for before. */
@@ -19,7 +19,7 @@ const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellabl
 const isRejection = (result: UpstreamResult): boolean => !result.ok && REJECTIONS.includes(result.code)
 
 /** The only outcome that this landing proves. */
-export const outcomeOf = ({ result, seen }: Landing): Outcome => {
+export const outcomeOf = ({ result, observed: seen }: CallResult): Outcome => {
   if (seen === 'cancelled') return 'cancelled'
   if (result.ok || seen === 'cancelling') return 'accepted'
   if (result.ambiguous) return 'unknown'
@@ -31,19 +31,23 @@ export interface Settling {
    * Asks upstream for the task where a failed call may have reached its goal all the same: what is being cancelled or is
    * cancelled is a success, whoever asked for it (RFC 9110, 9.2.2). What is not cancelled proves nothing.
    */
-  settle(taskNo: string, result: UpstreamResult, deadline: Deadline): Promise<Landing>
+  settle(taskNo: string, result: UpstreamResult, deadline: Deadline): Promise<CallResult>
   /** Watches a task until it is cancelled, the time is up or nobody waits; null where it could not be seen at all. */
   watch(taskNo: string, until: Deadline, signal: AbortSignal): Promise<CancelStatus | null>
 }
 
 /** Looks are cheap: most are served by what another watcher's look has read. */
-const LOOK_EVERY_MS = 250
+const POLL_EVERY_MS = 250
 /** When a watch is nearly over it looks once more, and for that reading others need have begun it only a moment ago. */
-const LAST_LOOK_MS = 300
+const LAST_POLL_MS = 300
 const RECENT_MS = 500
 
 export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
-  const look = async (taskNo: string, deadline: Deadline, begunAfterMs?: number): Promise<CancelStatus | null> => {
+  const readStatus = async (
+    taskNo: string,
+    deadline: Deadline,
+    begunAfterMs?: number,
+  ): Promise<CancelStatus | null> => {
     try {
       return (await lookup.find(taskNo, { priority: 'follow-up', deadline, begunAfterMs }))?.cancelStatus ?? null
     } catch {
@@ -53,27 +57,27 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
 
   return {
     settle: async (taskNo, result, deadline) => {
-      if (result.ok || !(result.ambiguous || isRejection(result))) return { result, seen: null }
+      if (result.ok || !(result.ambiguous || isRejection(result))) return { result, observed: null }
       const endedAtMs = performance.now()
       // However old a reading is: what is being cancelled does not cease to be.
-      const seen = proofIn(await look(taskNo, deadline)) ?? proofIn(await look(taskNo, deadline, endedAtMs))
-      return { result, seen }
+      const seen = proofIn(await readStatus(taskNo, deadline)) ?? proofIn(await readStatus(taskNo, deadline, endedAtMs))
+      return { result, observed: seen }
     },
 
     watch: async (taskNo, until, signal) => {
       const left = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true }))
       for (let seen: CancelStatus | null = null; ; ) {
         if (signal.aborted) return seen
-        const isLast = until.remainingMs() <= LAST_LOOK_MS
+        const isLast = until.remainingMs() <= LAST_POLL_MS
         const begunAfterMs = isLast ? performance.now() - RECENT_MS : undefined
-        seen = (await Promise.race([look(taskNo, until, begunAfterMs), left])) ?? seen
+        seen = (await Promise.race([readStatus(taskNo, until, begunAfterMs), left])) ?? seen
         if (seen === 'cancelled' || isLast) return seen
-        const pauseMs = Math.min(LOOK_EVERY_MS, until.remainingMs() - LAST_LOOK_MS)
+        const pauseMs = Math.min(POLL_EVERY_MS, until.remainingMs() - LAST_POLL_MS)
         await delay(Math.max(0, pauseMs), undefined, { signal }).catch(() => undefined)
       }
     },
   }
 }
 
-const proofIn = (seen: CancelStatus | null): Landing['seen'] =>
+const proofIn = (seen: CancelStatus | null): CallResult['observed'] =>
   seen === 'cancelling' || seen === 'cancelled' ? seen : null
