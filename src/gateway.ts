@@ -25,10 +25,10 @@ import { createReadiness, createSharedCheck, type Lifecycle } from './http/healt
 import { type Listener, type ListenerOptions, listen } from './http/listener.ts'
 import { PROBLEMS } from './http/problem.ts'
 import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
+import { createBackgroundSettlement } from './tasks/background-settlement.ts'
 import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
-import { createUnsettled } from './tasks/unsettled.ts'
 import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
 import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -65,7 +65,7 @@ export interface Overrides {
   /** The wall clock of sign-ins and sessions. */
   readonly now?: () => number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
-  readonly unsettledPauseMs?: (ageMs: number) => number
+  readonly settlementPauseMs?: (ageMs: number) => number
   /** How long a peer may take to read one response. */
   readonly readTimeoutMs?: number
 }
@@ -109,11 +109,11 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     timeoutMs: config.requestTimeoutMs,
     ttlMs: overrides.lookupTtlMs,
   })
-  const unsettled = createUnsettled({ trail, lookup, log, meter, pauseMs: overrides.unsettledPauseMs })
+  const settlement = createBackgroundSettlement({ trail, lookup, log, meter, pauseMs: overrides.settlementPauseMs })
   const upkeep = createUpkeep({
     store,
     retentionDays: config.audit.retentionDays,
-    onLost: unsettled.note,
+    onLost: settlement.track,
     log,
     everyMs: overrides.upkeepEveryMs,
   })
@@ -122,7 +122,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     upstream,
     lookup,
     permissions,
-    unsettled,
+    settlement,
     trail,
     log,
     meter,
@@ -178,7 +178,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     unsharedSignOuts: () => (config.signIn === null ? undefined : counts?.unsharedSignOuts()),
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: trail.unwritten,
-    unsettled: unsettled.size,
+    unsettled: settlement.size,
     faultyFiles: () => ({ ...callers.faultyFiles(), ...keys.faultyFiles() }),
     droppedLogLines: log.dropped,
   })
@@ -200,7 +200,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       admin = await listen(adminApp, adminOptions)
       listener = await listen(app, publicOptions)
       log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
-      unsettled.resume()
+      settlement.resume()
       upkeep.start()
       return { ...listener, adminUrl: admin.url }
     },
@@ -209,7 +209,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       counts?.close()
       upkeep.close()
       await withDeadline(deadline, cancellations.idle(), undefined)
-      unsettled.close()
+      settlement.close()
       await trail.close(deadline)
       upstream.close()
       keys.close()

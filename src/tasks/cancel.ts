@@ -9,12 +9,12 @@ import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { visibleUserAgent } from '../visible-text.ts'
+import type { BackgroundSettlement } from './background-settlement.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
 import { createRefusals } from './refusals.ts'
 import { type CallResult, createSettling, outcomeOf } from './settle.ts'
 import { createSharedCalls, type SharedCall } from './shared-calls.ts'
-import type { Unsettled } from './unsettled.ts'
 
 /** One `DELETE /tasks/:taskNo`: who asks, from where, and how long they wait. */
 export interface CancelRequest {
@@ -66,7 +66,7 @@ export interface CancellationOptions {
   readonly lookup: Lookup
   readonly permissions: Pick<Permissions, 'toChange'>
   /** Goes on to look at what stays unknown. */
-  readonly unsettled: Pick<Unsettled, 'note'>
+  readonly settlement: Pick<BackgroundSettlement, 'track'>
   readonly trail: Trail
   readonly log: Log
   readonly meter?: Meter | undefined
@@ -98,7 +98,17 @@ const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
 const TIMED_OUT: CallResult = { result: LOST, observed: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
-  const { upstream, lookup, permissions, unsettled, trail, log, instanceId, refusalLimit, now = Date.now } = options
+  const {
+    upstream,
+    lookup,
+    permissions,
+    settlement: unsettled,
+    trail,
+    log,
+    instanceId,
+    refusalLimit,
+    now = Date.now,
+  } = options
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const sharedCalls = createSharedCalls<CallResult>()
@@ -150,7 +160,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 
   const conclude = async (intent: Intent, landing: CallResult, deadline: Deadline): Promise<void> => {
     const outcome = toEvent(intent, landing, now())
-    unsettled.note(intent, outcome)
+    unsettled.track(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
       span.set({ 'gateway.outcome': outcome.outcome })
       await trail.finish(outcome, deadline)

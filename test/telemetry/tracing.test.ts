@@ -139,7 +139,7 @@ test('looks that come later belong to nobody’s trace', async (t) => {
   const collector = await startCollector(t)
   const { api, upstream } = await startGateway(t, {
     env: { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, UPSTREAM_MAX_ATTEMPTS: '1' },
-    overrides: { traceDelayMs: 10, lookupTtlMs: 0, unsettledPauseMs: () => 5 },
+    overrides: { traceDelayMs: 10, lookupTtlMs: 0, settlementPauseMs: () => 5 },
   })
   upstream.fault('CancelTask', { reply: 'reset' })
   await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).set(traced()).expect(504)

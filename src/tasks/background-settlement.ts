@@ -8,17 +8,17 @@ import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import type { Lookup } from './lookup.ts'
 
 /** The cancellations whose outcome is unknown. They are looked at now and then until the task tells, or a day is over. */
-export interface Unsettled {
+export interface BackgroundSettlement {
   /** Takes up, once the start is over, what a process before this one left unknown, and later what others left. */
   resume(): void
   /** Takes note of an outcome: of an unknown one, to find out more; of any other, to stop that. */
-  note(intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>, outcome: OutcomeEvent): void
+  track(intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>, outcome: OutcomeEvent): void
   /** How many there are. */
   size(): number
   close(): void
 }
 
-export interface UnsettledOptions {
+export interface BackgroundSettlementOptions {
   readonly trail: Pick<Trail, 'find' | 'list' | 'finish'>
   readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
@@ -31,18 +31,18 @@ export interface UnsettledOptions {
   readonly pauseMs?: ((ageMs: number) => number) | undefined
 }
 
-interface Open {
+interface UnsettledCancellation {
   readonly taskNo: string
   readonly requestedAtMs: number
   readonly outcome: OutcomeEvent
   /** Since when it is looked at, and when next, on the monotonic clock. */
-  readonly takenAtMs: number
-  lookAtMs: number
+  readonly addedAtMs: number
+  pollAtMs: number
 }
 
 const GIVE_UP_MS = 24 * 3_600_000
 /** One that gets no answer holds up the others for so long. */
-const LOOK_MS = 10_000
+const POLL_TIMEOUT_MS = 10_000
 const TICK_MS = 1000
 const PAUSE_MIN_MS = 2000
 const PAUSE_MAX_MS = 10 * 60_000
@@ -51,13 +51,13 @@ const LIST_LIMIT = 200
 const LOAD_EVERY_MS = 10 * 60_000
 
 /** Ever more seldom, as what was under way for long is less and less likely to show. */
-const growing = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
+const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
 
 /** (assumption) What is complete and not cancelled so long after a request's end will not be cancelled by it any more. */
 const QUIET_MS = 60_000
 
 /** What the task proves about a request for its cancellation that ended so long ago, or null. */
-export const findingOf = (
+export const outcomeShownBy = (
   { status, cancelStatus }: Pick<Task, 'status' | 'cancelStatus'>,
   quietMs: number,
 ): Outcome | null => {
@@ -66,41 +66,41 @@ export const findingOf = (
   return status === 'complete' && cancelStatus === 'none' && quietMs >= QUIET_MS ? 'failed' : null
 }
 
-export const createUnsettled = (options: UnsettledOptions): Unsettled => {
-  const { trail, lookup, log, now = Date.now, pauseMs = growing, loadEveryMs = LOAD_EVERY_MS } = options
+export const createBackgroundSettlement = (options: BackgroundSettlementOptions): BackgroundSettlement => {
+  const { trail, lookup, log, now = Date.now, pauseMs = backoff, loadEveryMs = LOAD_EVERY_MS } = options
   const { monotonic = () => performance.now(), meter = NO_METER } = options
   const begunAtMs = now()
-  const open = new Map<string, Open>()
+  const open = new Map<string, UnsettledCancellation>()
   const closing = new AbortController()
   /** Looks belong to no request, and so to no trace of the one that happens to begin them. */
-  const outside = AsyncLocalStorage.snapshot()
+  const withoutTrace = AsyncLocalStorage.snapshot()
   let isRunning = false
 
-  const look = async (each: Open): Promise<void> => {
+  const poll = async (cancellation: UnsettledCancellation): Promise<void> => {
     // Like a caller's read: it must take nothing from cancels, and can come again.
-    const limits = { priority: 'read', deadline: deadlineIn(LOOK_MS) } as const
-    const task = await lookup.find(each.taskNo, limits).catch(() => null)
-    const ageMs = now() - each.requestedAtMs
-    each.lookAtMs = monotonic() + pauseMs(ageMs)
+    const limits = { priority: 'read', deadline: deadlineIn(POLL_TIMEOUT_MS) } as const
+    const task = await lookup.find(cancellation.taskNo, limits).catch(() => null)
+    const ageMs = now() - cancellation.requestedAtMs
+    cancellation.pollAtMs = monotonic() + pauseMs(ageMs)
     // A wall clock that jumps ahead must not make it long.
-    const quietMs = Math.min(now() - each.outcome.finishedAtMs, monotonic() - each.takenAtMs)
-    const found = task === null ? null : findingOf(task, quietMs)
-    if (found !== null) await settle(each, found)
-    else if (ageMs >= GIVE_UP_MS) open.delete(each.outcome.cancellationId)
+    const quietMs = Math.min(now() - cancellation.outcome.finishedAtMs, monotonic() - cancellation.addedAtMs)
+    const found = task === null ? null : outcomeShownBy(task, quietMs)
+    if (found !== null) await settle(cancellation, found)
+    else if (ageMs >= GIVE_UP_MS) open.delete(cancellation.outcome.cancellationId)
   }
 
   /** The answer may have come in the meantime, to here or to a replica, and an answer tells more than the task. */
-  const settle = async (each: Open, found: Outcome): Promise<void> => {
-    const { taskNo, outcome } = each
+  const settle = async (cancellation: UnsettledCancellation, found: Outcome): Promise<void> => {
+    const { taskNo, outcome } = cancellation
     const { cancellationId } = outcome
-    const isOpen = (): boolean => open.get(cancellationId) === each && !closing.signal.aborted
+    const isOpen = (): boolean => open.get(cancellationId) === cancellation && !closing.signal.aborted
     if (!isOpen()) return
-    const known = await trail.find(cancellationId, deadlineIn(LOOK_MS)).catch(() => undefined)
+    const known = await trail.find(cancellationId, deadlineIn(POLL_TIMEOUT_MS)).catch(() => undefined)
     if (known === undefined || !isOpen()) return
     open.delete(cancellationId)
     if (known?.outcome !== 'unknown') return
     const settled = { ...outcome, outcome: found, requestId: null, finishedAtMs: now(), settledBy: 'query' } as const
-    await trail.finish(settled, deadlineIn(LOOK_MS))
+    await trail.finish(settled, deadlineIn(POLL_TIMEOUT_MS))
     log.info('an unknown outcome is settled', { cancellationId, taskNo, outcome: found })
     meter.cancellation(found)
   }
@@ -113,9 +113,9 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     if (isRunning) return
     isRunning = true
     while (open.size > 0 && !closing.signal.aborted) {
-      for (const each of open.values()) if (each.lookAtMs <= monotonic() && !closing.signal.aborted) await look(each)
+      for (const each of open.values()) if (each.pollAtMs <= monotonic() && !closing.signal.aborted) await poll(each)
       const soonestMs = [...open.values()].reduce(
-        (soonest, { lookAtMs }) => Math.min(soonest, lookAtMs),
+        (soonest, { pollAtMs: lookAtMs }) => Math.min(soonest, lookAtMs),
         monotonic() + TICK_MS,
       )
       await pause(Math.max(0, soonestMs - monotonic()))
@@ -123,19 +123,19 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
     isRunning = false
   }
 
-  const take = (each: Open): void => {
-    const { cancellationId } = each.outcome
-    if (!open.has(cancellationId)) open.set(cancellationId, each)
-    void outside(run)
+  const add = (cancellation: UnsettledCancellation): void => {
+    const { cancellationId } = cancellation.outcome
+    if (!open.has(cancellationId)) open.set(cancellationId, cancellation)
+    void withoutTrace(run)
   }
 
   const load = async (toMs: number): Promise<void> => {
     for (let before: AuditPage['next'] = null, more = true; more; more = before !== null) {
       const times = { fromMs: now() - GIVE_UP_MS, toMs }
       const filter = { ...times, outcome: 'unknown', limit: LIST_LIMIT, before } as const
-      const { records, next }: AuditPage = await trail.list(filter, deadlineIn(LOOK_MS))
+      const { records, next }: AuditPage = await trail.list(filter, deadlineIn(POLL_TIMEOUT_MS))
       for (const record of records) {
-        take({ ...record, outcome: unknownOf(record), takenAtMs: monotonic(), lookAtMs: monotonic() })
+        add({ ...record, outcome: unknownOf(record), addedAtMs: monotonic(), pollAtMs: monotonic() })
       }
       before = next
     }
@@ -154,10 +154,11 @@ export const createUnsettled = (options: UnsettledOptions): Unsettled => {
   }
 
   return {
-    note: ({ taskNo, requestedAtMs }, outcome) => {
+    track: ({ taskNo, requestedAtMs }, outcome) => {
       const takenAtMs = monotonic()
       const lookAtMs = takenAtMs + pauseMs(now() - requestedAtMs)
-      if (outcome.outcome === 'unknown') take({ taskNo, requestedAtMs, outcome, takenAtMs, lookAtMs })
+      if (outcome.outcome === 'unknown')
+        add({ taskNo, requestedAtMs, outcome, addedAtMs: takenAtMs, pollAtMs: lookAtMs })
       else open.delete(outcome.cancellationId)
     },
 

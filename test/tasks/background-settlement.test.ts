@@ -3,7 +3,7 @@ import { describe, type TestContext, test } from 'node:test'
 import type { Fault } from '../../sandbox/src/server.ts'
 import type { Task } from '../../src/alibaba/task-answers.ts'
 import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/trail.ts'
-import { createUnsettled, findingOf } from '../../src/tasks/unsettled.ts'
+import { createBackgroundSettlement, outcomeShownBy } from '../../src/tasks/background-settlement.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { taskOf } from '../helpers/task.ts'
@@ -25,7 +25,7 @@ describe('what a task proves about a request for its cancellation', () => {
     ['complete', 'unknown', DAY_MS, null],
   ] as const) {
     test(`${status}, cancelled: ${cancelStatus}, after ${ageMs} ms: ${outcome ?? 'nothing'}`, () => {
-      assert.equal(findingOf({ status, cancelStatus }, ageMs), outcome)
+      assert.equal(outcomeShownBy({ status, cancelStatus }, ageMs), outcome)
     })
   }
 })
@@ -69,7 +69,7 @@ for (const [cancellingMs, outcome] of [
 }
 
 test('what a process before left unknown is settled after the next start', async (t) => {
-  const first = await startUnknown(t, RESET_AFTER_EFFECT, { overrides: { unsettledPauseMs: () => DAY_MS } })
+  const first = await startUnknown(t, RESET_AFTER_EFFECT, { overrides: { settlementPauseMs: () => DAY_MS } })
   await first.stop()
   first.upstream.clearFaults()
   const env = { AUDIT_URL: `sqlite:${first.auditPath}`, UPSTREAM_URL: first.upstream.url }
@@ -101,7 +101,7 @@ const startLooks = (
   const written: OutcomeEvent[] = []
   const looks: string[] = []
   const filters: AuditFilter[] = []
-  const unsettled = createUnsettled({
+  const unsettled = createBackgroundSettlement({
     trail: {
       find: async () => ({ ...RECORD, outcome: known }),
       list: async (filter) => {
@@ -124,7 +124,7 @@ const startLooks = (
   })
   t.after(unsettled.close)
   const note = (outcome: Outcome, taskNo = 't') =>
-    unsettled.note({ taskNo, requestedAtMs: nowMs }, { ...EVENT, cancellationId: taskNo, outcome })
+    unsettled.track({ taskNo, requestedAtMs: nowMs }, { ...EVENT, cancellationId: taskNo, outcome })
   const looked = (count: number, taskNo = 't') =>
     eventually(() => looks.filter((it) => it === taskNo).length >= count || undefined)
   const advance = (ms: number): void => {
