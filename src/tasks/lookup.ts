@@ -4,7 +4,7 @@ import { createCache } from '../bounded.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
 import type { Priority } from '../priority.ts'
-import { createSharedReads, type ReadNeed, SHARED_MS } from './shared-reads.ts'
+import { createSharedCache, type ReadOptions, SHARED_TTL_MS } from './shared-cache.ts'
 
 /** Finds a task by its number, which upstream has no filter for, at the cost of a few calls however many ask. */
 export interface Lookup {
@@ -20,7 +20,7 @@ export interface Lookup {
   changed(taskNo: string): void
 }
 
-export interface FindLimits extends ReadNeed {
+export interface FindLimits extends ReadOptions {
   readonly deadline: Deadline
 }
 
@@ -60,10 +60,10 @@ interface ListReading {
   readonly first: Page<Task>
 }
 
-export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: LookupOptions): Lookup => {
-  const lists = createSharedReads<ListReading>({ ttlMs, maxBytes: PAGES_BYTES })
-  const laterPages = createSharedReads<Page<Task>>({ ttlMs, maxBytes: PAGES_BYTES })
-  const oldTasks = createSharedReads<Task | null>({ ttlMs, maxBytes: OLD_TASKS_BYTES })
+export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS }: LookupOptions): Lookup => {
+  const lists = createSharedCache<ListReading>({ ttlMs, maxBytes: PAGES_BYTES })
+  const laterPages = createSharedCache<Page<Task>>({ ttlMs, maxBytes: PAGES_BYTES })
+  const oldTasks = createSharedCache<Task | null>({ ttlMs, maxBytes: OLD_TASKS_BYTES })
   /** A moment of the day on which a task was created; that never changes. */
   const dayOf = createCache<number>({ ttlMs: DAYS_MS, maxBytes: DAYS_BYTES })
   const newest: List = { key: 'newest', plan: planPages(limit), days: {} }
@@ -95,7 +95,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
     return { number, first: await readPage(plan[0], days, limits) }
   }
 
-  const search = async (taskNo: string, list: List, need: ReadNeed): Promise<Task | null> => {
+  const search = async (taskNo: string, list: List, need: ReadOptions): Promise<Task | null> => {
     const { priority, chargeCall } = need
     const { number, first } = await lists.get(list.key, (charge) => read(list, limitsOf(priority, charge)), need)
     for (const asked of list.plan) {
@@ -126,7 +126,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
   })
 
   /** An old task's details name the day on which it was created, and upstream can list that day. */
-  const searchOld = async (taskNo: string, need: ReadNeed): Promise<Task | null> => {
+  const searchOld = async (taskNo: string, need: ReadOptions): Promise<Task | null> => {
     const knownDayMs = dayOf.get(taskNo)
     const listed = knownDayMs === undefined ? null : await search(taskNo, listOf(knownDayMs), need)
     if (listed !== null) return listed
@@ -145,7 +145,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_MS }: L
       changedAtMs.set(taskNo, performance.now())
     },
 
-    find: async (taskNo, { priority, deadline, begunAfterMs = 0, chargeCall }) => {
+    find: async (taskNo, { priority, deadline, startedAfterMs: begunAfterMs = 0, chargeCall }) => {
       const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
       const need = { priority, begunAfterMs: sinceMs, chargeCall }
       const look = async () => (await search(taskNo, newest, need)) ?? (await searchOld(taskNo, need))

@@ -4,7 +4,7 @@ import type { ChargeCall, QueryLimits, TaskQueries, WholeTask } from '../alibaba
 import type { Policy, Restrictions } from '../callers/policy.ts'
 import { deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
-import { createSharedReads, SHARED_MS } from './shared-reads.ts'
+import { createSharedCache, SHARED_TTL_MS } from './shared-cache.ts'
 
 /** Whether a caller may touch a task; `untold` where upstream could not be asked. */
 export type Permission =
@@ -41,8 +41,8 @@ const GRANTED = { kind: 'granted' } as const
 const DENIED = { kind: 'denied' } as const
 
 export const createPermissions = (options: PermissionOptions): Permissions => {
-  const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_MS } = options
-  const looks = createSharedReads<Permission>({ ttlMs, maxBytes: REMEMBERED_BYTES })
+  const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
+  const looks = createSharedCache<Permission>({ ttlMs, maxBytes: REMEMBERED_BYTES })
 
   /** No more is read than it takes to know. */
   const read = (taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<WholeTask> =>

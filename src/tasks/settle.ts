@@ -49,7 +49,10 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
     begunAfterMs?: number,
   ): Promise<CancelStatus | null> => {
     try {
-      return (await lookup.find(taskNo, { priority: 'follow-up', deadline, begunAfterMs }))?.cancelStatus ?? null
+      return (
+        (await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs: begunAfterMs }))?.cancelStatus ??
+        null
+      )
     } catch {
       return null
     }

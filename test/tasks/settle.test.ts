@@ -63,7 +63,7 @@ test('what was read before the call proves a cancellation, and nothing is asked 
 
 test('what was read before the call proves nothing else: a reading that began after it is asked for', async () => {
   const endedAtMs = performance.now()
-  const { settle } = start(async (_taskNo, { begunAfterMs }) =>
+  const { settle } = start(async (_taskNo, { startedAfterMs: begunAfterMs }) =>
     taskOf({ cancelStatus: (begunAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
   )
   assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelled')
@@ -82,6 +82,6 @@ test('a watch that is nearly over looks once more, at what was read a moment ago
   const begunAtMs = performance.now()
   assert.equal(await watch('t', deadlineIn(400), new AbortController().signal), 'cancelling')
   const [first, last] = [asked.at(0), asked.at(-1)]
-  assert.deepEqual([asked.length > 1, first?.begunAfterMs], [true, undefined])
-  assert.ok((last?.begunAfterMs ?? 0) >= begunAtMs - 500)
+  assert.deepEqual([asked.length > 1, first?.startedAfterMs], [true, undefined])
+  assert.ok((last?.startedAfterMs ?? 0) >= begunAtMs - 500)
 })

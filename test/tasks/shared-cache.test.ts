@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { ChargeCall } from '../../src/alibaba/task-queries.ts'
 import type { Priority } from '../../src/priority.ts'
-import { createSharedReads } from '../../src/tasks/shared-reads.ts'
+import { createSharedCache } from '../../src/tasks/shared-cache.ts'
 
 const START_MS = 1
 
@@ -10,7 +10,7 @@ const START_MS = 1
 const start = ({ ttlMs = 1500, maxBytes = 10_000 } = {}) => {
   let nowMs = START_MS
   const begun: PromiseWithResolvers<string>[] = []
-  const reads = createSharedReads<string>({ ttlMs, maxBytes, now: () => nowMs })
+  const reads = createSharedCache<string>({ ttlMs, maxBytes, now: () => nowMs })
   const get = (key = 'a', begunAfterMs = 0, priority: Priority = 'read', chargeCall?: ChargeCall) => {
     const read = async (charge: ChargeCall | undefined) => {
       const reading = Promise.withResolvers<string>()
@@ -19,7 +19,7 @@ const start = ({ ttlMs = 1500, maxBytes = 10_000 } = {}) => {
       await charge?.()
       return reading.promise
     }
-    return reads.get(key, read, { priority, begunAfterMs, chargeCall })
+    return reads.get(key, read, { priority, startedAfterMs: begunAfterMs, chargeCall })
   }
   const advance = (ms: number): void => {
     nowMs += ms
