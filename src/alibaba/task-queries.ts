@@ -50,7 +50,7 @@ export type Answered<T> = Page<T> & { readonly requestId: string }
 export type TaskPart = Pick<TaskDetail, 'taskNo' | 'detailNo' | 'type' | 'domain'>
 
 /** All that a task does, as far as it could be read. */
-export interface WholeTask {
+export interface TaskScan {
   readonly taskNo: string
   readonly details: readonly TaskPart[]
   /** How many details there are, as each page said. */
@@ -73,7 +73,7 @@ export interface TaskQueries {
     max: number,
     limits: QueryLimits,
     isEnough: (details: readonly TaskDetail[]) => boolean,
-  ): Promise<WholeTask>
+  ): Promise<TaskScan>
   /** A moment that stands for the day of upstream's on which the given one lies: the same for all of that day. */
   dayOf(atMs: number): number
 }

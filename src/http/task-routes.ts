@@ -22,7 +22,7 @@ export interface TaskRoutes {
 export interface TaskRouteOptions {
   readonly queries: TaskQueries
   readonly lookup: Lookup
-  readonly permissions: Pick<Permissions, 'toSee'>
+  readonly permissions: Pick<Permissions, 'forRead'>
 }
 
 const DAY_MS = 86_400_000
@@ -71,7 +71,7 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
   findTask: async function findTask(req, res) {
     parseQuery(findQuery, req.query)
     const taskNo = taskNoOf(req)
-    await permissions.toSee(taskNo, callerIn(req), limitsOf(req))
+    await permissions.forRead(taskNo, callerIn(req), limitsOf(req))
     const task = await lookup.find(taskNo, limitsOf(req))
     if (task === null) throw new GatewayError('task-not-found')
     const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
@@ -85,7 +85,7 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
   listDetails: async function listDetails(req, res) {
     const query = parseQuery(detailQuery, req.query)
     const taskNo = taskNoOf(req)
-    await permissions.toSee(taskNo, callerIn(req), limitsOf(req))
+    await permissions.forRead(taskNo, callerIn(req), limitsOf(req))
     const details = await queries.details({ ...query, taskNo }, limitsOf(req))
     // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
     if (details.totalItems === 0 && (await lookup.find(taskNo, limitsOf(req))) === null) {

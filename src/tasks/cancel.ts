@@ -64,7 +64,7 @@ export interface Cancellations {
 export interface CancellationOptions {
   readonly upstream: Pick<Upstream, 'call'>
   readonly lookup: Lookup
-  readonly permissions: Pick<Permissions, 'toChange'>
+  readonly permissions: Pick<Permissions, 'forCancel'>
   /** Goes on to look at what stays unknown. */
   readonly settlement: Pick<BackgroundSettlement, 'track'>
   readonly trail: Trail
@@ -221,8 +221,8 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const asker = { clientIp, lang }
     const limits = { priority: 'check', asker, deadline: deadline.minus(SETTLE_RESERVE_MS), signal } as const
     return await permissions
-      .toChange(taskNo, caller, limits)
-      .catch((error) => ({ kind: 'untold', failure: surprise(error) }) as const)
+      .forCancel(taskNo, caller, limits)
+      .catch((error) => ({ kind: 'indeterminate', failure: surprise(error) }) as const)
   }
 
   /** @throws forbidden where the task is none of the caller's, another code where that could not be found out */
@@ -233,7 +233,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       return found
     })
     if (permission.kind === 'granted') return
-    if (permission.kind === 'untold') {
+    if (permission.kind === 'indeterminate') {
       const { failure } = permission
       await decline(intent, failure, request.deadline)
       const facts = { cancellationId: intent.id, outcome: 'not-cancelled' } as const

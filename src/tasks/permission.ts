@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
-import type { ChargeCall, QueryLimits, TaskQueries, WholeTask } from '../alibaba/task-queries.ts'
+import type { ChargeCall, QueryLimits, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
 import { deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
@@ -9,19 +9,23 @@ import { createSharedCache, SHARED_TTL_MS } from './shared-cache.ts'
 /** Whether a caller may touch a task; `untold` where upstream could not be asked. */
 export type Permission =
   | { readonly kind: 'granted' | 'denied' }
-  | { readonly kind: 'untold'; readonly failure: UpstreamFailure }
+  | { readonly kind: 'indeterminate'; readonly failure: UpstreamFailure }
 
 /** Holds tasks against what their callers are restricted to. Those who are not cost no reading. */
 export interface Permissions {
   /** For a change: by a reading of its own, which begins now. */
-  toChange(taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<Permission>
+  forCancel(taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<Permission>
   /**
    * For a look: by a reading that all with the same restrictions share for a moment. `chargeCall` charges the calls
    * that this request starts, and those alone.
    * @throws task-not-found where it is not granted, another code of upstream's where nobody can tell, or that of
    * `chargeCall`
    */
-  toSee(taskNo: string, restrictions: Restrictions, limits: Pick<QueryLimits, 'deadline' | 'chargeCall'>): Promise<void>
+  forRead(
+    taskNo: string,
+    restrictions: Restrictions,
+    limits: Pick<QueryLimits, 'deadline' | 'chargeCall'>,
+  ): Promise<void>
 }
 
 export interface PermissionOptions {
@@ -35,65 +39,65 @@ export interface PermissionOptions {
 }
 
 /** Permissions alone, and no part of a task. */
-const REMEMBERED_BYTES = 8 * 2 ** 20
+const CACHE_BYTES = 8 * 2 ** 20
 
 const GRANTED = { kind: 'granted' } as const
 const DENIED = { kind: 'denied' } as const
 
 export const createPermissions = (options: PermissionOptions): Permissions => {
   const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
-  const looks = createSharedCache<Permission>({ ttlMs, maxBytes: REMEMBERED_BYTES })
+  const reads = createSharedCache<Permission>({ ttlMs, maxBytes: CACHE_BYTES })
 
   /** No more is read than it takes to know. */
-  const read = (taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<WholeTask> =>
+  const scan = (taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<TaskScan> =>
     queries.allDetails(taskNo, detailsLimit, limits, (details) => policy.excludes(restrictions, details))
 
-  const judge = (whole: WholeTask, restrictions: Restrictions): Permission => {
+  const evaluate = (whole: TaskScan, restrictions: Restrictions): Permission => {
     const { failure, details } = whole
     if (policy.excludes(restrictions, details)) return DENIED
-    if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'untold', failure }
+    if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'indeterminate', failure }
     return policy.allows(restrictions, whole) ? GRANTED : DENIED
   }
 
-  const look = async (
+  const readPermission = async (
     taskNo: string,
     restrictions: Restrictions,
     chargeCall: ChargeCall | undefined,
   ): Promise<Permission> => {
     const limits = { priority: 'read', deadline: deadlineIn(timeoutMs), chargeCall } as const
-    const whole = await read(taskNo, restrictions, limits)
+    const whole = await scan(taskNo, restrictions, limits)
     const { failure, details } = whole
     // Where upstream served nothing at all, that says nothing of the task.
-    if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'untold', failure }
-    return judge(whole, restrictions)
+    if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'indeterminate', failure }
+    return evaluate(whole, restrictions)
   }
 
   return {
-    toChange: async (taskNo, restrictions, limits) => {
+    forCancel: async (taskNo, restrictions, limits) => {
       if (!policy.isRestricted(restrictions)) return GRANTED
-      const whole = await read(taskNo, restrictions, limits)
+      const whole = await scan(taskNo, restrictions, limits)
       const { failure } = whole
       // Whoever left in the meantime was refused nothing.
       const isCutShort = failure !== null && limits.signal?.aborted
-      return isCutShort ? { kind: 'untold', failure } : judge(whole, restrictions)
+      return isCutShort ? { kind: 'indeterminate', failure } : evaluate(whole, restrictions)
     },
 
-    toSee: async (taskNo, restrictions, { deadline, chargeCall }) => {
+    forRead: async (taskNo, restrictions, { deadline, chargeCall }) => {
       if (!policy.isRestricted(restrictions)) return
-      const key = lookKey(taskNo, restrictions)
+      const key = readKey(taskNo, restrictions)
       const need = { priority: 'read', chargeCall } as const
-      const looked = looks.get(key, (charge) => look(taskNo, restrictions, charge), need)
+      const looked = reads.get(key, (charge) => readPermission(taskNo, restrictions, charge), need)
       const permission = await withDeadline(deadline, looked, null)
       if (permission === null) throw new GatewayError('upstream-timeout')
       if (permission.kind === 'denied') throw new GatewayError('task-not-found')
-      if (permission.kind === 'untold')
+      if (permission.kind === 'indeterminate')
         throw new GatewayError(permission.failure.code, upstreamFacts(permission.failure))
     },
   }
 }
 
 /** Short, however long the lists are. */
-const lookKey = (taskNo: string, { domains, taskTypes }: Restrictions): string =>
+const readKey = (taskNo: string, { domains, taskTypes }: Restrictions): string =>
   createHash('sha256')
     .update(JSON.stringify([taskNo, domains, taskTypes]))
     .digest('base64')

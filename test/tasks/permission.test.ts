@@ -168,12 +168,12 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
     timeoutMs: 1000,
   })
   const ask = (signal: AbortSignal) =>
-    permissions.toChange(
+    permissions.forCancel(
       't',
       { domains: [], taskTypes: null },
       { priority: 'check', deadline: deadlineIn(1000), signal },
     )
-  assert.deepEqual(await ask(AbortSignal.abort()), { kind: 'untold', failure })
+  assert.deepEqual(await ask(AbortSignal.abort()), { kind: 'indeterminate', failure })
   assert.deepEqual(await ask(new AbortController().signal), { kind: 'denied' })
 })
 
@@ -185,9 +185,9 @@ test('a bug while the task is looked at is told of, and grants nothing', async (
     timeoutMs: 1000,
   })
   const limits = { priority: 'check', deadline: deadlineIn(1000) } as const
-  await assert.rejects(permissions.toChange('t', { domains: [], taskTypes: null }, limits), /a bug/)
+  await assert.rejects(permissions.forCancel('t', { domains: [], taskTypes: null }, limits), /a bug/)
   await assert.rejects(
-    permissions.toSee('t', { domains: [], taskTypes: null }, limits),
+    permissions.forRead('t', { domains: [], taskTypes: null }, limits),
     (error) => !(error instanceof GatewayError),
   )
 })
