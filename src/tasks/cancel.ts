@@ -149,7 +149,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       }
       const params = { TaskNo: taskNo, UserClientIp: clientIp, Lang: lang }
       const result = await upstream.call('CancelTask', params, limits).catch(surprise).finally(control.close)
-      if (result.ok) lookup.changed(taskNo)
+      if (result.ok) lookup.invalidate(taskNo)
       return await settling.settle(taskNo, result, settleDeadline(deadline))
     })
 

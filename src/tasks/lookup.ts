@@ -17,7 +17,7 @@ export interface Lookup {
    */
   find(taskNo: string, limits: FindLimits): Promise<Task | null>
   /** Takes note that a task was changed: no reading that began before serves those who look for it. */
-  changed(taskNo: string): void
+  invalidate(taskNo: string): void
 }
 
 export interface FindLimits extends ReadOptions {
@@ -47,26 +47,26 @@ const CHANGES_BYTES = 4 * MIB
 const DAYS_MS = 600_000
 
 /** A list that is read for everybody: the newest tasks, or those of one day. */
-interface List {
+interface TaskList {
   readonly key: string
   readonly plan: Plan
   readonly days: Pick<TaskListQuery, 'createdFromMs' | 'createdToMs'>
 }
 
 /** A list as far as it was read: its first page at once, each other when a request first needs it. */
-interface ListReading {
+interface ListSnapshot {
   /** Identifies the reading: pages of different readings do not fit together. */
   readonly number: number
   readonly first: Page<Task>
 }
 
 export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS }: LookupOptions): Lookup => {
-  const lists = createSharedCache<ListReading>({ ttlMs, maxBytes: PAGES_BYTES })
+  const lists = createSharedCache<ListSnapshot>({ ttlMs, maxBytes: PAGES_BYTES })
   const laterPages = createSharedCache<Page<Task>>({ ttlMs, maxBytes: PAGES_BYTES })
   const oldTasks = createSharedCache<Task | null>({ ttlMs, maxBytes: OLD_TASKS_BYTES })
   /** A moment of the day on which a task was created; that never changes. */
   const dayOf = createCache<number>({ ttlMs: DAYS_MS, maxBytes: DAYS_BYTES })
-  const newest: List = { key: 'newest', plan: planPages(limit), days: {} }
+  const newest: TaskList = { key: 'newest', plan: planPages(limit), days: {} }
   const dayPlan = planPages(DAY_LIMIT)
   let readings = 0
   /** The latest of the changes that were evicted: from then on it counts for every task. */
@@ -86,16 +86,16 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     chargeCall,
   })
 
-  const readPage = (asked: Asked, days: List['days'], limits: QueryLimits): Promise<Page<Task>> =>
+  const readPage = (asked: Asked, days: TaskList['days'], limits: QueryLimits): Promise<Page<Task>> =>
     queries.list({ ...asked, ...days }, limits)
 
-  const read = async ({ plan, days }: List, limits: QueryLimits): Promise<ListReading> => {
+  const read = async ({ plan, days }: TaskList, limits: QueryLimits): Promise<ListSnapshot> => {
     readings += 1
     const number = readings
     return { number, first: await readPage(plan[0], days, limits) }
   }
 
-  const search = async (taskNo: string, list: List, need: ReadOptions): Promise<Task | null> => {
+  const search = async (taskNo: string, list: TaskList, need: ReadOptions): Promise<Task | null> => {
     const { priority, chargeCall } = need
     const { number, first } = await lists.get(list.key, (charge) => read(list, limitsOf(priority, charge)), need)
     for (const asked of list.plan) {
@@ -119,16 +119,16 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     }
   }
 
-  const listOf = (dayMs: number): List => ({
+  const listOfDay = (dayMs: number): TaskList => ({
     key: String(dayMs),
     plan: dayPlan,
     days: { createdFromMs: dayMs, createdToMs: dayMs },
   })
 
   /** An old task's details name the day on which it was created, and upstream can list that day. */
-  const searchOld = async (taskNo: string, need: ReadOptions): Promise<Task | null> => {
+  const searchByDay = async (taskNo: string, need: ReadOptions): Promise<Task | null> => {
     const knownDayMs = dayOf.get(taskNo)
-    const listed = knownDayMs === undefined ? null : await search(taskNo, listOf(knownDayMs), need)
+    const listed = knownDayMs === undefined ? null : await search(taskNo, listOfDay(knownDayMs), need)
     if (listed !== null) return listed
     // Details never tell whether a task is cancelled, so that it does not matter when their reading began.
     const { priority, chargeCall } = need
@@ -137,18 +137,18 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     if (task === null || knownDayMs !== undefined || task.createdAtMs === null) return task
     const dayMs = queries.dayOf(task.createdAtMs)
     dayOf.set(taskNo, dayMs)
-    return (await search(taskNo, listOf(dayMs), need)) ?? task
+    return (await search(taskNo, listOfDay(dayMs), need)) ?? task
   }
 
   return {
-    changed: (taskNo) => {
+    invalidate: (taskNo) => {
       changedAtMs.set(taskNo, performance.now())
     },
 
     find: async (taskNo, { priority, deadline, startedAfterMs: begunAfterMs = 0, chargeCall }) => {
       const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
       const need = { priority, begunAfterMs: sinceMs, chargeCall }
-      const look = async () => (await search(taskNo, newest, need)) ?? (await searchOld(taskNo, need))
+      const look = async () => (await search(taskNo, newest, need)) ?? (await searchByDay(taskNo, need))
       const looked = look().then((task) => ({ task }))
       const found = await withDeadline(deadline, looked, null)
       if (found === null) throw new GatewayError('upstream-timeout')

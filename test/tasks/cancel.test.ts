@@ -262,7 +262,7 @@ test('with only the reserve left nothing is sent, and the caller may try again',
 test('a refusal does not wait for the task for longer than is kept for that', async (t) => {
   const leftMs: number[] = []
   const lookup: Lookup = {
-    changed: () => {},
+    invalidate: () => {},
     find: async (_taskNo, { deadline }) => {
       leftMs.push(deadline.remainingMs())
       return null

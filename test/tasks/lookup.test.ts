@@ -127,7 +127,7 @@ const startOver = (
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
   const find = (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) })
-  return { asked, detailed: () => detailed, find, changed: lookup.changed }
+  return { asked, detailed: () => detailed, find, changed: lookup.invalidate }
 }
 
 const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({
