@@ -112,12 +112,12 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const sharedCalls = createSharedCalls<CallResult>()
-  const underWay = createLinkedList<Promise<unknown>>()
+  const inFlight = createLinkedList<Promise<unknown>>()
 
-  const track = <T>(running: Promise<T>): Promise<T> => running.finally(underWay.add(running))
+  const track = <T>(running: Promise<T>): Promise<T> => running.finally(inFlight.add(running))
 
   const intentOf = (request: CancelRequest): Intent => ({
-    id: newId(now()),
+    id: uuidV7(now()),
     taskNo: request.taskNo,
     via: request.caller.via,
     issuer: request.caller.issuer,
@@ -132,7 +132,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   })
 
   // A bug of ours in mid-call proves nothing about the task: only `unknown` is sure to be true.
-  const surprise = (error: unknown): UpstreamFailure => {
+  const reportUnexpected = (error: unknown): UpstreamFailure => {
     log.error('a call upstream ended in a bug', describeError(error))
     return BUG
   }
@@ -148,28 +148,28 @@ export const createCancellations = (options: CancellationOptions): Cancellations
         },
       }
       const params = { TaskNo: taskNo, UserClientIp: clientIp, Lang: lang }
-      const result = await upstream.call('CancelTask', params, limits).catch(surprise).finally(control.close)
+      const result = await upstream.call('CancelTask', params, limits).catch(reportUnexpected).finally(control.close)
       if (result.ok) lookup.invalidate(taskNo)
       return await settling.settle(taskNo, result, settleDeadline(deadline))
     })
 
-  const tell = (intent: Intent, outcome: OutcomeEvent): void => {
+  const report = (intent: Intent, outcome: OutcomeEvent): void => {
     log.info('cancellation', summary(intent, outcome))
     meter.cancellation(outcome.outcome)
   }
 
-  const conclude = async (intent: Intent, landing: CallResult, deadline: Deadline): Promise<void> => {
-    const outcome = toEvent(intent, landing, now())
+  const recordOutcome = async (intent: Intent, landing: CallResult, deadline: Deadline): Promise<void> => {
+    const outcome = outcomeEvent(intent, landing, now())
     unsettled.track(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
       span.set({ 'gateway.outcome': outcome.outcome })
       await trail.finish(outcome, deadline)
     })
-    tell(intent, outcome)
+    report(intent, outcome)
   }
 
   /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
-  const wait = async (intent: Intent, landing: CallResult, request: CancelRequest): Promise<Cancelled> => {
+  const watch = async (intent: Intent, landing: CallResult, request: CancelRequest): Promise<Cancelled> => {
     const { taskNo, signal } = request
     const leftMs = request.deadline.minus(RECORD_RESERVE_MS).remainingMs()
     const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
@@ -179,30 +179,30 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const seen = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
     if (seen === null) return { ...known, cancelStatus: landing.observed ?? 'accepted', waitedMs: 0 }
     if (seen !== 'cancelled') return { ...known, cancelStatus: 'cancelling' }
-    await conclude(intent, { ...landing, observed: seen }, request.deadline)
+    await recordOutcome(intent, { ...landing, observed: seen }, request.deadline)
     return { ...known, cancelStatus: seen }
   }
 
   /** Puts on record that nothing is sent, and why. */
-  const decline = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
-    const outcome = toUnsent(intent, failure, now())
-    tell(intent, outcome)
+  const recordUnsent = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
+    const outcome = unsentEvent(intent, failure, now())
+    report(intent, outcome)
     await trail.decline(intent, outcome, deadline.minus(RECORD_RESERVE_MS))
   }
 
   const refusals = createRefusals({
     ...refusalLimit,
     record: async (first, count) => {
-      const outcome: OutcomeEvent = { ...toUnsent(first, null, now()), attempts: count }
+      const outcome: OutcomeEvent = { ...unsentEvent(first, null, now()), attempts: count }
       log.warn('refused cancels of a caller are over their limit', { ...identity(first), refusals: count })
       await trail.decline(first, outcome, deadlineIn(COUNTED_MS))
     },
   })
 
   /** Puts on record that the caller was refused. Null where that is only counted. */
-  const turnDown = async (intent: Intent, deadline: Deadline): Promise<string | null> => {
+  const recordRefusal = async (intent: Intent, deadline: Deadline): Promise<string | null> => {
     if (refusals.isRecordedAlone(intent)) {
-      await decline(intent, null, deadline)
+      await recordUnsent(intent, null, deadline)
       return intent.id
     }
     meter.cancellation('refused')
@@ -222,7 +222,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const limits = { priority: 'check', asker, deadline: deadline.minus(SETTLE_RESERVE_MS), signal } as const
     return await permissions
       .forCancel(taskNo, caller, limits)
-      .catch((error) => ({ kind: 'indeterminate', failure: surprise(error) }) as const)
+      .catch((error) => ({ kind: 'indeterminate', failure: reportUnexpected(error) }) as const)
   }
 
   /** @throws forbidden where the task is none of the caller's, another code where that could not be found out */
@@ -235,11 +235,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     if (permission.kind === 'granted') return
     if (permission.kind === 'indeterminate') {
       const { failure } = permission
-      await decline(intent, failure, request.deadline)
+      await recordUnsent(intent, failure, request.deadline)
       const facts = { cancellationId: intent.id, outcome: 'not-cancelled' } as const
       throw new GatewayError(failure.code, { ...upstreamFacts(failure), ...facts })
     }
-    const cancellationId = await turnDown(intent, request.deadline)
+    const cancellationId = await recordRefusal(intent, request.deadline)
     throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled' })
   }
 
@@ -252,23 +252,23 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     const call = joinCall(request, clientIp)
     const landed = await call.wait(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
-    if (landed === null) track(call.result.then((late) => conclude(intent, late, request.deadline)))
+    if (landed === null) track(call.result.then((late) => recordOutcome(intent, late, request.deadline)))
     const landing = landed ?? TIMED_OUT
-    await conclude(intent, landing, request.deadline)
+    await recordOutcome(intent, landing, request.deadline)
     const { result, observed: seen } = landing
     if (!result.ok && seen === null) throw failureOf(intent.id, result)
-    return await wait(intent, landing, request)
+    return await watch(intent, landing, request)
   }
 
   const cancel: Cancellations['cancel'] = (request) => track(run(request))
 
-  const refuse: Cancellations['refuse'] = (request) => track(turnDown(intentOf(request), request.deadline))
+  const refuse: Cancellations['refuse'] = (request) => track(recordRefusal(intentOf(request), request.deadline))
 
   return {
     cancel,
     refuse,
     idle: async () => {
-      while (underWay.size > 0) await Promise.allSettled(underWay.values())
+      while (inFlight.size > 0) await Promise.allSettled(inFlight.values())
       await refusals.flush()
     },
   }
@@ -278,7 +278,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
  * A UUID of version 7 (RFC 9562): by time, so that rows of about the same time stand side by side in an index, and a commit
  * touches few of its pages.
  */
-const newId = (atMs: number): string => {
+const uuidV7 = (atMs: number): string => {
   const time = atMs.toString(16).padStart(12, '0')
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
@@ -291,7 +291,7 @@ const settleDeadline = (deadline: Deadline): Deadline =>
 const sharedCallKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
   JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
 
-const toEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): OutcomeEvent => ({
+const outcomeEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): OutcomeEvent => ({
   cancellationId: intent.id,
   outcome: outcomeOf(landing),
   attempts: landing.result.attempts,
@@ -302,7 +302,7 @@ const toEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): Out
 })
 
 /** Of what was not sent: refused by us, or failed since upstream could not be asked about the task. */
-const toUnsent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs: number): OutcomeEvent => ({
+const unsentEvent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs: number): OutcomeEvent => ({
   cancellationId: intent.id,
   outcome: failure === null ? 'refused' : 'failed',
   attempts: failure?.attempts ?? 0,
