@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { fixedKeys, type KeySource } from './alibaba/credentials.ts'
-import { createKeyFiles } from './alibaba/key-files.ts'
-import type { PlainKeys } from './alibaba/signing.ts'
+import { createCredentialFiles } from './alibaba/credential-files.ts'
+import { type CredentialProvider, fixedCredentials } from './alibaba/credentials.ts'
+import type { Credentials } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
 import { isFolderShared } from './audit/record-files.ts'
 import { openSqliteStore } from './audit/sqlite.ts'
@@ -93,8 +93,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log.warn('other users can replace files in the folder of the audit database', { setting: 'AUDIT_URL' })
   }
   const trail = createTrail({ store, log, meter })
-  const keys = await createKeys(config.keys, log, overrides.watchEveryMs)
-  const upstream = createUpstream({ ...config.upstream, keys, ca: overrides.upstreamCa, log, meter, tracer })
+  const credentials = await createCredentials(config.keys, log, overrides.watchEveryMs)
+  const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.upstreamCa, log, meter, tracer })
   const queries = createTaskQueries({ upstream, log })
   const lookup = createLookup({
     queries,
@@ -138,7 +138,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
   const isAuditWritable = createSharedCheck(trail.isWritable)
-  const readiness = createReadiness(lifecycle, keys.isReady, isAuditWritable)
+  const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
   const parts = {
     rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
     rateLimitStore: () => counts?.inUse(),
@@ -170,8 +170,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     isUnhealthy: (priority) => upstream.state().priorities[priority].isUnhealthy,
     isThrottled: () => upstream.state().isThrottled,
     clockSkewMs: () => upstream.state().clockSkewMs,
-    credentialsAgeMs: () => keys.state().ageMs,
-    credentialsExpireInMs: () => keys.state().expireInMs,
+    credentialsAgeMs: () => credentials.state().ageMs,
+    credentialsExpireInMs: () => credentials.state().expireInMs,
     keySetAgeMs: callers.keySetAgeMs,
     isReady: async () => (await readiness()) === null,
     isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
@@ -179,7 +179,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: trail.unwritten,
     unsettled: settlement.size,
-    faultyFiles: () => ({ ...callers.faultyFiles(), ...keys.faultyFiles() }),
+    faultyFiles: () => ({ ...callers.faultyFiles(), ...credentials.faultyFiles() }),
     droppedLogLines: log.dropped,
   })
   await counts?.connect()
@@ -212,7 +212,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       settlement.close()
       await trail.close(deadline)
       upstream.close()
-      keys.close()
+      credentials.close()
       await withDeadline(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined)
       admin?.close()
     },
@@ -357,20 +357,28 @@ const loadConsole = async ({ signIn }: Config): Promise<Console> => {
 }
 
 /** What the vendor's chain needs would cost every start. */
-const createKeys = async (given: Config['keys'], log: Log, everyMs: number | undefined): Promise<KeySource> => {
+const createCredentials = async (
+  given: Config['keys'],
+  log: Log,
+  everyMs: number | undefined,
+): Promise<CredentialProvider> => {
   if (given === null) {
-    const [{ createKeyChain }, { fetchVendorKeys }] = await Promise.all([
-      import('./alibaba/key-chain.ts'),
-      import('./alibaba/vendor-chain.ts'),
+    const [{ createCredentialChain: createKeyChain }, { fetchVendorCredentials: fetchVendorKeys }] = await Promise.all([
+      import('./alibaba/credential-chain.ts'),
+      import('./alibaba/vendor-credentials.ts'),
     ])
-    return createKeyChain({ fetchKeys: fetchVendorKeys, log })
+    return createKeyChain({ fetchCredentials: fetchVendorKeys, log })
   }
   const { files } = given
-  const keys = revealKeys(given)
-  return files.length === 0 ? fixedKeys(keys) : createKeyFiles({ keys, files, log, everyMs })
+  const keys = revealCredentials(given)
+  return files.length === 0 ? fixedCredentials(keys) : createCredentialFiles({ keys, files, log, everyMs })
 }
 
-const revealKeys = ({ accessKeyId, accessKeySecret, securityToken }: NonNullable<Config['keys']>): PlainKeys => ({
+const revealCredentials = ({
+  accessKeyId,
+  accessKeySecret,
+  securityToken,
+}: NonNullable<Config['keys']>): Credentials => ({
   accessKeyId: accessKeyId.reveal(),
   accessKeySecret: accessKeySecret.reveal(),
   securityToken: securityToken?.reveal(),

@@ -1,5 +1,5 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 import { ACTION_NAMES } from './actions.ts'
 import type { SandboxCall } from './calls.ts'
 import { FAULT_NAMES, type FailureReply, type Fault, type FaultReply } from './faults.ts'
@@ -14,7 +14,7 @@ export interface Controlled {
   fault(action: string, fault: Fault, times?: number): void
   clearFaults(): void
   setClockOffset(ms: number): void
-  addKeys(keys: PlainKeys): void
+  addKeys(keys: Credentials): void
   revokeKeys(accessKeyId: string): void
 }
 

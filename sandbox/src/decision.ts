@@ -1,4 +1,4 @@
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 import { ACTION_NAMES, type ActionResult, runAction } from './actions.ts'
 import type { SandboxCall } from './calls.ts'
 import { carriesOut, type Fault, type Faults, isRightAnswer } from './faults.ts'
@@ -15,7 +15,7 @@ export interface Decision {
 
 interface DecisionParts {
   /** By AccessKeyId, as of now. */
-  readonly keys: ReadonlyMap<string, PlainKeys>
+  readonly keys: ReadonlyMap<string, Credentials>
   readonly tasks: TaskStore
   readonly faults: Faults
   /** Milliseconds since the epoch: what tasks live by. */

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 import { createAuditCheck } from './audit-check.ts'
 import { createCalls, type SandboxCall } from './calls.ts'
 import { type Connections, trackConnections } from './connections.ts'
@@ -55,7 +55,7 @@ export interface Sandbox {
   /** Shifts the sandbox's own clock, which timestamps are compared with and which `Date` shows. Tasks keep theirs. */
   setClockOffset(ms: number): void
   /** Accepts these keys too. */
-  addKeys(keys: PlainKeys): void
+  addKeys(keys: Credentials): void
   /** From now on nobody has such a key. */
   revokeKeys(accessKeyId: string): void
   /** Resolves when the next call of the action has come and been decided on. */
@@ -80,7 +80,7 @@ export const createSandbox = async (options: SandboxOptions): Promise<Sandbox> =
   const audit = createAuditWatch(options.auditPath)
   let clockOffsetMs = 0
   const clock = () => now() + clockOffsetMs
-  const keys = new Map<string, PlainKeys>([[options.accessKeyId, options]])
+  const keys = new Map<string, Credentials>([[options.accessKeyId, options]])
   const decide = createDecide({ keys, tasks, faults, now, clock })
 
   const answer = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {

@@ -1,4 +1,4 @@
-import { API_VERSION, type PlainKeys } from '../../src/alibaba/signing.ts'
+import { API_VERSION, type Credentials } from '../../src/alibaba/signing.ts'
 import { type Failure, failure, missing, signatureMismatch } from './failures.ts'
 import type { SignedRequest } from './signed-request.ts'
 
@@ -9,7 +9,7 @@ const NONCES_KEPT = 1_000_000
 
 interface Verification {
   /** By AccessKeyId. */
-  readonly keys: ReadonlyMap<string, PlainKeys>
+  readonly keys: ReadonlyMap<string, Credentials>
   readonly nowMs: number
   readonly nonces: Nonces
   readonly actions: readonly string[]

@@ -2,8 +2,8 @@ import { createHash, createHmac } from 'node:crypto'
 import {
   API_VERSION,
   type ApiCall,
+  type Credentials,
   canonicalQuery,
-  type PlainKeys,
   type SignedRequest,
   type Stamp,
   timestamp,
@@ -18,7 +18,7 @@ type Headers = Readonly<Record<string, string>>
 export const sha256Hex = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 /** The headers that are signed, names in lower case. */
-export const signedHeaderFields = (call: ApiCall, keys: PlainKeys, stamp: Stamp): Headers => ({
+export const signedHeaderFields = (call: ApiCall, keys: Credentials, stamp: Stamp): Headers => ({
   host: call.host,
   'x-acs-accesskey-id': keys.accessKeyId,
   'x-acs-action': call.action,
@@ -52,7 +52,7 @@ export const signature = (secret: string, text: string): string =>
   createHmac('sha256', secret).update(text).digest('hex')
 
 /** The signed call: the action's parameters in the query, an empty body, the signature in `Authorization`. */
-export const signAcs3 = (call: ApiCall, keys: PlainKeys, stamp: Stamp): SignedRequest => {
+export const signAcs3 = (call: ApiCall, keys: Credentials, stamp: Stamp): SignedRequest => {
   const query = canonicalQuery(call.params)
   const headers = signedHeaderFields(call, keys, stamp)
   const signed = signature(keys.accessKeySecret, stringToSign(canonicalRequest('POST', query, headers)))

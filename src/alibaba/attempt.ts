@@ -10,7 +10,7 @@ import type { Budget, Exchange, Exchanged } from './exchange.ts'
 import { type Reading, readAnswer } from './failures.ts'
 import type { Limiter, Measured, Permit, Rejection } from './limiter.ts'
 import { signRpcV1 } from './rpc-v1.ts'
-import { type PlainKeys, percentEncode, type Sign } from './signing.ts'
+import { type Credentials, percentEncode, type Sign } from './signing.ts'
 
 export type Params = Readonly<Record<string, string>>
 
@@ -53,7 +53,7 @@ export interface AttemptOptions {
 }
 
 /** One attempt, as soon as it may be sent; else why not, or null if it is not wanted any more. */
-export type Attempt = (asked: Asked, keys: PlainKeys, attempt: number) => Promise<Attempted | Rejection | null>
+export type Attempt = (asked: Asked, keys: Credentials, attempt: number) => Promise<Attempted | Rejection | null>
 
 const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Record<string, Sign>
 
@@ -72,14 +72,14 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = (action: string, params: Params, keys: PlainKeys, budget: Budget): Promise<Exchanged> => {
+  const send = (action: string, params: Params, keys: Credentials, budget: Budget): Promise<Exchanged> => {
     const stamp = { nonce: randomUUID(), at: clock.now() }
     const signed = sign({ action, params, host: url.host }, keys, stamp)
     return exchange.send(signed, budget)
   }
 
   /** An exchange and how its answer reads, counted and traced. */
-  const observe = ({ action, params }: Asked, keys: PlainKeys, attempt: number, budget: Budget) =>
+  const observe = ({ action, params }: Asked, keys: Credentials, attempt: number, budget: Budget) =>
     tracer.span(action, 'client', async (span) => {
       const startedAtMs = performance.now()
       const exchanged = await send(action, params, keys, budget)
@@ -98,7 +98,7 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
   /** Null if nothing was sent, or the permit was revoked. */
   const sendOnce = async (
     asked: Asked,
-    keys: PlainKeys,
+    keys: Credentials,
     attempt: number,
     { revoked }: Permit,
   ): Promise<Attempted | null> => {
@@ -138,7 +138,7 @@ const HIDDEN = '[secret]'
  * Cuts the keys out of a text, as they are and percent-encoded once or twice: upstream's answers can give back what was
  * sent or signed.
  */
-const hiding = ({ accessKeyId, accessKeySecret, securityToken }: PlainKeys): ((text: string) => string) => {
+const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): ((text: string) => string) => {
   const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
   const encoded = secrets.map(percentEncode)
   const spellings = [...new Set([...secrets, ...encoded, ...encoded.map(percentEncode)])]
@@ -155,7 +155,7 @@ const resultOf = (exchanged: Exchanged, reading: Reading | null): string => {
   return reading.ok ? 'ok' : reading.failure
 }
 
-const readExchanged = (exchanged: Exchanged, keys: PlainKeys): Reading => {
+const readExchanged = (exchanged: Exchanged, keys: Credentials): Reading => {
   if (exchanged.kind === 'answer') return readAnswer(exchanged.answer, hiding(keys))
   const unread = { ok: false, upstreamCode: null, requestId: null, status: 0 } as const
   if (exchanged.kind === 'too-large') return { ...unread, failure: 'bad-response' }

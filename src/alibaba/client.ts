@@ -8,12 +8,12 @@ import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
 import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
 import { type Clock, createClock } from './clock.ts'
-import type { KeySource } from './credentials.ts'
+import type { CredentialProvider } from './credentials.ts'
 import { createExchange, type Exchanged } from './exchange.ts'
 import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './failures.ts'
 import { createLimiter, type Rejection } from './limiter.ts'
 import { RAM_ACTIONS } from './ram-actions.ts'
-import type { PlainKeys } from './signing.ts'
+import type { Credentials } from './signing.ts'
 
 export type { CallLimits } from './attempt.ts'
 
@@ -81,7 +81,7 @@ export interface UpstreamOptions {
   /** Attempts under way at a time, and in a second. */
   readonly maxConcurrency: number
   readonly maxPerSecond?: number | undefined
-  readonly keys: KeySource
+  readonly credentials: CredentialProvider
   readonly log: Log
   readonly meter?: Meter | undefined
   readonly tracer?: Tracer | undefined
@@ -110,7 +110,7 @@ const QUERY: Kind = {
 interface Try {
   readonly kind: Kind
   readonly attempt: number
-  readonly keys: PlainKeys
+  readonly keys: Credentials
   /** The clock was corrected before it. */
   readonly corrected: boolean
   /** Keys were refused before it, and others found. */
@@ -144,7 +144,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   })
 
   const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
-    (await withDeadline(deadline, options.keys.replacing(keys), null)) === null ? null : 0
+    (await withDeadline(deadline, options.credentials.renewAfterRejection(keys), null)) === null ? null : 0
 
   /** Milliseconds after which asking again is safe and can help, or null. */
   const retryIn = async (failure: FailureClass, { exchanged, health }: Attempted, tried: Try) => {
@@ -174,7 +174,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       let last = unreached(kind.unsent, null)
       let [corrected, renewed] = [false, false]
       for (let attempt = 1; ; attempt += 1) {
-        const keys = await withDeadline(deadline, options.keys.current(), null)
+        const keys = await withDeadline(deadline, options.credentials.get(), null)
         if (keys === null) return failure(unreached('upstream-credentials-rejected', null), attempt - 1)
         const attempted = await attemptOnce(asked, keys, attempt)
         if (attempted === null) return failure(last, attempt - 1)

@@ -2,8 +2,8 @@ import { createHmac } from 'node:crypto'
 import {
   API_VERSION,
   type ApiCall,
+  type Credentials,
   canonicalQuery,
-  type PlainKeys,
   percentEncode,
   type SignedRequest,
   type Stamp,
@@ -15,7 +15,7 @@ import {
 type Params = Readonly<Record<string, string>>
 
 /** All parameters of the request but `Signature`. */
-export const commonParams = (call: ApiCall, keys: PlainKeys, stamp: Stamp): Params => ({
+export const commonParams = (call: ApiCall, keys: Credentials, stamp: Stamp): Params => ({
   ...call.params,
   Action: call.action,
   Version: API_VERSION,
@@ -36,7 +36,7 @@ export const signature = (secret: string, text: string): string =>
   createHmac('sha1', `${secret}&`).update(text).digest('base64')
 
 /** The signed call as a form POST, so that nothing signed stands in a URL. */
-export const signRpcV1 = (call: ApiCall, keys: PlainKeys, stamp: Stamp): SignedRequest => {
+export const signRpcV1 = (call: ApiCall, keys: Credentials, stamp: Stamp): SignedRequest => {
   const query = canonicalQuery(commonParams(call, keys, stamp))
   const signed = signature(keys.accessKeySecret, stringToSign('POST', query))
   return {

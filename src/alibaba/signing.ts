@@ -1,5 +1,5 @@
 /** The AccessKey pair, or the STS triple. Plain text: held by sources of keys alone, in nothing that can be printed. */
-export interface PlainKeys {
+export interface Credentials {
   readonly accessKeyId: string
   readonly accessKeySecret: string
   readonly securityToken?: string | undefined
@@ -27,7 +27,7 @@ export interface SignedRequest {
   readonly body: string
 }
 
-export type Sign = (call: ApiCall, keys: PlainKeys, stamp: Stamp) => SignedRequest
+export type Sign = (call: ApiCall, keys: Credentials, stamp: Stamp) => SignedRequest
 
 export const API_VERSION = '2018-01-29'
 

@@ -7,8 +7,8 @@ import fc from 'fast-check'
 import type { Fault, SandboxOptions } from '../../sandbox/src/server.ts'
 import { backoffMs } from '../../src/alibaba/attempt.ts'
 import { createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
-import { fixedKeys } from '../../src/alibaba/credentials.ts'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import { fixedCredentials } from '../../src/alibaba/credentials.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 import { type Deadline, deadlineIn } from '../../src/deadline.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { eventually } from '../helpers/gateway.ts'
@@ -28,7 +28,7 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     timeoutMs: 5000,
     maxAttempts: 3,
     maxConcurrency: 64,
-    keys: fixedKeys(KEYS),
+    credentials: fixedCredentials(KEYS),
     log,
     random: () => 0,
     ...changes,
@@ -77,8 +77,8 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
 
   test(`${signature} carries the STS token`, async (t) => {
     const securityToken = 'sts/token+with=signs'
-    const keys = fixedKeys({ ...KEYS, securityToken })
-    const { call } = await startClient(t, { signature, keys, sandbox: { securityToken } })
+    const keys = fixedCredentials({ ...KEYS, securityToken })
+    const { call } = await startClient(t, { signature, credentials: keys, sandbox: { securityToken } })
     assert.equal((await call()).ok, true)
   })
 
@@ -105,8 +105,8 @@ test('each attempt is signed with the time that it is then', async (t) => {
 test('keys are asked for at each attempt, so that they can change in between', async (t) => {
   const secrets = ['wrong at first', KEYS.accessKeySecret]
   const current = async () => ({ ...KEYS, accessKeySecret: secrets.shift() ?? '' })
-  const keys = { ...fixedKeys(KEYS), current }
-  const { call } = await startClient(t, { keys })
+  const keys = { ...fixedCredentials(KEYS), current }
+  const { call } = await startClient(t, { credentials: keys })
   assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
   assert.deepEqual(summary(await call()), ['ok', 1])
 })
@@ -114,17 +114,17 @@ test('keys are asked for at each attempt, so that they can change in between', a
 const SECOND = { accessKeyId: 'second-id', accessKeySecret: 'second-secret', securityToken: 'second-token' } as const
 
 /** Keys that are refused have others in their place as often as there are any. */
-const changing = (...next: readonly PlainKeys[]) => {
+const changing = (...next: readonly Credentials[]) => {
   const left = [...next]
-  const refused: PlainKeys[] = []
-  let now: PlainKeys = KEYS
-  const replacing = async (keys: PlainKeys) => {
+  const refused: Credentials[] = []
+  let now: Credentials = KEYS
+  const replacing = async (keys: Credentials) => {
     refused.push(keys)
     const found = left.shift() ?? null
     now = found ?? now
     return found
   }
-  return { refused, source: { ...fixedKeys(KEYS), current: async () => now, replacing } }
+  return { refused, source: { ...fixedCredentials(KEYS), current: async () => now, replacing } }
 }
 
 const REPLACEABLE = [
@@ -136,7 +136,7 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
   for (const code of REPLACEABLE) {
     test(`keys that are ${code} by ${signature} are replaced, and the call is sent again with the new ones`, async (t) => {
       const { refused, source } = changing(SECOND)
-      const { sandbox, script, call } = await startClient(t, { signature, keys: source })
+      const { sandbox, script, call } = await startClient(t, { signature, credentials: source })
       sandbox.addKeys(SECOND)
       script({ reply: { status: 403, code } })
       assert.deepEqual(summary(await call()), ['ok', 2])
@@ -149,7 +149,7 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
 
 test('keys that are refused and have not changed are not sent again', async (t) => {
   const { refused, source } = changing()
-  const { sandbox, call } = await startClient(t, { keys: source })
+  const { sandbox, call } = await startClient(t, { credentials: source })
   sandbox.revokeKeys(KEYS.accessKeyId)
   assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
   assert.deepEqual([refused.length, sandbox.calls.length], [1, 1])
@@ -157,7 +157,7 @@ test('keys that are refused and have not changed are not sent again', async (t) 
 
 test('keys are replaced once in a call', async (t) => {
   const { refused, source } = changing(SECOND, KEYS, SECOND)
-  const { sandbox, call } = await startClient(t, { keys: source, maxAttempts: 5 })
+  const { sandbox, call } = await startClient(t, { credentials: source, maxAttempts: 5 })
   sandbox.revokeKeys(KEYS.accessKeyId)
   assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 2])
   assert.equal(refused.length, 1)
@@ -165,7 +165,7 @@ test('keys are replaced once in a call', async (t) => {
 
 test('a query is sent again with new keys too', async (t) => {
   const { source } = changing(SECOND)
-  const { sandbox, query } = await startQueries(t, { keys: source })
+  const { sandbox, query } = await startQueries(t, { credentials: source })
   sandbox.addKeys(SECOND)
   sandbox.revokeKeys(KEYS.accessKeyId)
   assert.deepEqual(summary(await query()), ['ok', 2])
@@ -174,7 +174,7 @@ test('a query is sent again with new keys too', async (t) => {
 for (const code of ['SignatureDoesNotMatch', 'IncompleteSignature', 'MissingAccessKeyId', 'Forbidden.RAM']) {
   test(`${code} is no reason to look for other keys`, async (t) => {
     const { refused, source } = changing(SECOND)
-    const { script, call } = await startClient(t, { keys: source })
+    const { script, call } = await startClient(t, { credentials: source })
     script({ reply: { status: 400, code } })
     assert.equal((await call()).attempts, 1)
     assert.deepEqual(refused, [])
@@ -182,7 +182,7 @@ for (const code of ['SignatureDoesNotMatch', 'IncompleteSignature', 'MissingAcce
 }
 
 test('without keys nothing is sent, and it is told as a matter of keys', async (t) => {
-  const { sandbox, call } = await startClient(t, { keys: { ...fixedKeys(KEYS), current: async () => null } })
+  const { sandbox, call } = await startClient(t, { credentials: { ...fixedCredentials(KEYS), get: async () => null } })
   const result = await call()
   assert.deepEqual(summary(result), ['upstream-credentials-rejected', 0])
   assert.deepEqual([!result.ok && result.ambiguous, !result.ok && result.sent], [false, false])
@@ -191,18 +191,18 @@ test('without keys nothing is sent, and it is told as a matter of keys', async (
 
 test('nobody waits for keys longer than for the call', async (t) => {
   const never = () => new Promise<null>(() => {})
-  const { call } = await startClient(t, { keys: { ...fixedKeys(KEYS), current: never } })
+  const { call } = await startClient(t, { credentials: { ...fixedCredentials(KEYS), get: never } })
   assert.deepEqual(summary(await call(frozen(10))), ['upstream-credentials-rejected', 0])
-  const other = await startClient(t, { keys: { ...fixedKeys(KEYS), replacing: never } })
+  const other = await startClient(t, { credentials: { ...fixedCredentials(KEYS), renewAfterRejection: never } })
   other.sandbox.revokeKeys(KEYS.accessKeyId)
   assert.deepEqual(summary(await other.call(frozen(500))), ['upstream-credentials-rejected', 1])
 })
 
 test('what upstream gives back of new keys is cut as that of the old ones is', async (t) => {
   const { source } = changing(SECOND)
-  const { sandbox, script, upstream } = await startClient(t, { keys: source })
+  const { sandbox, script, upstream } = await startClient(t, { credentials: source })
   sandbox.addKeys(SECOND)
-  const said = (keys: PlainKeys) => Object.values(keys).join('-')
+  const said = (keys: Credentials) => Object.values(keys).join('-')
   script(
     { reply: { status: 403, code: 'InvalidAccessKeyId', message: said(KEYS) } },
     { reply: { status: 400, code: said(SECOND) } },
@@ -490,7 +490,7 @@ test('a success carries the body for others to read', async (t) => {
 })
 
 test('a failure is logged with listed facts only', async (t) => {
-  const { lines, call } = await startClient(t, { keys: fixedKeys({ ...KEYS, accessKeySecret: 'wrong' }) })
+  const { lines, call } = await startClient(t, { credentials: fixedCredentials({ ...KEYS, accessKeySecret: 'wrong' }) })
   await call()
   const { time, upstreamRequestId, ...line } = lines[0] ?? {}
   assert.match(`${time} ${upstreamRequestId}`, /^\S+Z [0-9A-F-]{36}$/)

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { createReadings } from '../../src/alibaba/credentials.ts'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 
-const OLD: PlainKeys = { accessKeyId: 'old', accessKeySecret: 'secret' }
-const NEW: PlainKeys = { accessKeyId: 'new', accessKeySecret: 'secret' }
+const OLD: Credentials = { accessKeyId: 'old', accessKeySecret: 'secret' }
+const NEW: Credentials = { accessKeyId: 'new', accessKeySecret: 'secret' }
 
 /** Readings that each wait for their turn, and find what the source holds when they begin. */
 const start = () => {

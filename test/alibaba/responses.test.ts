@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import { createUpstream, type UpstreamResult } from '../../src/alibaba/client.ts'
-import { fixedKeys } from '../../src/alibaba/credentials.ts'
+import { fixedCredentials } from '../../src/alibaba/credentials.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -221,7 +221,7 @@ const startClient = async (t: TestContext, [status, body, headers = {}]: Respons
     timeoutMs: 5000,
     maxAttempts,
     maxConcurrency: 64,
-    keys: fixedKeys(KEYS),
+    credentials: fixedCredentials(KEYS),
     log: createLog('silent'),
     random: () => wait,
   })

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers'
 import { after, before, test } from 'node:test'
 import fc from 'fast-check'
 import { signature, signRpcV1, stringToSign } from '../../src/alibaba/rpc-v1.ts'
-import { canonicalQuery, type PlainKeys } from '../../src/alibaba/signing.ts'
+import { type Credentials, canonicalQuery } from '../../src/alibaba/signing.ts'
 import { callPopCore } from '../helpers/vendor-clients.ts'
 
 const PUBLISHED = {
@@ -47,7 +47,7 @@ const names = fc.oneof(
   fc.constantFrom('A', 'A1', 'AB', 'A-', 'A.1', 'a', 'TaskNo', 'UserClientIp', 'Lang'),
   fc.string({ unit: 'grapheme', minLength: 1 }).map((name) => `x${name}`),
 )
-const keysOf = (token: string | undefined): PlainKeys => ({
+const keysOf = (token: string | undefined): Credentials => ({
   accessKeyId: 'testid',
   accessKeySecret: 'test/secret+',
   securityToken: token,
@@ -57,7 +57,7 @@ const inputs = fc.record({
   keys: fc.option(fc.string({ minLength: 1 }), { nil: undefined }).map(keysOf),
 })
 
-const vendorRequest = async (method: 'GET' | 'POST', params: Record<string, string>, keys: PlainKeys) => {
+const vendorRequest = async (method: 'GET' | 'POST', params: Record<string, string>, keys: Credentials) => {
   const { sent } = await callPopCore({ url: echoUrl(), method, action: 'CancelTask', params, keys })
   assert(typeof sent === 'string')
   const { Signature = '', ...signed } = Object.fromEntries(new URLSearchParams(sent))

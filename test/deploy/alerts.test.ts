@@ -8,6 +8,7 @@ import { parse } from 'yaml'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { OpenedStore } from '../../src/audit/trail.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { startKeyServer } from '../helpers/credential-server.ts'
 import {
   API_KEYS,
   asAuditor,
@@ -20,7 +21,6 @@ import {
   temporaryFolder,
 } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
-import { startKeyServer } from '../helpers/key-server.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { prepare, ROOT, startProcess } from '../helpers/process.ts'
 import { promtool, RULES, startPrometheus } from '../helpers/prometheus.ts'

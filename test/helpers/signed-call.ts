@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../sandbox/src/server.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
-import type { PlainKeys, Sign, SignedRequest } from '../../src/alibaba/signing.ts'
+import type { Credentials, Sign, SignedRequest } from '../../src/alibaba/signing.ts'
 
 /** Keys that the sandbox of `startKeyedSandbox` knows. */
 export const KEYS = { accessKeyId: 'key-id', accessKeySecret: 'key-secret' } as const
@@ -18,7 +18,7 @@ export const startKeyedSandbox = async (t: TestContext, options: Partial<Sandbox
 
 export interface CallOptions {
   readonly sign?: Sign
-  readonly keys?: PlainKeys
+  readonly keys?: Credentials
   readonly at?: Date
   readonly nonce?: string
   /** Changes what has been signed already. */

@@ -1,6 +1,6 @@
 import openapi from '@alicloud/openapi-core'
 import RpcClient from '@alicloud/pop-core'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 
 // The vendor's own clients, as oracles. Both are CommonJS with loose types; the narrowing of them stays in this file.
 
@@ -8,7 +8,7 @@ type Params = Readonly<Record<string, string>>
 
 export interface VendorCall {
   readonly url: string
-  readonly keys: PlainKeys
+  readonly keys: Credentials
   readonly action: string
   readonly params: Params
   readonly method: 'GET' | 'POST'
@@ -71,7 +71,7 @@ export const callOpenApiRpc = async ({ url, keys, action, params, method }: Vend
 export const openApiAuthorization = (
   request: { readonly method: string; readonly query: Params; readonly headers: Params },
   payloadHash: string,
-  { accessKeyId, accessKeySecret }: PlainKeys,
+  { accessKeyId, accessKeySecret }: Credentials,
 ): string =>
   openapi.OpenApiUtil.getAuthorization(
     { ...request, pathname: '/' } as unknown as Parameters<typeof openapi.OpenApiUtil.getAuthorization>[0],
@@ -90,7 +90,7 @@ const OPERATION = {
   bodyType: 'json',
 } as const
 
-const openApiClient = (url: string, { accessKeyId, accessKeySecret, securityToken }: PlainKeys) =>
+const openApiClient = (url: string, { accessKeyId, accessKeySecret, securityToken }: Credentials) =>
   new openapi.default(
     new openapi.$OpenApiUtil.Config({
       accessKeyId,

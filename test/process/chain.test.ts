@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { type TestContext, test } from 'node:test'
+import { type KeyReply, startKeyServer } from '../helpers/credential-server.ts'
 import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
-import { type KeyReply, startKeyServer } from '../helpers/key-server.ts'
 import { prepare, startProcess } from '../helpers/process.ts'
 
 /** A process whose keys come from the vendor's chain, and the server that the chain asks. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 import { call, KEYS, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 type Context = Parameters<typeof startKeyedSandbox>[0]
@@ -138,7 +138,7 @@ test('control is not served unless it is asked for', async (t) => {
 test('keys can be added and revoked while it runs', async (t) => {
   const { sandbox, control } = await startControlled(t)
   const keys = { accessKeyId: 'second', accessKeySecret: 'its-secret', securityToken: 'its-token' } as const
-  const codeFor = async (used: PlainKeys) =>
+  const codeFor = async (used: Credentials) =>
     (await call(sandbox, 'CancelTask', { TaskNo: 'none' }, { keys: used })).body.Code
   assert.equal(await codeFor(keys), 'InvalidAccessKeyId.NotFound')
   assert.deepEqual(await control('POST', 'keys', keys), { status: 204, text: '' })

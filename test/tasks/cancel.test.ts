@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { createUpstream } from '../../src/alibaba/client.ts'
-import { fixedKeys } from '../../src/alibaba/credentials.ts'
+import { fixedCredentials } from '../../src/alibaba/credentials.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { createTrail, type Intent, type OpenedStore, type OutcomeEvent } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
@@ -215,7 +215,7 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
   const trail = createTrail({ store, log })
   t.after(() => trail.close(deadlineIn(0)))
   const { accessKeyId, accessKeySecret } = CANARIES
-  const keys = fixedKeys({ accessKeyId, accessKeySecret })
+  const keys = fixedCredentials({ accessKeyId, accessKeySecret })
   const url = new URL(sandbox.url)
   const upstream = createUpstream({
     url,
@@ -223,7 +223,7 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
     timeoutMs: 5000,
     maxConcurrency: 64,
     maxAttempts: 3,
-    keys,
+    credentials: keys,
     log,
   })
   t.after(upstream.close)

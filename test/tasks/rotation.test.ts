@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import type { StsKeys } from '../helpers/credential-server.ts'
+import { KEY_PLACES } from '../helpers/credential-sources.ts'
 import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
-import { KEY_PLACES } from '../helpers/key-places.ts'
-import type { StsKeys } from '../helpers/key-server.ts'
 import { addTasks, cancel, sawCancels } from '../helpers/process.ts'
 
 const CANCELS = 200

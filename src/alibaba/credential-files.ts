@@ -1,21 +1,21 @@
 import { readRegularFile } from '../regular-file.ts'
 import { textFault } from '../setting-text.ts'
 import type { Log } from '../telemetry/log.ts'
-import { areSame, createReadings, type KeySource, lastingState } from './credentials.ts'
-import type { PlainKeys } from './signing.ts'
+import { type CredentialProvider, createReadings, sameCredentials, stateSince } from './credentials.ts'
+import type { Credentials } from './signing.ts'
 
 /** A part of the keys that stands in a file. */
-export interface KeyFile {
-  readonly part: keyof PlainKeys
+export interface CredentialFile {
+  readonly part: keyof Credentials
   /** The setting that names it, for the log. */
   readonly setting: string
   readonly path: string
 }
 
-export interface KeyFilesOptions {
+export interface CredentialFilesOptions {
   /** What the files held at the start, and the parts that come from elsewhere. */
-  readonly keys: PlainKeys
-  readonly files: readonly KeyFile[]
+  readonly keys: Credentials
+  readonly files: readonly CredentialFile[]
   readonly log: Log
   readonly everyMs?: number | undefined
 }
@@ -26,20 +26,25 @@ const EVERY_MS = 2000
  * Keys that follow their files. All files are read together and taken together; what is faulty or gone changes nothing.
  * By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
  */
-export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFilesOptions): KeySource => {
+export const createCredentialFiles = ({
+  keys,
+  files,
+  log,
+  everyMs = EVERY_MS,
+}: CredentialFilesOptions): CredentialProvider => {
   const setting = files.map((file) => file.setting).join(', ')
   let held = keys
   let takenAtMs = performance.now()
   let faults: ReadonlyMap<string, string> = new Map()
-  let partial: { readonly keys: PlainKeys; readonly sinceMs: number } | null = null
+  let partial: { readonly keys: Credentials; readonly sinceMs: number } | null = null
 
-  const hasLasted = (next: PlainKeys): boolean => {
+  const hasLasted = (next: Credentials): boolean => {
     const nowMs = performance.now()
-    if (partial === null || !areSame(next, partial.keys)) partial = { keys: next, sinceMs: nowMs }
+    if (partial === null || !sameCredentials(next, partial.keys)) partial = { keys: next, sinceMs: nowMs }
     return nowMs >= partial.sinceMs + everyMs
   }
 
-  const take = (next: PlainKeys): void => {
+  const accept = (next: Credentials): void => {
     held = next
     takenAtMs = performance.now()
     log.info('new keys are in force', { setting })
@@ -50,7 +55,7 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
     log.error('the files of the keys are faulty, the old keys stay', { setting: [...faults.keys()].join(', '), reason })
   }
 
-  const look = async (): Promise<void> => {
+  const poll = async (): Promise<void> => {
     const wasFaulty = faults.size > 0
     const texts = await Promise.all(files.map(({ path }) => readRegularFile(path).catch(() => null)))
     faults = faultsOf(files, texts)
@@ -60,25 +65,25 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
       return
     }
     const next = { ...held, ...Object.fromEntries(files.map(({ part }, index) => [part, texts[index]])) }
-    const isNew = !areSame(next, held)
-    if (isNew && (isWhole(next, held, files) || hasLasted(next))) take(next)
+    const isNew = !sameCredentials(next, held)
+    if (isNew && (isWhole(next, held, files) || hasLasted(next))) accept(next)
     else if (!isNew) partial = null
   }
 
-  const readings = createReadings(look, () => held)
+  const readings = createReadings(poll, () => held)
 
-  const lookRegularly = async (): Promise<void> => {
+  const pollRegularly = async (): Promise<void> => {
     await readings.once()
-    if (!isClosed) timer = setTimeout(lookRegularly, everyMs).unref()
+    if (!isClosed) timer = setTimeout(pollRegularly, everyMs).unref()
   }
 
   let isClosed = false
-  let timer = setTimeout(lookRegularly, everyMs).unref()
+  let timer = setTimeout(pollRegularly, everyMs).unref()
   return {
-    current: async () => held,
-    replacing: readings.replacing,
+    get: async () => held,
+    renewAfterRejection: readings.replacing,
     isReady: () => true,
-    state: () => lastingState(takenAtMs),
+    state: () => stateSince(takenAtMs),
     faultyFiles: () => Object.fromEntries(files.map(({ setting }) => [setting, faults.has(setting)])),
     close: () => {
       isClosed = true
@@ -91,12 +96,12 @@ export const createKeyFiles = ({ keys, files, log, everyMs = EVERY_MS }: KeyFile
  * Files that are written one after the other, or swapped while they are read, give parts of two sets for a moment. New keys
  * are new in each part; what changed in some parts only counts once it has stayed so.
  */
-const isWhole = (next: PlainKeys, held: PlainKeys, files: readonly KeyFile[]): boolean =>
+const isWhole = (next: Credentials, held: Credentials, files: readonly CredentialFile[]): boolean =>
   files.every(({ part }) => next[part] !== held[part])
 
 /** By setting, the rule that the text of its file breaks. */
 const faultsOf = (
-  files: readonly KeyFile[],
+  files: readonly CredentialFile[],
   texts: readonly (string | null | undefined)[],
 ): ReadonlyMap<string, string> =>
   new Map(

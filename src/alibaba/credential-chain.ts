@@ -1,17 +1,23 @@
 import { deadlineIn, withDeadline } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
-import { areSame, createReadings, type KeySource, otherThan, soundKeys } from './credentials.ts'
-import type { PlainKeys } from './signing.ts'
+import {
+  type CredentialProvider,
+  createReadings,
+  sameCredentials,
+  unlessRejected,
+  validCredentials,
+} from './credentials.ts'
+import type { Credentials } from './signing.ts'
 
 /** Keys, and the moment from which on they are none; Infinity where nobody says. */
-export interface DatedKeys {
-  readonly keys: PlainKeys
+export interface ExpiringCredentials {
+  readonly credentials: Credentials
   readonly expiresAtMs: number
 }
 
-export interface KeyChainOptions {
+export interface CredentialChainOptions {
   /** Goes through the chain from its beginning. */
-  readonly fetchKeys: () => Promise<DatedKeys>
+  readonly fetchCredentials: () => Promise<ExpiringCredentials>
   readonly log: Log
   /** The wall clock, milliseconds. */
   readonly now?: (() => number) | undefined
@@ -29,19 +35,20 @@ const AGE_MAX_MS = 30 * 60_000
  * Keys of a chain of providers. Whoever uses them in the second half of their life has them read again, and they serve
  * until they expire: nothing runs while nobody asks, and probes keep an idle gateway ready.
  */
-export const createKeyChain = (options: KeyChainOptions): KeySource => {
-  const { fetchKeys, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
-  let held: DatedKeys | null = null
+export const createCredentialChain = (options: CredentialChainOptions): CredentialProvider => {
+  const { fetchCredentials: fetchKeys, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
+  let held: ExpiringCredentials | null = null
   let takenAtMs = Number.NaN
   let renewAtMs = Number.NEGATIVE_INFINITY
   let pausedAtMs = Number.NEGATIVE_INFINITY
 
-  const usable = (): PlainKeys | null => (held !== null && now() < held.expiresAtMs ? held.keys : null)
+  const usable = (): Credentials | null => (held !== null && now() < held.expiresAtMs ? held.credentials : null)
   // A clock that is set back must not make the pause longer.
   const isPaused = (): boolean => Math.abs(now() - pausedAtMs) < PAUSE_MS
 
-  const take = (found: DatedKeys): void => {
-    if (!areSame(found.keys, held?.keys ?? null)) log.info('new keys are in force', { setting: 'CREDENTIALS' })
+  const accept = (found: ExpiringCredentials): void => {
+    if (!sameCredentials(found.credentials, held?.credentials ?? null))
+      log.info('new keys are in force', { setting: 'CREDENTIALS' })
     held = found
     takenAtMs = now()
     renewAtMs = now() + Math.min((found.expiresAtMs - now()) / 2, AGE_MAX_MS)
@@ -59,34 +66,34 @@ export const createKeyChain = (options: KeyChainOptions): KeySource => {
     // The vendor's errors quote what was answered, keys included: they are not looked at.
     const found = await withDeadline(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
     if (typeof found === 'string') return fail(found)
-    const keys = soundKeys(found.keys)
+    const keys = validCredentials(found.credentials)
     if (keys === null) fail('has keys with characters that no key contains')
     else if (now() >= found.expiresAtMs) fail('has expired ones only, by the clock of this machine')
-    else take({ ...found, keys })
+    else accept({ ...found, credentials: keys })
   }
 
   const readings = createReadings(read, usable)
 
   /** Has the keys read again where it is time to. */
-  const attend = (): Promise<void> | undefined =>
+  const refreshIfDue = (): Promise<void> | undefined =>
     now() >= renewAtMs && !isPaused() ? readings.once() : readings.underWay()
 
-  void attend()
+  void refreshIfDue()
   return {
-    current: async () => {
-      const reading = attend()
+    get: async () => {
+      const reading = refreshIfDue()
       if (usable() === null) await reading
       return usable()
     },
-    replacing: async (refused) => {
+    renewAfterRejection: async (refused) => {
       // Keys that upstream refuses for good must not have the providers asked by every request.
-      if (isPaused()) return otherThan(refused, usable())
+      if (isPaused()) return unlessRejected(refused, usable())
       const others = await readings.replacing(refused)
       if (others === null) pausedAtMs = now()
       return others
     },
     isReady: () => {
-      void attend()
+      void refreshIfDue()
       return usable() !== null
     },
     state: () => {

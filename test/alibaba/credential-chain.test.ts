@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { createKeyChain, type DatedKeys } from '../../src/alibaba/key-chain.ts'
+import { createCredentialChain, type ExpiringCredentials } from '../../src/alibaba/credential-chain.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { eventually } from '../helpers/gateway.ts'
 
 const START_MS = Date.UTC(2027, 0, 1)
 const HOUR_MS = 3_600_000
 
-type Answer = () => Promise<DatedKeys>
+type Answer = () => Promise<ExpiringCredentials>
 
 const keysOf = (version: string) => ({ accessKeyId: `id-${version}`, accessKeySecret: `secret-${version}` })
 /** Keys that serve for so long after the start. */
 const lasting =
   (version: string, lifeMs = HOUR_MS): Answer =>
-  async () => ({ keys: keysOf(version), expiresAtMs: START_MS + lifeMs })
+  async () => ({ credentials: keysOf(version), expiresAtMs: START_MS + lifeMs })
 const never: Answer = () => new Promise(() => {})
 const failing: Answer = () => Promise.reject(new Error('canary'))
 
@@ -22,8 +22,8 @@ const start = (t: TestContext, answer = lasting('1'), timeoutMs = 10_000) => {
   let nowMs = START_MS
   let asked = 0
   const lines: Readonly<Record<string, unknown>>[] = []
-  const source = createKeyChain({
-    fetchKeys: () => {
+  const source = createCredentialChain({
+    fetchCredentials: () => {
       asked += 1
       return answer()
     },
@@ -32,7 +32,7 @@ const start = (t: TestContext, answer = lasting('1'), timeoutMs = 10_000) => {
     timeoutMs,
   })
   t.after(source.close)
-  const id = async () => (await source.current())?.accessKeyId ?? null
+  const id = async () => (await source.get())?.accessKeyId ?? null
   return {
     source,
     lines,
@@ -58,7 +58,7 @@ test('the first keys are fetched before anybody asks, and are waited for', async
 
 test('a hundred callers at once cause one way through the chain', async (t) => {
   const { source, asked } = start(t)
-  const found = await Promise.all(Array.from({ length: 100 }, source.current))
+  const found = await Promise.all(Array.from({ length: 100 }, source.get))
   assert.deepEqual(new Set(found.map((keys) => keys?.accessKeyId)), new Set(['id-1']))
   assert.equal(asked(), 1)
 })
@@ -112,7 +112,7 @@ test('while the chain fails the last keys serve until they expire, and then ther
 test('a chain that failed is asked again after a pause, and not before, however many want keys', async (t) => {
   const { source, id, pass, answerWith, asked } = start(t, failing)
   assert.equal(await id(), null)
-  assert.deepEqual(await Promise.all(Array.from({ length: 100 }, source.current)), Array(100).fill(null))
+  assert.deepEqual(await Promise.all(Array.from({ length: 100 }, source.get)), Array(100).fill(null))
   assert.equal(asked(), 1)
   answerWith(lasting('1'))
   pass(2000)
@@ -143,7 +143,7 @@ test('refused keys are fetched anew, once for all who were refused', async (t) =
   const { source, id, answerWith, asked } = start(t)
   await id()
   answerWith(lasting('2'))
-  const found = await Promise.all(Array.from({ length: 100 }, () => source.replacing(keysOf('1'))))
+  const found = await Promise.all(Array.from({ length: 100 }, () => source.renewAfterRejection(keysOf('1'))))
   for (const keys of found) assert.deepEqual(keys, keysOf('2'))
   assert.equal(asked(), 2)
 })
@@ -151,12 +151,12 @@ test('refused keys are fetched anew, once for all who were refused', async (t) =
 test('keys that were refused when they had expired are replaced by those that are being fetched', async (t) => {
   const { source, id, answerWith, pass } = start(t)
   await id()
-  const fetched = Promise.withResolvers<DatedKeys>()
+  const fetched = Promise.withResolvers<ExpiringCredentials>()
   answerWith(() => fetched.promise)
   pass(HOUR_MS)
   source.isReady()
-  const others = source.replacing(keysOf('1'))
-  fetched.resolve({ keys: keysOf('2'), expiresAtMs: START_MS + 2 * HOUR_MS })
+  const others = source.renewAfterRejection(keysOf('1'))
+  fetched.resolve({ credentials: keysOf('2'), expiresAtMs: START_MS + 2 * HOUR_MS })
   assert.deepEqual(await others, keysOf('2'))
 })
 
@@ -168,20 +168,20 @@ test('and where none are being fetched, they are now', async (t) => {
   assert.equal(await id(), null)
   answerWith(lasting('2', 3 * HOUR_MS))
   pass(2000)
-  assert.deepEqual(await source.replacing(keysOf('1')), keysOf('2'))
+  assert.deepEqual(await source.renewAfterRejection(keysOf('1')), keysOf('2'))
   assert.equal(await id(), 'id-2')
 })
 
 test('keys that stay refused do not have the chain asked by each request', async (t) => {
   const { source, id, pass, asked } = start(t)
   await id()
-  assert.equal(await source.replacing(keysOf('1')), null)
-  for (let request = 0; request < 100; request += 1) assert.equal(await source.replacing(keysOf('1')), null)
+  assert.equal(await source.renewAfterRejection(keysOf('1')), null)
+  for (let request = 0; request < 100; request += 1) assert.equal(await source.renewAfterRejection(keysOf('1')), null)
   assert.equal(asked(), 2)
   // Those who ask meanwhile do not put the next time off.
   for (let step = 0; step < 2; step += 1) {
     pass(1000)
-    await source.replacing(keysOf('1'))
+    await source.renewAfterRejection(keysOf('1'))
   }
   assert.equal(asked(), 3)
 })
@@ -207,7 +207,7 @@ for (const [name, spoiled] of [
     for (const part of ['accessKeyId', 'accessKeySecret', 'securityToken']) {
       const { id, pass, answerWith, lines, asked } = start(t, lasting('1', 20 * 60_000))
       await id()
-      answerWith(async () => ({ keys: { ...keysOf('2'), [part]: spoiled }, expiresAtMs: START_MS + HOUR_MS }))
+      answerWith(async () => ({ credentials: { ...keysOf('2'), [part]: spoiled }, expiresAtMs: START_MS + HOUR_MS }))
       pass(11 * 60_000)
       await id()
       const alarm = await eventually(() => lines.find(({ level }) => level === 'error'))
@@ -222,6 +222,6 @@ for (const [name, spoiled] of [
 
 test('white space at the ends of keys of the chain does not count', async (t) => {
   const dressed = { accessKeyId: 'id-2\n', accessKeySecret: '\ufeffsecret-2\r\n', securityToken: ' token\u200b' }
-  const { source } = start(t, async () => ({ keys: dressed, expiresAtMs: START_MS + HOUR_MS }))
-  assert.deepEqual(await source.current(), { ...keysOf('2'), securityToken: 'token' })
+  const { source } = start(t, async () => ({ credentials: dressed, expiresAtMs: START_MS + HOUR_MS }))
+  assert.deepEqual(await source.get(), { ...keysOf('2'), securityToken: 'token' })
 })

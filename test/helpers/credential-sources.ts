@@ -2,8 +2,8 @@ import { mkdir, rename, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { Env } from '../../src/config.ts'
+import { type StsKeys, startKeyServer } from './credential-server.ts'
 import { temporaryFolder } from './gateway.ts'
-import { type StsKeys, startKeyServer } from './key-server.ts'
 
 const FILES = {
   ALIBABA_CLOUD_ACCESS_KEY_ID: 'accessKeyId',

@@ -3,12 +3,12 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import credentials from '@alicloud/credentials'
-import { createKeyChain } from '../../src/alibaba/key-chain.ts'
-import { fetchVendorKeys } from '../../src/alibaba/vendor-chain.ts'
+import { createCredentialChain } from '../../src/alibaba/credential-chain.ts'
+import { fetchVendorCredentials } from '../../src/alibaba/vendor-credentials.ts'
 import type { Env } from '../../src/config.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { type KeyReply, startKeyServer } from '../helpers/credential-server.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
-import { type KeyReply, startKeyServer } from '../helpers/key-server.ts'
 
 const STS = { accessKeyId: 'STS.id', accessKeySecret: 'canary-secret', securityToken: 'canary-token' } as const
 const PAIR = { accessKeyId: 'LTAI-id', accessKeySecret: 'canary-secret' } as const
@@ -33,7 +33,7 @@ const start = async (t: TestContext) => {
 const open = (t: TestContext, timeoutMs?: number) => {
   const lines: Readonly<Record<string, unknown>>[] = []
   const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
-  const source = createKeyChain({ fetchKeys: fetchVendorKeys, log, timeoutMs })
+  const source = createCredentialChain({ fetchCredentials: fetchVendorCredentials, log, timeoutMs })
   t.after(source.close)
   return { source, lines }
 }
@@ -42,20 +42,20 @@ test('keys of a URI come with their token and their end', async (t) => {
   const { server } = await start(t)
   const expiresAt = new Date('2100-01-02T03:04:05Z')
   server.give(STS, expiresAt)
-  assert.deepEqual(await fetchVendorKeys(), { keys: STS, expiresAtMs: expiresAt.getTime() })
+  assert.deepEqual(await fetchVendorCredentials(), { keys: STS, expiresAtMs: expiresAt.getTime() })
 })
 
 test('the keys are those that the vendor’s own client has', async (t) => {
   await start(t)
   const { accessKeyId, accessKeySecret, securityToken } = await new credentials.default().getCredential()
-  assert.deepEqual((await fetchVendorKeys()).keys, { accessKeyId, accessKeySecret, securityToken })
+  assert.deepEqual((await fetchVendorCredentials()).credentials, { accessKeyId, accessKeySecret, securityToken })
 })
 
 test('each way through the chain asks anew, however long the keys last', async (t) => {
   const { server } = await start(t)
-  await fetchVendorKeys()
+  await fetchVendorCredentials()
   server.give({ ...STS, accessKeyId: 'STS.second' })
-  assert.equal((await fetchVendorKeys()).keys.accessKeyId, 'STS.second')
+  assert.equal((await fetchVendorCredentials()).credentials.accessKeyId, 'STS.second')
   assert.equal(server.asked, 2)
 })
 
@@ -63,7 +63,7 @@ test('keys of the environment come before all others, and have no end', async (t
   const { server } = await start(t)
   const { accessKeyId, accessKeySecret } = PAIR
   setEnvironment(t, { ALIBABA_CLOUD_ACCESS_KEY_ID: accessKeyId, ALIBABA_CLOUD_ACCESS_KEY_SECRET: accessKeySecret })
-  const { keys, expiresAtMs } = await fetchVendorKeys()
+  const { credentials: keys, expiresAtMs } = await fetchVendorCredentials()
   assert.deepEqual({ ...keys }, { ...PAIR, securityToken: undefined })
   assert.deepEqual([expiresAtMs, server.asked], [Number.POSITIVE_INFINITY, 0])
 })
@@ -77,7 +77,7 @@ test('a profile file is followed when it changes', async (t) => {
   setEnvironment(t, { ALIBABA_CLOUD_CREDENTIALS_FILE: path })
   for (const id of ['first', 'second']) {
     await writeFile(path, iniOf(id))
-    assert.equal((await fetchVendorKeys()).keys.accessKeyId, id)
+    assert.equal((await fetchVendorCredentials()).credentials.accessKeyId, id)
   }
 })
 
@@ -96,7 +96,7 @@ test('a profile of the command line tool counts too, and one that is rotated by 
   await writeFile(join(home, 'answer.json'), JSON.stringify(answer))
   const profile = { name: 'a', mode: 'External', process_command: `cat ${join(home, 'answer.json')}` }
   await writeFile(join(home, '.aliyun/config.json'), JSON.stringify({ current: 'a', profiles: [profile] }))
-  assert.deepEqual(await fetchVendorKeys(), { keys: STS, expiresAtMs: Date.parse(expiration) })
+  assert.deepEqual(await fetchVendorCredentials(), { keys: STS, expiresAtMs: Date.parse(expiration) })
 })
 
 for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readonly KeyReply[]) {
@@ -104,14 +104,14 @@ for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readon
     const { server } = await start(t)
     server.answerWith(reply)
     const { source, lines } = open(t)
-    assert.equal(await source.current(), null)
+    assert.equal(await source.get(), null)
     assert.deepEqual(
       lines.map(({ level, reason }) => [level, reason]),
       [['error', 'has none']],
     )
     assert.doesNotMatch(JSON.stringify(lines), /STS\.id|canary/)
     server.answerWith('keys')
-    assert.deepEqual((await fetchVendorKeys()).keys, STS)
+    assert.deepEqual((await fetchVendorCredentials()).credentials, STS)
   })
 }
 
@@ -120,7 +120,7 @@ for (const reply of ['hanging', 'slow-body'] as const satisfies readonly KeyRepl
     const { server } = await start(t)
     server.answerWith(reply)
     const { source, lines } = open(t, 100)
-    assert.equal(await source.current(), null)
+    assert.equal(await source.get(), null)
     assert.deepEqual(
       lines.map(({ level, reason }) => [level, reason]),
       [['error', 'took too long']],
@@ -131,7 +131,7 @@ for (const reply of ['hanging', 'slow-body'] as const satisfies readonly KeyRepl
 test('a hundred callers at once ask the URI once', async (t) => {
   const { server } = await start(t)
   const { source } = open(t)
-  const found = await Promise.all(Array.from({ length: 100 }, source.current))
+  const found = await Promise.all(Array.from({ length: 100 }, source.get))
   for (const keys of found) assert.deepEqual(keys, STS)
   assert.equal(server.asked, 1)
 })

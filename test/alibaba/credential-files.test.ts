@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { createKeyFiles } from '../../src/alibaba/key-files.ts'
-import type { PlainKeys } from '../../src/alibaba/signing.ts'
+import { createCredentialFiles } from '../../src/alibaba/credential-files.ts'
+import type { Credentials } from '../../src/alibaba/signing.ts'
 import { trimEnds } from '../../src/setting-text.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
@@ -17,12 +17,12 @@ const setOf = (version: string) => ({
   securityToken: `token-${version}`,
 })
 
-const writeSet = async (folder: string, keys: PlainKeys): Promise<void> => {
+const writeSet = async (folder: string, keys: Credentials): Promise<void> => {
   for (const part of PARTS) await writeFile(join(folder, part), `${keys[part]}\n`)
 }
 
 /** A set is complete at once: files in a folder behind a symbolic link that is replaced, as mounted secrets are. */
-const swap = async (folder: string, keys: PlainKeys): Promise<void> => {
+const swap = async (folder: string, keys: Credentials): Promise<void> => {
   const version = trimEnds(keys.accessKeyId)
   await mkdir(join(folder, version))
   await writeSet(join(folder, version), keys)
@@ -37,11 +37,11 @@ const watch = async (t: TestContext, everyMs = 1) => {
   const lines: Readonly<Record<string, unknown>>[] = []
   const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
   const files = PARTS.map((part) => ({ part, setting: `${part}_FILE`, path: join(folder, part) }))
-  const source = createKeyFiles({ keys: setOf('1'), files, log, everyMs })
+  const source = createCredentialFiles({ keys: setOf('1'), files, log, everyMs })
   t.after(source.close)
   const became = (id: string) =>
     eventually(async () => {
-      const keys = await source.current()
+      const keys = await source.get()
       return keys?.accessKeyId === id ? keys : undefined
     })
   const logged = (level: string) => eventually(() => lines.find((line) => line.level === level))
@@ -62,13 +62,13 @@ test('files that are written one after the other count once the last is written'
   // Looked at by refusals alone, which come at any moment.
   const { folder, source } = await watch(t, NEVER_MS)
   for (const part of PARTS) {
-    assert.equal(await source.replacing(setOf('1')), null, part)
+    assert.equal(await source.renewAfterRejection(setOf('1')), null, part)
     await rm(join(folder, part))
-    assert.equal(await source.replacing(setOf('1')), null, part)
+    assert.equal(await source.renewAfterRejection(setOf('1')), null, part)
     await writeFile(join(folder, part), setOf('2')[part])
   }
-  assert.deepEqual(await source.replacing(setOf('1')), setOf('2'))
-  assert.deepEqual(await source.current(), setOf('2'))
+  assert.deepEqual(await source.renewAfterRejection(setOf('1')), setOf('2'))
+  assert.deepEqual(await source.get(), setOf('2'))
 })
 
 test('one file that is put right counts after a while', async (t) => {
@@ -77,7 +77,7 @@ test('one file that is put right counts after a while', async (t) => {
   await symlink('right', join(folder, 'link'))
   await rename(join(folder, 'link'), join(folder, 'accessKeySecret'))
   await logged('info')
-  assert.deepEqual(await source.current(), { ...setOf('1'), accessKeySecret: 'right' })
+  assert.deepEqual(await source.get(), { ...setOf('1'), accessKeySecret: 'right' })
 })
 
 for (const [what, spoil] of [
@@ -99,7 +99,7 @@ for (const [what, spoil] of [
       const alarm = await logged('error')
       assert.match(String(alarm.msg), /old keys stay/)
       assert.match(String(alarm.setting), new RegExp(`${part}_FILE`))
-      assert.deepEqual(await source.current(), setOf('1'))
+      assert.deepEqual(await source.get(), setOf('1'))
       const ofPart = (isFaulty: boolean) => PARTS.map((it) => [`${it}_FILE`, it === part && isFaulty])
       assert.deepEqual(Object.entries(source.faultyFiles()), ofPart(true))
       await swap(folder, setOf('2'))
@@ -122,9 +122,9 @@ test('white space, byte order marks and zero-width characters at the ends of a f
 
 test('refused keys are read again at once, and there are others only where they changed', async (t) => {
   const { folder, source } = await watch(t, NEVER_MS)
-  assert.equal(await source.replacing(setOf('1')), null)
+  assert.equal(await source.renewAfterRejection(setOf('1')), null)
   await swap(folder, setOf('2'))
-  const found = await Promise.all(Array.from({ length: 100 }, () => source.replacing(setOf('1'))))
+  const found = await Promise.all(Array.from({ length: 100 }, () => source.renewAfterRejection(setOf('1'))))
   for (const keys of found) assert.deepEqual(keys, setOf('2'))
 })
 
@@ -144,5 +144,5 @@ test('a source that was closed looks no more', async (t) => {
   await swap(folder, setOf('2'))
   await swap(other.folder, setOf('2'))
   await other.became('id-2')
-  assert.deepEqual(await source.current(), setOf('1'))
+  assert.deepEqual(await source.get(), setOf('1'))
 })

@@ -1,6 +1,6 @@
 import credentials from '@alicloud/credentials'
 import { z } from 'zod'
-import type { DatedKeys } from './key-chain.ts'
+import type { ExpiringCredentials } from './credential-chain.ts'
 
 const keysSchema = z.object({
   accessKeyId: z.string().min(1),
@@ -19,10 +19,10 @@ const providerSchema = z.object({
  * Goes through the vendor's default chain (environment, RRSA, profiles, ECS role, URI) once. Each time anew: the vendor's
  * own memory outlives changed profiles, hands out expired keys, and after a total failure tries the last provider only.
  */
-export const fetchVendorKeys = async (): Promise<DatedKeys> => {
+export const fetchVendorCredentials = async (): Promise<ExpiringCredentials> => {
   const chain = credentials.DefaultCredentialsProvider.builder().build()
   const keys = keysSchema.parse(await chain.getCredentials())
-  return { keys, expiresAtMs: expirationOf(chain) }
+  return { credentials: keys, expiresAtMs: expirationOf(chain) }
 }
 
 const expirationOf = (provider: unknown): number => {
