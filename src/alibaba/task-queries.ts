@@ -2,29 +2,29 @@ import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { CallLimits, Upstream, UpstreamFailure } from './client.ts'
 import {
-  type Asked,
-  createTaskAnswers,
+  createTaskParsers,
   DETAIL_STATUS_CODES,
   type Page,
+  type PageRequest,
   type ReportUnknown,
   type Task,
   type TaskDetail,
-} from './task-answers.ts'
+} from './task-schemas.ts'
 import { noonOf } from './wall-time.ts'
 
 /** Who asks, where that is one caller: upstream's common parameters. */
-export interface Asker {
+export interface CallerContext {
   readonly clientIp: string | null
   readonly lang: Lang
 }
 
-export interface TaskListQuery extends Asked {
+export interface TaskListQuery extends PageRequest {
   /** Milliseconds since the epoch; upstream looks at their days alone. */
   readonly createdFromMs?: number | undefined
   readonly createdToMs?: number | undefined
 }
 
-export interface TaskDetailQuery extends Asked {
+export interface TaskDetailQuery extends PageRequest {
   readonly taskNo: string
   readonly status?: keyof typeof DETAIL_STATUS_CODES | undefined
   readonly domain?: string | undefined
@@ -36,15 +36,15 @@ export interface TaskDetailQuery extends Asked {
  */
 export type ChargeCall = () => Promise<void>
 
-export interface QueryLimits extends CallLimits {
+export interface QueryContext extends CallLimits {
   /** Left out where an answer is shared by many. */
-  readonly asker?: Asker
+  readonly caller?: CallerContext
   /** Absent for calls that belong to a cancel: they cost their caller nothing. */
   readonly chargeCall?: ChargeCall | undefined
 }
 
 /** A page, and upstream's RequestId of the answer that carried it. */
-export type Answered<T> = Page<T> & { readonly requestId: string }
+export type PageResponse<T> = Page<T> & { readonly requestId: string }
 
 /** The fields of a detail that a policy needs. All details of a task are in memory until the last page is read. */
 export type TaskPart = Pick<TaskDetail, 'taskNo' | 'detailNo' | 'type' | 'domain'>
@@ -61,9 +61,9 @@ export interface TaskScan {
 
 export interface TaskQueries {
   /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of upstream's */
-  list(query: TaskListQuery, limits: QueryLimits): Promise<Answered<Task>>
+  list(query: TaskListQuery, limits: QueryContext): Promise<PageResponse<Task>>
   /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
-  details(query: TaskDetailQuery, limits: QueryLimits): Promise<Answered<TaskDetail>>
+  details(query: TaskDetailQuery, limits: QueryContext): Promise<PageResponse<TaskDetail>>
   /**
    * Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know.
    * @throws GatewayError that of `chargeCall` alone
@@ -71,7 +71,7 @@ export interface TaskQueries {
   allDetails(
     taskNo: string,
     max: number,
-    limits: QueryLimits,
+    limits: QueryContext,
     isEnough: (details: readonly TaskDetail[]) => boolean,
   ): Promise<TaskScan>
   /** A moment that stands for the day of upstream's on which the given one lies: the same for all of that day. */
@@ -84,17 +84,17 @@ export interface TaskQueryOptions {
 }
 
 export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQueries => {
-  const answers = createTaskAnswers(reportOnce(log))
+  const answers = createTaskParsers(reportOnce(log))
 
   const ask = async <T>(
     action: string,
-    params: Params,
-    { asker, chargeCall, ...limits }: QueryLimits,
+    params: QueryParams,
+    { caller: asker, chargeCall, ...limits }: QueryContext,
     read: (body: unknown) => Page<T> | null,
-  ): Promise<Told<T>> => {
+  ): Promise<QueryResult<T>> => {
     await chargeCall?.()
     const common = { UserClientIp: asker?.clientIp ?? undefined, Lang: asker?.lang }
-    const result = await upstream.query(action, given({ ...params, ...common }), limits)
+    const result = await upstream.query(action, definedParams({ ...params, ...common }), limits)
     if (!result.ok) return result
     const { requestId, attempts } = result
     const page = read(result.body)
@@ -103,7 +103,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     return { ...UNREADABLE, requestId, attempts }
   }
 
-  const askDetails = (query: TaskDetailQuery, limits: QueryLimits): Promise<Told<TaskDetail>> =>
+  const askDetails = (query: TaskDetailQuery, limits: QueryContext): Promise<QueryResult<TaskDetail>> =>
     ask('QueryTaskDetailList', detailParams(query), limits, (body) => answers.readDetails(body, query))
 
   return {
@@ -148,7 +148,7 @@ const partOf = ({ taskNo, detailNo, type, domain }: TaskDetail): TaskPart => ({ 
 /** Upstream's limit. */
 const DETAIL_PAGE_MAX = 1000
 
-type Told<T> = { readonly ok: true; readonly page: Answered<T> } | UpstreamFailure
+type QueryResult<T> = { readonly ok: true; readonly page: PageResponse<T> } | UpstreamFailure
 
 const UNREADABLE = {
   ok: false,
@@ -159,7 +159,7 @@ const UNREADABLE = {
   retryAfterMs: null,
 } as const
 
-const detailParams = ({ taskNo, page, pageSize, status, domain }: TaskDetailQuery): Params => ({
+const detailParams = ({ taskNo, page, pageSize, status, domain }: TaskDetailQuery): QueryParams => ({
   TaskNo: taskNo,
   PageNum: page,
   PageSize: pageSize,
@@ -167,9 +167,9 @@ const detailParams = ({ taskNo, page, pageSize, status, domain }: TaskDetailQuer
   DomainName: domain,
 })
 
-type Params = Readonly<Record<string, string | number | undefined>>
+type QueryParams = Readonly<Record<string, string | number | undefined>>
 
-const given = (params: Params): Readonly<Record<string, string>> =>
+const definedParams = (params: QueryParams): Readonly<Record<string, string>> =>
   Object.fromEntries(
     Object.entries(params).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)]])),
   )

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Request, RequestHandler, Response } from 'express'
 import { z } from 'zod'
-import type { Task, TaskDetail } from '../alibaba/task-answers.ts'
-import type { Answered, QueryLimits, TaskQueries } from '../alibaba/task-queries.ts'
+import type { PageResponse, QueryContext, TaskQueries } from '../alibaba/task-queries.ts'
+import type { Task, TaskDetail } from '../alibaba/task-schemas.ts'
 import { GatewayError } from '../errors.ts'
 import { isoTime } from '../iso-time.ts'
 import type { Lookup } from '../tasks/lookup.ts'
@@ -64,15 +64,15 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
     const { domains, taskTypes } = callerIn(req)
     // Its rows name no domains.
     if (domains !== null) throw new GatewayError('forbidden')
-    const tasks = onlyOf(taskTypes, await queries.list(query, limitsOf(req)))
+    const tasks = onlyOf(taskTypes, await queries.list(query, queryContextOf(req)))
     sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
   },
 
   findTask: async function findTask(req, res) {
     parseQuery(findQuery, req.query)
     const taskNo = taskNoOf(req)
-    await permissions.forRead(taskNo, callerIn(req), limitsOf(req))
-    const task = await lookup.find(taskNo, limitsOf(req))
+    await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
+    const task = await lookup.find(taskNo, queryContextOf(req))
     if (task === null) throw new GatewayError('task-not-found')
     const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
     // Of what this caller sees: two callers can see a task differently.
@@ -85,10 +85,10 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
   listDetails: async function listDetails(req, res) {
     const query = parseQuery(detailQuery, req.query)
     const taskNo = taskNoOf(req)
-    await permissions.forRead(taskNo, callerIn(req), limitsOf(req))
-    const details = await queries.details({ ...query, taskNo }, limitsOf(req))
+    await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
+    const details = await queries.details({ ...query, taskNo }, queryContextOf(req))
     // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
-    if (details.totalItems === 0 && (await lookup.find(taskNo, limitsOf(req))) === null) {
+    if (details.totalItems === 0 && (await lookup.find(taskNo, queryContextOf(req))) === null) {
       throw new GatewayError('task-not-found', { requestId: details.requestId })
     }
     sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
@@ -102,11 +102,11 @@ export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOpti
 const matches = (ifNoneMatch = '', etag: string): boolean =>
   ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(trimOws(tag)))
 
-const limitsOf = ({ context }: Request): QueryLimits => ({
+const queryContextOf = ({ context }: Request): QueryContext => ({
   priority: 'read',
   deadline: context.deadline,
   signal: context.signal,
-  asker: { clientIp: context.clientIp, lang: context.lang },
+  caller: { clientIp: context.clientIp, lang: context.lang },
   chargeCall: context.chargeCall,
 })
 
@@ -114,13 +114,13 @@ const limitsOf = ({ context }: Request): QueryLimits => ({
 const maySeeAddresses = (req: Request): boolean => callerIn(req).scopes.includes('audit:read')
 
 /** Totals are null where they would count what the caller may not see. */
-type SentPage<T> = Omit<Answered<T>, 'totalItems' | 'totalPages'> & {
+type SentPage<T> = Omit<PageResponse<T>, 'totalItems' | 'totalPages'> & {
   readonly totalItems: number | null
   readonly totalPages: number | null
 }
 
 /** The tasks of those types on a page, which keeps its place; null for all types. */
-const onlyOf = (types: readonly string[] | null, tasks: Answered<Task>): SentPage<Task> =>
+const onlyOf = (types: readonly string[] | null, tasks: PageResponse<Task>): SentPage<Task> =>
   types === null
     ? tasks
     : {

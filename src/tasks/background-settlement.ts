@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Task } from '../alibaba/task-answers.ts'
+import type { Task } from '../alibaba/task-schemas.ts'
 import type { AuditPage, AuditRecord, Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
 import { deadlineIn } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'

@@ -1,5 +1,5 @@
-import type { Asked, Page, Task, TaskDetail } from '../alibaba/task-answers.ts'
-import type { ChargeCall, QueryLimits, TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
+import type { ChargeCall, QueryContext, TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
+import type { Page, PageRequest, Task, TaskDetail } from '../alibaba/task-schemas.ts'
 import { createCache } from '../bounded.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
@@ -80,16 +80,16 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     },
   })
 
-  const limitsOf = (priority: Priority, chargeCall: ChargeCall | undefined): QueryLimits => ({
+  const limitsOf = (priority: Priority, chargeCall: ChargeCall | undefined): QueryContext => ({
     priority,
     deadline: deadlineIn(timeoutMs),
     chargeCall,
   })
 
-  const readPage = (asked: Asked, days: TaskList['days'], limits: QueryLimits): Promise<Page<Task>> =>
+  const readPage = (asked: PageRequest, days: TaskList['days'], limits: QueryContext): Promise<Page<Task>> =>
     queries.list({ ...asked, ...days }, limits)
 
-  const read = async ({ plan, days }: TaskList, limits: QueryLimits): Promise<ListSnapshot> => {
+  const read = async ({ plan, days }: TaskList, limits: QueryContext): Promise<ListSnapshot> => {
     readings += 1
     const number = readings
     return { number, first: await readPage(plan[0], days, limits) }
@@ -109,7 +109,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     return null
   }
 
-  const readOld = async (taskNo: string, limits: QueryLimits): Promise<Task | null> => {
+  const readOld = async (taskNo: string, limits: QueryContext): Promise<Task | null> => {
     try {
       const asked = { taskNo, page: 1, pageSize: DETAILS_READ }
       return fromDetails(await queries.details(asked, limits))
@@ -157,7 +157,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
   }
 }
 
-type Plan = readonly [Asked, ...Asked[]]
+type Plan = readonly [PageRequest, ...PageRequest[]]
 
 /** (assumption) Upstream names no maximum for its list. */
 const PAGE_SIZE_MAX = 100
@@ -170,7 +170,7 @@ const OVERLAP = 5
  */
 export const planPages = (limit: number): Plan => {
   const first = Math.min(PAGE_SIZE_MAX, limit)
-  const plan: [Asked, ...Asked[]] = [{ page: 1, pageSize: first }]
+  const plan: [PageRequest, ...PageRequest[]] = [{ page: 1, pageSize: first }]
   for (let page = 2, end = first; end < limit; page += 1) {
     const pageSize = Math.min(Math.floor((end - OVERLAP) / (page - 1)), Math.ceil(limit / page))
     plan.push({ page, pageSize })

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
-import type { ChargeCall, QueryLimits, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
+import type { ChargeCall, QueryContext, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
 import { deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
@@ -14,7 +14,7 @@ export type Permission =
 /** Holds tasks against what their callers are restricted to. Those who are not cost no reading. */
 export interface Permissions {
   /** For a change: by a reading of its own, which begins now. */
-  forCancel(taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<Permission>
+  forCancel(taskNo: string, restrictions: Restrictions, limits: QueryContext): Promise<Permission>
   /**
    * For a look: by a reading that all with the same restrictions share for a moment. `chargeCall` charges the calls
    * that this request starts, and those alone.
@@ -24,7 +24,7 @@ export interface Permissions {
   forRead(
     taskNo: string,
     restrictions: Restrictions,
-    limits: Pick<QueryLimits, 'deadline' | 'chargeCall'>,
+    limits: Pick<QueryContext, 'deadline' | 'chargeCall'>,
   ): Promise<void>
 }
 
@@ -49,7 +49,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
   const reads = createSharedCache<Permission>({ ttlMs, maxBytes: CACHE_BYTES })
 
   /** No more is read than it takes to know. */
-  const scan = (taskNo: string, restrictions: Restrictions, limits: QueryLimits): Promise<TaskScan> =>
+  const scan = (taskNo: string, restrictions: Restrictions, limits: QueryContext): Promise<TaskScan> =>
     queries.allDetails(taskNo, detailsLimit, limits, (details) => policy.excludes(restrictions, details))
 
   const evaluate = (whole: TaskScan, restrictions: Restrictions): Permission => {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { UpstreamResult } from '../alibaba/client.ts'
-import type { CancelStatus } from '../alibaba/task-answers.ts'
+import type { CancelStatus } from '../alibaba/task-schemas.ts'
 import type { Outcome } from '../audit/trail.ts'
 import type { Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { readAnswer } from '../../src/alibaba/failures.ts'
-import { createTaskAnswers } from '../../src/alibaba/task-answers.ts'
+import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
 import { assertLinear, filled, type TextOf } from '../helpers/growth.ts'
 
 // The largest answers that are accepted, in every shape that could take more time than their length explains.
 
 const MAX_BYTES = 4 * 1024 * 1024
 
-const answers = createTaskAnswers(() => undefined)
+const answers = createTaskParsers(() => undefined)
 const ASKED = { page: 1, pageSize: 100 } as const
 
 const read = (body: string, status = 200) => {

@@ -1,4 +1,4 @@
-import type { Task } from '../../src/alibaba/task-answers.ts'
+import type { Task } from '../../src/alibaba/task-schemas.ts'
 
 /** A task as the domain sees it, where the test says nothing else. */
 export const taskOf = (changes: Partial<Task> = {}): Task => ({

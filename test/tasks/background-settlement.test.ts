@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Fault } from '../../sandbox/src/server.ts'
-import type { Task } from '../../src/alibaba/task-answers.ts'
+import type { Task } from '../../src/alibaba/task-schemas.ts'
 import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/trail.ts'
 import { createBackgroundSettlement, outcomeShownBy } from '../../src/tasks/background-settlement.ts'
 import { createLog } from '../../src/telemetry/log.ts'

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { createTaskAnswers } from '../../src/alibaba/task-answers.ts'
+import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
 import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
 import { as, keysOf } from '../helpers/restricted.ts'
 import { mebibytes } from '../helpers/vitals.ts'
@@ -63,7 +63,7 @@ const LONG_TEXT = 1_000_000
 
 /** Texts are cut at 4,000 characters. A value counts as that long, so it may keep nothing of the rest. */
 test('what is read of a task keeps nothing of the texts that it was cut from', () => {
-  const { readTasks, readDetails } = createTaskAnswers(() => undefined)
+  const { readTasks, readDetails } = createTaskParsers(() => undefined)
   const asked = { page: 1, pageSize: 100 }
   const row = (index: number, name: string): string =>
     JSON.stringify({ TaskNo: String(index), [name]: `${index} `.padEnd(LONG_TEXT, 'x') })

@@ -95,7 +95,7 @@ const text = anyText.transform((value) => {
 })
 
 /** Of a task; a list that names none is no list, nor is one that names it by a number whose digits are not certain. */
-const number = z.union([z.string().min(1).max(NAME_MAX), z.int().transform(String)])
+const taskNumber = z.union([z.string().min(1).max(NAME_MAX), z.int().transform(String)])
 
 const count = z.union([
   z.number().int().nonnegative(),
@@ -119,22 +119,22 @@ const timeSchema = (field: string, report: ReportUnknown) =>
   })
 
 /** Which page was asked for; it holds where the answer does not repeat it. */
-export interface Asked {
+export interface PageRequest {
   readonly page: number
   readonly pageSize: number
 }
 
-export interface TaskAnswers {
+export interface TaskParsers {
   /** Both return null where the body is not what the vendor documents. */
-  readTasks(body: unknown, asked: Asked): Page<Task> | null
-  readDetails(body: unknown, asked: Asked): Page<TaskDetail> | null
+  readTasks(body: unknown, asked: PageRequest): Page<Task> | null
+  readDetails(body: unknown, asked: PageRequest): Page<TaskDetail> | null
 }
 
-export const createTaskAnswers = (report: ReportUnknown): TaskAnswers => {
+export const createTaskParsers = (report: ReportUnknown): TaskParsers => {
   const task = taskSchema(report)
   const detail = detailSchema(report)
-  const tasks = paged.extend({ Data: z.object({ TaskInfo: z.unknown().optional() }).nullish() })
-  const details = paged.extend({ Data: z.object({ TaskDetail: z.unknown().optional() }).nullish() })
+  const tasks = pagingSchema.extend({ Data: z.object({ TaskInfo: z.unknown().optional() }).nullish() })
+  const details = pagingSchema.extend({ Data: z.object({ TaskDetail: z.unknown().optional() }).nullish() })
   return {
     readTasks: (body, asked) => {
       const { data } = tasks.safeParse(body)
@@ -166,21 +166,25 @@ const readRows = <T>(list: unknown, row: z.ZodType<T>): readonly T[] | null | un
 }
 
 /** Places count from one, so what says zero says nothing. */
-const place = looseCount.transform((value) => value || null)
+const pageNumber = looseCount.transform((value) => value || null)
 
-const paged = z.object({
+const pagingSchema = z.object({
   TotalItemNum: count,
-  TotalPageNum: place,
-  CurrentPageNum: place,
-  PageSize: place,
+  TotalPageNum: pageNumber,
+  CurrentPageNum: pageNumber,
+  PageSize: pageNumber,
 })
 
 /** An empty list may be left out, but only where nothing should be in it. */
-const toPage = <T>(items: readonly T[] | undefined, said: z.output<typeof paged>, asked: Asked): Page<T> | null => {
-  const { TotalItemNum: totalItems } = said
-  const page = said.CurrentPageNum ?? asked.page
-  const pageSize = said.PageSize ?? asked.pageSize
-  const totalPages = said.TotalPageNum ?? Math.ceil(totalItems / pageSize)
+const toPage = <T>(
+  items: readonly T[] | undefined,
+  paging: z.output<typeof pagingSchema>,
+  asked: PageRequest,
+): Page<T> | null => {
+  const { TotalItemNum: totalItems } = paging
+  const page = paging.CurrentPageNum ?? asked.page
+  const pageSize = paging.PageSize ?? asked.pageSize
+  const totalPages = paging.TotalPageNum ?? Math.ceil(totalItems / pageSize)
   if (!items && (page - 1) * pageSize < totalItems) return null
   return { items: items ?? [], page, pageSize, totalItems, totalPages, hasNext: page < totalPages }
 }
@@ -195,7 +199,7 @@ const statusSchema = <T>(field: string, known: ReadonlyMap<string, T>, report: R
 const taskSchema = (report: ReportUnknown) =>
   z
     .object({
-      TaskNo: number,
+      TaskNo: taskNumber,
       TaskType: name,
       TaskTypeDescription: text,
       TaskStatus: statusSchema('TaskStatus', TASK_STATUSES, report),
@@ -220,7 +224,7 @@ const taskSchema = (report: ReportUnknown) =>
 const detailSchema = (report: ReportUnknown) =>
   z
     .object({
-      TaskNo: number,
+      TaskNo: taskNumber,
       TaskDetailNo: name,
       TaskType: name,
       TaskTypeDescription: text,

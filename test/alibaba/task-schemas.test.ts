@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { createTaskAnswers, type Page, type Task, type TaskDetail } from '../../src/alibaba/task-answers.ts'
+import { createTaskParsers, type Page, type Task, type TaskDetail } from '../../src/alibaba/task-schemas.ts'
 
 const ASKED = { page: 3, pageSize: 20 } as const
 
@@ -10,7 +10,7 @@ type Fields = Readonly<Record<string, unknown>>
 /** What is read, and what was reported as unknown on the way. */
 const read = (body: unknown) => {
   const reported: string[] = []
-  const answers = createTaskAnswers((field, value) => void reported.push(`${field} ${value}`))
+  const answers = createTaskParsers((field, value) => void reported.push(`${field} ${value}`))
   return { tasks: answers.readTasks(body, ASKED), details: answers.readDetails(body, ASKED), reported }
 }
 
