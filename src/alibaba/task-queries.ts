@@ -10,7 +10,7 @@ import {
   type Task,
   type TaskDetail,
 } from './task-schemas.ts'
-import { noonOf } from './wall-time.ts'
+import { noonOfUpstreamDay } from './upstream-time.ts'
 
 /** Who asks, where that is one caller: upstream's common parameters. */
 export interface CallerContext {
@@ -107,7 +107,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     ask('QueryTaskDetailList', detailParams(query), limits, (body) => answers.readDetails(body, query))
 
   return {
-    dayOf: noonOf,
+    dayOf: noonOfUpstreamDay,
     list: async (query, limits) => {
       const params = {
         PageNum: query.page,

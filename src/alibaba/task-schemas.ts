@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { ownText } from '../bounded.ts'
-import { parseWallTime } from './wall-time.ts'
+import { parseUpstreamTime } from './upstream-time.ts'
 
 // What upstream says of tasks, read by schema: names of ours, and nothing of its body but what is named here.
 
@@ -113,7 +113,7 @@ const looseCount = count
 /** A time that is there and can't be parsed is reported without its text. */
 const timeSchema = (field: string, report: ReportUnknown) =>
   name.transform((value) => {
-    const at = value === null ? null : parseWallTime(value)
+    const at = value === null ? null : parseUpstreamTime(value)
     if (value !== null && at === null) report(field, '')
     return at
   })

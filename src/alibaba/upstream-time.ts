@@ -19,16 +19,16 @@ type Groups = Readonly<Record<string, string | undefined>>
  * A moment as upstream spells it, in milliseconds since the epoch; null where it can't be read. Forms: `2017-11-01 17:22:51`,
  * `Dec 26,2017 11:00:54`, with `AM` or `PM` too, ISO 8601 and milliseconds since the epoch.
  */
-export const parseWallTime = (text: string): number | null => {
+export const parseUpstreamTime = (text: string): number | null => {
   if (EPOCH.test(text)) return Number(text)
   const groups = (DASHED.exec(text) ?? NAMED.exec(text))?.groups
-  const at = groups === undefined ? null : wallTimeOf(groups)
+  const at = groups === undefined ? null : clockTimeOf(groups)
   const offsetMs = zoneOf(groups?.zone)
   return at === null || offsetMs === null ? null : at - offsetMs
 }
 
 /** What the clock shows, as if it were in UTC. */
-const wallTimeOf = ({ year = '', month, name = '', day = '', hour = '', half, ...parts }: Groups): number | null => {
+const clockTimeOf = ({ year = '', month, name = '', day = '', hour = '', half, ...parts }: Groups): number | null => {
   const { minute = '', second = '00', fraction = '' } = parts
   const number = month ?? String(MONTHS.indexOf(name) + 1).padStart(2, '0')
   const hours = half === undefined ? hour.padStart(2, '0') : hoursOf(Number(hour), half)
@@ -54,5 +54,5 @@ const zoneOf = (zone: string | undefined): number | null => {
 }
 
 /** Noon of the day of upstream's on which a moment lies. Should upstream count days in UTC after all, it is the same date. */
-export const noonOf = (atMs: number): number =>
+export const noonOfUpstreamDay = (atMs: number): number =>
   Math.floor((atMs + UTC_PLUS_8_MS) / DAY_MS) * DAY_MS + DAY_MS / 2 - UTC_PLUS_8_MS

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { parseWallTime } from '../../src/alibaba/wall-time.ts'
+import { parseUpstreamTime } from '../../src/alibaba/upstream-time.ts'
 
 /** As upstream spells it, and the moment in UTC; null where there is none. */
 const TEXTS: readonly (readonly [string, string | null])[] = [
@@ -85,7 +85,7 @@ const TEXTS: readonly (readonly [string, string | null])[] = [
 
 for (const [text, utc] of TEXTS) {
   test(`${JSON.stringify(text)} is ${utc ?? 'no moment'}`, () => {
-    const at = parseWallTime(text)
+    const at = parseUpstreamTime(text)
     assert.equal(at === null ? null : new Date(at).toISOString(), utc)
   })
 }
@@ -94,8 +94,8 @@ const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', '
 
 for (const [index, month] of MONTHS.entries()) {
   test(`${month} is month ${index + 1}`, () => {
-    const dashed = parseWallTime(`2017-${String(index + 1).padStart(2, '0')}-05 09:10:11`)
-    assert.equal(parseWallTime(`${month} 5,2017 9:10:11`), dashed)
+    const dashed = parseUpstreamTime(`2017-${String(index + 1).padStart(2, '0')}-05 09:10:11`)
+    assert.equal(parseUpstreamTime(`${month} 5,2017 9:10:11`), dashed)
     assert.notEqual(dashed, null)
   })
 }
@@ -109,8 +109,8 @@ test('a moment that was written in either form is read back', () => {
       const wall = new Date((second + 8 * 3600) * 1000).toISOString()
       const [date = '', time = ''] = wall.slice(0, 19).split('T')
       const [year, month, day] = date.split('-').map(Number)
-      assert.equal(parseWallTime(`${date} ${time}`), second * 1000)
-      assert.equal(parseWallTime(`${MONTHS[Number(month) - 1]} ${day},${year} ${time}`), second * 1000)
+      assert.equal(parseUpstreamTime(`${date} ${time}`), second * 1000)
+      assert.equal(parseUpstreamTime(`${MONTHS[Number(month) - 1]} ${day},${year} ${time}`), second * 1000)
     }),
   )
 })
@@ -120,7 +120,7 @@ test('no text throws, and what is read is a moment', () => {
   const named = fc.stringMatching(/^[A-Z][a-z]{2} \d{1,2}, ?\d{4} \d{1,2}:\d\d:\d\d$/)
   fc.assert(
     fc.property(fc.oneof(fc.string(), digits, named), (text) => {
-      const at = parseWallTime(text)
+      const at = parseUpstreamTime(text)
       assert.ok(at === null || !Number.isNaN(new Date(at).getTime()))
     }),
   )
