@@ -6,11 +6,11 @@ import type { Tracer } from '../telemetry/tracing.ts'
 import { signAcs3 } from './acs3.ts'
 import type { HealthSignal } from './circuit-breaker.ts'
 import type { Clock } from './clock.ts'
-import type { Budget, Exchange, Exchanged } from './exchange.ts'
-import { type Reading, readAnswer } from './failures.ts'
 import type { Limiter, Measured, Permit, Rejection } from './limiter.ts'
+import { type AttemptResult, readResponse } from './response.ts'
 import { signRpcV1 } from './rpc-v1.ts'
 import { type Credentials, percentEncode, type Sign } from './signing.ts'
+import type { RawResult, SendOptions, Transport } from './transport.ts'
 
 export type Params = Readonly<Record<string, string>>
 
@@ -34,15 +34,15 @@ export interface Asked {
 
 /** An exchange, how its answer reads (null if nothing was sent), and its health signal. */
 export interface Attempted extends Measured {
-  readonly exchanged: Exchanged
-  readonly reading: Reading | null
+  readonly exchanged: RawResult
+  readonly reading: AttemptResult | null
 }
 
 export interface AttemptOptions {
   readonly url: URL
   readonly signature: keyof typeof SIGNERS
   readonly timeoutMs: number
-  readonly exchange: Exchange
+  readonly transport: Transport
   readonly limiter: Limiter
   readonly clock: Clock
   readonly meter: Meter
@@ -68,18 +68,18 @@ export const backoffMs = (attempt: number, random: () => number): number =>
   random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
 export const createAttempt = (options: AttemptOptions): Attempt => {
-  const { url, exchange, limiter, clock, meter, tracer, random, isClosed } = options
+  const { url, transport: exchange, limiter, clock, meter, tracer, random, isClosed } = options
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
-  const send = (action: string, params: Params, keys: Credentials, budget: Budget): Promise<Exchanged> => {
+  const send = (action: string, params: Params, keys: Credentials, budget: SendOptions): Promise<RawResult> => {
     const stamp = { nonce: randomUUID(), at: clock.now() }
     const signed = sign({ action, params, host: url.host }, keys, stamp)
     return exchange.send(signed, budget)
   }
 
   /** An exchange and how its answer reads, counted and traced. */
-  const observe = ({ action, params }: Asked, keys: Credentials, attempt: number, budget: Budget) =>
+  const observe = ({ action, params }: Asked, keys: Credentials, attempt: number, budget: SendOptions) =>
     tracer.span(action, 'client', async (span) => {
       const startedAtMs = performance.now()
       const exchanged = await send(action, params, keys, budget)
@@ -87,7 +87,7 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
       const result = resultOf(exchanged, reading)
       meter.attempt({ action, attempt, result, durationMs: performance.now() - startedAtMs })
       span.set({ 'gateway.attempt': attempt })
-      if (exchanged.kind === 'answer') span.set({ 'http.response.status_code': exchanged.answer.status })
+      if (exchanged.kind === 'response') span.set({ 'http.response.status_code': exchanged.response.status })
       if (result !== 'ok') span.fail(result)
       return { exchanged, reading }
     })
@@ -110,7 +110,7 @@ export const createAttempt = (options: AttemptOptions): Attempt => {
     // Abandoned before anything was sent: that is no attempt, and no failure.
     if (limits.signal?.aborted && isUnsent(exchanged)) return null
     if (isRevoked(exchanged)) return null
-    if (exchanged.kind === 'answer' && exchanged.date !== null) clock.observe(exchanged.date)
+    if (exchanged.kind === 'response' && exchanged.date !== null) clock.observe(exchanged.date)
     const health = healthOf(exchanged, reading, {
       backoffMs: backoffMs(attempt, random),
       inFull: timeoutMs >= options.timeoutMs * NEARLY,
@@ -145,18 +145,18 @@ const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): (
   return (text) => spellings.reduce((cut, spelling) => cut.replaceAll(spelling, HIDDEN), text)
 }
 
-const isUnsent = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && !exchanged.sent
+const isUnsent = (exchanged: RawResult): boolean => exchanged.kind === 'no-response' && !exchanged.sent
 
-const isRevoked = (exchanged: Exchanged): boolean => exchanged.kind === 'lost' && exchanged.reason === 'revoked'
+const isRevoked = (exchanged: RawResult): boolean => exchanged.kind === 'no-response' && exchanged.reason === 'revoked'
 
-const resultOf = (exchanged: Exchanged, reading: Reading | null): string => {
-  if (exchanged.kind === 'lost' && (exchanged.reason === 'aborted' || isRevoked(exchanged))) return 'aborted'
-  if (reading === null) return 'unreached'
+const resultOf = (exchanged: RawResult, reading: AttemptResult | null): string => {
+  if (exchanged.kind === 'no-response' && (exchanged.reason === 'aborted' || isRevoked(exchanged))) return 'aborted'
+  if (reading === null) return 'not-sent'
   return reading.ok ? 'ok' : reading.failure
 }
 
-const readExchanged = (exchanged: Exchanged, keys: Credentials): Reading => {
-  if (exchanged.kind === 'answer') return readAnswer(exchanged.answer, hiding(keys))
+const readExchanged = (exchanged: RawResult, keys: Credentials): AttemptResult => {
+  if (exchanged.kind === 'response') return readResponse(exchanged.response, hiding(keys))
   const unread = { ok: false, upstreamCode: null, requestId: null, status: 0 } as const
   if (exchanged.kind === 'too-large') return { ...unread, failure: 'bad-response' }
   return { ...unread, failure: exchanged.reason === 'ETIMEDOUT' ? 'timeout' : 'ambiguous' }
@@ -169,13 +169,13 @@ interface Given {
 }
 
 /** The health signal of an attempt. A refusal shows that the upstream is healthy. */
-const healthOf = (exchanged: Exchanged, reading: Reading | null, { backoffMs, inFull }: Given): HealthSignal => {
+const healthOf = (exchanged: RawResult, reading: AttemptResult | null, { backoffMs, inFull }: Given): HealthSignal => {
   if (exchanged.kind === 'too-large') return { kind: 'ok' }
-  if (exchanged.kind === 'lost') {
+  if (exchanged.kind === 'no-response') {
     const isCutShort = exchanged.reason === 'aborted' || (exchanged.reason === 'ETIMEDOUT' && !inFull)
     return { kind: isCutShort ? 'ignore' : 'failure' }
   }
-  const { answer } = exchanged
+  const { response: answer } = exchanged
   if (reading === null || reading.ok) return { kind: 'ok' }
   const { failure, status } = reading
   if (failure === 'throttled') return { kind: 'throttled', forMs: (answer.retryAfterMs ?? 0) + backoffMs }

@@ -9,11 +9,11 @@ import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params 
 import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
 import { type Clock, createClock } from './clock.ts'
 import type { CredentialProvider } from './credentials.ts'
-import { createExchange, type Exchanged } from './exchange.ts'
-import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './failures.ts'
 import { createLimiter, type Rejection } from './limiter.ts'
 import { RAM_ACTIONS } from './ram-actions.ts'
+import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './response.ts'
 import type { Credentials } from './signing.ts'
+import { createTransport, type RawResult } from './transport.ts'
 
 export type { CallLimits } from './attempt.ts'
 
@@ -127,14 +127,14 @@ interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
 export const createUpstream = (options: UpstreamOptions): Upstream => {
   const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
   const { meter = NO_METER, tracer = NO_TRACER } = options
-  const exchange = createExchange({ origin: url, ca: options.ca })
+  const transport = createTransport({ origin: url, ca: options.ca })
   const clock = createClock(options)
   const circuits = createCircuits({ onChange: reportChange(log) })
   const limiter = createLimiter({ circuits, maxConcurrency, maxPerSecond: options.maxPerSecond })
   let isClosed = false
   const attemptOnce = createAttempt({
     ...options,
-    exchange,
+    transport,
     limiter,
     clock,
     meter,
@@ -149,8 +149,8 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   /** Milliseconds after which asking again is safe and can help, or null. */
   const retryIn = async (failure: FailureClass, { exchanged, health }: Attempted, tried: Try) => {
     const { kind, attempt, corrected, renewed } = tried
-    if (failure === 'clock') return adjust(clock, dateOf(exchanged), corrected)
-    if (failure === 'unknown-keys') return renewed ? null : renewKeys(tried)
+    if (failure === 'clock-skew') return adjust(clock, dateOf(exchanged), corrected)
+    if (failure === 'credentials-unknown') return renewed ? null : renewKeys(tried)
     if (health.kind === 'throttled') return health.forMs
     return kind.repeatable.includes(failure) ? backoffMs(attempt, random) : null
   }
@@ -208,7 +208,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     }),
     close: () => {
       isClosed = true
-      exchange.close()
+      transport.close()
     },
   }
 }
@@ -233,7 +233,7 @@ const rejectedLocally = ({ reason, retryAfterMs }: Rejection, last: Ending | nul
   return last.code === kept.code ? { ...last, retryAfterMs } : last
 }
 
-const dateOf = (exchanged: Exchanged): Date | null => (exchanged.kind === 'answer' ? exchanged.date : null)
+const dateOf = (exchanged: RawResult): Date | null => (exchanged.kind === 'response' ? exchanged.date : null)
 
 const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
   code,
@@ -267,7 +267,7 @@ const failure = ({ retryInMs: _, ...ended }: Ending, attempts: number): Upstream
 interface Report {
   readonly action: string
   readonly attempt: number
-  readonly exchanged: Exchanged
+  readonly exchanged: RawResult
   readonly ended: Ending
 }
 
@@ -278,7 +278,7 @@ const report = (log: Log, { action, attempt, exchanged, ended }: Report): void =
     code: ended.code,
     upstreamCode: ended.upstreamCode,
     upstreamRequestId: ended.requestId,
-    status: exchanged.kind === 'answer' ? exchanged.answer.status : null,
-    reason: exchanged.kind === 'lost' ? exchanged.reason : exchanged.kind,
+    status: exchanged.kind === 'response' ? exchanged.response.status : null,
+    reason: exchanged.kind === 'no-response' ? exchanged.reason : exchanged.kind,
     ramAction: ended.code === 'upstream-forbidden' ? RAM_ACTIONS[action] : undefined,
   })

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { readAnswer } from '../../src/alibaba/failures.ts'
+import { readResponse } from '../../src/alibaba/response.ts'
 import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
 import { assertLinear, filled, type TextOf } from '../helpers/growth.ts'
 
@@ -12,7 +12,7 @@ const answers = createTaskParsers(() => undefined)
 const ASKED = { page: 1, pageSize: 100 } as const
 
 const read = (body: string, status = 200) => {
-  const reading = readAnswer({ status, retryAfterMs: null, body })
+  const reading = readResponse({ status, retryAfterMs: null, body })
   if (!reading.ok) return null
   return answers.readTasks(reading.body, ASKED) ?? answers.readDetails(reading.body, ASKED)
 }
@@ -118,13 +118,13 @@ test('separators in texts are no values', () => {
 
 test('an answer of more values than any page has is no answer, however they are held', () => {
   for (const body of [filled('{"RequestId":"A","Data":[', '0', ']}'), nested('[', ']'), membersOf((it) => `k${it}`)]) {
-    assert.equal(readAnswer({ status: 200, retryAfterMs: null, body: body(1_000_000) }).ok, false)
+    assert.equal(readResponse({ status: 200, retryAfterMs: null, body: body(1_000_000) }).ok, false)
   }
 })
 
 test('what upstream says under __proto__ is nobody’s member', () => {
   const body = '{"__proto__":{"RequestId":"A","Code":"Throttling"},"RequestId":"B"}'
-  const reading = readAnswer({ status: 200, retryAfterMs: null, body })
+  const reading = readResponse({ status: 200, retryAfterMs: null, body })
   assert.deepEqual([reading.ok, reading.requestId], [true, 'B'])
-  assert.equal(readAnswer({ status: 200, retryAfterMs: null, body: '{"__proto__":{"RequestId":"A"}}' }).ok, false)
+  assert.equal(readResponse({ status: 200, retryAfterMs: null, body: '{"__proto__":{"RequestId":"A"}}' }).ok, false)
 })

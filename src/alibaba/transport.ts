@@ -4,26 +4,26 @@ import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import got, { type Request } from 'got'
 import { decodeBody } from './content-encoding.ts'
-import type { UpstreamAnswer } from './failures.ts'
+import type { UpstreamResponse } from './response.ts'
 import type { SignedRequest } from './signing.ts'
 
-export type Exchanged =
-  | { readonly kind: 'answer'; readonly answer: UpstreamAnswer; readonly date: Date | null }
+export type RawResult =
+  | { readonly kind: 'response'; readonly response: UpstreamResponse; readonly date: Date | null }
   /** The answer is longer than anything upstream would say. */
   | { readonly kind: 'too-large' }
   /** No answer. `sent`: a byte of the request was handed to a connected (TLS: secured) socket. */
-  | { readonly kind: 'lost'; readonly sent: boolean; readonly reason: string }
+  | { readonly kind: 'no-response'; readonly sent: boolean; readonly reason: string }
 
-export interface ExchangeOptions {
+export interface TransportOptions {
   readonly origin: URL
   /** Certificate authorities to trust instead of the system's. */
   readonly ca?: string | undefined
   /** How long a connection may stay unused. */
   readonly idleMs?: number
-  readonly maxAnswerBytes?: number
+  readonly maxResponseBytes?: number
 }
 
-export interface Budget {
+export interface SendOptions {
   readonly timeoutMs: number
   /** Gives the exchange up as long as nothing was sent; later it has no effect. */
   readonly signal?: AbortSignal | undefined
@@ -31,9 +31,9 @@ export interface Budget {
   readonly revoked?: AbortSignal | undefined
 }
 
-export interface Exchange {
+export interface Transport {
   /** One request and its answer. Never rejects: got's errors carry the whole request, so none leaves this module. */
-  send(request: SignedRequest, budget: Budget): Promise<Exchanged>
+  send(request: SignedRequest, budget: SendOptions): Promise<RawResult>
   close(): void
 }
 
@@ -43,8 +43,8 @@ const CONNECT_MS = 3000
 const MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 /** One exchange over got, without its retry (it re-sends the old nonce) and without redirects. */
-export const createExchange = (options: ExchangeOptions): Exchange => {
-  const { origin, ca, idleMs = IDLE_MS, maxAnswerBytes = MAX_ANSWER_BYTES } = options
+export const createTransport = (options: TransportOptions): Transport => {
+  const { origin, ca, idleMs = IDLE_MS, maxResponseBytes: maxAnswerBytes = MAX_ANSWER_BYTES } = options
   const pool = { keepAlive: true, timeout: idleMs, scheduling: 'lifo' } as const
   const http = new HttpAgent(pool)
   const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
@@ -65,7 +65,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
     headers: { 'user-agent': 'domain-task-gateway', 'accept-encoding': 'identity' },
   })
 
-  const send = (request: SignedRequest, { timeoutMs, signal, revoked }: Budget): Promise<Exchanged> =>
+  const send = (request: SignedRequest, { timeoutMs, signal, revoked }: SendOptions): Promise<RawResult> =>
     new Promise((resolve) => {
       const stream = client.stream(new URL(request.path, origin), {
         method: request.method,
@@ -74,13 +74,13 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
         timeout: { request: timeoutMs },
       })
       let sent = false
-      const end = (exchanged: Exchanged): void => {
+      const end = (exchanged: RawResult): void => {
         signal?.removeEventListener('abort', abort)
         revoked?.removeEventListener('abort', revoke)
         resolve(exchanged)
       }
       const lose = (reason: string): void => {
-        end({ kind: 'lost', sent, reason })
+        end({ kind: 'no-response', sent, reason })
         stream.destroy()
       }
       const abort = (): void => {
@@ -100,7 +100,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
       })
       // Node hands the socket of a 101 over to whoever listens, and forgets it: nobody here speaks another protocol.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
-      readAnswer(stream, maxAnswerBytes, end)
+      collectBody(stream, maxAnswerBytes, end)
       stream.on('close', () => {
         // A whole answer that is still being decoded is not lost.
         if (!stream.readableEnded) lose('closed')
@@ -117,7 +117,7 @@ export const createExchange = (options: ExchangeOptions): Exchange => {
 }
 
 /** Collects the answer, and gives it up where it grows too large: got has no limit of its own. */
-const readAnswer = (stream: Request, maxBytes: number, end: (exchanged: Exchanged) => void): void => {
+const collectBody = (stream: Request, maxBytes: number, end: (exchanged: RawResult) => void): void => {
   const chunks: Buffer[] = []
   let bytes = 0
   stream.on('data', (chunk: Buffer) => {
@@ -136,7 +136,7 @@ const readAnswer = (stream: Request, maxBytes: number, end: (exchanged: Exchange
       retryAfterMs: milliseconds(headers['x-acs-retry-after']),
       body: body.toString('utf8'),
     }
-    end({ kind: 'answer', answer, date: dateOf(headers.date) })
+    end({ kind: 'response', response: answer, date: dateIn(headers.date) })
   })
 }
 
@@ -170,4 +170,4 @@ const createDates = (): ((header: string | undefined) => Date | null) => {
   }
 }
 
-const dateOf = createDates()
+const dateIn = createDates()

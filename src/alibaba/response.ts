@@ -3,23 +3,23 @@ import { parseBoundedJson } from './bounded-json.ts'
 import { readXmlFailure } from './xml-failure.ts'
 
 /**
- * What a failed call means for us. Only `throttled`, `clock` and `unknown-keys` say that nothing was executed and that
+ * What a failed call means for us. Only `throttled`, `clock-skew` and `credentials-unknown` say that nothing was executed and that
  * asking again can help.
  */
 export type FailureClass =
   | 'ambiguous'
   | 'bad-response'
-  | 'clock'
+  | 'clock-skew'
   | 'duplicate'
   | 'forbidden'
-  | 'keys'
+  | 'credentials-rejected'
   | 'misconfigured'
-  | 'our-bug'
+  | 'invalid-request'
   | 'task-not-cancellable'
   | 'task-not-found'
   | 'throttled'
   | 'timeout'
-  | 'unknown-keys'
+  | 'credentials-unknown'
 
 interface Meaning {
   readonly code: ErrorCode
@@ -31,19 +31,19 @@ interface Meaning {
 export const CALL_MEANINGS = {
   ambiguous: { code: 'outcome-unknown', ambiguous: true },
   'bad-response': { code: 'upstream-bad-response', ambiguous: true },
-  clock: { code: 'upstream-misconfigured', ambiguous: false },
+  'clock-skew': { code: 'upstream-misconfigured', ambiguous: false },
   // These bytes arrived twice, through a middlebox: the first arrival may have been carried out.
   duplicate: { code: 'outcome-unknown', ambiguous: true },
   forbidden: { code: 'upstream-forbidden', ambiguous: false },
-  keys: { code: 'upstream-credentials-rejected', ambiguous: false },
+  'credentials-rejected': { code: 'upstream-credentials-rejected', ambiguous: false },
   misconfigured: { code: 'upstream-misconfigured', ambiguous: false },
-  'our-bug': { code: 'internal', ambiguous: false },
+  'invalid-request': { code: 'internal', ambiguous: false },
   'task-not-cancellable': { code: 'task-not-cancellable', ambiguous: false },
   'task-not-found': { code: 'task-not-found', ambiguous: false },
   throttled: { code: 'upstream-throttled', ambiguous: false },
   timeout: { code: 'outcome-unknown', ambiguous: true },
   // Revoked, expired or never there: others may have taken their place.
-  'unknown-keys': { code: 'upstream-credentials-rejected', ambiguous: false },
+  'credentials-unknown': { code: 'upstream-credentials-rejected', ambiguous: false },
 } as const satisfies Record<FailureClass, Meaning>
 
 /** What it means for one that only reads: there is no effect to be unsure of. */
@@ -62,10 +62,10 @@ export const QUERY_MEANINGS = {
  * patterns that they would match.
  */
 const CODES: readonly (readonly [RegExp, FailureClass])[] = [
-  [/^(MissingAccessKeyId|SignatureDoesNotMatch|IncompleteSignature)$/, 'keys'],
-  [/^(MissingSecurityToken|Forbidden\.AccessKeyDisabled)$/, 'unknown-keys'],
-  [/^(InvalidAccessKeyId|InvalidSecurityToken)(\.|$)/, 'unknown-keys'],
-  [/^(InvalidTimeStamp(\..+)?|IllegalTimestamp)$/, 'clock'],
+  [/^(MissingAccessKeyId|SignatureDoesNotMatch|IncompleteSignature)$/, 'credentials-rejected'],
+  [/^(MissingSecurityToken|Forbidden\.AccessKeyDisabled)$/, 'credentials-unknown'],
+  [/^(InvalidAccessKeyId|InvalidSecurityToken)(\.|$)/, 'credentials-unknown'],
+  [/^(InvalidTimeStamp(\..+)?|IllegalTimestamp)$/, 'clock-skew'],
   [/^SignatureNonceUsed$/, 'duplicate'],
   [/^(Throttling(\..+)?|Rejected\.Throttling)$/, 'throttled'],
   [/^(Forbidden|NoPermission$|(Auth\.)?AccessDenied|ActionUnauthorized$|Unauthorized(\.|$))/, 'forbidden'],
@@ -75,7 +75,7 @@ const CODES: readonly (readonly [RegExp, FailureClass])[] = [
   [/^Invalid(Action|Version)(\.|$)/, 'misconfigured'],
   [/^(InvalidProtocol\.NeedSsl|UnsupportedHTTPMethod|NoSuchVersion)$/, 'misconfigured'],
   [/^(InternalError|ServiceUnavailable)(\.|$)/, 'ambiguous'],
-  [/^Missing/, 'our-bug'],
+  [/^Missing/, 'invalid-request'],
   [/^InvalidParameter/, 'task-not-cancellable'],
 ]
 
@@ -88,14 +88,14 @@ const NAMES_NOTHING = /NotExist|NotFound/
 /** Success as the vendor's samples spell it, in any of the places where a code can stand. */
 const SUCCESS_CODES: readonly string[] = ['200', 'OK', 'Success', 'success']
 
-export interface UpstreamAnswer {
+export interface UpstreamResponse {
   readonly status: number
   /** `x-acs-retry-after`, milliseconds. */
   readonly retryAfterMs: number | null
   readonly body: string
 }
 
-export type Reading =
+export type AttemptResult =
   | { readonly ok: true; readonly requestId: string; readonly body: Fields }
   | {
       readonly ok: false
@@ -109,7 +109,7 @@ export type Reading =
 type Fields = Readonly<Record<string, unknown>>
 
 /** What a body says of success and failure. */
-interface Verdict {
+interface BodyReport {
   /** The status that the body reports, outside of `data`. */
   readonly outerStatus: number | null
   /** It has a code that is none of success. */
@@ -126,11 +126,11 @@ const asIs = (text: string): string => text
  * What an answer says: success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
  * string of the body, so that no secret in it goes any further.
  */
-export const readAnswer = (answer: UpstreamAnswer, hide: (text: string) => string = asIs): Reading => {
+export const readResponse = (answer: UpstreamResponse, hide: (text: string) => string = asIs): AttemptResult => {
   const text = answer.body.replace(/^\ufeff/, '')
   const json = parseObject(text, hide)
   const places = json === null ? xmlPlaces(text, hide) : placesIn(json)
-  const verdict = verdictOf(places)
+  const verdict = bodyReportOf(places)
   const status = statusOf(answer.status, verdict.outerStatus)
   const requestId = requestIdOf(places)
   const success = isSuccess(status) && !verdict.failed && verdict.denial === null
@@ -145,7 +145,7 @@ const isSuccess = (status: number): boolean => status >= 200 && status < 300
 const statusOf = (status: number, outerStatus: number | null): number =>
   isSuccess(status) ? (outerStatus ?? status) : Math.max(status, outerStatus ?? 0)
 
-const classify = (answer: UpstreamAnswer, status: number, verdict: Verdict): FailureClass => {
+const classify = (answer: UpstreamResponse, status: number, verdict: BodyReport): FailureClass => {
   const { failed, name, denial, outerStatus } = verdict
   // The part of the upstream that wrote the envelope was reached, and failed.
   if (outerStatus !== null && outerStatus >= 500) return 'ambiguous'
@@ -206,7 +206,7 @@ const codeText = (value: unknown): string =>
 
 const codesOf = (places: readonly Fields[]): readonly string[] => membersOf(places, 'code').map(codeText)
 
-const verdictOf = (places: readonly Fields[]): Verdict => {
+const bodyReportOf = (places: readonly Fields[]): BodyReport => {
   const failing = codesOf(places).filter((code) => !SUCCESS_CODES.includes(code))
   const outerStatus = codesOf(places.slice(0, 1)).find((code) => /^[1-5]\d\d$/.test(code))
   return {

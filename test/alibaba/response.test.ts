@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { CALL_MEANINGS, type FailureClass, readAnswer } from '../../src/alibaba/failures.ts'
+import { CALL_MEANINGS, type FailureClass, readResponse } from '../../src/alibaba/response.ts'
 
 const answer = (status: number, body: unknown, retryAfterMs: number | null = null) =>
-  readAnswer({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
+  readResponse({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
 
 const failureOf = (...given: Parameters<typeof answer>): FailureClass | null => {
   const reading = answer(...given)
@@ -13,25 +13,25 @@ const failureOf = (...given: Parameters<typeof answer>): FailureClass | null => 
 
 /** Section 2 of the upstream's facts: code, the statuses seen with it, class. */
 const CODES: readonly (readonly [string, readonly number[], FailureClass])[] = [
-  ['MissingParameter', [400], 'our-bug'],
-  ['MissingParameter.TaskNo', [400], 'our-bug'],
-  ['MissingTaskNo', [400], 'our-bug'],
+  ['MissingParameter', [400], 'invalid-request'],
+  ['MissingParameter.TaskNo', [400], 'invalid-request'],
+  ['MissingTaskNo', [400], 'invalid-request'],
   ['InvalidParameter', [400], 'task-not-cancellable'],
   ['InvalidParameter.TaskNo', [400], 'task-not-cancellable'],
   ['InvalidParameter.NotFound', [400], 'task-not-cancellable'],
-  ['InvalidAccessKeyId', [400, 403, 404], 'unknown-keys'],
-  ['InvalidAccessKeyId.NotFound', [400, 403, 404], 'unknown-keys'],
-  ['InvalidAccessKeyId.Inactive', [400, 403, 404], 'unknown-keys'],
-  ['MissingAccessKeyId', [400, 403, 404], 'keys'],
-  ['MissingSecurityToken', [400, 403, 404], 'unknown-keys'],
-  ['Forbidden.AccessKeyDisabled', [400, 403, 404], 'unknown-keys'],
-  ['SignatureDoesNotMatch', [400, 403, 404], 'keys'],
-  ['IncompleteSignature', [400, 403, 404], 'keys'],
-  ['InvalidSecurityToken.Expired', [400, 403, 404], 'unknown-keys'],
-  ['InvalidSecurityToken.MismatchWithAccessKey', [400, 403, 404], 'unknown-keys'],
-  ['InvalidTimeStamp.Expired', [400], 'clock'],
-  ['InvalidTimeStamp.Format', [400], 'clock'],
-  ['IllegalTimestamp', [400], 'clock'],
+  ['InvalidAccessKeyId', [400, 403, 404], 'credentials-unknown'],
+  ['InvalidAccessKeyId.NotFound', [400, 403, 404], 'credentials-unknown'],
+  ['InvalidAccessKeyId.Inactive', [400, 403, 404], 'credentials-unknown'],
+  ['MissingAccessKeyId', [400, 403, 404], 'credentials-rejected'],
+  ['MissingSecurityToken', [400, 403, 404], 'credentials-unknown'],
+  ['Forbidden.AccessKeyDisabled', [400, 403, 404], 'credentials-unknown'],
+  ['SignatureDoesNotMatch', [400, 403, 404], 'credentials-rejected'],
+  ['IncompleteSignature', [400, 403, 404], 'credentials-rejected'],
+  ['InvalidSecurityToken.Expired', [400, 403, 404], 'credentials-unknown'],
+  ['InvalidSecurityToken.MismatchWithAccessKey', [400, 403, 404], 'credentials-unknown'],
+  ['InvalidTimeStamp.Expired', [400], 'clock-skew'],
+  ['InvalidTimeStamp.Format', [400], 'clock-skew'],
+  ['IllegalTimestamp', [400], 'clock-skew'],
   ['SignatureNonceUsed', [400], 'duplicate'],
   ['Throttling', [400, 429, 503], 'throttled'],
   ['Throttling.User', [400, 429, 503], 'throttled'],
@@ -184,7 +184,7 @@ test('a hint to ask again counts with any failure, told by the status or by a co
 test('InvalidTimeStamp is about the clock, with a detail or without', () => {
   assert.deepEqual(
     ['InvalidTimeStamp', 'InvalidTimeStamp.Expired'].map((code) => failureOf(400, { Code: code })),
-    ['clock', 'clock'],
+    ['clock-skew', 'clock-skew'],
   )
 })
 
@@ -244,7 +244,7 @@ test('no answer whatever makes the reading throw, and success always carries a R
   )
   fc.assert(
     fc.property(fc.integer({ min: 100, max: 599 }), fc.option(fc.nat()), body, (status, retryAfterMs, text) => {
-      const reading = readAnswer({ status, retryAfterMs, body: text })
+      const reading = readResponse({ status, retryAfterMs, body: text })
       if (reading.ok) assert.match(`${status} ${reading.requestId}`, /^2\d\d [A-Za-z0-9-]{1,64}$/)
       else assert.ok(reading.failure in CALL_MEANINGS)
     }),

@@ -6,9 +6,14 @@ import { type TestContext, test } from 'node:test'
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from 'node:zlib'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
-import { type Budget, createExchange, type Exchanged, type ExchangeOptions } from '../../src/alibaba/exchange.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
+import {
+  createTransport,
+  type RawResult,
+  type SendOptions,
+  type TransportOptions,
+} from '../../src/alibaba/transport.ts'
 import { startGate } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
@@ -17,11 +22,11 @@ import { KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 const never = new AbortController().signal
 
 /** One exchange to that address; `send` signs anew each time. */
-const openExchange = (t: TestContext, origin: string, options: Omit<ExchangeOptions, 'origin'> = {}) => {
+const openExchange = (t: TestContext, origin: string, options: Omit<TransportOptions, 'origin'> = {}) => {
   const url = new URL(origin)
-  const exchange = createExchange({ origin: url, ...options })
+  const exchange = createTransport({ origin: url, ...options })
   t.after(exchange.close)
-  const send = (taskNo: string, budget: Partial<Budget> = {}, sign = signRpcV1): Promise<Exchanged> =>
+  const send = (taskNo: string, budget: Partial<SendOptions> = {}, sign = signRpcV1): Promise<RawResult> =>
     exchange.send(signed(url.host, taskNo, sign), { timeoutMs: 5000, signal: never, ...budget })
   return { send, close: exchange.close }
 }
@@ -44,10 +49,10 @@ for (const sign of [signRpcV1, signAcs3]) {
     const sandbox = await startKeyedSandbox(t)
     const { send } = openExchange(t, sandbox.url)
     const exchanged = await send(sandbox.addTask(), {}, sign)
-    assert.equal(exchanged.kind, 'answer')
-    assert.ok(exchanged.kind === 'answer' && exchanged.date !== null)
-    assert.match(exchanged.answer.body, /^\{"RequestId":"[0-9A-F-]{36}"\}$/)
-    assert.deepEqual([exchanged.answer.status, exchanged.answer.retryAfterMs], [200, null])
+    assert.equal(exchanged.kind, 'response')
+    assert.ok(exchanged.kind === 'response' && exchanged.date !== null)
+    assert.match(exchanged.response.body, /^\{"RequestId":"[0-9A-F-]{36}"\}$/)
+    assert.deepEqual([exchanged.response.status, exchanged.response.retryAfterMs], [200, null])
   })
 }
 
@@ -63,7 +68,7 @@ for (const [reply, reason] of LOSSES) {
     sandbox.fault('CancelTask', { reply })
     const { send } = openExchange(t, sandbox.url)
     const lost = await send(sandbox.addTask(), { timeoutMs: reply === 'stall' ? 2000 : 5000 })
-    assert.deepEqual(lost, { kind: 'lost', sent: true, reason })
+    assert.deepEqual(lost, { kind: 'no-response', sent: true, reason })
   })
 }
 
@@ -96,7 +101,7 @@ for (const [what, addressOf, reason] of UNREACHABLE) {
   test(`${what} means that nothing was sent`, async (t) => {
     const { send } = openExchange(t, await addressOf(t))
     const lost = await send('t-1', { timeoutMs: what === NEVER_ANSWERED ? 300 : 5000 })
-    assert.ok(lost.kind === 'lost')
+    assert.ok(lost.kind === 'no-response')
     assert.equal(lost.sent, false)
     assert.match(lost.reason, reason)
   })
@@ -106,7 +111,7 @@ test('over TLS a call counts as sent from the end of the handshake on', async (t
   const { sandbox, ca } = await startTls(t)
   sandbox.fault('CancelTask', { reply: 'reset' })
   const lost = await openExchange(t, sandbox.url, { ca }).send(sandbox.addTask())
-  assert.deepEqual(lost, { kind: 'lost', sent: true, reason: 'ECONNRESET' })
+  assert.deepEqual(lost, { kind: 'no-response', sent: true, reason: 'ECONNRESET' })
 })
 
 test('one who goes away in mid-handshake sends nothing', async (t) => {
@@ -116,7 +121,7 @@ test('one who goes away in mid-handshake sends nothing', async (t) => {
   const lost = openExchange(t, `https://127.0.0.1:${gate.port}`, { ca }).send('t-1', { signal: gone.signal })
   await gate.connected
   gone.abort()
-  assert.deepEqual(await lost, { kind: 'lost', sent: false, reason: 'aborted' })
+  assert.deepEqual(await lost, { kind: 'no-response', sent: false, reason: 'aborted' })
   gate.open()
   await sandbox.socketsClosed()
   assert.equal(sandbox.calls.length, 0)
@@ -127,7 +132,7 @@ test('one who is gone already sends nothing, not even on an open connection', as
   const { send, close } = openExchange(t, sandbox.url)
   await send(sandbox.addTask())
   const lost = await send(sandbox.addTask(), { signal: AbortSignal.abort() })
-  assert.deepEqual(lost, { kind: 'lost', sent: false, reason: 'aborted' })
+  assert.deepEqual(lost, { kind: 'no-response', sent: false, reason: 'aborted' })
   close()
   await sandbox.socketsClosed()
   assert.equal(sandbox.calls.length, 1)
@@ -142,7 +147,7 @@ test('one who goes away after sending still learns the answer', async (t) => {
   await gate.arrived
   gone.abort()
   gate.open()
-  assert.equal((await exchanged).kind, 'answer')
+  assert.equal((await exchanged).kind, 'response')
 })
 
 test('a revoked exchange ends at once, even after it was sent, and its connection with it', async (t) => {
@@ -154,7 +159,7 @@ test('a revoked exchange ends at once, even after it was sent, and its connectio
   const exchanged = send(sandbox.addTask(), { revoked: revocation.signal })
   await called
   revocation.abort()
-  assert.deepEqual(await exchanged, { kind: 'lost', sent: true, reason: 'revoked' })
+  assert.deepEqual(await exchanged, { kind: 'no-response', sent: true, reason: 'revoked' })
   await sandbox.socketsClosed()
 })
 
@@ -162,7 +167,7 @@ test('an exchange that is revoked before it begins sends nothing', async (t) => 
   const sandbox = await startKeyedSandbox(t)
   const { send, close } = openExchange(t, sandbox.url)
   const lost = await send(sandbox.addTask(), { revoked: AbortSignal.abort() })
-  assert.deepEqual(lost, { kind: 'lost', sent: false, reason: 'revoked' })
+  assert.deepEqual(lost, { kind: 'no-response', sent: false, reason: 'revoked' })
   close()
   await sandbox.socketsClosed()
   assert.equal(sandbox.calls.length, 0)
@@ -180,14 +185,14 @@ test('a connection that is not used for a while is given up', async (t) => {
   const { send } = openExchange(t, sandbox.url, { idleMs: 20 })
   await send(sandbox.addTask())
   await sandbox.socketsClosed()
-  assert.equal((await send(sandbox.addTask())).kind, 'answer')
+  assert.equal((await send(sandbox.addTask())).kind, 'response')
 })
 
 test('a call that outlasts the idle time is not cut', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'slow' })
   const { send } = openExchange(t, sandbox.url, { idleMs: 1 })
-  assert.equal((await send(sandbox.addTask())).kind, 'answer')
+  assert.equal((await send(sandbox.addTask())).kind, 'response')
 })
 
 test('a used connection that dies with the next call may have carried it', async (t) => {
@@ -195,17 +200,17 @@ test('a used connection that dies with the next call may have carried it', async
   const { send } = openExchange(t, sandbox.url)
   await send(sandbox.addTask())
   sandbox.fault('CancelTask', { reply: 'reset' })
-  assert.deepEqual(await send(sandbox.addTask()), { kind: 'lost', sent: true, reason: 'ECONNRESET' })
+  assert.deepEqual(await send(sandbox.addTask()), { kind: 'no-response', sent: true, reason: 'ECONNRESET' })
   assert.equal(sandbox.calls.length, 2)
 })
 
 for (const [bytes, kind] of [
-  [1000, 'answer'],
+  [1000, 'response'],
   [1001, 'too-large'],
 ] as const) {
   test(`an answer of ${bytes} bytes, where 1000 are let through, is ${kind}`, async (t) => {
     const origin = await startServer(t, (res) => res.end('x'.repeat(bytes)))
-    const exchanged = await openExchange(t, origin, { maxAnswerBytes: 1000 }).send('t-1')
+    const exchanged = await openExchange(t, origin, { maxResponseBytes: 1000 }).send('t-1')
     assert.equal(exchanged.kind, kind)
   })
 }
@@ -229,7 +234,7 @@ for (const [encoding, bytes, expected] of ENCODED) {
   test(`a body of ${bytes.length} bytes with Content-Encoding ${encoding} is understood`, async (t) => {
     const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(bytes))
     const exchanged = await openExchange(t, origin).send('t-1')
-    assert.equal(exchanged.kind === 'answer' && exchanged.answer.body, expected)
+    assert.equal(exchanged.kind === 'response' && exchanged.response.body, expected)
   })
 }
 
@@ -240,8 +245,8 @@ for (const [what, encoding, bytes] of [
   test(`an encoded body that ${what} is an answer that says nothing`, async (t) => {
     const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(bytes))
     const exchanged = await openExchange(t, origin).send('t-1')
-    assert.ok(exchanged.kind === 'answer')
-    assert.throws(() => JSON.parse(exchanged.answer.body))
+    assert.ok(exchanged.kind === 'response')
+    assert.throws(() => JSON.parse(exchanged.response.body))
   })
 }
 
@@ -253,14 +258,14 @@ for (const [name, encoding, compress] of [
   ['gzip inside gzip', 'gzip, gzip', (text: string) => gzipSync(gzipSync(text))],
 ] as const) {
   for (const [bytes, kind] of [
-    [10_000, 'answer'],
+    [10_000, 'response'],
     [10_001, 'too-large'],
     [10_000_000, 'too-large'],
   ] as const) {
     test(`a body of ${bytes} bytes in ${name}, where 10000 are let through, is ${kind}`, async (t) => {
       const body = compress('x'.repeat(bytes))
       const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(body))
-      const exchanged = await openExchange(t, origin, { maxAnswerBytes: 10_000 }).send('t-1')
+      const exchanged = await openExchange(t, origin, { maxResponseBytes: 10_000 }).send('t-1')
       assert.equal(exchanged.kind, kind)
     })
   }
@@ -288,8 +293,8 @@ test('a redirect is an answer, and nobody goes there', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'redirect' })
   const exchanged = await openExchange(t, sandbox.url).send(sandbox.addTask())
-  assert.ok(exchanged.kind === 'answer')
-  assert.deepEqual([exchanged.answer.status, sandbox.calls.length], [302, 1])
+  assert.ok(exchanged.kind === 'response')
+  assert.deepEqual([exchanged.response.status, sandbox.calls.length], [302, 1])
 })
 
 const RETRY_AFTER: readonly (readonly [string, number | null])[] = [
@@ -307,15 +312,15 @@ for (const [header, retryAfterMs] of RETRY_AFTER) {
   test(`x-acs-retry-after "${header}" is read as ${retryAfterMs}`, async (t) => {
     const origin = await startServer(t, (res) => res.setHeader('x-acs-retry-after', header).end())
     const exchanged = await openExchange(t, origin).send('t-1')
-    assert.ok(exchanged.kind === 'answer')
-    assert.equal(exchanged.answer.retryAfterMs, retryAfterMs)
+    assert.ok(exchanged.kind === 'response')
+    assert.equal(exchanged.response.retryAfterMs, retryAfterMs)
   })
 }
 
 test('a date that can not be read is none', async (t) => {
   const origin = await startServer(t, (res) => res.setHeader('date', 'yesterday').end())
   const exchanged = await openExchange(t, origin).send('t-1')
-  assert.equal(exchanged.kind === 'answer' && exchanged.date, null)
+  assert.equal(exchanged.kind === 'response' && exchanged.date, null)
 })
 
 test('nothing that got says about a loss leaves', async (t) => {
@@ -325,14 +330,14 @@ test('nothing that got says about a loss leaves', async (t) => {
     sandbox.fault('CancelTask', { reply })
     const lost = await send('t-1', { timeoutMs: 200 })
     assert.deepEqual(Object.keys(lost), ['kind', 'sent', 'reason'])
-    assert.match(lost.kind === 'lost' ? lost.reason : '', /^[A-Z_]{3,40}$/)
+    assert.match(lost.kind === 'no-response' ? lost.reason : '', /^[A-Z_]{3,40}$/)
   }
 })
 
 test('an answer that never ends is over with the time', async (t) => {
   const origin = await startServer(t, (res) => res.writeHead(200).write('{'))
   assert.deepEqual(await openExchange(t, origin).send('t-1', { timeoutMs: 200 }), {
-    kind: 'lost',
+    kind: 'no-response',
     sent: true,
     reason: 'ETIMEDOUT',
   })
