@@ -1,5 +1,5 @@
 import type { Express } from 'express'
-import type { Trail } from './audit/trail.ts'
+import type { AuditTrail } from './audit/audit-trail.ts'
 import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
 import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
 import { createCancelRoute } from './http/cancel-route.ts'
@@ -37,7 +37,7 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   readonly readiness: Readiness
   /** Undefined where replicas share no limits. */
   readonly rateLimitStore: () => StoreInUse | undefined
-  readonly trail: Trail
+  readonly trail: AuditTrail
   readonly cancellations: Cancellations
   /** Null where they are switched off. */
   readonly docs: Docs | null

@@ -3,10 +3,10 @@ import { createCredentialFiles } from './alibaba/credential-files.ts'
 import { type CredentialProvider, fixedCredentials } from './alibaba/credentials.ts'
 import type { Credentials } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
+import { createAuditTrail, type OpenedStore, OUTCOMES } from './audit/audit-trail.ts'
+import { createMaintenance } from './audit/maintenance.ts'
 import { isFolderShared } from './audit/record-files.ts'
 import { openSqliteStore } from './audit/sqlite.ts'
-import { createTrail, type OpenedStore, OUTCOMES } from './audit/trail.ts'
-import { createUpkeep } from './audit/upkeep.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/key-set.ts'
@@ -49,7 +49,7 @@ export interface Overrides {
   readonly upstreamCa?: string
   readonly openStore?: (path: string) => Promise<OpenedStore>
   /** How often what lost gateways left pending is looked for. */
-  readonly upkeepEveryMs?: number
+  readonly maintenanceEveryMs?: number
   /** How often, and how patiently, the issuer's keys are read. */
   readonly keySetTiming?: Partial<KeySetTiming>
   /** How often files of callers and of keys are looked at. */
@@ -92,7 +92,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   if (config.audit.kind === 'sqlite' && isFolderShared(config.audit.path)) {
     log.warn('other users can replace files in the folder of the audit database', { setting: 'AUDIT_URL' })
   }
-  const trail = createTrail({ store, log, meter })
+  const auditTrail = createAuditTrail({ store, log, meter })
   const credentials = await createCredentials(config.keys, log, overrides.watchEveryMs)
   const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.upstreamCa, log, meter, tracer })
   const queries = createTaskQueries({ upstream, log })
@@ -109,13 +109,19 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     timeoutMs: config.requestTimeoutMs,
     ttlMs: overrides.lookupTtlMs,
   })
-  const settlement = createBackgroundSettlement({ trail, lookup, log, meter, pauseMs: overrides.settlementPauseMs })
-  const upkeep = createUpkeep({
+  const settlement = createBackgroundSettlement({
+    trail: auditTrail,
+    lookup,
+    log,
+    meter,
+    pauseMs: overrides.settlementPauseMs,
+  })
+  const maintenance = createMaintenance({
     store,
     retentionDays: config.audit.retentionDays,
-    onLost: settlement.track,
+    onAbandoned: settlement.track,
     log,
-    everyMs: overrides.upkeepEveryMs,
+    everyMs: overrides.maintenanceEveryMs,
   })
   const { max, windowMs } = config.rateLimit
   const cancellations = createCancellations({
@@ -123,7 +129,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     lookup,
     permissions,
     settlement,
-    trail,
+    trail: auditTrail,
     log,
     meter,
     tracer,
@@ -137,14 +143,14 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const console = config.consoleEnabled ? await loadConsole(config) : null
-  const isAuditWritable = createSharedCheck(trail.isWritable)
+  const isAuditWritable = createSharedCheck(auditTrail.isWritable)
   const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
   const parts = {
     rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
     rateLimitStore: () => counts?.inUse(),
     lifecycle,
     readiness,
-    trail,
+    trail: auditTrail,
     cancellations,
     queries,
     lookup,
@@ -177,7 +183,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
     unsharedSignOuts: () => (config.signIn === null ? undefined : counts?.unsharedSignOuts()),
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
-    unwritten: trail.unwritten,
+    unwritten: auditTrail.unwritten,
     unsettled: settlement.size,
     faultyFiles: () => ({ ...callers.faultyFiles(), ...credentials.faultyFiles() }),
     droppedLogLines: log.dropped,
@@ -201,16 +207,16 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
       listener = await listen(app, publicOptions)
       log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
       settlement.resume()
-      upkeep.start()
+      maintenance.start()
       return { ...listener, adminUrl: admin.url }
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
       callers.close()
       counts?.close()
-      upkeep.close()
+      maintenance.close()
       await withDeadline(deadline, cancellations.idle(), undefined)
       settlement.close()
-      await trail.close(deadline)
+      await auditTrail.close(deadline)
       upstream.close()
       credentials.close()
       await withDeadline(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined)

@@ -1,9 +1,9 @@
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
+import { prunedAgeMs } from './maintenance.ts'
 import { ADMIN_TIMING, prune } from './postgres.ts'
 import { type Connections, createConnections } from './postgres-connections.ts'
 import { migrate, ruleOf } from './postgres-schema.ts'
-import { prunedAgeMs } from './upkeep.ts'
 
 // Work of the role that owns the tables, done by commands, so that no gateway needs its password.
 

@@ -1,18 +1,18 @@
 import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
-import { createFold } from './fold.ts'
-import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
-import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
 import {
+  type AbandonedIntent,
   AppendError,
   type AuditReader,
   type Intent,
-  type Lost,
   type OpenedStore,
   type OutcomeEvent,
   StoreError,
-} from './trail.ts'
+} from './audit-trail.ts'
+import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
+import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
+import { createRecordReader } from './record-query.ts'
 
 export interface PostgresOptions {
   readonly url: Secret
@@ -62,7 +62,7 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     throw error
   })
   const commit = createCommits(writer)
-  const { isProjected: _, ...read } = foldOf(reader)
+  const { isProjected: _, ...read } = recordReaderOn(reader)
 
   return {
     recovered,
@@ -88,11 +88,11 @@ export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>):
     await reader.close()
     throw error
   }
-  return { list: foldOf(reader).list, close: reader.close }
+  return { list: recordReaderOn(reader).list, close: reader.close }
 }
 
-const foldOf = (reader: Connections) =>
-  createFold('postgres', async ({ sql, values }, signal) => {
+const recordReaderOn = (reader: Connections) =>
+  createRecordReader('postgres', async ({ sql, values }, signal) => {
     const answer = await reader.query(numbered(sql), values, signal)
     if (!answer.ok) throw failure(answer.reason)
     return answer.rows
@@ -158,7 +158,7 @@ const RECOVER = `
     SELECT task_no, requested_at FROM intents WHERE id = cancellation_id LIMIT 1) AS intent
 `
 
-const recover = async (reader: Connections): Promise<readonly Lost[]> => {
+const recover = async (reader: Connections): Promise<readonly AbandonedIntent[]> => {
   const answer = await reader.query(POSTGRES_STATEMENTS.recover, [MARGIN_MS])
   if (!answer.ok) throw failure(answer.reason)
   return z.array(lostSchema).parse(answer.rows)
@@ -176,7 +176,7 @@ const backfill = async (reader: Connections): Promise<boolean> => {
 const lostSchema = z
   .object({ id: z.string(), task_no: z.string(), requested_at: z.number(), finished_at: z.number() })
   .transform(
-    (row): Lost => ({
+    (row): AbandonedIntent => ({
       intent: { taskNo: row.task_no, requestedAtMs: row.requested_at },
       outcome: {
         cancellationId: row.id,
@@ -281,13 +281,13 @@ const commitOne = async (writer: Connections, group: readonly Append[]): Promise
 const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.startsWith('23')
 
 /** Where the server did not say what became of it, or was stopping when it did. */
-const isUnsure = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
+const isIndeterminate = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
 
 const failedAppend = (failed: FailedAnswer | undefined): Error => {
   if (failed === undefined) return failure('UNKNOWN')
   const { code, reason } = failed
-  if (isUnsure(code)) return new AppendError('unsure', reason)
-  return isFaultOfData(code) ? new AppendError('unfit', reason) : failure(reason)
+  if (isIndeterminate(code)) return new AppendError('indeterminate', reason)
+  return isFaultOfData(code) ? new AppendError('invalid', reason) : failure(reason)
 }
 
 const failure = (reason: string): StoreError => new StoreError(reason)

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
-import type { FoldQuery } from './fold.ts'
 import { createFile, EXPOSED } from './record-files.ts'
+import type { RecordQuery } from './record-query.ts'
 import { identityOf } from './sqlite-file-guard.ts'
 import { isBusy, isOnlyWriter } from './sqlite-lock.ts'
 import { reasonOf } from './sqlite-reason.ts'
@@ -11,12 +11,12 @@ import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the
 // writer owns the file, and a reader stands beside it, so that a long look at the record holds up no cancellation.
 
-export type WorkerRequest = Write | ({ readonly op: 'read' } & FoldQuery) | { readonly op: 'close' }
+export type WorkerRequest = Write | ({ readonly op: 'read' } & RecordQuery) | { readonly op: 'close' }
 
 /** What came of a request; the code is the reason of a failure. An unsure write may have been done all the same. */
 export type WorkerResult =
   | { readonly done: true; readonly value?: unknown }
-  | { readonly done: false; readonly code: string; readonly isUnsure: boolean }
+  | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
 
 /**
  * The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. Then each message of requests
@@ -42,7 +42,7 @@ interface Role {
   close(): void
 }
 
-const playWriter = (options: WorkerOptions): Role => {
+const writerRole = (options: WorkerOptions): Role => {
   const path = createFile(options.path)
   const lockPath = createFile(`${path}-lock`)
   const lockIdentity = identityOf(lockPath)
@@ -76,14 +76,14 @@ const holdLock = (path: string): DatabaseSync => {
 
 const isDamage = (code: string): boolean => /^SQLITE_(CORRUPT|NOTADB)/.test(code)
 
-const playReader = ({ path }: WorkerOptions): Role => {
+const readerRole = ({ path }: WorkerOptions): Role => {
   const db = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS })
   const read = (request: WorkerRequest): WorkerResult => {
-    if (request.op !== 'read') return { done: false, code: 'MISUSE', isUnsure: false }
+    if (request.op !== 'read') return { done: false, code: 'MISUSE', isIndeterminate: false }
     try {
       return { done: true, value: db.prepare(request.sql).all(...request.values) }
     } catch (error) {
-      return { done: false, code: reasonOf(error), isUnsure: false }
+      return { done: false, code: reasonOf(error), isIndeterminate: false }
     }
   }
   return { recovered: 0, handle: (requests) => requests.map(read), close: () => db.close() }
@@ -123,7 +123,7 @@ const refusalOf = (role: WorkerOptions['role'], error: unknown): WorkerReply => 
 
 const start = (port: MessagePort, options: WorkerOptions): void => {
   try {
-    const role = options.role === 'writer' ? playWriter(options) : playReader(options)
+    const role = options.role === 'writer' ? writerRole(options) : readerRole(options)
     port.postMessage({ kind: 'ready', recovered: role.recovered } satisfies WorkerReply)
     serve(port, role)
   } catch (error) {

@@ -1,9 +1,9 @@
 import { DatabaseSync } from 'node:sqlite'
+import type { Intent, OutcomeEvent } from './audit-trail.ts'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
 import { reasonOf } from './sqlite-reason.ts'
-import type { Intent, OutcomeEvent } from './trail.ts'
 
 /** Something to be committed; a probe is no event, and only shows that committing works. */
 export type Write =
@@ -23,7 +23,7 @@ export interface SqliteWriter {
 /** Whether a write is durable, or the reason why not in one word. An unsure one may come to light after the next start. */
 export type Committed =
   | { readonly done: true }
-  | { readonly done: false; readonly code: string; readonly isUnsure: boolean }
+  | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
 
 export interface SqliteWriterOptions {
   /** The path from the settings, and where it leads to. */
@@ -182,7 +182,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
       })
       // Before anything is reported as durable: the files can have been removed meanwhile.
       const late = guard.checkCommitted()
-      return late === null ? results : results.map((each) => (each.done ? unsure(late) : each))
+      return late === null ? results : results.map((each) => (each.done ? indeterminate(late) : each))
     },
     close: () => {
       if (guard.isLogDamaged()) closeWithoutMoving(db, path)
@@ -232,10 +232,10 @@ const isProbe = (write: Write): boolean => write.op === 'probe'
 const committed = (code: string | null): Committed => {
   if (code === null) return { done: true }
   // A commit whose last step fails on the disk can be whole in the log all the same.
-  return code.startsWith('SQLITE_IOERR') ? unsure(code) : { done: false, code, isUnsure: false }
+  return code.startsWith('SQLITE_IOERR') ? indeterminate(code) : { done: false, code, isIndeterminate: false }
 }
 
-const unsure = (code: string): Committed => ({ done: false, code, isUnsure: true })
+const indeterminate = (code: string): Committed => ({ done: false, code, isIndeterminate: true })
 
 const rollBack = (db: DatabaseSync, code: string | null): string | null => {
   try {

@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
-import { createFold, type FoldQuery, type Read } from './fold.ts'
+import { AppendError, type AuditReader, type OpenedStore, StoreError } from './audit-trail.ts'
+import { createRecordReader, type Read, type RecordQuery } from './record-query.ts'
 import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
-import { AppendError, type AuditReader, type OpenedStore, StoreError } from './trail.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
@@ -26,14 +26,14 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
   const writer = await startThread('writer', path)
   let reader: Promise<Thread> | undefined
 
-  const read = async (query: FoldQuery) => {
+  const read = async (query: RecordQuery) => {
     reader ??= startThread('reader', path).catch((error) => {
       reader = undefined
       throw error
     })
     return (await reader).ask({ op: 'read', ...query })
   }
-  const { isProjected, ...fold } = createFold('sqlite', inTurn(read))
+  const { isProjected, ...fold } = createRecordReader('sqlite', serialize(read))
 
   return {
     recovered: writer.recovered,
@@ -70,7 +70,7 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
  * One statement after the other. Each compares a bounded number of rows, so that the statements of several callers take
  * turns. A statement whose caller has left by its turn is not run.
  */
-const inTurn = (read: (query: FoldQuery) => Promise<unknown>): Read => {
+const serialize = (read: (query: RecordQuery) => Promise<unknown>): Read => {
   let last: Promise<unknown> = Promise.resolve()
   return (query, signal) => {
     const answer = last.then(() => {
@@ -88,7 +88,7 @@ const inTurn = (read: (query: FoldQuery) => Promise<unknown>): Read => {
  */
 export const openSqliteReader = async (path: string): Promise<AuditReader> => {
   const reader = await startThread('reader', path)
-  const { list } = createFold('sqlite', (query) => reader.ask({ op: 'read', ...query }))
+  const { list } = createRecordReader('sqlite', (query) => reader.ask({ op: 'read', ...query }))
   return { list, close: reader.close }
 }
 
@@ -99,7 +99,7 @@ interface Thread {
   close(): Promise<void>
 }
 
-interface Asked {
+interface QueuedRequest {
   readonly request: WorkerRequest
   resolve(value: unknown): void
   reject(error: Error): void
@@ -107,8 +107,8 @@ interface Asked {
 
 const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
 
-const failureOf = ({ code, isUnsure }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
-  isUnsure ? new AppendError('unsure', code) : new StoreError(code)
+const failureOf = ({ code, isIndeterminate: isUnsure }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
+  isUnsure ? new AppendError('indeterminate', code) : new StoreError(code)
 
 /**
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves
@@ -125,8 +125,8 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
     // A reader that starts later is a read that fails: the log names the code.
     throw Object.assign(new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code})`]), { code })
   }
-  let waiting: Asked[] = []
-  let atWork: readonly Asked[] = []
+  let waiting: QueuedRequest[] = []
+  let atWork: readonly QueuedRequest[] = []
   let closing = false
 
   const send = (): void => {

@@ -4,8 +4,8 @@ import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import dotenv from 'dotenv'
 import { allowDistantAddresses } from '../address-attempts.ts'
-import { toItem } from '../audit/item.ts'
-import type { AuditPage, AuditReader } from '../audit/trail.ts'
+import type { AuditPage, AuditReader } from '../audit/audit-trail.ts'
+import { recordToJson } from '../audit/record-json.ts'
 import { type AuditPlace, parseAuditPlace } from '../config.ts'
 import { ConfigError } from '../errors.ts'
 import { parseMoment } from '../iso-time.ts'
@@ -46,7 +46,7 @@ async function* linesOf(reader: AuditReader, times: { fromMs: number | undefined
   let count = 0
   for (let before: AuditPage['next'] = null, more = true; more; more = before !== null) {
     const { records, next }: AuditPage = await reader.list({ ...times, limit: PAGE, before })
-    yield records.map((record) => `${JSON.stringify(toItem(record))}\n`).join('')
+    yield records.map((record) => `${JSON.stringify(recordToJson(record))}\n`).join('')
     count += records.length
     before = next
     if (process.stderr.isTTY && (count % TOLD_EVERY === 0 || next === null)) process.stderr.write(`${count} records\n`)

@@ -1,7 +1,7 @@
 import type { RequestHandler } from 'express'
 import { z } from 'zod'
-import { toItem } from '../audit/item.ts'
-import { type AuditRecord, OUTCOMES, type Position, type Trail } from '../audit/trail.ts'
+import { type AuditRecord, type AuditTrail, OUTCOMES, type Position } from '../audit/audit-trail.ts'
+import { recordToJson } from '../audit/record-json.ts'
 import type { Caller } from '../callers/caller.ts'
 import { isRestricted } from '../callers/policy.ts'
 import { GatewayError } from '../errors.ts'
@@ -41,7 +41,7 @@ const listQuery = z.strictObject({
 /** What else there is is no id of ours, and some of it no database takes. */
 const ID = /^[0-9a-f-]{36}$/
 
-export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
+export const createCancellationRoutes = (trail: AuditTrail): CancellationRoutes => ({
   listCancellations: async function listCancellations(req, res) {
     const query = parseQuery(listQuery, req.query)
     const { records, next } = await trail.list(
@@ -55,7 +55,7 @@ export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
       req.context.deadline,
       req.context.signal,
     )
-    res.json({ items: records.map(toItem), nextCursor: next === null ? null : encodeCursor(next) })
+    res.json({ items: records.map(recordToJson), nextCursor: next === null ? null : encodeCursor(next) })
   },
 
   findCancellation: async function findCancellation(req, res) {
@@ -63,7 +63,7 @@ export const createCancellationRoutes = (trail: Trail): CancellationRoutes => ({
     const record = ID.test(id) ? await trail.find(id, req.context.deadline, req.context.signal) : null
     // Another's record looks the same as none, so that ids can't be probed.
     if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
-    res.json(toItem(record))
+    res.json(recordToJson(record))
   },
 })
 

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-schemas.ts'
-import type { AuditPage, AuditRecord, Intent, Outcome, OutcomeEvent, Trail } from '../audit/trail.ts'
+import type { AuditPage, AuditRecord, AuditTrail, Intent, Outcome, OutcomeEvent } from '../audit/audit-trail.ts'
 import { deadlineIn } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
@@ -19,7 +19,7 @@ export interface BackgroundSettlement {
 }
 
 export interface BackgroundSettlementOptions {
-  readonly trail: Pick<Trail, 'find' | 'list' | 'finish'>
+  readonly trail: Pick<AuditTrail, 'find' | 'list' | 'recordOutcome'>
   readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
   readonly meter?: Meter | undefined
@@ -100,7 +100,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
     open.delete(cancellationId)
     if (known?.outcome !== 'unknown') return
     const settled = { ...outcome, outcome: found, requestId: null, finishedAtMs: now(), settledBy: 'query' } as const
-    await trail.finish(settled, deadlineIn(POLL_TIMEOUT_MS))
+    await trail.recordOutcome(settled, deadlineIn(POLL_TIMEOUT_MS))
     log.info('an unknown outcome is settled', { cancellationId, taskNo, outcome: found })
     meter.cancellation(found)
   }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts'
-import type { Intent, OutcomeEvent, Trail } from '../audit/trail.ts'
+import type { AuditTrail, Intent, OutcomeEvent } from '../audit/audit-trail.ts'
 import { createLinkedList } from '../bag.ts'
 import type { Caller } from '../callers/caller.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../deadline.ts'
@@ -67,7 +67,7 @@ export interface CancellationOptions {
   readonly permissions: Pick<Permissions, 'forCancel'>
   /** Goes on to look at what stays unknown. */
   readonly settlement: Pick<BackgroundSettlement, 'track'>
-  readonly trail: Trail
+  readonly trail: AuditTrail
   readonly log: Log
   readonly meter?: Meter | undefined
   readonly tracer?: Tracer | undefined
@@ -163,7 +163,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     unsettled.track(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
       span.set({ 'gateway.outcome': outcome.outcome })
-      await trail.finish(outcome, deadline)
+      await trail.recordOutcome(outcome, deadline)
     })
     report(intent, outcome)
   }
@@ -187,7 +187,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   const recordUnsent = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
     const outcome = unsentEvent(intent, failure, now())
     report(intent, outcome)
-    await trail.decline(intent, outcome, deadline.minus(RECORD_RESERVE_MS))
+    await trail.recordUnsent(intent, outcome, deadline.minus(RECORD_RESERVE_MS))
   }
 
   const refusals = createRefusals({
@@ -195,7 +195,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     record: async (first, count) => {
       const outcome: OutcomeEvent = { ...unsentEvent(first, null, now()), attempts: count }
       log.warn('refused cancels of a caller are over their limit', { ...identity(first), refusals: count })
-      await trail.decline(first, outcome, deadlineIn(COUNTED_MS))
+      await trail.recordUnsent(first, outcome, deadlineIn(COUNTED_MS))
     },
   })
 
@@ -248,7 +248,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
     await authorize(intent, request)
-    await tracer.span('record intent', 'internal', () => trail.begin(intent, request.deadline.minus(SETTLE_RESERVE_MS)))
+    await tracer.span('record intent', 'internal', () =>
+      trail.recordIntent(intent, request.deadline.minus(SETTLE_RESERVE_MS)),
+    )
     const call = joinCall(request, clientIp)
     const landed = await call.wait(request)
     // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { type AuditFilter, createAuditTrail } from '../../src/audit/audit-trail.ts'
 import { openPostgresStore } from '../../src/audit/postgres.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import { type AuditFilter, createTrail } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { Secret } from '../../src/secret.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -94,7 +94,7 @@ test('a caller that disconnects, and a deadline that ends, abandon the reading i
   }
   assert.doesNotMatch(gateway.logLines.join(), /the record could not be read/)
 
-  const trail = createTrail({ store: await openStore(`${gateway.auditPath}-other`), log: createLog('silent') })
+  const trail = createAuditTrail({ store: await openStore(`${gateway.auditPath}-other`), log: createLog('silent') })
   t.after(() => trail.close(deadlineIn(5000)))
   await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(10)), { code: 'audit-unavailable' })
   assert.equal(signals.pop()?.aborted, true)

@@ -3,20 +3,20 @@ import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { Client } from 'pg'
 import { z } from 'zod'
+import type { AuditStore, Position } from '../../src/audit/audit-trail.ts'
+import { numbered, POSTGRES_STATEMENTS } from '../../src/audit/postgres.ts'
+import { sessionOf } from '../../src/audit/postgres-connections.ts'
 import {
   type Engine,
-  type FoldQuery,
   findQuery,
   PROGRESS_QUERY,
   pageQuery,
   pathOf,
+  type RecordQuery,
   stepEndQuery,
-} from '../../src/audit/fold.ts'
-import { numbered, POSTGRES_STATEMENTS } from '../../src/audit/postgres.ts'
-import { sessionOf } from '../../src/audit/postgres-connections.ts'
+} from '../../src/audit/record-query.ts'
 import { PROJECTION_STATEMENTS } from '../../src/audit/sqlite-projection.ts'
 import { WRITER_STATEMENTS } from '../../src/audit/sqlite-writer.ts'
-import type { AuditStore, Position } from '../../src/audit/trail.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { entryAt, type Filter, fill, filtersAt, fits } from '../helpers/record-sample.ts'
@@ -46,7 +46,7 @@ const server = usePostgres()
 const titleOf = (filter: Filter): string => JSON.stringify(filter)
 
 /** Each statement that a list of these entries runs, with and without the projection, from the start and after a cursor. */
-const readingsOf = (engine: Engine): readonly (readonly [string, FoldQuery])[] => [
+const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[] => [
   ['find', findQuery(engine, entryAt(777, ENTRIES, NOW_MS).intent.id)],
   ...FILTERS.flatMap((filter) =>
     [true, false].flatMap((isProjected) => {

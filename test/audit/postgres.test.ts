@@ -3,8 +3,8 @@ import { createServer, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { TLSSocket } from 'node:tls'
+import { AppendError, type OpenedStore } from '../../src/audit/audit-trail.ts'
 import { openPostgresStore, type PostgresOptions } from '../../src/audit/postgres.ts'
-import { AppendError, type OpenedStore } from '../../src/audit/trail.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { Secret } from '../../src/secret.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
@@ -467,7 +467,7 @@ testOn('a lock that somebody holds is not waited for long', async (t, database) 
   await store.append([intentOf()], [])
 })
 
-const isUnsure = (error: unknown): boolean => error instanceof AppendError && error.kind === 'unsure'
+const isUnsure = (error: unknown): boolean => error instanceof AppendError && error.kind === 'indeterminate'
 
 testOn('an intent whose commit is not answered counts as not written, though it may be there', async (t, database) => {
   const cutter = await startCutter(t, database)

@@ -3,11 +3,11 @@ import { type TestContext, test } from 'node:test'
 import {
   type AuditFilter,
   type AuditPage,
-  createTrail,
+  createAuditTrail,
   type Intent,
   OUTCOMES,
   type Outcome,
-} from '../../src/audit/trail.ts'
+} from '../../src/audit/audit-trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
@@ -295,7 +295,7 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
       VALUES ('${intent.id}', 'accepted', 0, 'canary')`,
   )
   const lines: string[] = []
-  const trail = createTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
   await assert.rejects(trail.find(intent.id, deadlineIn(5000)), { code: 'audit-unavailable' })
   assert.match(lines.join(), /"level":"error".*"msg":"the record could not be read"/)
   assert.doesNotMatch(lines.join(), /canary/)
@@ -311,7 +311,7 @@ testEach(
       `INSERT INTO outcomes (cancellation_id, outcome, finished_at) VALUES ('${intent.id}', 'canary', 0)`,
     )
     const lines: string[] = []
-    const trail = createTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+    const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
     assert.equal((await trail.find(intent.id, deadlineIn(5000)))?.outcome, 'unknown')
     const { records } = await trail.list({ limit: 10, before: null }, deadlineIn(5000))
     assert.deepEqual(

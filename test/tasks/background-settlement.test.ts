@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Fault } from '../../sandbox/src/server.ts'
 import type { Task } from '../../src/alibaba/task-schemas.ts'
-import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/trail.ts'
+import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/audit-trail.ts'
 import { createBackgroundSettlement, outcomeShownBy } from '../../src/tasks/background-settlement.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
@@ -108,7 +108,7 @@ const startLooks = (
         filters.push(filter)
         return { records, next: null }
       },
-      finish: async (outcome) => void written.push(outcome),
+      recordOutcome: async (outcome) => void written.push(outcome),
     },
     lookup: {
       find: (taskNo) => {

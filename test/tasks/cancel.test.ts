@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { createUpstream } from '../../src/alibaba/client.ts'
 import { fixedCredentials } from '../../src/alibaba/credentials.ts'
+import { createAuditTrail, type Intent, type OpenedStore, type OutcomeEvent } from '../../src/audit/audit-trail.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import { createTrail, type Intent, type OpenedStore, type OutcomeEvent } from '../../src/audit/trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { type CancellationOptions, type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
@@ -212,7 +212,7 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
   const sandbox = await startSandbox(t)
   const log = createLog('silent', { write: () => {} })
   const store = await openSqliteStore(join(await temporaryFolder(t), 'audit.db'))
-  const trail = createTrail({ store, log })
+  const trail = createAuditTrail({ store, log })
   t.after(() => trail.close(deadlineIn(0)))
   const { accessKeyId, accessKeySecret } = CANARIES
   const keys = fixedCredentials({ accessKeyId, accessKeySecret })

@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Response } from 'supertest'
 import type { UpstreamResult } from '../../src/alibaba/client.ts'
-import { createTrail, type Intent, type OutcomeEvent } from '../../src/audit/trail.ts'
+import { createAuditTrail, type Intent, type OutcomeEvent } from '../../src/audit/audit-trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -322,7 +322,7 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
         return landing.promise
       },
     },
-    trail: createTrail({
+    trail: createAuditTrail({
       log,
       store: {
         append: async (...[newIntents, newOutcomes]) => {

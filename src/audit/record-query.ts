@@ -1,11 +1,18 @@
 import { z } from 'zod'
+import {
+  type AuditFilter,
+  type AuditPage,
+  type AuditRecord,
+  OUTCOMES,
+  type Outcome,
+  type Position,
+} from './audit-trail.ts'
 import { precedenceOrder } from './precedence.ts'
-import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './trail.ts'
 
 // What is shown of the events: both databases keep them in the same tables and understand the same question.
 
 /** SQL with a question mark for each value. */
-export interface FoldQuery {
+export interface RecordQuery {
   readonly sql: string
   readonly values: readonly Value[]
 }
@@ -130,7 +137,7 @@ const rowsOf = (
   conditions: readonly Condition[],
   bounds: Bounds,
   rows: string,
-): FoldQuery => {
+): RecordQuery => {
   const position = POSITION[path.table]
   const within: readonly Condition[] = [
     ...(bounds.before === null ? [] : [[`(${position}) < (?, ?)`, ...valuesOf(bounds.before)] as const]),
@@ -154,7 +161,7 @@ const INTENT_OF_PAGE: Rows = {
 const OUTCOME_OF_PAGE: Rows = { table: 'outcomes', where: 'events.seq = page.outcome_seq' }
 
 /** The records of a path within the bounds, newest first. */
-export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: number): FoldQuery => {
+export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: number): RecordQuery => {
   const conditions = [...path.served, ...path.rest]
   if (path.table === 'intents') {
     const { sql, values } = rowsOf(path, '*', conditions, bounds, `LIMIT ${limit}`)
@@ -175,7 +182,7 @@ export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: num
 const STEP_ROWS = 1000
 
 /** The position of the last row of a step that begins there; no row where fewer are left. */
-export const stepEndQuery = (path: Path, before: Position | null): FoldQuery =>
+export const stepEndQuery = (path: Path, before: Position | null): RecordQuery =>
   rowsOf(
     path,
     `requested_at, ${path.table === 'intents' ? 'seq' : 'intent_seq AS seq'}`,
@@ -184,19 +191,19 @@ export const stepEndQuery = (path: Path, before: Position | null): FoldQuery =>
     `LIMIT 1 OFFSET ${STEP_ROWS - 1}`,
   )
 
-export const findQuery = (engine: Engine, id: string): FoldQuery => ({
+export const findQuery = (engine: Engine, id: string): RecordQuery => ({
   sql: withOutcome(engine, 'SELECT * FROM intents WHERE id = ?'),
   values: [id],
 })
 
 /** One row; without a position each cancellation is projected. */
-export const PROGRESS_QUERY: FoldQuery = { sql: 'SELECT requested_at FROM projection_progress', values: [] }
+export const PROGRESS_QUERY: RecordQuery = { sql: 'SELECT requested_at FROM projection_progress', values: [] }
 
 /** Runs one statement. It rejects where the signal aborts, at the latest when the statement has ended. */
-export type Read = (query: FoldQuery, signal?: AbortSignal) => Promise<unknown>
+export type Read = (query: RecordQuery, signal?: AbortSignal) => Promise<unknown>
 
 /** Answers the questions of a store from its rows. */
-export const createFold = (engine: Engine, read: Read) => {
+export const createRecordReader = (engine: Engine, read: Read) => {
   let isComplete = false
 
   const isProjected = async (signal?: AbortSignal): Promise<boolean> => {
@@ -216,7 +223,7 @@ export const createFold = (engine: Engine, read: Read) => {
     return end === undefined ? null : { requestedAtMs: end.requested_at, seq: end.seq }
   }
 
-  const rows = async (query: FoldQuery, signal?: AbortSignal) => z.array(rowSchema).parse(await read(query, signal))
+  const rows = async (query: RecordQuery, signal?: AbortSignal) => z.array(rowSchema).parse(await read(query, signal))
 
   const search = async (path: Path, filter: AuditFilter, wanted: number, signal?: AbortSignal) => {
     const found: z.output<typeof rowSchema>[] = []

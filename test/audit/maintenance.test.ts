@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import type { Lost, OpenedStore } from '../../src/audit/trail.ts'
-import { createUpkeep } from '../../src/audit/upkeep.ts'
+import type { AbandonedIntent, OpenedStore } from '../../src/audit/audit-trail.ts'
+import { createMaintenance } from '../../src/audit/maintenance.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
@@ -11,10 +11,11 @@ const DAY_MS = 24 * 3_600_000
 
 const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'backfill' | 'prune'>, everyMs = 1) => {
   const lines: string[] = []
-  const lost: Lost[] = []
+  const lost: AbandonedIntent[] = []
   const log = createLog('info', { write: (line) => void lines.push(line) })
-  const onLost = (intent: Lost['intent'], outcome: Lost['outcome']) => void lost.push({ intent, outcome })
-  const upkeep = createUpkeep({ store, retentionDays: 365, onLost, log, everyMs })
+  const onLost = (intent: AbandonedIntent['intent'], outcome: AbandonedIntent['outcome']) =>
+    void lost.push({ intent, outcome })
+  const upkeep = createMaintenance({ store, retentionDays: 365, onAbandoned: onLost, log, everyMs })
   t.after(() => upkeep.close())
   upkeep.start()
   return { lines, lost, upkeep }
@@ -48,7 +49,7 @@ test('records beyond the days that they are kept are removed, however many, and 
 test('what is lost is told, with a warning that names it', async (t) => {
   const intent = intentOf()
   const outcome = outcomeOf(intent, { outcome: 'unknown' })
-  const found: Lost[][] = [[], [{ intent, outcome }]]
+  const found: AbandonedIntent[][] = [[], [{ intent, outcome }]]
   const { lost, lines } = start(t, { ...NOTHING, recover: async () => found.shift() ?? [] })
   await eventually(() => lost[0])
   assert.deepEqual(lost, [{ intent, outcome }])

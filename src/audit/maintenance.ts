@@ -1,18 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { describeError, type Log } from '../telemetry/log.ts'
-import type { Lost, OpenedStore } from './trail.ts'
+import type { AbandonedIntent, OpenedStore } from './audit-trail.ts'
 
 /** What a record needs besides being written and read, now and then. */
-export interface Upkeep {
+export interface Maintenance {
   start(): void
   close(): void
 }
 
-export interface UpkeepOptions {
+export interface MaintenanceOptions {
   readonly store: Pick<OpenedStore, 'recover' | 'backfill' | 'prune'>
   readonly retentionDays: number
   /** Is told of each intent that turned out to be lost. */
-  readonly onLost: (intent: Lost['intent'], outcome: Lost['outcome']) => void
+  readonly onAbandoned: (intent: AbandonedIntent['intent'], outcome: AbandonedIntent['outcome']) => void
   readonly log: Log
   readonly everyMs?: number | undefined
 }
@@ -27,8 +27,8 @@ const SPARE_MS = 3_600_000
 /** Records are removed once they are so old. */
 export const prunedAgeMs = (retentionDays: number): number => retentionDays * DAY_MS + SPARE_MS
 
-export const createUpkeep = (options: UpkeepOptions): Upkeep => {
-  const { store, retentionDays, onLost, log, everyMs = EVERY_MS } = options
+export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
+  const { store, retentionDays, onAbandoned: onLost, log, everyMs = EVERY_MS } = options
   const closing = new AbortController()
 
   const recover = async (): Promise<void> => {

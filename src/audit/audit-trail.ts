@@ -97,9 +97,9 @@ export class StoreError extends Error {
  * often it is tried. Any other error of an append says that nothing was done.
  */
 export class AppendError extends StoreError {
-  readonly kind: 'unsure' | 'unfit'
+  readonly kind: 'indeterminate' | 'invalid'
 
-  constructor(kind: 'unsure' | 'unfit', code: string) {
+  constructor(kind: 'indeterminate' | 'invalid', code: string) {
     super(code)
     this.name = 'AppendError'
     this.kind = kind
@@ -144,7 +144,7 @@ export interface AuditStore {
 export type AuditReader = Pick<AuditStore, 'list' | 'close'>
 
 /** An intent that nobody is at work on any more, and what was written of that. */
-export interface Lost {
+export interface AbandonedIntent {
   readonly intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>
   readonly outcome: OutcomeEvent
 }
@@ -154,7 +154,7 @@ export interface OpenedStore extends AuditStore {
   /** How many intents a crash had left pending; they are `unknown` now. */
   readonly recovered: number
   /** Makes `unknown` what others left pending, once their time for it is over. */
-  recover(): Promise<readonly Lost[]>
+  recover(): Promise<readonly AbandonedIntent[]>
   /** Projects some of the cancellations that are older than the projection; false where none is left. */
   backfill(): Promise<boolean>
   /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */
@@ -162,22 +162,22 @@ export interface OpenedStore extends AuditStore {
 }
 
 /** The record of cancellations: intent before, outcome after, nothing missing. */
-export interface Trail {
+export interface AuditTrail {
   /**
    * Resolves once the intent is durable.
    * @throws audit-unavailable where it can't be written by the deadline; then nothing may be sent
    */
-  begin(intent: Intent, deadline: Deadline): Promise<void>
+  recordIntent(intent: Intent, deadline: Deadline): Promise<void>
   /**
    * Writes down, intent and outcome in one, that nothing is sent. What can't be written is reported as an alarm, since
    * sending nothing stays right.
    */
-  decline(intent: Intent, outcome: OutcomeEvent, deadline: Deadline): Promise<void>
+  recordUnsent(intent: Intent, outcome: OutcomeEvent, deadline: Deadline): Promise<void>
   /**
    * Writes the outcome. Resolves once it is durable, or after a second at most, since the answer need not wait for it;
    * then tries on in the background.
    */
-  finish(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
+  recordOutcome(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
   /**
    * The signal says that the caller has left: the reading ends.
    * @throws audit-unavailable where the store does not answer in time
@@ -192,7 +192,7 @@ export interface Trail {
   close(deadline: Deadline): Promise<void>
 }
 
-export interface TrailOptions {
+export interface AuditTrailOptions {
   readonly store: AuditStore
   readonly log: Log
   readonly meter?: Meter | undefined
@@ -206,11 +206,11 @@ const CLOSE_MS = 1000
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
-export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: TrailOptions): Trail => {
+export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now }: AuditTrailOptions): AuditTrail => {
   const unwritten = createLinkedList<Promise<void>>()
   /** Those whose outcome is yet to be written. */
-  const begun = new Map<string, Intent>()
-  const overdue = new Set<OutcomeEvent>()
+  const openIntents = new Map<string, Intent>()
+  const unwrittenOutcomes = new Set<OutcomeEvent>()
   const closing = new AbortController()
   /** The reason of the last probe's failure. */
   let writeFault: string | null = null
@@ -233,9 +233,9 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
       try {
         return await append(intents, [outcome])
       } catch (error) {
-        const intent = begun.get(cancellationId)
-        if (kindOf(error) === 'unfit' && (intent === undefined || intents.length > 0)) throw error
-        overdue.add(outcome)
+        const intent = openIntents.get(cancellationId)
+        if (kindOf(error) === 'invalid' && (intent === undefined || intents.length > 0)) throw error
+        unwrittenOutcomes.add(outcome)
         // It may be gone with the server that had it, or have come after its outcome.
         if (intent !== undefined) intents = [intent]
         const reason = reasonOf(error)
@@ -265,7 +265,7 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     while (unwritten.size > 0) await Promise.all(unwritten.values())
   }
 
-  const finish = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
+  const recordOutcome = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
     const { cancellationId } = outcome
     const written = track(
       writeOutcome(outcome)
@@ -273,8 +273,8 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
           log.error('the outcome of a cancellation was never written', { cancellationId, reason: reasonOf(error) })
         })
         .finally(() => {
-          begun.delete(cancellationId)
-          overdue.delete(outcome)
+          openIntents.delete(cancellationId)
+          unwrittenOutcomes.delete(outcome)
         }),
     )
     await withDeadline(deadlineIn(Math.min(OUTCOME_WAIT_MS, deadline.remainingMs())), written, undefined)
@@ -307,31 +307,31 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
     throw new GatewayError('audit-unavailable')
   }
 
-  const tellUnrecognized = (records: readonly (AuditRecord | null)[]): void => {
+  const warnUnrecognized = (records: readonly (AuditRecord | null)[]): void => {
     const [first] = records.filter((record) => record?.isUnrecognized === true)
     if (!first) return
     log.warn('the record holds an outcome that this version does not know', { cancellationId: first.id })
   }
 
-  const withdraw = (intent: Intent, deadline: Deadline): Promise<void> => {
-    begun.set(intent.id, intent)
-    return finish(failedBeforeSending(intent, now()), deadline)
+  const recordNotSent = (intent: Intent, deadline: Deadline): Promise<void> => {
+    openIntents.set(intent.id, intent)
+    return recordOutcome(failedBeforeSending(intent, now()), deadline)
   }
 
   return {
-    begin: async (intent, deadline) => {
+    recordIntent: async (intent, deadline) => {
       const write = append([intent], []).then(() => null, failureOf)
       const failure = await withDeadline(deadline, write, { kind: 'undone', reason: NO_ANSWER })
-      if (failure === null) return void begun.set(intent.id, intent)
+      if (failure === null) return void openIntents.set(intent.id, intent)
       // A write that comes through after all must not stay pending: nothing is sent for it.
-      const isThere = (end: WriteFailure | null): boolean => end === null || end.kind === 'unsure'
-      void track(write.then((end) => (isThere(end) ? withdraw(intent, deadline) : undefined)))
+      const isThere = (end: WriteFailure | null): boolean => end === null || end.kind === 'indeterminate'
+      void track(write.then((end) => (isThere(end) ? recordNotSent(intent, deadline) : undefined)))
       const { reason } = failure
       log.error('the intent of a cancellation could not be written', { cancellationId: intent.id, reason })
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },
 
-    decline: async (intent, outcome, deadline) => {
+    recordUnsent: async (intent, outcome, deadline) => {
       const write = track(
         append([intent], [outcome]).catch((error: unknown) => {
           log.error('a refusal could not be written', { cancellationId: intent.id, reason: reasonOf(error) })
@@ -341,18 +341,18 @@ export const createTrail = ({ store, log, meter = NO_METER, now = Date.now }: Tr
       if (state === 'late') log.error('a refusal is slow to be written', { cancellationId: intent.id })
     },
 
-    finish,
+    recordOutcome,
     find: async (id, deadline, signal) => {
       const record = await readInTime((abandoned) => store.find(id, abandoned), deadline, signal)
-      tellUnrecognized([record])
+      warnUnrecognized([record])
       return record
     },
     list: async (filter, deadline, signal) => {
       const page = await readInTime((abandoned) => store.list(filter, abandoned), deadline, signal)
-      tellUnrecognized(page.records)
+      warnUnrecognized(page.records)
       return page
     },
-    unwritten: () => overdue.size,
+    unwritten: () => unwrittenOutcomes.size,
     isWritable: async () => {
       const probed = store.probe().then(() => null, failureOf)
       const failure = await withDeadline(deadlineIn(PROBE_MS), probed, { kind: 'undone', reason: NO_ANSWER })

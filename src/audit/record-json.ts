@@ -1,9 +1,9 @@
 import { isoTime } from '../iso-time.ts'
 import { visible, visibleOrNull, visibleUserAgent } from '../visible-text.ts'
-import type { AuditRecord } from './trail.ts'
+import type { AuditRecord } from './audit-trail.ts'
 
 /** A record as callers and exports see it. Earlier versions wrote texts as they came, so they are escaped here too. */
-export const toItem = (record: AuditRecord) => ({
+export const recordToJson = (record: AuditRecord) => ({
   id: record.id,
   taskNo: visible(record.taskNo),
   caller: visible(record.caller),

@@ -1,18 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createFold, type FoldQuery } from '../../src/audit/fold.ts'
+import { createRecordReader, type RecordQuery } from '../../src/audit/record-query.ts'
 
 const OWNER = { via: 'jwt', issuer: 'https://issuer.example.com', caller: 'alice' } as const
 
 /** A record whose each step has more entries behind it, none of which is found. */
 const endlessRecord = () => {
-  const statements: FoldQuery[] = []
-  const read = async (query: FoldQuery): Promise<unknown> => {
+  const statements: RecordQuery[] = []
+  const read = async (query: RecordQuery): Promise<unknown> => {
     statements.push(query)
     if (query.sql.includes('projection_progress')) return [{ requested_at: null }]
     return query.sql.includes('OFFSET') && statements.length < 50 ? [{ requested_at: 1, seq: 1 }] : []
   }
-  return { statements, fold: createFold('sqlite', read) }
+  return { statements, fold: createRecordReader('sqlite', read) }
 }
 
 for (const rest of [{}, { outcome: 'unknown' }, { outcome: 'pending' }, { taskNo: 't-1' }, { fromMs: 1 }] as const) {

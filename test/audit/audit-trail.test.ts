@@ -4,11 +4,11 @@ import {
   AppendError,
   type AuditRecord,
   type AuditStore,
-  createTrail,
+  createAuditTrail,
   type Intent,
   type OutcomeEvent,
   StoreError,
-} from '../../src/audit/trail.ts'
+} from '../../src/audit/audit-trail.ts'
 import { deadlineIn } from '../../src/deadline.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -41,7 +41,7 @@ const start = (store: Partial<AuditStore> = {}) => {
     },
     ...store,
   }
-  const trail = createTrail({ store: memory, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const trail = createAuditTrail({ store: memory, log: createLog('info', { write: (line) => void lines.push(line) }) })
   const written = (intent: Intent) =>
     outcomes.filter(({ cancellationId }) => cancellationId === intent.id).map(({ outcome }) => outcome)
   return { trail, intents, outcomes, faults, lines, written, isClosed: () => closed }
@@ -53,7 +53,7 @@ const isUnavailable = (error: unknown): boolean =>
 test('an intent is durable when beginning resolves', async () => {
   const { trail, intents } = start()
   const intent = intentOf()
-  await trail.begin(intent, LONG())
+  await trail.recordIntent(intent, LONG())
   assert.deepEqual(intents, [intent])
 })
 
@@ -61,7 +61,7 @@ test('an intent that cannot be written stops the cancellation, and is an alarm t
   const { trail, faults, lines, outcomes } = start()
   faults.push(FULL)
   const intent = intentOf()
-  await assert.rejects(trail.begin(intent, LONG()), isUnavailable)
+  await assert.rejects(trail.recordIntent(intent, LONG()), isUnavailable)
   assert.equal(outcomes.length, 0)
   assert.match(lines.join(), new RegExp(`"level":"error".*"cancellationId":"${intent.id}"`))
   assert.doesNotMatch(lines.join(), /canary/)
@@ -72,7 +72,7 @@ test('an intent that becomes durable too late stops the cancellation, and ends a
   const disk = Promise.withResolvers<void>()
   faults.push(() => disk.promise)
   const intent = intentOf()
-  await assert.rejects(trail.begin(intent, deadlineIn(10)), isUnavailable)
+  await assert.rejects(trail.recordIntent(intent, deadlineIn(10)), isUnavailable)
   assert.equal(intents.length, 0)
 
   disk.resolve()
@@ -84,11 +84,11 @@ test('an intent that becomes durable too late stops the cancellation, and ends a
 test('an intent that nobody knows to be written ends as failed, whether it was or not', async () => {
   const { trail, faults, intents, written } = start()
   faults.push(
-    () => Promise.reject(new AppendError('unsure', 'ECONNRESET')),
-    () => Promise.reject(new AppendError('unfit', '23503')),
+    () => Promise.reject(new AppendError('indeterminate', 'ECONNRESET')),
+    () => Promise.reject(new AppendError('invalid', '23503')),
   )
   const intent = intentOf()
-  await assert.rejects(trail.begin(intent, LONG()), isUnavailable)
+  await assert.rejects(trail.recordIntent(intent, LONG()), isUnavailable)
   await trail.close(LONG())
   assert.deepEqual([intents, written(intent)], [[intent], ['failed']])
 })
@@ -96,16 +96,16 @@ test('an intent that nobody knows to be written ends as failed, whether it was o
 test('an outcome whose intent is gone takes it along', async () => {
   const { trail, faults, intents, written } = start()
   const intent = intentOf()
-  await trail.begin(intent, LONG())
-  faults.push(() => Promise.reject(new AppendError('unfit', '23503')))
-  await trail.finish(outcomeOf(intent), LONG())
+  await trail.recordIntent(intent, LONG())
+  faults.push(() => Promise.reject(new AppendError('invalid', '23503')))
+  await trail.recordOutcome(outcomeOf(intent), LONG())
   assert.deepEqual([intents, written(intent)], [[intent, intent], ['accepted']])
 })
 
 test('an outcome that can never be written is given up, with an alarm', async () => {
-  const { trail, lines } = start({ append: () => Promise.reject(new AppendError('unfit', '23503')) })
+  const { trail, lines } = start({ append: () => Promise.reject(new AppendError('invalid', '23503')) })
   const intent = intentOf()
-  await trail.finish(outcomeOf(intent), LONG())
+  await trail.recordOutcome(outcomeOf(intent), LONG())
   const end = new RegExp(`"level":"error".*"cancellationId":"${intent.id}","reason":"23503".*never written`)
   assert.match(lines.at(-1) ?? '', end)
 })
@@ -114,7 +114,7 @@ test('an intent whose late write fails leaves no outcome behind', async () => {
   const { trail, faults, intents, outcomes } = start()
   const disk = Promise.withResolvers<void>()
   faults.push(() => disk.promise)
-  await assert.rejects(trail.begin(intentOf(), deadlineIn(10)), isUnavailable)
+  await assert.rejects(trail.recordIntent(intentOf(), deadlineIn(10)), isUnavailable)
   disk.reject(new Error('full'))
   await trail.close(LONG())
   assert.deepEqual([intents, outcomes], [[], []])
@@ -123,7 +123,7 @@ test('an intent whose late write fails leaves no outcome behind', async () => {
 test('finishing resolves once the outcome is durable', async () => {
   const { trail, outcomes } = start()
   const outcome = outcomeOf(intentOf())
-  await trail.finish(outcome, LONG())
+  await trail.recordOutcome(outcome, LONG())
   assert.deepEqual(outcomes, [outcome])
 })
 
@@ -131,7 +131,7 @@ test('an outcome that cannot be written is tried again until it can, each failur
   const { trail, faults, lines, written } = start()
   faults.push(FULL, FULL)
   const intent = intentOf()
-  await trail.finish(outcomeOf(intent), LONG())
+  await trail.recordOutcome(outcomeOf(intent), LONG())
   assert.deepEqual(written(intent), ['accepted'])
   assert.deepEqual(
     lines.map((line) => JSON.parse(line)).map(({ level, waitMs }) => [level, waitMs]),
@@ -146,7 +146,7 @@ test('finishing waits no longer than its deadline, and the writing goes on', asy
   const { trail, faults, outcomes, written } = start()
   faults.push(FULL)
   const intent = intentOf()
-  await trail.finish(outcomeOf(intent), deadlineIn(0))
+  await trail.recordOutcome(outcomeOf(intent), deadlineIn(0))
   assert.deepEqual(written(intent), [])
   await eventually(() => outcomes[0])
   assert.deepEqual(written(intent), ['accepted'])
@@ -156,7 +156,7 @@ test('finishing waits no longer than a second, since the answer need not', async
   const { trail, faults } = start()
   faults.push(NEVER)
   const startedAt = performance.now()
-  await trail.finish(outcomeOf(intentOf()), LONG())
+  await trail.recordOutcome(outcomeOf(intentOf()), LONG())
   const waitedMs = performance.now() - startedAt
   assert.ok(waitedMs > 900 && waitedMs < 10_000, `${waitedMs} ms`)
 })
@@ -169,7 +169,7 @@ test('a refusal is written with its intent, in one append', async () => {
     },
   })
   const intent = intentOf()
-  await trail.decline(intent, outcomeOf(intent, { outcome: 'refused' }), LONG())
+  await trail.recordUnsent(intent, outcomeOf(intent, { outcome: 'refused' }), LONG())
   const [intents, [refusal, ...more] = []] = appended ?? []
   assert.deepEqual(intents, [intent])
   assert.deepEqual([refusal?.cancellationId, refusal?.outcome, more.length], [intent.id, 'refused', 0])
@@ -179,7 +179,7 @@ test('a refusal that cannot be written is an alarm and nothing else', async () =
   const { trail, faults, lines } = start()
   faults.push(FULL)
   const intent = intentOf()
-  await trail.decline(intent, outcomeOf(intent, { outcome: 'refused' }), LONG())
+  await trail.recordUnsent(intent, outcomeOf(intent, { outcome: 'refused' }), LONG())
   assert.match(lines.join(), new RegExp(`"level":"error".*"cancellationId":"${intent.id}"`))
 })
 
@@ -187,14 +187,14 @@ test('a refusal is not waited for beyond its deadline', async () => {
   const { trail, faults } = start()
   faults.push(NEVER)
   const intent = intentOf()
-  await trail.decline(intent, outcomeOf(intent, { outcome: 'refused' }), deadlineIn(10))
+  await trail.recordUnsent(intent, outcomeOf(intent, { outcome: 'refused' }), deadlineIn(10))
 })
 
 test('closing waits for outcomes that are still being tried, then closes the store', async () => {
   const { trail, faults, written, isClosed } = start()
   faults.push(FULL, FULL)
   const intent = intentOf()
-  await trail.finish(outcomeOf(intent), deadlineIn(0))
+  await trail.recordOutcome(outcomeOf(intent), deadlineIn(0))
   await trail.close(LONG())
   assert.deepEqual(written(intent), ['accepted'])
   assert.equal(isClosed(), true)
@@ -205,7 +205,7 @@ test('closing waits for the outcome that a late intent brings, though it takes m
   const disk = Promise.withResolvers<void>()
   faults.push(() => disk.promise, FULL)
   const intent = intentOf()
-  await assert.rejects(trail.begin(intent, deadlineIn(0)), isUnavailable)
+  await assert.rejects(trail.recordIntent(intent, deadlineIn(0)), isUnavailable)
   const closed = trail.close(LONG())
   disk.resolve()
   await closed
@@ -215,7 +215,7 @@ test('closing waits for the outcome that a late intent brings, though it takes m
 test('closing gives up at its deadline what still cannot be written, with an alarm that names it', async () => {
   const { trail, lines, isClosed } = start({ append: FULL })
   const intent = intentOf()
-  await trail.finish(outcomeOf(intent), deadlineIn(0))
+  await trail.recordOutcome(outcomeOf(intent), deadlineIn(0))
   await trail.close(deadlineIn(10))
   assert.match(lines.at(-1) ?? '', new RegExp(`"level":"error".*"cancellationId":"${intent.id}".*never written`))
   assert.equal(isClosed(), true)
@@ -223,7 +223,7 @@ test('closing gives up at its deadline what still cannot be written, with an ala
 
 test('closing ends soon after its deadline although the store never answers', { timeout: 10_000 }, async () => {
   const { trail, isClosed } = start({ append: NEVER })
-  await trail.finish(outcomeOf(intentOf()), deadlineIn(0))
+  await trail.recordOutcome(outcomeOf(intentOf()), deadlineIn(0))
   await trail.close(deadlineIn(10))
   assert.equal(isClosed(), true)
 })
@@ -239,11 +239,11 @@ test('each failure of the store is logged with its reason', async () => {
   const { trail, faults, lines } = start({ find: WITH_REASON, list: WITH_REASON, probe: WITH_REASON })
   const intent = intentOf()
   faults.push(WITH_REASON)
-  await assert.rejects(trail.begin(intent, LONG()))
+  await assert.rejects(trail.recordIntent(intent, LONG()))
   faults.push(WITH_REASON)
-  await trail.decline(intent, outcomeOf(intent), LONG())
+  await trail.recordUnsent(intent, outcomeOf(intent), LONG())
   faults.push(WITH_REASON)
-  await trail.finish(outcomeOf(intent), LONG())
+  await trail.recordOutcome(outcomeOf(intent), LONG())
   await assert.rejects(trail.find(intent.id, LONG()))
   await assert.rejects(trail.list({ limit: 1, before: null }, LONG()))
   await trail.isWritable()
@@ -259,7 +259,7 @@ test('each failure of the store is logged with its reason', async () => {
 
 test('a store that does not answer in time is logged as such', async () => {
   const { trail, lines } = start({ append: NEVER, list: NEVER })
-  await assert.rejects(trail.begin(intentOf(), deadlineIn(10)))
+  await assert.rejects(trail.recordIntent(intentOf(), deadlineIn(10)))
   await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(10)))
   assert.deepEqual(reasonsIn(lines), [
     'error the intent of a cancellation could not be written: TIMEOUT',
