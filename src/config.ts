@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
 import { type ClaimNames, DEFAULT_SCOPE_CLAIM } from './callers/claims.ts'
-import type { ParsedEntries } from './callers/entries.ts'
+import type { ParsedEntries } from './callers/entry-schema.ts'
 import { type NamedGrant, parseGrants } from './callers/grants.ts'
 import { SETTLE_RESERVE_MS } from './deadline.ts'
 import { ConfigError } from './errors.ts'

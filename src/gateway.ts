@@ -9,7 +9,7 @@ import { isFolderShared } from './audit/record-files.ts'
 import { openSqliteStore } from './audit/sqlite.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
-import type { KeySetTiming } from './callers/key-set.ts'
+import type { KeySetTiming } from './callers/jwks.ts'
 import { allows, excludes, isRestricted } from './callers/policy.ts'
 import type { SessionOptions } from './callers/session.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
@@ -283,7 +283,7 @@ const createCallers = async (
 const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, overrides: Overrides) => {
   if (jwt === null) return null
   const [{ createKeySet }, { createTokens }] = await Promise.all([
-    import('./callers/key-set.ts'),
+    import('./callers/jwks.ts'),
     import('./callers/jwt.ts'),
   ])
   const keySet = createKeySet({ ...jwt, log, timing: overrides.keySetTiming })

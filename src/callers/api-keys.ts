@@ -2,7 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import { isWeakHash } from '../secret-strength.ts'
 import type { Caller } from './caller.ts'
-import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entries.ts'
+import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entry-schema.ts'
 
 /** A caller and the hashes of the keys that prove it. */
 export interface ApiKeyEntry {

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { type Grant, SCOPES, type Scope } from './caller.ts'
-import { domainPatterns, taskTypes } from './entries.ts'
+import { domainPatterns, taskTypes } from './entry-schema.ts'
 
 /** The claim that lists a token's scopes, where no other is named. */
 export const DEFAULT_SCOPE_CLAIM = 'scope'

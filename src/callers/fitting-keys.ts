@@ -1,5 +1,5 @@
 import { type CryptoKey, decodeProtectedHeader, errors } from 'jose'
-import { KeyRefusal } from './key-set.ts'
+import { KeyRefusal } from './jwks.ts'
 
 /** Each verification costs, and a token that names no key could ask for as many as the set has. */
 const KEYS_TRIED_MAX = 4

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { type Grant, NO_GRANT } from './caller.ts'
-import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entries.ts'
+import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entry-schema.ts'
 
 /** What one subject of an issuer may do, whatever its tokens say. */
 export interface NamedGrant extends Grant {

@@ -6,7 +6,7 @@ import type { Secret } from '../secret.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'
 import { authenticateClient, type ClientAuthentication } from './client-authentication.ts'
-import { createKeySet, KeyRefusal, type KeySet, type KeySetTiming } from './key-set.ts'
+import { createKeySet, KeyRefusal, type KeySet, type KeySetTiming } from './jwks.ts'
 
 export interface ProviderOptions {
   readonly issuer: string
@@ -98,16 +98,16 @@ export const createProvider = (options: ProviderOptions, now: () => number) => {
 const checkMetadata = (config: oidc.Configuration, issuer: string): URL => {
   const metadata = config.serverMetadata()
   // Grants name the issuer to the letter, and so does the provider in its tokens.
-  if (metadata.issuer !== issuer) throw new Unusable('is another issuer')
+  if (metadata.issuer !== issuer) throw new ProviderError('is another issuer')
   const { authorization_endpoint: begin = '', token_endpoint: token = '', jwks_uri: keys = '' } = metadata
   if ([begin, token, keys].some((address) => address.length > ADDRESS_MAX)) {
-    throw new Unusable('names an address that is too long')
+    throw new ProviderError('names an address that is too long')
   }
   const jwksUrl = new URL(keys)
   const addresses = [oidc.buildAuthorizationUrl(config, {}), new URL(token), jwksUrl]
   // A provider over https: leads to no address without it, loopback or not.
   const isSafe = (url: URL): boolean => isSafeUrl(url) && (url.protocol === 'https:' || issuer.startsWith('http:'))
-  if (!addresses.every(isSafe)) throw new Unusable('names an address that is not safe')
+  if (!addresses.every(isSafe)) throw new ProviderError('names an address that is not safe')
   return jwksUrl
 }
 
@@ -119,10 +119,10 @@ export const logoutPageOf = (config: oidc.Configuration): URL | null => {
 }
 
 /** The provider's answer is of no use. The message is a fixed text. */
-class Unusable extends Error {}
+class ProviderError extends Error {}
 
 /** Nothing was sent. */
-export class Unreached extends Unusable {}
+export class ProviderUnreachable extends ProviderError {}
 
 const NEVER_SENT = new Set([
   'EAI_AGAIN',
@@ -137,15 +137,17 @@ const NEVER_SENT = new Set([
 const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
   const response = await fetch(url, { ...options, body: options.body ?? null }).catch((error) => {
     const { errorCode } = describeError(error instanceof Error ? error.cause : error)
-    if (NEVER_SENT.has(String(errorCode))) throw new Unreached('can not be reached')
-    throw new Unusable(error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'can not be reached')
+    if (NEVER_SENT.has(String(errorCode))) throw new ProviderUnreachable('can not be reached')
+    throw new ProviderError(
+      error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'can not be reached',
+    )
   })
   const { status, headers } = response
-  if (status >= 500) throw new Unusable(`answered ${status}`)
+  if (status >= 500) throw new ProviderError(`answered ${status}`)
   const text = await readBounded(response, ANSWER_MAX_BYTES).catch(() => {
-    throw new Unusable('stopped in the middle of its answer')
+    throw new ProviderError('stopped in the middle of its answer')
   })
-  if (text === null) throw new Unusable('is too large')
+  if (text === null) throw new ProviderError('is too large')
   const content = options.method === 'POST' && status === 200 ? idTokenIn(text) : text
   return new Response(status === 204 ? null : content, { status, headers })
 }
@@ -163,8 +165,8 @@ const idTokenIn = (text: string): string => {
 }
 
 /** The library hands on what its fetch threw as the cause of an error of its own. */
-export const unusableIn = (error: unknown): Unusable | undefined =>
-  error instanceof Error ? [error, error.cause].find((it) => it instanceof Unusable) : undefined
+export const providerErrorIn = (error: unknown): ProviderError | undefined =>
+  error instanceof Error ? [error, error.cause].find((it) => it instanceof ProviderError) : undefined
 
 /** What may be told of a failure: a code of the library's or OAuth's or a text of ours, never a text or value of others. */
 export const reasonOf = (error: unknown): string => {
@@ -174,5 +176,5 @@ export const reasonOf = (error: unknown): string => {
     return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
   }
   const { errorCode } = describeError(error)
-  return unusableIn(error)?.message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
+  return providerErrorIn(error)?.message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
 }

@@ -9,7 +9,7 @@ import { type ClaimNames, grantIn, subject } from './claims.ts'
 import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { failedWithoutName, verifyByFittingKey } from './fitting-keys.ts'
 import { type Grants, grantFor } from './grants.ts'
-import { KeyRefusal, type KeySet } from './key-set.ts'
+import { KeyRefusal, type KeySet } from './jwks.ts'
 
 export interface TokenOptions {
   readonly claimNames: ClaimNames
@@ -26,21 +26,21 @@ export interface TokenOptions {
 /** Tokens of callers: JWTs of one issuer (RFC 7519, RFC 8725). */
 export interface Tokens {
   /** The caller of a token that was verified a moment ago, or is being verified for another. Costs a hash; never rejects. */
-  recall(token: string): Promise<Caller | undefined> | Caller | undefined
+  cached(token: string): Promise<Caller | undefined> | Caller | undefined
   /** The caller of a token; undefined where it proves nothing. @throws identity-provider-unavailable */
   verify(token: string): Promise<Caller | undefined>
 }
 
 const CLOCK_TOLERANCE_S = CLOCK_TOLERANCE_MS / 1000
 /** A token can name as many domains as a header holds. */
-const REMEMBERED_BYTES = 16 * 2 ** 20
-const REMEMBERED_MS = 300_000
+const CACHE_BYTES = 16 * 2 ** 20
+const CACHE_TTL_MS = 300_000
 
 // An issuer signs other things with the same key, such as orders to sign out (RFC 8725, section 3.11).
 const TYPE = /^(application\/)?(at\+)?jwt$/i
 
 /** What a verified token says of its holder. */
-interface Proof {
+interface VerifiedToken {
   readonly sub: string
   readonly grant: Grant
   readonly untilMs: number
@@ -61,31 +61,31 @@ const claimsSchema = (nowMs: number) =>
 
 export const createTokens = (options: TokenOptions): Tokens => {
   const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
-  const remembered = createCache<Proof>({ maxBytes: REMEMBERED_BYTES, ttlMs: REMEMBERED_MS })
+  const verifiedTokens = createCache<VerifiedToken>({ maxBytes: CACHE_BYTES, ttlMs: CACHE_TTL_MS })
   /** Whoever comes with the same token meanwhile waits, and is not taken for another attempt. */
-  const underWay = new Map<string, Promise<Caller | undefined>>()
+  const inFlight = new Map<string, Promise<Caller | undefined>>()
 
-  const toCaller = ({ sub, grant }: Proof): Caller => ({
+  const toCaller = ({ sub, grant }: VerifiedToken): Caller => ({
     via: 'jwt',
     issuer,
     name: sub,
     ...grantFor(grants, issuer, sub, grant),
   })
 
-  const prove = async (token: string): Promise<Proof> => {
+  const verifyAnew = async (token: string): Promise<VerifiedToken> => {
     const version = keySet.version()
     const payload = await payloadOf(token, options, now())
     const claims = claimsSchema(now()).parse(payload)
     // A set that came meanwhile decides anew, so that what its keys do not prove is not remembered as proven by it.
-    if (version !== keySet.version()) return prove(token)
-    const untilMs = Math.min(claims.exp * 1000, now() + REMEMBERED_MS)
+    if (version !== keySet.version()) return verifyAnew(token)
+    const untilMs = Math.min(claims.exp * 1000, now() + CACHE_TTL_MS)
     return { sub: claims.sub, grant: grantIn(payload, claimNames), untilMs, version }
   }
 
   const verify = async (token: string): Promise<Caller | undefined> => {
     try {
-      const proof = await prove(token)
-      remembered.set(digestOf(token), proof, proof.untilMs - now())
+      const proof = await verifyAnew(token)
+      verifiedTokens.set(digestOf(token), proof, proof.untilMs - now())
       return toCaller(proof)
     } catch (error) {
       if (error instanceof GatewayError) throw error
@@ -95,19 +95,19 @@ export const createTokens = (options: TokenOptions): Tokens => {
   }
 
   return {
-    recall: (token) => {
+    cached: (token) => {
       const digest = digestOf(token)
-      const proof = remembered.get(digest)
-      if (proof === undefined) return underWay.get(digest)?.catch(() => undefined)
+      const proof = verifiedTokens.get(digest)
+      if (proof === undefined) return inFlight.get(digest)?.catch(() => undefined)
       if (now() < proof.untilMs && proof.version === keySet.version()) return toCaller(proof)
-      remembered.delete(digest)
+      verifiedTokens.delete(digest)
       return undefined
     },
 
     verify: (token) => {
       const digest = digestOf(token)
-      const verified = underWay.get(digest) ?? verify(token).finally(() => underWay.delete(digest))
-      underWay.set(digest, verified)
+      const verified = inFlight.get(digest) ?? verify(token).finally(() => inFlight.delete(digest))
+      inFlight.set(digest, verified)
       return verified
     },
   }

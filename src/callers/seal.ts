@@ -12,7 +12,7 @@ export interface Seal<T> {
    * than one. A browser sends a `__Host-` cookie, whose path is the shortest, after those of longer paths; among those of
    * its path the oldest comes first.
    */
-  open(texts: readonly string[]): Promise<readonly T[]>
+  unseal(texts: readonly string[]): Promise<readonly T[]>
 }
 
 const HEADER = { alg: 'dir', enc: 'A256GCM' } as const
@@ -49,7 +49,7 @@ export const createSeal = <T>(
 
   return {
     seal: (value) => new CompactEncrypt(Buffer.from(JSON.stringify(value))).setProtectedHeader(HEADER).encrypt(first),
-    open: async (texts) => {
+    unseal: async (texts) => {
       const sealed = texts.filter((text) => FORM.test(text))
       const outer = sealed.filter((_, at) => Math.min(at, sealed.length - 1 - at) < OPENED_AT_ENDS)
       const opened = await Promise.all(outer.map(openOne))

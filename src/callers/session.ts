@@ -112,11 +112,11 @@ export const createSessions = (options: SessionOptions): Sessions => {
     callerOf: toCaller,
 
     end: async (cookies) => {
-      await Promise.all((await seal.open(cookies)).map(signOuts.add))
+      await Promise.all((await seal.unseal(cookies)).map(signOuts.add))
     },
 
     resume: async (cookies) => {
-      const current = (await seal.open(cookies)).filter(isCurrent)
+      const current = (await seal.unseal(cookies)).filter(isCurrent)
       return current.map((content) => ({
         caller: toCaller(content),
         renew: () => write(content),

@@ -67,7 +67,7 @@ export const createTransactions = ({ sessionSecrets, issuer, clientId, now }: Tr
     },
 
     find: async (values, state) => {
-      const opened = (await pending.open(values)).filter(isCurrent).map(transactionOf)
+      const opened = (await pending.unseal(values)).filter(isCurrent).map(transactionOf)
       const [found, ...more] = opened.filter((transaction) => transaction.state === state)
       return more.length === 0 ? found : undefined
     },
@@ -75,7 +75,7 @@ export const createTransactions = ({ sessionSecrets, issuer, clientId, now }: Tr
     sealMarker: ({ state, returnTo }) => markers.seal({ state, returnTo, untilMs: now() + MARKER_MS }),
 
     findMarker: async (values, state) => {
-      const opened = await markers.open(values)
+      const opened = await markers.unseal(values)
       const isOurs = (marker: z.output<typeof markerSchema>) => marker.state === state && now() < marker.untilMs
       return opened.find(isOurs)?.returnTo
     },

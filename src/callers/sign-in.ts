@@ -10,11 +10,11 @@ import {
   logoutPageOf,
   type Provider,
   type ProviderOptions,
+  ProviderUnreachable,
+  providerErrorIn,
   reasonOf,
-  Unreached,
-  unusableIn,
 } from './identity-provider.ts'
-import type { KeySet } from './key-set.ts'
+import type { KeySet } from './jwks.ts'
 import { CodeUsed, createSentCodes } from './sent-codes.ts'
 import type { Identity } from './session.ts'
 import {
@@ -26,7 +26,7 @@ import {
 } from './sign-in-transaction.ts'
 
 /** A browser that is on its way to the provider. */
-export interface Departure {
+export interface AuthorizationRequest {
   readonly location: URL
   /** Names the cookie. */
   readonly id: string
@@ -35,7 +35,7 @@ export interface Departure {
   readonly lifetimeMs: number
 }
 
-export interface Arrival {
+export interface SignInResult {
   /** Names the cookie. */
   readonly id: string
   readonly identity: Identity
@@ -62,7 +62,7 @@ export interface Callback {
 /** Sign-in by the authorization code flow with PKCE (OpenID Connect Core 1.0, RFC 7636). Tokens stay here. */
 export interface SignIn {
   /** @throws identity-provider-unavailable */
-  begin(returnTo: string): Promise<Departure>
+  begin(returnTo: string): Promise<AuthorizationRequest>
   /** Names the cookie of the sign-in that the query of a callback is about; null where it names none. */
   idOf(query: string): string | null
   /** Where a sign-in leads to that was completed a short time ago; undefined where those values prove none. */
@@ -71,7 +71,7 @@ export interface SignIn {
    * What the provider says of the browser. The code is sent once, after the keys that verify its response are at hand; a
    * second request meanwhile gets the same response. @throws sign-in-failed, identity-provider-unavailable
    */
-  complete(callback: Callback): Promise<Arrival>
+  complete(callback: Callback): Promise<SignInResult>
   /** Where the provider's own session ends; null where it has no such page, or did not say so yet. */
   logoutUrl(): string | null
   close(): void
@@ -98,7 +98,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
   const refuse = (error: unknown): never => {
     if (error instanceof GatewayError) throw error
     const reason = reasonOf(error)
-    if (unusableIn(error) !== undefined) {
+    if (providerErrorIn(error) !== undefined) {
       log.error('the identity provider can not be asked', { setting: 'OIDC_ISSUER', reason })
       throw new GatewayError('identity-provider-unavailable')
     }
@@ -127,7 +127,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
       await verify(tokens.id_token ?? '', keySet)
       return identityIn(tokens)
     } catch (error) {
-      if (unusableIn(error) instanceof Unreached) codes.forget(state)
+      if (providerErrorIn(error) instanceof ProviderUnreachable) codes.forget(state)
       throw error instanceof CodeUsed ? refuse('code used') : error
     }
   }
@@ -190,7 +190,7 @@ const stateIn = (query: string): string => new URLSearchParams(query).get('state
 
 /** The code was not sent, or its response could not be verified yet: the same request can succeed later. */
 const isStillPending = (error: unknown): boolean =>
-  unusableIn(error) instanceof Unreached ||
+  providerErrorIn(error) instanceof ProviderUnreachable ||
   (error instanceof GatewayError && error.code === 'identity-provider-unavailable')
 
 /** Symmetric ones are not among them: whether the provider may use one of these is in its metadata. */

@@ -1,6 +1,6 @@
 import { readRegularFile } from '../regular-file.ts'
 import type { Log } from '../telemetry/log.ts'
-import type { ParsedEntries } from './entries.ts'
+import type { ParsedEntries } from './entry-schema.ts'
 
 export interface WatchOptions<T> {
   readonly path: string

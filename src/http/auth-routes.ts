@@ -104,14 +104,14 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       const arrival = await inTime(req, completed, 'identity-provider-unavailable')
       // Until there is a session: the limit of the caller follows.
       onUsedUp()
-      req.context.arrival = arrival
+      req.context.signInResult = arrival
       req.context.caller = sessions.callerOf(arrival.identity)
       if (arrival.complete()) await onSignedIn(req)
       next()
     },
 
     callback: async function callback(req, res) {
-      const { arrival } = req.context
+      const { signInResult: arrival } = req.context
       if (arrival === null) throw new GatewayError('sign-in-failed')
       const session = await sessions.begin(arrival.identity, arrival.sessionId)
       const { name, options } = signInCookie(arrival.id)

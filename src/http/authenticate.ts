@@ -103,7 +103,7 @@ const callerOf = async (
 ): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
-  const recalled = token === null ? undefined : tokens?.recall(token)
+  const recalled = token === null ? undefined : tokens?.cached(token)
   if (!(recalled instanceof Promise)) return recalled ?? null
   const caller = await withDeadline(deadline, recalled, undefined)
   // One by one: who is counted in memory in the same turn as others is told the count of all of them.

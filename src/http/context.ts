@@ -4,7 +4,7 @@ import type { Request, RequestHandler, Response } from 'express'
 import type { ChargeCall } from '../alibaba/task-queries.ts'
 import type { Caller } from '../callers/caller.ts'
 import type { Session } from '../callers/session.ts'
-import type { Arrival } from '../callers/sign-in.ts'
+import type { SignInResult } from '../callers/sign-in.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
 import { type ErrorCode, GatewayError, type Lang } from '../errors.ts'
 import type { Subnets } from '../subnets.ts'
@@ -36,7 +36,7 @@ export interface Context {
   /** Where the caller has signed in. */
   session: Session | null
   /** Of a browser that comes back from the identity provider. */
-  arrival: Arrival | null
+  signInResult: SignInResult | null
   /** Charges the caller for a call to the upstream; undefined unless the request is a read that was counted. */
   chargeCall: ChargeCall | undefined
   code: ErrorCode | null
@@ -83,7 +83,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
       credentials: [],
       caller: null,
       session: null,
-      arrival: null,
+      signInResult: null,
       chargeCall: undefined,
       code: null,
     }

@@ -5,8 +5,8 @@ import { CompactEncrypt, exportSPKI, importJWK } from 'jose'
 import { sha256 } from '../../src/callers/api-keys.ts'
 import type { Grant } from '../../src/callers/caller.ts'
 import { grantIn } from '../../src/callers/claims.ts'
+import { createKeySet } from '../../src/callers/jwks.ts'
 import { createTokens } from '../../src/callers/jwt.ts'
-import { createKeySet } from '../../src/callers/key-set.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { asAuditor, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import {
@@ -432,9 +432,9 @@ test('of very many large tokens the first are forgotten, and one that stays in u
   for (const token of [first, comesAgain]) await verify(token)
   for (let index = 0; index < 500; index += 1) {
     await verify(await tokenOf(String(index)))
-    assert.notEqual(await tokens.recall(comesAgain), undefined)
+    assert.notEqual(await tokens.cached(comesAgain), undefined)
   }
-  assert.equal(await tokens.recall(first), undefined)
+  assert.equal(await tokens.cached(first), undefined)
 })
 
 for (const [lifetime, passed, isRemembered] of [
@@ -446,10 +446,10 @@ for (const [lifetime, passed, isRemembered] of [
   test(`a token of ${lifetime} s is ${isRemembered ? '' : 'not '}remembered after ${passed} s`, async (t) => {
     const { issuer, tokens, pass } = await startClock(t)
     const token = await issuer.token({ exp: secondsFromNow(lifetime) })
-    assert.equal(tokens.recall(token), undefined)
+    assert.equal(tokens.cached(token), undefined)
     assert.equal((await tokens.verify(token))?.name, 'shop')
     pass(passed)
-    assert.equal((await tokens.recall(token))?.name, isRemembered ? 'shop' : undefined)
+    assert.equal((await tokens.cached(token))?.name, isRemembered ? 'shop' : undefined)
   })
 }
 
@@ -493,7 +493,7 @@ test('who waits for the verification of another learns what it comes to', async 
   const { issuer, tokens } = await startClock(t)
   const [sound, faulty] = [await issuer.token(), await issuer.token({ aud: 'other' })]
   const verified = [tokens.verify(sound), tokens.verify(faulty)]
-  const recalled = [sound, faulty].map((token) => tokens.recall(token))
+  const recalled = [sound, faulty].map((token) => tokens.cached(token))
   assert.deepEqual(
     recalled.map((each) => each instanceof Promise),
     [true, true],
@@ -507,7 +507,7 @@ test('who waits for a verification that fails for want of keys is told nothing, 
   issuer.answerWith('down')
   const token = await issuer.token()
   const verified = tokens.verify(token)
-  const recalled = tokens.recall(token)
+  const recalled = tokens.cached(token)
   await assert.rejects(verified, { code: 'identity-provider-unavailable' })
   assert.equal(await recalled, undefined)
 })
@@ -518,7 +518,7 @@ test('a token is remembered by all of it', async (t) => {
   await tokens.verify(token)
   const others = [`${token}A`, token.slice(0, -1), sha256(token).toString('base64'), '']
   assert.deepEqual(
-    others.filter((other) => tokens.recall(other) !== undefined),
+    others.filter((other) => tokens.cached(other) !== undefined),
     [],
   )
 })
@@ -526,5 +526,5 @@ test('a token is remembered by all of it', async (t) => {
 test('a token that was refused is not remembered', async (t) => {
   const { issuer, tokens } = await startClock(t)
   const token = await issuer.token({ aud: 'other' })
-  assert.deepEqual([await tokens.verify(token), tokens.recall(token)], [undefined, undefined])
+  assert.deepEqual([await tokens.verify(token), tokens.cached(token)], [undefined, undefined])
 })

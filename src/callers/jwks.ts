@@ -55,7 +55,7 @@ export class KeyRefusal extends Error {
 }
 
 /** The provider's answer is of no use. The message is a fixed text. */
-class Unusable extends Error {}
+class KeySetError extends Error {}
 
 /**
  * The issuer's keys. jose joins readings; unknown keys cause one no more often than the pause allows. A set once read serves
@@ -65,13 +65,13 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
   const { setting = jwksUrl === undefined ? 'JWT_ISSUER' : 'JWT_JWKS_URL' } = options
   const { timeoutMs, cooldownMs, refreshMs } = { ...TIMING, ...timing }
   const closing = new AbortController()
-  const changes = watchChanges()
+  const changes = hookKeySetChanges()
   let failedAtMs = Number.NEGATIVE_INFINITY
   let unusable: SortedKeys['unusable'] = new Map()
 
   const fetchSet = async (signal: AbortSignal): Promise<Response> => {
     // jose's own pause follows successes only.
-    if (performance.now() < failedAtMs + cooldownMs) throw new Unusable('failed a moment ago')
+    if (performance.now() < failedAtMs + cooldownMs) throw new KeySetError('failed a moment ago')
     try {
       const sorted = await readSet(issuer, jwksUrl, AbortSignal.any([signal, closing.signal]))
       unusable = sorted.unusable
@@ -79,11 +79,12 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
     } catch (error) {
       if (closing.signal.aborted) throw error
       failedAtMs = performance.now()
-      const reason = error instanceof Unusable ? error.message : signal.aborted ? 'took too long' : 'can not be reached'
+      const reason =
+        error instanceof KeySetError ? error.message : signal.aborted ? 'took too long' : 'can not be reached'
       log.error('the issuer’s keys can not be had, known ones stay', {
         setting,
         reason,
-        ...(error instanceof Unusable ? {} : { errorCode: causeOf(error) }),
+        ...(error instanceof KeySetError ? {} : { errorCode: causeOf(error) }),
       })
       throw error
     }
@@ -155,7 +156,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
 }
 
 /** jose puts each set that it takes into the given cache, in the same moment in which it begins to use it. */
-const watchChanges = () => {
+const hookKeySetChanges = () => {
   let version = 0
   let known = ''
   let takenAtMs = performance.now()
@@ -188,11 +189,11 @@ const readSet = async (issuer: string, jwksUrl: URL | undefined, signal: AbortSi
 
 const keysIn = async (json: unknown): Promise<SortedKeys> => {
   const parsed = keySetSchema.safeParse(json)
-  if (!parsed.success) throw new Unusable('is no key set')
-  if (parsed.data.keys.length > KEYS_MAX) throw new Unusable('has too many keys')
+  if (!parsed.success) throw new KeySetError('is no key set')
+  if (parsed.data.keys.length > KEYS_MAX) throw new KeySetError('has too many keys')
   const sorted = await sortKeys(parsed.data.keys)
   // As much use as none: the set that is known stays.
-  if (sorted.usable.length === 0) throw new Unusable('has no usable key')
+  if (sorted.usable.length === 0) throw new KeySetError('has no usable key')
   return sorted
 }
 
@@ -200,10 +201,10 @@ const keysIn = async (json: unknown): Promise<SortedKeys> => {
 const findSet = async (issuer: string, signal: AbortSignal): Promise<URL> => {
   const metadataUrl = new URL(`${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`)
   const parsed = metadataSchema.safeParse(await readJson(metadataUrl, signal))
-  if (!parsed.success || parsed.data.issuer !== issuer) throw new Unusable('has no metadata of this issuer')
+  if (!parsed.success || parsed.data.issuer !== issuer) throw new KeySetError('has no metadata of this issuer')
   const url = URL.parse(parsed.data.jwks_uri)
   const isSafe = url !== null && isSafeUrl(url) && (url.protocol === 'https:' || metadataUrl.protocol === 'http:')
-  if (!isSafe) throw new Unusable('names no safe address of its keys')
+  if (!isSafe) throw new KeySetError('names no safe address of its keys')
   return url
 }
 
@@ -212,14 +213,14 @@ const readJson = async (url: URL, signal: AbortSignal): Promise<unknown> => {
   const response = await fetch(url, { headers, redirect: 'manual', signal })
   if (response.status !== 200) {
     await response.body?.cancel()
-    throw new Unusable(`answered ${response.status}`)
+    throw new KeySetError(`answered ${response.status}`)
   }
   const text = await readBounded(response, MAX_BYTES)
-  if (text === null) throw new Unusable('is too large')
+  if (text === null) throw new KeySetError('is too large')
   try {
     return JSON.parse(text)
   } catch {
-    throw new Unusable('is not JSON')
+    throw new KeySetError('is not JSON')
   }
 }
 
