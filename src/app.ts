@@ -3,7 +3,7 @@ import type { AuditTrail } from './audit/audit-trail.ts'
 import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
 import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
 import { createCancelRoute } from './http/cancel-route.ts'
-import { createCancellationRoutes } from './http/cancellation-routes.ts'
+import { createRecordRoutes } from './http/cancellation-routes.ts'
 import type { Console } from './http/console.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
 import { allowOrigins, answerPreflights } from './http/cors.ts'
@@ -15,7 +15,7 @@ import { me } from './http/me.ts'
 import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
 import { problemPage } from './http/problem-pages.ts'
 import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
-import { guardSession, refuseSignedOut, requireOwnPage } from './http/session-guard.ts'
+import { guardSession, refuseSignedOut, requireCsrf } from './http/session-guard.ts'
 import type { StoreInUse } from './http/shared-counts.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
@@ -50,14 +50,14 @@ export const createApp = (parts: AppParts): Express => {
   const limits = createRateLimits({ ...parts.rateLimit, meter: parts.meter })
   const known = [
     identify({ ...parts, sessions: parts.auth?.sessions ?? null }),
-    limits.unknown,
-    verifyToken(parts.tokens, limits.forgive),
+    limits.unauthenticated,
+    verifyToken(parts.tokens, limits.refund),
     requireCaller,
     guardSession(trustedOrigins),
   ]
   const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
   const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
-  const { listCancellations, findCancellation } = createCancellationRoutes(parts.trail)
+  const { listCancellations, findCancellation } = createRecordRoutes(parts.trail)
 
   const app = createExpress()
   app.use(assignContext(parts))
@@ -95,7 +95,7 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/readyz').get(readyz).all(allowOnly('GET, HEAD'))
 
   if (parts.auth !== null) {
-    const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.forgiveSignInStart })
+    const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.refundSignInStart })
     app
       .route('/auth/login')
       .get(auth.previewLogin, limits.signInStarts, auth.login, auth.showProblem)
@@ -106,7 +106,7 @@ export const createApp = (parts: AppParts): Express => {
       .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/logout')
-      .post(requireOwnPage(trustedOrigins), auth.endSession, limits.signOuts, auth.logout)
+      .post(requireCsrf(trustedOrigins), auth.endSession, limits.signOuts, auth.logout)
       .all(allowOnly('POST'))
   }
 

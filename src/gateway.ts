@@ -24,7 +24,7 @@ import type { Docs } from './http/docs.ts'
 import { createReadiness, createSharedCheck, type Lifecycle } from './http/health.ts'
 import { type Listener, type ListenerOptions, listen } from './http/listener.ts'
 import { PROBLEMS } from './http/problem.ts'
-import type { CountsTiming, SharedCounts } from './http/shared-counts.ts'
+import type { SharedStore, SharedStoreTiming } from './http/shared-counts.ts'
 import { createBackgroundSettlement } from './tasks/background-settlement.ts'
 import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
@@ -61,7 +61,7 @@ export interface Overrides {
   /** How long the trace collector may take. */
   readonly traceTimeoutMs?: number
   /** How patiently Redis is asked. */
-  readonly countsTiming?: Partial<CountsTiming>
+  readonly sharedStoreTiming?: Partial<SharedStoreTiming>
   /** The wall clock of sign-ins and sessions. */
   readonly now?: () => number
   /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
@@ -137,17 +137,17 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     refusalLimit: { max: Math.max(1, Math.floor(max / REFUSALS_SHARE)), windowMs },
   })
   const signOuts = createSignOuts(overrides.now)
-  const counts = await createCounts(config, signOuts, log, overrides)
-  const callers = await createCallers(config, sharedSignOuts(signOuts, counts), log, overrides)
+  const sharedStore = await createSharedStoreIfSet(config, signOuts, log, overrides)
+  const callers = await createCallers(config, sharedSignOuts(signOuts, sharedStore), log, overrides)
   if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
-  const console = config.consoleEnabled ? await loadConsole(config) : null
+  const consolePages = config.consoleEnabled ? await loadConsole(config) : null
   const isAuditWritable = createSharedCheck(auditTrail.isWritable)
   const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
   const parts = {
-    rateLimit: { ...config.rateLimit, storeFor: counts?.storeFor },
-    rateLimitStore: () => counts?.inUse(),
+    rateLimit: { ...config.rateLimit, storeFor: sharedStore?.storeFor },
+    rateLimitStore: () => sharedStore?.inUse(),
     lifecycle,
     readiness,
     trail: auditTrail,
@@ -156,7 +156,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     lookup,
     permissions,
     docs,
-    console,
+    console: consolePages,
     log,
     meter,
     tracing,
@@ -180,15 +180,15 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     credentialsExpireInMs: () => credentials.state().expireInMs,
     keySetAgeMs: callers.keySetAgeMs,
     isReady: async () => (await readiness()) === null,
-    isRateLimitStoreUp: () => (counts === null ? undefined : counts.inUse() === 'redis'),
-    unsharedSignOuts: () => (config.signIn === null ? undefined : counts?.unsharedSignOuts()),
+    isRateLimitStoreUp: () => (sharedStore === null ? undefined : sharedStore.inUse() === 'redis'),
+    unsharedSignOuts: () => (config.signIn === null ? undefined : sharedStore?.unsharedSignOuts()),
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: auditTrail.unwritten,
     unsettled: settlement.size,
     faultyFiles: () => ({ ...callers.faultyFiles(), ...credentials.faultyFiles() }),
     droppedLogLines: log.dropped,
   })
-  await counts?.connect()
+  await sharedStore?.connect()
 
   const { readTimeoutMs = READ_TIMEOUT_MS } = overrides
   const { publicUrl, corsOrigins, trustProxy } = config
@@ -212,7 +212,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     },
     close: async (deadline = deadlineIn(CLOSE_MS)) => {
       callers.close()
-      counts?.close()
+      sharedStore?.close()
       maintenance.close()
       await withDeadline(deadline, cancellations.idle(), undefined)
       settlement.close()
@@ -331,22 +331,22 @@ const createTracing = async (
 }
 
 /** Remembered here at once, and by other replicas where Redis is. */
-const sharedSignOuts = (signOuts: SignOuts, counts: SharedCounts | null): SessionOptions['signOuts'] => ({
+const sharedSignOuts = (signOuts: SignOuts, counts: SharedStore | null): SessionOptions['signOuts'] => ({
   has: signOuts.has,
   add: async (signOut) => {
     if (signOuts.add(signOut)) await counts?.shareSignOut(signOut)
   },
 })
 
-const createCounts = async (
+const createSharedStoreIfSet = async (
   { rateLimit: { redisUrl, storeFailure, windowMs }, signIn }: Config,
   known: SignOuts,
   log: Log,
-  { countsTiming: timing }: Overrides,
-): Promise<SharedCounts | null> => {
+  { sharedStoreTiming: timing }: Overrides,
+): Promise<SharedStore | null> => {
   if (redisUrl === undefined) return null
   // Its client would cost every start.
-  const { createSharedCounts } = await import('./http/shared-counts.ts')
+  const { createSharedStore: createSharedCounts } = await import('./http/shared-counts.ts')
   const signOuts = signIn === null ? null : known
   return createSharedCounts({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
 }

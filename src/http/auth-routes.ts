@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { Sessions } from '../callers/session.ts'
 import type { SignIn } from '../callers/sign-in.ts'
 import { GatewayError, type Lang } from '../errors.ts'
-import { inTime } from './context.ts'
+import { withinRequestDeadline } from './context.ts'
 import { cookieValues, markerValue, SESSION_COOKIE, signInCookie, sortSignInValues, surplusSignIns } from './cookies.ts'
 import { html, sendHtml } from './page.ts'
 import { PROBLEMS } from './problem.ts'
@@ -56,7 +56,11 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
   // Parameters that it does not know it ignores (OpenID Connect Core, section 4).
   const loginQuery = z.object({ returnTo, lang: langParameter })
   const begin = (req: Request) =>
-    inTime(req, signIn.begin(parseQuery(loginQuery, req.query).returnTo), 'identity-provider-unavailable')
+    withinRequestDeadline(
+      req,
+      signIn.begin(parseQuery(loginQuery, req.query).returnTo),
+      'identity-provider-unavailable',
+    )
 
   // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
   const showSignedIn = (req: Request, res: Response, path: string): void => {
@@ -101,7 +105,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
         if (cookie !== null && values.length > 0 && !res.headersSent) res.clearCookie(cookie.name, cookie.options)
       }
       const completed = signIn.complete({ query, transactions, onUsedUp })
-      const arrival = await inTime(req, completed, 'identity-provider-unavailable')
+      const arrival = await withinRequestDeadline(req, completed, 'identity-provider-unavailable')
       // Until there is a session: the limit of the caller follows.
       onUsedUp()
       req.context.signInResult = arrival

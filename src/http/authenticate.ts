@@ -6,7 +6,7 @@ import type { Tokens } from '../callers/jwt.ts'
 import type { Sessions } from '../callers/session.ts'
 import { type Deadline, withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
-import { type Context, inTime } from './context.ts'
+import { type Context, withinRequestDeadline } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
 
 export interface AuthenticationOptions {
@@ -35,13 +35,14 @@ export const identify = (options: AuthenticationOptions): RequestHandler =>
   }
 
 /** Verifies a token that is not known yet. `forgive` takes back that the attempt was counted. */
-export const verifyToken = (tokens: Tokens | null, forgive: Forgive): RequestHandler =>
+export const verifyToken = (tokens: Tokens | null, refund: Refund): RequestHandler =>
   async function tokenVerifier(req, res, next) {
     const [credential, ...more] = req.context.credentials
     const token = more.length === 0 ? bearerTokenIn(credential) : null
     if (tokens === null || token === null || req.context.caller !== null) return next()
-    req.context.caller = (await inTime(req, tokens.verify(token), 'identity-provider-unavailable')) ?? null
-    if (req.context.caller !== null) await forgive(req, res)
+    req.context.caller =
+      (await withinRequestDeadline(req, tokens.verify(token), 'identity-provider-unavailable')) ?? null
+    if (req.context.caller !== null) await refund(req, res)
     next()
   }
 
@@ -58,7 +59,7 @@ const resumeSession = async (context: Context, sessions: Sessions | null): Promi
   context.caller = session?.caller ?? null
 }
 
-type Forgive = (req: Request, res: Response) => Promise<void>
+type Refund = (req: Request, res: Response) => Promise<void>
 
 export const requireCaller: RequestHandler = function callerGuard(req, _res, next) {
   if (req.context.caller !== null) return next()

@@ -8,7 +8,7 @@ import { GatewayError } from '../errors.ts'
 import { callerIn } from './authenticate.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 
-export interface CancellationRoutes {
+export interface RecordRoutes {
   readonly listCancellations: RequestHandler
   readonly findCancellation: RequestHandler
 }
@@ -41,7 +41,7 @@ const listQuery = z.strictObject({
 /** What else there is is no id of ours, and some of it no database takes. */
 const ID = /^[0-9a-f-]{36}$/
 
-export const createCancellationRoutes = (trail: AuditTrail): CancellationRoutes => ({
+export const createRecordRoutes = (trail: AuditTrail): RecordRoutes => ({
   listCancellations: async function listCancellations(req, res) {
     const query = parseQuery(listQuery, req.query)
     const { records, next } = await trail.list(

@@ -90,7 +90,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
     res.set({ 'X-Request-Id': req.context.requestId, Vary: 'Accept-Language, Origin', 'Cache-Control': 'no-store' })
     res.once('close', () => {
       if (!res.writableFinished) gone.abort()
-      tellRequest(log, meter, req, res)
+      logRequest(log, meter, req, res)
     })
     next()
   }
@@ -125,7 +125,7 @@ const correlationIdOf = (req: Request): string | null => {
 /** The route's pattern, never the path: a path can hold anything. Null where there is no such route. */
 export const routeOf = (req: Request): string | null => (typeof req.route?.path === 'string' ? req.route.path : null)
 
-const tellRequest = (log: Log, meter: Meter, req: Request, res: Response): void => {
+const logRequest = (log: Log, meter: Meter, req: Request, res: Response): void => {
   const { requestId, correlationId, traceId, clientIp, caller, code, startedAtMs } = req.context
   const { method } = req
   const route = routeOf(req)
@@ -150,7 +150,7 @@ const tellRequest = (log: Log, meter: Meter, req: Request, res: Response): void 
 const LATE = Symbol('late')
 
 /** What a request waits for, for as long as it has time. @throws the code where that takes longer */
-export const inTime = async <T>(req: Request, awaited: Promise<T>, code: ErrorCode): Promise<T> => {
+export const withinRequestDeadline = async <T>(req: Request, awaited: Promise<T>, code: ErrorCode): Promise<T> => {
   const outcome = await withDeadline(req.context.deadline, awaited, LATE)
   if (outcome === LATE) throw new GatewayError(code)
   return outcome

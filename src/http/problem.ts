@@ -428,7 +428,7 @@ export const PROBLEMS = {
 } as const satisfies Record<ErrorCode, Problem>
 
 /** Where a problem arises: what its members depend on besides its code. */
-export interface ProblemSite {
+export interface ProblemContext {
   readonly requestId: string
   /** Of the trace that tells more about it; null where none is recorded. */
   readonly traceId: string | null
@@ -440,7 +440,7 @@ export interface ProblemSite {
 }
 
 /** The members of an RFC 9457 problem; those without a value are left out. */
-export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'>, site: ProblemSite) => {
+export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'>, site: ProblemContext) => {
   const { status, retryable, outcome, [site.lang]: text } = PROBLEMS[code]
   return {
     type: `${site.publicUrl ?? ''}/problems/${code}`,

@@ -20,13 +20,13 @@ export interface RateLimitOptions {
 
 export interface RateLimits {
   /** Failed authentication, by address. Known callers pass without being counted. */
-  readonly unknown: RequestHandler
+  readonly unauthenticated: RequestHandler
   /** Takes back what `unknown` counted, for one who proved to be known after it. */
-  readonly forgive: (req: Request, res: Response) => Promise<void>
+  readonly refund: (req: Request, res: Response) => Promise<void>
   /** Sign-ins that were begun and not completed, by address. */
   readonly signInStarts: RequestHandler
   /** Takes back what `signInStarts` counted, for a sign-in that was completed. */
-  readonly forgiveSignInStart: (req: Request) => Promise<void>
+  readonly refundSignInStart: (req: Request) => Promise<void>
   /** Sign-ins that came to nothing, by address: each can cost a call to the identity provider. */
   readonly signIns: RequestHandler
   /** Completed sign-ins, by caller: each can be signed out, which is remembered until the session's end. */
@@ -63,15 +63,15 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
   const reads = limiter('reads', readMax, byCaller)
   const countRead = rateLimit(reads)
   return {
-    unknown: rateLimit({ ...failures, skip: (req) => req.context.caller !== null }),
-    forgive: async (req, res) => {
+    unauthenticated: rateLimit({ ...failures, skip: (req) => req.context.caller !== null }),
+    refund: async (req, res) => {
       await failures.store.decrement(addressOf(req))
       // The next limit would add its own to what they say.
       res.removeHeader('RateLimit')
       res.removeHeader('RateLimit-Policy')
     },
     signInStarts: rateLimit(starts),
-    forgiveSignInStart: async (req) => void (await starts.store.decrement(addressOf(req))),
+    refundSignInStart: async (req) => void (await starts.store.decrement(addressOf(req))),
     signIns: rateLimit({ ...limiter('sign-ins', unknownMax, addressOf), skipSuccessfulRequests: true }),
     sessions: rateLimit(limiter('sessions', max, byCaller)),
     signOuts: rateLimit(limiter('sign-outs', unknownMax, addressOf)),

@@ -9,9 +9,9 @@ export const guardSession = (trustedOrigins: readonly string[]): RequestHandler 
   async function sessionGuard(req, res, next) {
     const { session } = req.context
     if (session === null) return next()
-    if (!SAFE_METHODS.includes(req.method)) checkOwnPage(req, trustedOrigins)
+    if (!SAFE_METHODS.includes(req.method)) checkCsrf(req, trustedOrigins)
     // What somebody did keeps the session alive. What a page does by itself, such as polling, comes without the header.
-    if (isDeliberate(req)) res.cookie(SESSION_COOKIE.name, await session.renew(), SESSION_COOKIE.options)
+    if (hasCsrfHeader(req)) res.cookie(SESSION_COOKIE.name, await session.renew(), SESSION_COOKIE.options)
     next()
   }
 
@@ -26,9 +26,9 @@ export const refuseSignedOut: RequestHandler = function signOutGuard(req, res, n
   throw new GatewayError('unauthenticated')
 }
 
-export const requireOwnPage = (trustedOrigins: readonly string[]): RequestHandler =>
+export const requireCsrf = (trustedOrigins: readonly string[]): RequestHandler =>
   function csrfGuard(req, _res, next) {
-    checkOwnPage(req, trustedOrigins)
+    checkCsrf(req, trustedOrigins)
     next()
   }
 
@@ -36,10 +36,10 @@ export const requireOwnPage = (trustedOrigins: readonly string[]): RequestHandle
  * Only a script of a trusted origin can set that header and come from there: forms can't, and the browser asks first
  * whether a script of another origin may. @throws csrf-rejected
  */
-const checkOwnPage = (req: Request, trustedOrigins: readonly string[]): void => {
+const checkCsrf = (req: Request, trustedOrigins: readonly string[]): void => {
   const [origin = '', ...more] = req.headersDistinct.origin ?? []
   const isOwn = more.length === 0 && trustedOrigins.includes(origin)
-  if (!isOwn || !isDeliberate(req)) throw new GatewayError('csrf-rejected')
+  if (!isOwn || !hasCsrfHeader(req)) throw new GatewayError('csrf-rejected')
 }
 
-const isDeliberate = ({ headersDistinct }: Request): boolean => headersDistinct['x-csrf']?.join() === '1'
+const hasCsrfHeader = ({ headersDistinct }: Request): boolean => headersDistinct['x-csrf']?.join() === '1'

@@ -19,18 +19,18 @@ export type StoreFailure = 'local' | 'deny'
 /** What counts right now. */
 export type StoreInUse = 'redis' | StoreFailure
 
-export interface SharedCountsOptions {
+export interface SharedStoreOptions {
   readonly url: Secret
   readonly onFailure: StoreFailure
   /** What is learned of sign-outs at other replicas goes there; null where no browser signs in. */
   readonly signOuts: SignOuts | null
   readonly windowMs: number
   readonly log: Log
-  readonly timing?: Partial<CountsTiming> | undefined
+  readonly timing?: Partial<SharedStoreTiming> | undefined
 }
 
 /** In milliseconds. */
-export interface CountsTiming {
+export interface SharedStoreTiming {
   /** How long one command may take. */
   readonly answerMs: number
   /** How long it may take to connect and to find Redis working. */
@@ -39,9 +39,9 @@ export interface CountsTiming {
 }
 
 // A command takes a round trip, a connection about six, after addresses that do not respond.
-const TIMING: CountsTiming = { answerMs: 1000, connectMs: 5000, retryEveryMs: 1000 }
+const TIMING: SharedStoreTiming = { answerMs: 1000, connectMs: 5000, retryEveryMs: 1000 }
 
-export interface SharedCounts {
+export interface SharedStore {
   /** Where the limit of that name counts. */
   storeFor(limit: string): Store
   inUse(): StoreInUse
@@ -106,7 +106,7 @@ const UNAVAILABLE = {
   },
 } as const satisfies Record<RedisFailure['kind'], Record<StoreFailure | 'signOuts', string>>
 
-export const createSharedCounts = (options: SharedCountsOptions): SharedCounts => {
+export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
   const { url, onFailure, windowMs, signOuts, log, timing } = options
   const { answerMs, connectMs, retryEveryMs } = { ...TIMING, ...timing }
   const { protocol } = new URL(url.reveal())
@@ -123,7 +123,7 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
 
   const connect = async (): Promise<void> => {
     const client = openClient(url)
-    const channel = signOuts === null ? null : createSignOutChannel({ client, signOuts, inTime })
+    const channel = signOuts === null ? null : createSignOutChannel({ client, signOuts, inTime: withinAnswerTime })
     const connection = { client, counters: countersOn(client), channel }
     let firstError: unknown
     let opening: string | null = protocol
@@ -165,7 +165,8 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
   }
 
   const countersOn = (client: Client): ReadonlyMap<string, Counter> => {
-    const sendCommand = (...command: string[]): Promise<RedisReply> => inTime(client.sendCommand<RedisReply>(command))
+    const sendCommand = (...command: string[]): Promise<RedisReply> =>
+      withinAnswerTime(client.sendCommand<RedisReply>(command))
     const counterOf = (limit: string): Counter => {
       const prefix = `${PREFIX}${limit}:`
       const store = new RedisStore({ sendCommand, prefix })
@@ -179,7 +180,7 @@ export const createSharedCounts = (options: SharedCountsOptions): SharedCounts =
     return new Map([...limits.keys()].map((limit) => [limit, counterOf(limit)]))
   }
 
-  const inTime = async <T>(asked: Promise<T>): Promise<T> => {
+  const withinAnswerTime = async <T>(asked: Promise<T>): Promise<T> => {
     const first = await withDeadline(deadlineIn(answerMs), asked, LATE)
     // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
     const reply = first === LATE ? await Promise.race([asked, setImmediate(LATE)]) : first

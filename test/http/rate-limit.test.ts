@@ -37,7 +37,7 @@ test('whoever is turned away in the last moment of a window is told to wait all 
     next()
   }
   const told: ErrorRequestHandler = (error, _req, res, _next) => void res.status(429).send(error.code)
-  const app = express().use(assign, createRateLimits(rules).unknown, told)
+  const app = express().use(assign, createRateLimits(rules).unauthenticated, told)
   const { text, headers } = await supertest(app).get('/')
   assert.deepEqual([text, headers['retry-after']], ['too-many-requests', '1'])
 })

@@ -14,7 +14,7 @@ const redisOf = useRedis()
 const countsTiming = { answerMs: 500, connectMs: 5000, retryEveryMs: 20 }
 
 const start = (t: TestContext, url: string, env: Env = {}): Promise<Started> =>
-  startGateway(t, { env: { ...SIGN_IN_ENV, REDIS_URL: url, ...env }, overrides: { countsTiming } })
+  startGateway(t, { env: { ...SIGN_IN_ENV, REDIS_URL: url, ...env }, overrides: { sharedStoreTiming: countsTiming } })
 
 type Headers = Readonly<Record<string, string>>
 
