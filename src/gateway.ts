@@ -169,7 +169,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 
   let admin: Listener | undefined
   let listener: Listener | undefined
-  meter.watch({
+  meter.registerGauges({
     connections: () => listener?.connections() ?? 0,
     inFlight: (priority) => upstream.state().priorities[priority].inFlight,
     waiting: (priority) => upstream.state().priorities[priority].waiting,

@@ -54,7 +54,7 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
       handler: (_req: Request, res: Response): never => {
         // In the last moment of a window it would be none at all.
         if (res.get('Retry-After') === '0') res.set('Retry-After', '1')
-        meter.limited(identifier)
+        meter.rateLimited(identifier)
         throw new GatewayError('too-many-requests')
       },
     }) as const

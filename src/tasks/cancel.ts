@@ -206,7 +206,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       return intent.id
     }
     meter.cancellation('refused')
-    meter.limited('refusals')
+    meter.rateLimited('refusals')
     return null
   }
 

@@ -22,7 +22,7 @@ export interface Meter {
   /** An append to the record. */
   auditWrite(write: { readonly isDone: boolean; readonly durationMs: number }): void
   /** Somebody was over that limit. */
-  limited(limit: string): void
+  rateLimited(limit: string): void
   /** A connection was closed for one of the limits that connections have. */
   connectionClosed(closed: { readonly port: 'public' | 'admin'; readonly reason: string }): void
   /** Spans that the trace collector accepted, that it did not, and that had no place in the queue. */
@@ -35,7 +35,7 @@ export const NO_METER: Meter = {
   cancellation: () => undefined,
   attempt: () => undefined,
   auditWrite: () => undefined,
-  limited: () => undefined,
+  rateLimited: () => undefined,
   connectionClosed: () => undefined,
   spans: () => undefined,
 }

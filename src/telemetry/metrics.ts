@@ -3,7 +3,7 @@ import { PRIORITIES, type Priority } from '../priority.ts'
 import type { Meter } from './meter.ts'
 
 /** What is read when somebody looks. Undefined where there is nothing to tell. */
-export interface Readings {
+export interface GaugeSources {
   /** Open connections of the public port. */
   readonly connections: () => number
   /** Attempts in flight, and those that wait for a permit. */
@@ -36,7 +36,7 @@ export interface Readings {
 
 export interface Metrics extends Meter {
   /** Has these read whenever somebody looks. */
-  watch(readings: Readings): void
+  registerGauges(readings: GaugeSources): void
   readonly contentType: string
   /** Everything, in the text format of Prometheus. */
   text(): Promise<string>
@@ -50,13 +50,13 @@ const METHODS = ['GET', 'HEAD', 'DELETE', 'POST', 'OPTIONS']
 const ATTEMPTS_MAX = 5
 
 /** What is counted before it happens: a series that begins at one shows Prometheus no increase. */
-export interface Known {
+export interface InitialLabels {
   readonly codes: readonly string[]
   readonly outcomes: readonly string[]
   readonly closeReasons: readonly string[]
 }
 
-export const createMetrics = ({ codes, outcomes, closeReasons }: Known): Metrics => {
+export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels): Metrics => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -131,7 +131,7 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: Known): Metrics
   for (const result of ['done', 'failed']) auditSeconds.zero({ result })
 
   return {
-    watch: (readings) => addGauges(registry, readings),
+    registerGauges: (readings) => addGauges(registry, readings),
     contentType: registry.contentType,
     text: () => registry.metrics(),
     request: ({ method: given, route: pattern, status, code, durationMs }) => {
@@ -147,17 +147,17 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: Known): Metrics
     },
     auditWrite: ({ isDone, durationMs }) =>
       auditSeconds.observe({ result: isDone ? 'done' : 'failed' }, durationMs / 1000),
-    limited: (limit) => limited.inc({ limit }),
+    rateLimited: (limit) => limited.inc({ limit }),
     connectionClosed: ({ port, reason }) => closed.inc({ port, reason }),
     spans: (result, count) => spans.inc({ result }, count),
   }
 }
 
-type Reading = number | undefined
+type GaugeValue = number | undefined
 
-const addGauges = (registry: Registry, readings: Readings): void => {
+const addGauges = (registry: Registry, readings: GaugeSources): void => {
   const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000)
-  const gauges: readonly (readonly [name: string, help: string, read: () => Reading | Promise<Reading>])[] = [
+  const gauges: readonly (readonly [name: string, help: string, read: () => GaugeValue | Promise<GaugeValue>])[] = [
     [
       'gateway_ready',
       '1 where there are keys, the record can be written and the process is not about to stop.',
@@ -220,7 +220,7 @@ const addGauges = (registry: Registry, readings: Readings): void => {
   addCounters(registry, readings)
 }
 
-const addCounters = (registry: Registry, { droppedLogLines }: Readings): void => {
+const addCounters = (registry: Registry, { droppedLogLines }: GaugeSources): void => {
   new Counter({
     name: 'gateway_log_lines_dropped_total',
     help: 'Log lines that were dropped, since their reader has stopped or gone, or the disk is full.',
@@ -232,7 +232,7 @@ const addCounters = (registry: Registry, { droppedLogLines }: Readings): void =>
   })
 }
 
-const addLabelledGauges = (registry: Registry, readings: Readings): void => {
+const addLabelledGauges = (registry: Registry, readings: GaugeSources): void => {
   const { inFlight, waiting, isUnhealthy, isThrottled, faultyFiles } = readings
   for (const [name, help, read] of [
     ['gateway_upstream_in_flight', 'Attempts in flight, by priority.', inFlight],
