@@ -1,6 +1,6 @@
 import autocannon from 'autocannon'
-import type { Contestant } from './contestants.ts'
 import { cpuMs } from './machine.ts'
+import type { Subject } from './subjects.ts'
 
 export interface Sample {
   readonly cpuMicroseconds: number
@@ -13,7 +13,7 @@ export interface Sample {
 let tasks = 0
 
 /** Cancels, each of a task of its own, so many at a time for so many seconds. @throws where one is not accepted */
-export const load = async (contestant: Contestant, concurrency: number, seconds: number): Promise<Sample> => {
+export const load = async (contestant: Subject, concurrency: number, seconds: number): Promise<Sample> => {
   const before = cpuMs(contestant.pid)
   const result = await autocannon({
     url: contestant.url,

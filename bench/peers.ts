@@ -1,6 +1,6 @@
-import { type Contestant, type Ground, PEERS } from './contestants.ts'
 import { load, type Sample } from './load.ts'
 import { median } from './offer.ts'
+import { type Environment, PEERS, type Subject } from './subjects.ts'
 
 export const CONCURRENCIES = [16, 1000] as const
 
@@ -26,7 +26,7 @@ export interface Rounds {
 }
 
 /** The gateway beside its peers, round by round, so that what a shared machine does to one it does to all. */
-export const comparePeers = async (ground: Ground, options: Rounds): Promise<readonly Result[]> => {
+export const comparePeers = async (ground: Environment, options: Rounds): Promise<readonly Result[]> => {
   const { rounds, seconds, warmUpSeconds, concurrencies = CONCURRENCIES, peers = PEERS, tell } = options
   const upstreamUrl = await ground.startUpstream()
   const contestants = [await ground.startGateway(upstreamUrl)]
@@ -54,7 +54,7 @@ export const comparePeers = async (ground: Ground, options: Rounds): Promise<rea
   }))
 }
 
-const keyOf = ({ name }: Contestant, concurrency: number): string => `${name} ${concurrency}`
+const keyOf = ({ name }: Subject, concurrency: number): string => `${name} ${concurrency}`
 
 const medianOf = (samples: readonly Sample[]): Sample => ({
   cpuMicroseconds: median(samples.map((sample) => sample.cpuMicroseconds)),

@@ -1,11 +1,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { openGround } from './contestants.ts'
 import { machine, pin } from './machine.ts'
 import { comparePeers } from './peers.ts'
 import { plot, tableOf } from './report.ts'
 import { type Finding, SCENARIOS, tableOfFindings } from './scenarios.ts'
+import { openEnvironment } from './subjects.ts'
 
 // The built gateway with everything on, beside what one would write instead, in one run: round by round, each in a process
 // of its own. Times of shared machines tell little; their ratios, and CPU time, do.
@@ -30,7 +30,7 @@ const write = (name: string, table: string): void => {
 const folder = join(import.meta.dirname, 'results')
 mkdirSync(folder, { recursive: true })
 pin(process.pid, 'other')
-const ground = await openGround()
+const ground = await openEnvironment()
 try {
   if (values.only !== 'scenarios') {
     const results = await comparePeers(ground, { rounds, seconds, warmUpSeconds: 10, tell })

@@ -1,7 +1,7 @@
 import { createSandbox } from '../sandbox/src/server.ts'
-import type { Contestant, Ground } from './contestants.ts'
 import { type Answer, type Asked, median, offer, quantile, storm } from './offer.ts'
 import { startStub } from './stub.ts'
+import type { Environment, Subject } from './subjects.ts'
 
 // What a gateway is for besides passing calls on: to add next to nothing, to do what many ask for once, and to use an
 // account's quota up without storming it. The upstreams here are in this process, so that what reached them is known.
@@ -31,11 +31,11 @@ export interface Scope {
   readonly many: number
 }
 
-type Scenario = (ground: Ground, scope: Scope) => Promise<readonly Finding[]>
+type Scenario = (ground: Environment, scope: Scope) => Promise<readonly Finding[]>
 
 let tasks = 0
 
-const cancelOf = ({ url, headers }: Contestant, taskNo?: string): Asked => {
+const cancelOf = ({ url, headers }: Subject, taskNo?: string): Asked => {
   tasks += 1
   return { method: 'DELETE', url: `${url}/tasks/${taskNo ?? `bench-${tasks}`}`, headers }
 }

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import type { Scope } from '../src/callers/caller.ts'
 import { asAuditor, CANARIES, cancelCalls, type StartOptions, startGateway } from './helpers/gateway.ts'
-import { codeOf, parseAnswer, sendBytes } from './helpers/raw.ts'
+import { codeOf, parseAnswer, sendBytes } from './helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from './helpers/session.ts'
 
 // What somebody tries who knows HTTP better than we do. Each row is one request over the wire, as it is sent.

@@ -16,7 +16,7 @@ import { baseEnv, CANARIES, eventually, type Started, startGateway, temporaryFol
 import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
 import { closedPort, listenOn } from './helpers/ports.ts'
 import { prepare, startProcess } from './helpers/process.ts'
-import { sendBytes } from './helpers/raw.ts'
+import { sendBytes } from './helpers/raw-http.ts'
 import { SESSION_SECRET, SIGN_IN_ENV } from './helpers/session.ts'
 
 // Everything that can go wrong goes wrong here, and then everything that left the gateway is searched for what must not.

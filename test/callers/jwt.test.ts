@@ -18,7 +18,7 @@ import {
   sign,
   startIssuer,
 } from '../helpers/issuer.ts'
-import { codeOf, sendLine } from '../helpers/raw.ts'
+import { codeOf, sendLine } from '../helpers/raw-http.ts'
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 

@@ -5,7 +5,7 @@ import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { openConsole, rowsOf, settled } from '../helpers/console.ts'
 import { asAuditor, asOperator, CANARIES, eventually, type Started } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 const DAY_MS = 86_400_000
 const NOON = Date.parse('2026-03-10T12:00:00+08:00')

@@ -24,7 +24,7 @@ import { startIssuer } from '../helpers/issuer.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { prepare, ROOT, startProcess } from '../helpers/process.ts'
 import { promtool, RULES, startPrometheus } from '../helpers/prometheus.ts'
-import { sendLine } from '../helpers/raw.ts'
+import { sendLine } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')

@@ -2,9 +2,9 @@ import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
+import { CLAIMS } from './consistency.ts'
 import { asOperator, cancelCalls, eventually } from './gateway.ts'
 import { allRecords, type Line, type Listening, startProcess } from './process.ts'
-import { CLAIMS } from './three-sides.ts'
 
 /** Numbers from 0 to 1 that the seed decides. Mulberry32. */
 export const seeded = (seed: number) => {

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { eventually, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendRaw } from '../helpers/raw.ts'
+import { codeOf, sendRaw } from '../helpers/raw-http.ts'
 
 const CLOSE = 'Connection: close\r\n\r\n'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asAuditor, asOperator, asReader, CANARIES, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendLine, sendRaw } from '../helpers/raw.ts'
+import { codeOf, sendLine, sendRaw } from '../helpers/raw-http.ts'
 
 const KEY = CANARIES.operatorKey
 const anonymous = { env: { ALLOW_ANONYMOUS: 'true' } }

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { asOperator, asReader, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 import { startValve } from '../helpers/process.ts'
-import { openSocket, parseAnswers, sendBytes, sendLine } from '../helpers/raw.ts'
+import { openSocket, parseAnswers, sendBytes, sendLine } from '../helpers/raw-http.ts'
 
 const KEY = `X-API-Key: ${asOperator['x-api-key']}`
 const KEPT = 'Connection: keep-alive'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { ROOT } from '../helpers/process.ts'
-import { codeOf, sendLine } from '../helpers/raw.ts'
+import { codeOf, sendLine } from '../helpers/raw-http.ts'
 
 const WITH_CONSOLE: StartOptions = {
   env: { CONSOLE_ENABLED: 'true', RATE_LIMIT_READ_MAX: '1', RATE_LIMIT_UNKNOWN_MAX: '1' },

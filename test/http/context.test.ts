@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asOperator, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { sendLine } from '../helpers/raw.ts'
+import { sendLine } from '../helpers/raw-http.ts'
 
 type Line = Readonly<Record<string, unknown>>
 

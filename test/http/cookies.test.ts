@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { startGateway } from '../helpers/gateway.ts'
-import { codeOf, type RawAnswer, sendLine } from '../helpers/raw.ts'
+import { codeOf, type RawAnswer, sendLine } from '../helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 // Cookies that others plant beside a session: a sibling subdomain, or a program between. Header bytes are Latin-1.

@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import { CANARIES, eventually, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { isOpen } from '../helpers/ports.ts'
-import { openSocket, parseAnswer, sendBytes } from '../helpers/raw.ts'
+import { openSocket, parseAnswer, sendBytes } from '../helpers/raw-http.ts'
 
 const APP = 'https://app.example.com'
 const LOCAL = 'http://localhost:5173'

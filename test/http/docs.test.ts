@@ -6,7 +6,7 @@ import { parse } from 'yaml'
 import { openBrowser } from '../helpers/browser.ts'
 import { CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { ROOT } from '../helpers/process.ts'
-import { codeOf, sendLine } from '../helpers/raw.ts'
+import { codeOf, sendLine } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 

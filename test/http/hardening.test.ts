@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendRaw } from '../helpers/raw.ts'
+import { codeOf, sendRaw } from '../helpers/raw-http.ts'
 
 const CLOSE = 'Connection: close\r\n'
 const ANYONE = { API_KEYS: '', ALLOW_ANONYMOUS: 'true' }

@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
 import { assertUnblocked, filled, type TextOf } from '../helpers/growth.ts'
 import { listenOn } from '../helpers/ports.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 // The largest answers that an upstream can give, and how long they keep the gateway from serving others.
 

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { CANARIES, startGateway } from '../helpers/gateway.ts'
-import { codeOf, openSocket, parseAnswer, sendLine, sendRaw } from '../helpers/raw.ts'
+import { codeOf, openSocket, parseAnswer, sendLine, sendRaw } from '../helpers/raw-http.ts'
 
 const HEAD = 'GET /livez HTTP/1.1\r\nHost: a\r\n'
 const CLOSE = 'Connection: close\r\n'

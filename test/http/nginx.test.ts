@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test'
 import { asOperator, cancelCalls, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { NGINX_ADDRESS, startNginx } from '../helpers/nginx.ts'
 import { prepare, startProcess } from '../helpers/process.ts'
-import { parseAnswer, type RawAnswer } from '../helpers/raw.ts'
+import { parseAnswer, type RawAnswer } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const CLIENT_ADDRESS = '127.0.0.2'

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { ErrorCode, Lang } from '../../src/errors.ts'
 import { PROBLEMS } from '../../src/http/problem.ts'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
-import { sendLine } from '../helpers/raw.ts'
+import { sendLine } from '../helpers/raw-http.ts'
 
 const LANGS = ['en', 'zh'] as const
 

@@ -11,7 +11,7 @@ import type { ErrorCode, Lang } from '../../src/errors.ts'
 import { asOperator, asReader, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
 import { closedPort, isOpen } from '../helpers/ports.ts'
-import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw.ts'
+import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 // One row for each code of the contract's table that this version knows; one that is added does not compile until it is here.

@@ -4,10 +4,10 @@ import type { Response } from 'supertest'
 import type { Env } from '../../src/config.ts'
 import { asOperator, eventually, type Started, startGateway, startSandbox } from '../helpers/gateway.ts'
 import { startValve } from '../helpers/process.ts'
-import { startGet } from '../helpers/raw.ts'
+import { startGet } from '../helpers/raw-http.ts'
 import { useRedis } from '../helpers/redis.ts'
 import { requires } from '../helpers/requirements.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 // The cost of reads: 1 for each call to the upstream that a read starts, and at least 1.
 

@@ -4,7 +4,7 @@ import type { Response } from 'supertest'
 import { startRewriter, startWatched } from '../helpers/between.ts'
 import { asAuditor, asOperator, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 // What a caller who is restricted to domains or types of tasks can look at.
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, asReader, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendLine, sendRaw } from '../helpers/raw.ts'
+import { codeOf, sendLine, sendRaw } from '../helpers/raw-http.ts'
 
 const OPERATOR = `X-API-Key: ${CANARIES.operatorKey}`
 const LONGEST = 'a'.repeat(64)

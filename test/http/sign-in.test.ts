@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { SESSION_COOKIE } from '../../src/http/cookies.ts'
 import { eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { CLIENT_SECRET, createVisitor, type IdentityProvider, startProvider } from '../helpers/provider.ts'
-import { sendLine } from '../helpers/raw.ts'
+import { sendLine } from '../helpers/raw-http.ts'
 import { SESSION_SECRET } from '../helpers/session.ts'
 
 const MINUTE_MS = 60_000

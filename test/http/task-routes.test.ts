@@ -13,7 +13,7 @@ import {
   startGateway,
 } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
-import { openSocket } from '../helpers/raw.ts'
+import { openSocket } from '../helpers/raw-http.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 type Headers = Readonly<Record<string, string>>

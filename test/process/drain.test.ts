@@ -7,7 +7,7 @@ import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { asOperator, eventually, temporaryFolder } from '../helpers/gateway.ts'
 import { addTasks, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
-import { codeOf, holdOpen, openSocket, parseAnswer, sendBytes } from '../helpers/raw.ts'
+import { codeOf, holdOpen, openSocket, parseAnswer, sendBytes } from '../helpers/raw-http.ts'
 
 /** No grace period can be shorter. */
 const SHORTEST = { UPSTREAM_TIMEOUT_MS: '10', REQUEST_TIMEOUT_MS: '3010', SHUTDOWN_GRACE_MS: '8010' }

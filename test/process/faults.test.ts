@@ -7,12 +7,12 @@ import { connect, createServer as createTlsServer, type TlsOptions } from 'node:
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
 import { createCertificate } from '../helpers/certificate.ts'
+import { answerOf, cancelUnder } from '../helpers/consistency.ts'
 import { type FaultProxy, ROUTE_FAULTS, type RouteFault, startFaultProxy } from '../helpers/fault-proxy.ts'
 import { asOperator, baseEnv, CANARIES, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { type Listening, startProcess } from '../helpers/process.ts'
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
-import { answerOf, cancelUnder } from '../helpers/three-sides.ts'
 
 // The real process, whose way to its upstream is spoilt.
 

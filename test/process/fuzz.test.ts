@@ -9,7 +9,7 @@ import { type Ingredients, malformed, wellFormed } from '../helpers/fuzz-request
 import { CANARIES, cancelCalls } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
 import { type Listening, prepare, startProcess } from '../helpers/process.ts'
-import { openSocket, parseAnswer, parseAnswers, type RawAnswer } from '../helpers/raw.ts'
+import { openSocket, parseAnswer, parseAnswers, type RawAnswer } from '../helpers/raw-http.ts'
 import { noteFigures } from '../helpers/reliability-doc.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 import { heapOf, mebibytes, vitalsOf, WITH_VITALS } from '../helpers/vitals.ts'

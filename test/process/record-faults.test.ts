@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { cancelUnder } from '../helpers/consistency.ts'
 import { asOperator, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
 import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
 import { addTasks, cancel, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
-import { cancelUnder } from '../helpers/three-sides.ts'
 
 // The real process, whose record on PostgreSQL fails it.
 

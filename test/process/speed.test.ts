@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { openGround, START } from '../../bench/contestants.ts'
 import { comparePeers } from '../../bench/peers.ts'
 import { duplicates, type Finding, quota, slowUpstream } from '../../bench/scenarios.ts'
+import { openEnvironment, START } from '../../bench/subjects.ts'
 import { requires } from '../helpers/requirements.ts'
 
 // A short form of `npm run bench`, from the sources. How long something takes says little where other tests run beside it:
 // what is held here are a ratio of one run, and counts.
 
 const open = async (t: TestContext) => {
-  const ground = await openGround([...START.slice(0, -1), 'src/server.ts'])
+  const ground = await openEnvironment([...START.slice(0, -1), 'src/server.ts'])
   t.after(() => ground.close())
   return ground
 }

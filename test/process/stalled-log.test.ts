@@ -10,7 +10,7 @@ import { build } from '../helpers/build.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 import { closedPort, isOpen } from '../helpers/ports.ts'
 import { cancel, prepare, ROOT } from '../helpers/process.ts'
-import { sendBytes } from '../helpers/raw.ts'
+import { sendBytes } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 import { createUnreadPipe } from '../helpers/unread-pipe.ts'
 

@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
 import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 import { mebibytes } from '../helpers/vitals.ts'
 
 // Memory after reads and cancels, while every cache entry is still valid.

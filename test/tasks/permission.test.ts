@@ -9,8 +9,8 @@ import { GatewayError } from '../../src/errors.ts'
 import { createPermissions } from '../../src/tasks/permission.ts'
 import { asAuditor, asOperator, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
-import { startCancel } from '../helpers/raw.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { startCancel } from '../helpers/raw-http.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 // What becomes of a cancellation whose task can't be held against what its caller is restricted to.
 

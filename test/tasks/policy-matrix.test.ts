@@ -5,7 +5,7 @@ import type { Env } from '../../src/config.ts'
 import { startHolder, startWatched } from '../helpers/between.ts'
 import { asAuditor, asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'
-import { as, keysOf, type Restrictions } from '../helpers/restricted.ts'
+import { as, keysOf, type Restrictions } from '../helpers/restricted-callers.ts'
 
 // Every kind of caller against every kind of task, over the wire: what is answered, what is on record, and what the
 // upstream saw.

@@ -4,7 +4,7 @@ import { setImmediate } from 'node:timers/promises'
 import type { FaultReply } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
 import { asOperator, asReader, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 // Callers' reads must not delay the cancels of others: not by failing, not by being slow, and not by being many.
 

@@ -6,7 +6,7 @@ import type { Env } from '../../src/config.ts'
 import { createRefusals } from '../../src/tasks/refusals.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { asOperator, asReader, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { as, keysOf } from '../helpers/restricted.ts'
+import { as, keysOf } from '../helpers/restricted-callers.ts'
 
 const SHOP = { name: 'shop', scopes: ['tasks:cancel'], domains: ['*.a.example'] } as const
 const LONG: Env = { RATE_LIMIT_MAX: '30', API_KEYS: keysOf(SHOP) }

@@ -11,7 +11,7 @@ import { type Gate, startGate, startWatched, type WatchedOptions } from '../help
 import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
-import { startCancel } from '../helpers/raw.ts'
+import { startCancel } from '../helpers/raw-http.ts'
 
 type Headers = Readonly<Record<string, string>>
 type Item = Readonly<Record<string, unknown>>

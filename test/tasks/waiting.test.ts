@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asOperator, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { startCancel } from '../helpers/raw.ts'
+import { startCancel } from '../helpers/raw-http.ts'
 
 const cancel = ({ api }: Started, taskNo: string, prefer: string) =>
   api.delete(`/tasks/${taskNo}`).set(asOperator).set('prefer', prefer)

@@ -15,7 +15,7 @@ import {
   temporaryFolder,
 } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
-import { sendBytes } from '../helpers/raw.ts'
+import { sendBytes } from '../helpers/raw-http.ts'
 
 type Labels = Readonly<Record<string, string>>
 

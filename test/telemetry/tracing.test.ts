@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { startCollector } from '../helpers/collector.ts'
 import { asOperator, asReader, CANARIES, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
-import { sendLine } from '../helpers/raw.ts'
+import { sendLine } from '../helpers/raw-http.ts'
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c'
 const PARENT = 'b7ad6b7169203331'

@@ -8,7 +8,7 @@ import { AUDIENCE, startIssuer } from './issuer.ts'
 import { memoryMiB, pin } from './machine.ts'
 
 /** Who is measured. */
-export interface Contestant {
+export interface Subject {
   readonly name: string
   readonly pid: number
   readonly url: string
@@ -25,10 +25,10 @@ export const PEERS = ['by-hand', 'openapi-client', 'pop-core', 'floor'] as const
 type Env = Readonly<Record<string, string>>
 
 /** Where contestants are started, with what all of them need. */
-export interface Ground {
+export interface Environment {
   /** The gateway with everything on: tokens of an issuer, limits, the record on SQLite, logs to a file, metrics. */
-  startGateway(upstreamUrl: string, env?: Env): Promise<Contestant>
-  startPeer(name: (typeof PEERS)[number], upstreamUrl: string): Promise<Contestant>
+  startGateway(upstreamUrl: string, env?: Env): Promise<Subject>
+  startPeer(name: (typeof PEERS)[number], upstreamUrl: string): Promise<Subject>
   /** An upstream that costs next to nothing: nginx, which says the same to everybody. */
   startUpstream(): Promise<string>
   /** Ends what was started, and leaves nothing behind. */
@@ -55,13 +55,13 @@ export const START: readonly string[] = JSON.parse(readFileSync(join(ROOT, 'pack
   .scripts.start.split(' ')
   .slice(2)
 
-export const openGround = async (gatewayArgs: readonly string[] = START): Promise<Ground> => {
+export const openEnvironment = async (gatewayArgs: readonly string[] = START): Promise<Environment> => {
   const folder = mkdtempSync(join(tmpdir(), 'gateway-bench-'))
   const issuer = await startIssuer()
   const headers = { authorization: `Bearer ${issuer.token}` }
   const children: ChildProcess[] = []
 
-  const start = async (name: string, args: readonly string[], env: Env): Promise<Contestant> => {
+  const start = async (name: string, args: readonly string[], env: Env): Promise<Subject> => {
     const port = await closedPort()
     const log = join(folder, `${name}-${port}.log`)
     const given = { NODE_ENV: 'production', JWT_ISSUER: issuer.url, JWT_AUDIENCE: AUDIENCE, PORT: String(port) }
