@@ -1,4 +1,5 @@
 import type { Express } from 'express'
+import { isLoopback } from './addresses.ts'
 import type { AuditTrail } from './audit/audit-trail.ts'
 import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
 import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
@@ -20,7 +21,6 @@ import type { StoreInUse } from './http/shared-counts.ts'
 import { checkTaskNo } from './http/task-no.ts'
 import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
 import { traceRequests } from './http/trace.ts'
-import { isLoopback } from './loopback.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 

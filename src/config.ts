@@ -1,17 +1,16 @@
 import { z } from 'zod'
+import { isLoopback, isSafeUrl, parseSubnets, type Subnets } from './addresses.ts'
 import { type ApiKeyEntry, parseApiKeys } from './callers/api-keys.ts'
 import { type ClaimNames, DEFAULT_SCOPE_CLAIM } from './callers/claims.ts'
 import type { ParsedEntries } from './callers/entry-schema.ts'
 import { type NamedGrant, parseGrants } from './callers/grants.ts'
-import { SETTLE_RESERVE_MS } from './deadline.ts'
 import { ConfigError } from './errors.ts'
-import { isLoopback, isSafeUrl } from './loopback.ts'
 import { nodeFaults } from './node-environment.ts'
 import { Secret } from './secret.ts'
 import { isPlaceholder, isStrongSecret } from './secret-strength.ts'
 import { type TextKind, textFault, trimEnds } from './setting-text.ts'
-import { parseSubnets, type Subnets } from './subnets.ts'
 import type { LogAddresses } from './telemetry/log.ts'
+import { SETTLE_RESERVE_MS } from './time.ts'
 
 /** Everything the gateway can be told, checked. All durations are milliseconds. */
 export interface Config {

@@ -15,7 +15,6 @@ import type { SessionOptions } from './callers/session.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
-import { type Deadline, deadlineIn, withDeadline } from './deadline.ts'
 import type { AuthRouteOptions } from './http/auth-routes.ts'
 import type { AuthenticationOptions } from './http/authenticate.ts'
 import { CLOSE_REASONS } from './http/connections.ts'
@@ -34,6 +33,7 @@ import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics } from './telemetry/metrics.ts'
 import type { OtelOptions } from './telemetry/otel.ts'
 import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
+import { type Deadline, deadlineIn, withDeadline } from './time.ts'
 
 export interface Gateway {
   /** Opens the ports. @throws ConfigError where one can't be opened */

@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
-import { allowDistantAddresses } from './address-attempts.ts'
+import { allowDistantAddresses } from './addresses.ts'
 import { parseConfig, SETTING_NAMES } from './config.ts'
-import { deadlineIn, withDeadline } from './deadline.ts'
 import { ConfigError } from './errors.ts'
 import { createGateway } from './gateway.ts'
 import { misspeltSettings } from './misspelt-settings.ts'
 import { proxyWarning } from './node-environment.ts'
 import { createLineOutput } from './telemetry/line-output.ts'
 import { createLog, describeError } from './telemetry/log.ts'
+import { deadlineIn, withDeadline } from './time.ts'
 
 const NODE_MIN = 24
 

@@ -61,27 +61,23 @@ const MODULES = globSync(['src/**/*', 'sandbox/**/*.ts'], { cwd: dirname(SRC), w
 const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
 
 const LEAVES = [
-  'address-attempts.ts',
+  'addresses.ts',
+  'collections.ts',
   'errors.ts',
   'secret.ts',
   'secret-strength.ts',
-  'deadline.ts',
-  'loopback.ts',
   'node-environment.ts',
-  'subnets.ts',
-  'bag.ts',
-  'bounded.ts',
   'misspelt-settings.ts',
   'regular-file.ts',
   'setting-text.ts',
-  'iso-time.ts',
   'priority.ts',
+  'time.ts',
   'visible-text.ts',
 ] as const
 /** Whom everybody may tell. */
 const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] as const
 /** What upstream says of tasks, in names of ours. */
-const TASK_DATA = ['alibaba/task-answers.ts', 'alibaba/task-queries.ts'] as const
+const TASK_DATA = ['alibaba/task-schemas.ts', 'alibaba/task-queries.ts'] as const
 
 const SANDBOX = '../sandbox/src/'
 const SANDBOX_BIN = '../sandbox/bin/'
@@ -93,7 +89,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
   // Files of callers are read before there is a gateway, by the parsers that read them again later.
   'config.ts': {
-    any: ['callers/api-keys.ts', 'callers/claims.ts', 'callers/entries.ts', 'callers/grants.ts'],
+    any: ['callers/api-keys.ts', 'callers/claims.ts', 'callers/entry-schema.ts', 'callers/grants.ts'],
     types: ['telemetry/log.ts'],
   },
   'telemetry/': { any: [] },
@@ -102,11 +98,11 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   'callers/': { any: TOLD },
   'tasks/': {
     any: TOLD,
-    types: ['alibaba/client.ts', ...TASK_DATA, 'audit/trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
+    types: ['alibaba/client.ts', ...TASK_DATA, 'audit/audit-trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
   },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
-  'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/trail.ts', 'audit/item.ts'], types: TASK_DATA },
-  'app.ts': { any: ['http/'], types: ['audit/trail.ts', 'callers/', 'tasks/', 'telemetry/tracing.ts'] },
+  'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/audit-trail.ts', 'audit/record-json.ts'], types: TASK_DATA },
+  'app.ts': { any: ['http/'], types: ['audit/audit-trail.ts', 'callers/', 'tasks/', 'telemetry/tracing.ts'] },
   'gateway.ts': {
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],
@@ -140,7 +136,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   dotenv: ['server.ts', 'bin/'],
   yaml: ['http/'],
   'swagger-ui-dist/package.json': ['http/'],
-  'lru-cache': ['bounded.ts'],
+  'lru-cache': ['collections.ts'],
   zod: [...LEAVES, 'config.ts', 'alibaba/', 'audit/', 'callers/', 'tasks/', 'http/'],
 }
 
@@ -189,14 +185,14 @@ const RULES: Readonly<Record<string, Rule>> = {
       ['errors.ts', "import { parseConfig } from './config.ts'"],
       ['config.ts', "import type { Gateway } from './gateway.ts'"],
       ['telemetry/log.ts', "import type { Caller } from '../callers/caller.ts'"],
-      ['alibaba/client.ts', "import { createTrail } from '../audit/trail.ts'"],
-      ['audit/trail.ts', "import type { Upstream } from '../alibaba/client.ts'"],
+      ['alibaba/client.ts', "import { createAuditTrail } from '../audit/audit-trail.ts'"],
+      ['audit/audit-trail.ts', "import type { Upstream } from '../alibaba/client.ts'"],
       ['callers/policy.ts', "import {\n  a,\n  b,\n} from '../tasks/cancel.ts'"],
-      ['tasks/cancel.ts', "import { createTrail, type Trail } from '../audit/trail.ts'"],
+      ['tasks/cancel.ts', "import { createAuditTrail, type AuditTrail } from '../audit/audit-trail.ts'"],
       ['tasks/cancel.ts', "import type { Sign } from '../alibaba/signing.ts'"],
       ['http/me.ts', "import type { Upstream } from '../alibaba/client.ts'"],
       ['http/me.ts', "export * from '../audit/sqlite.ts'"],
-      ['app.ts', "import { createTrail } from './audit/trail.ts'"],
+      ['app.ts', "import { createAuditTrail } from './audit/audit-trail.ts'"],
       ['gateway.ts', "import { parseConfig } from './config.ts'"],
       ['server.ts', "import { createApp } from './app.ts'"],
       ['bin/key.ts', "import { createApp } from '../app.ts'"],
@@ -265,7 +261,7 @@ const RULES: Readonly<Record<string, Rule>> = {
         .filter((from) => reaches(LEAVES, path) && !isNode(from) && !reaches(['zod', 'lru-cache', ...LEAVES], from)),
     broken: [
       ['errors.ts', "import type { Log } from './telemetry/log.ts'"],
-      ['deadline.ts', "import express from 'express'"],
+      ['time.ts', "import express from 'express'"],
     ],
   },
   'the process is touched by entry points alone': {

@@ -1,5 +1,5 @@
-import { deadlineIn, withDeadline } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
+import { deadlineIn, withDeadline } from '../time.ts'
 import {
   type CredentialProvider,
   createReadings,

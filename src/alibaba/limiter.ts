@@ -1,4 +1,4 @@
-import { createLinkedList } from '../bag.ts'
+import { createLinkedList } from '../collections.ts'
 import { byPriority, PRIORITIES, type Priority, rankOf } from '../priority.ts'
 import type { CircuitAttempt, Circuits, HealthSignal, OpenCircuit } from './circuit-breaker.ts'
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ownText } from '../bounded.ts'
+import { ownText } from '../collections.ts'
 import { parseUpstreamTime } from './upstream-time.ts'
 
 // What upstream says of tasks, read by schema: names of ours, and nothing of its body but what is named here.

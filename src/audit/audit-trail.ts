@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { createLinkedList } from '../bag.ts'
-import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
+import { createLinkedList } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
 
 /**
  * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.

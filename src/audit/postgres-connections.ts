@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import { type ClientBase, Pool, type PoolClient, TypeOverrides, types } from 'pg'
-import { deadlineIn, withDeadline } from '../deadline.ts'
 import type { Secret } from '../secret.ts'
+import { deadlineIn, withDeadline } from '../time.ts'
 import { reasonOf, sqlStateOf } from './postgres-reason.ts'
 
 /**

@@ -1,4 +1,4 @@
-import { isoTime } from '../iso-time.ts'
+import { isoTime } from '../time.ts'
 import { visible, visibleOrNull, visibleUserAgent } from '../visible-text.ts'
 import type { AuditRecord } from './audit-trail.ts'
 

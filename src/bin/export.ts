@@ -3,12 +3,12 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import dotenv from 'dotenv'
-import { allowDistantAddresses } from '../address-attempts.ts'
+import { allowDistantAddresses } from '../addresses.ts'
 import type { AuditPage, AuditReader } from '../audit/audit-trail.ts'
 import { recordToJson } from '../audit/record-json.ts'
 import { type AuditPlace, parseAuditPlace } from '../config.ts'
 import { ConfigError } from '../errors.ts'
-import { parseMoment } from '../iso-time.ts'
+import { parseMoment } from '../time.ts'
 
 const USAGE = `Usage: npm run --silent export -- [--from 2026-01-01] [--to 2026-02-01T00:00:00Z]
 Writes the record of cancellations from one moment to before another, newest first, one JSON object a line, as

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import dotenv from 'dotenv'
-import { allowDistantAddresses } from '../address-attempts.ts'
+import { allowDistantAddresses } from '../addresses.ts'
 import { GATEWAY_ROLE, migratePostgres } from '../audit/postgres-maintenance.ts'
 import { parseAuditAdmin } from '../config.ts'
 import { ConfigError } from '../errors.ts'

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import dotenv from 'dotenv'
-import { allowDistantAddresses } from '../address-attempts.ts'
+import { allowDistantAddresses } from '../addresses.ts'
 import { prunePostgres } from '../audit/postgres-maintenance.ts'
 import { parseAuditAdmin } from '../config.ts'
 import { ConfigError } from '../errors.ts'

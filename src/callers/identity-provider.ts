@@ -1,7 +1,7 @@
 import * as oidc from 'openid-client'
 import { z } from 'zod'
+import { isLoopback, isSafeUrl } from '../addresses.ts'
 import { GatewayError } from '../errors.ts'
-import { isLoopback, isSafeUrl } from '../loopback.ts'
 import type { Secret } from '../secret.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'

@@ -1,7 +1,7 @@
 import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwksCache } from 'jose'
 import { z } from 'zod'
+import { isSafeUrl } from '../addresses.ts'
 import { GatewayError } from '../errors.ts'
-import { isSafeUrl } from '../loopback.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'
 import { type SortedKeys, sortKeys } from './usable-keys.ts'

@@ -1,6 +1,6 @@
 import { errors, type JWTPayload, type JWTVerifyOptions, type JWTVerifyResult, jwtVerify } from 'jose'
 import { z } from 'zod'
-import { createCache } from '../bounded.ts'
+import { createCache } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'

@@ -1,6 +1,6 @@
 import { isIP, SocketAddress } from 'node:net'
 import { ipKeyGenerator } from 'express-rate-limit'
-import type { Subnets } from '../subnets.ts'
+import type { Subnets } from '../addresses.ts'
 import { trimOws } from './ows.ts'
 
 /** The caller's address as we believe it, and the address that the connection comes from. */

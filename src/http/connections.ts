@@ -1,7 +1,7 @@
 import type { Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { createLinkedList, type LinkedList } from '../bag.ts'
-import type { Subnets } from '../subnets.ts'
+import type { Subnets } from '../addresses.ts'
+import { createLinkedList, type LinkedList } from '../collections.ts'
 import { networkOf, normalizeAddress } from './client-ip.ts'
 
 export interface ConnectionLimits {

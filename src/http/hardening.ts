@@ -1,8 +1,8 @@
 import { isIP } from 'node:net'
 import type { Request, RequestHandler } from 'express'
 import helmet from 'helmet'
-import { withDeadline } from '../deadline.ts'
 import { GatewayError } from '../errors.ts'
+import { withDeadline } from '../time.ts'
 import type { Lifecycle } from './health.ts'
 
 const BODY_LIMIT_BYTES = 8192

@@ -9,7 +9,7 @@ import {
 } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as delay } from 'node:timers/promises'
-import { createLinkedList, type LinkedList } from '../bag.ts'
+import { createLinkedList, type LinkedList } from '../collections.ts'
 import { type ErrorCode, GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'

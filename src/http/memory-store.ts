@@ -1,5 +1,5 @@
 import type { IncrementResponse, Store } from 'express-rate-limit'
-import { createCache } from '../bounded.ts'
+import { createCache } from '../collections.ts'
 
 interface Count {
   totalHits: number

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { GatewayError } from '../errors.ts'
-import { parseMoment } from '../iso-time.ts'
+import { parseMoment } from '../time.ts'
 
 /** The rules that a query parameter can break, in both languages. */
 const RULES = {

@@ -2,9 +2,9 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-schemas.ts'
 import type { AuditPage, AuditRecord, AuditTrail, Intent, Outcome, OutcomeEvent } from '../audit/audit-trail.ts'
-import { deadlineIn } from '../deadline.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import { deadlineIn } from '../time.ts'
 import type { Lookup } from './lookup.ts'
 
 /** The cancellations whose outcome is unknown. They are looked at now and then until the task tells, or a day is over. */

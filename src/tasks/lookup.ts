@@ -1,9 +1,9 @@
 import type { ChargeCall, QueryContext, TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import type { Page, PageRequest, Task, TaskDetail } from '../alibaba/task-schemas.ts'
-import { createCache } from '../bounded.ts'
-import { type Deadline, deadlineIn, withDeadline } from '../deadline.ts'
+import { createCache } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import type { Priority } from '../priority.ts'
+import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
 import { createSharedCache, type ReadOptions, SHARED_TTL_MS } from './shared-cache.ts'
 
 /** Finds a task by its number, which upstream has no filter for, at the cost of a few calls however many ask. */

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
 import type { ChargeCall, QueryContext, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
-import { deadlineIn, withDeadline } from '../deadline.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
+import { deadlineIn, withDeadline } from '../time.ts'
 import { createSharedCache, SHARED_TTL_MS } from './shared-cache.ts'
 
 /** Whether a caller may touch a task; `untold` where upstream could not be asked. */

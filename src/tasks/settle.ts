@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { UpstreamResult } from '../alibaba/client.ts'
 import type { CancelStatus } from '../alibaba/task-schemas.ts'
 import type { Outcome } from '../audit/audit-trail.ts'
-import type { Deadline } from '../deadline.ts'
 import type { ErrorCode } from '../errors.ts'
+import type { Deadline } from '../time.ts'
 import type { Lookup } from './lookup.ts'
 
 /** What a call upstream came to, and what the task itself showed where the answer was no proof. */

@@ -1,5 +1,5 @@
 import type { ChargeCall } from '../alibaba/task-queries.ts'
-import { bytesOf, createCache } from '../bounded.ts'
+import { bytesOf, createCache } from '../collections.ts'
 import { type Priority, rankOf } from '../priority.ts'
 
 /** For how long what was read of tasks serves those who come after it, unless something else is asked for. */

@@ -1,4 +1,4 @@
-import { type Deadline, withDeadline } from '../deadline.ts'
+import { type Deadline, withDeadline } from '../time.ts'
 
 /** Who waits for a flight, and for how long. */
 export interface Waiter {

@@ -9,9 +9,9 @@ import {
   type OutcomeEvent,
   StoreError,
 } from '../../src/audit/audit-trail.ts'
-import { deadlineIn } from '../../src/deadline.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
 

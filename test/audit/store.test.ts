@@ -8,8 +8,8 @@ import {
   OUTCOMES,
   type Outcome,
 } from '../../src/audit/audit-trail.ts'
-import { deadlineIn } from '../../src/deadline.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { deadlineIn } from '../../src/deadline.ts'
 import type { CancellationOptions, CancelRequest } from '../../src/tasks/cancel.ts'
+import { deadlineIn } from '../../src/time.ts'
 
 /** A request of one operator from one address, as the operation sees it, where the test says nothing else. */
 export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = {}): CancelRequest => ({

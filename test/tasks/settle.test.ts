@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { UpstreamFailure } from '../../src/alibaba/client.ts'
-import { deadlineIn } from '../../src/deadline.ts'
 import type { FindLimits, Lookup } from '../../src/tasks/lookup.ts'
 import { createSettling } from '../../src/tasks/settle.ts'
+import { deadlineIn } from '../../src/time.ts'
 import { taskOf } from '../helpers/task.ts'
 
 const FOREVER_MS = 3_600_000

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
-import { deadlineIn, withDeadline } from '../src/deadline.ts'
+import { deadlineIn, withDeadline } from '../src/time.ts'
 
 const never = new Promise<never>(() => {})
 const openTimers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { createLinkedList } from '../src/bag.ts'
+import { createLinkedList } from '../src/collections.ts'
 
 test('a bag is empty at first', () => {
   const bag = createLinkedList<string>()

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { bytesOf, createCache } from '../src/bounded.ts'
+import { bytesOf, createCache } from '../src/collections.ts'
 import { eventually } from './helpers/gateway.ts'
 
 const LASTING_MS = 3_600_000

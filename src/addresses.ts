@@ -1,4 +1,17 @@
-import { BlockList, isIP, SocketAddress } from 'node:net'
+import {
+  BlockList,
+  getDefaultAutoSelectFamilyAttemptTimeout,
+  isIP,
+  SocketAddress,
+  setDefaultAutoSelectFamilyAttemptTimeout,
+} from 'node:net'
+
+/** Is this host name or address one that only this machine can reach? */
+export const isLoopback = (host: string): boolean => /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i.test(host)
+
+/** Over https:, or http: on this machine: nobody on the way there has a say in what is answered. */
+export const isSafeUrl = (url: URL): boolean =>
+  url.protocol === 'https:' || (url.protocol === 'http:' && isLoopback(url.hostname))
 
 /** Some networks, and whether an address lies in one of them. */
 export interface Subnets {
@@ -45,3 +58,17 @@ const parseSubnet = (text: string): { address: string; prefix: number; family: F
 /** However it is spelled. */
 const isMapped = (address: string): boolean =>
   /^::ffff:\d+\.\d+\.\d+\.\d+$/.test(new SocketAddress({ address, family: 'ipv6' }).address)
+
+/**
+ * How long one address of a name may take to accept a connection, while other addresses are left. Node tries them one
+ * after the other, IPv6 and IPv4 in turn, gives an address up for good after this time, and has 250 ms as its own value:
+ * less than a round trip between continents. Four addresses are tried within the 3 s of a connection to the upstream.
+ */
+export const ADDRESS_ATTEMPT_MS = 750
+
+/**
+ * Holds for every connection of the process: upstream, issuer, identity provider, Redis, PostgreSQL, trace collector. A
+ * longer time that Node was started with (`--network-family-autoselection-attempt-timeout`) stays.
+ */
+export const allowDistantAddresses = (): void =>
+  setDefaultAutoSelectFamilyAttemptTimeout(Math.max(ADDRESS_ATTEMPT_MS, getDefaultAutoSelectFamilyAttemptTimeout()))
