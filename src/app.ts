@@ -1,26 +1,38 @@
 import type { Express } from 'express'
 import { isLoopback } from './addresses.ts'
 import type { AuditTrail } from './audit/audit-trail.ts'
-import { type AuthRouteOptions, createAuthRoutes } from './http/auth-routes.ts'
-import { type AuthenticationOptions, identify, requireCaller, requireScope, verifyToken } from './http/authenticate.ts'
-import { createCancelRoute } from './http/cancel-route.ts'
-import { createRecordRoutes } from './http/cancellation-routes.ts'
-import type { Console } from './http/console.ts'
-import { assignContext, type ContextOptions, startDeadline } from './http/context.ts'
-import { allowOrigins, answerPreflights } from './http/cors.ts'
-import type { Docs } from './http/docs.ts'
-import { createExpress } from './http/express-app.ts'
-import { checkHost, keepUnreadableEscapes, limitBody, refuseWhenDraining, securityHeaders } from './http/hardening.ts'
-import { createReadyz, type Lifecycle, livez, type Readiness } from './http/health.ts'
-import { me } from './http/me.ts'
-import { allowOnly, handleProblems, notFound } from './http/problem-handler.ts'
-import { problemPage } from './http/problem-pages.ts'
-import { createRateLimits, type RateLimitOptions } from './http/rate-limit.ts'
-import { guardSession, refuseSignedOut, requireCsrf } from './http/session-guard.ts'
-import type { StoreInUse } from './http/shared-counts.ts'
-import { checkTaskNo } from './http/task-no.ts'
-import { createTaskRoutes, type TaskRouteOptions } from './http/task-routes.ts'
-import { traceRequests } from './http/trace.ts'
+import {
+  type AuthenticationOptions,
+  identify,
+  requireCaller,
+  requireScope,
+  verifyToken,
+} from './http/middleware/authenticate.ts'
+import { assignContext, type ContextOptions, startDeadline } from './http/middleware/context.ts'
+import { allowOrigins, answerPreflights } from './http/middleware/cors.ts'
+import {
+  checkHost,
+  keepUnreadableEscapes,
+  limitBody,
+  refuseWhenDraining,
+  securityHeaders,
+} from './http/middleware/hardening.ts'
+import { allowOnly, handleProblems, notFound } from './http/middleware/problem-handler.ts'
+import { createRateLimits, type RateLimitOptions } from './http/middleware/rate-limit.ts'
+import type { StoreInUse } from './http/middleware/redis-store.ts'
+import { guardSession, refuseSignedOut, requireCsrf } from './http/middleware/session-guard.ts'
+import { traceRequests } from './http/middleware/trace.ts'
+import { type AuthRouteOptions, createAuthRoutes } from './http/routes/auth-routes.ts'
+import { createCancelRoute } from './http/routes/cancel-route.ts'
+import type { Console } from './http/routes/console.ts'
+import type { Docs } from './http/routes/docs.ts'
+import { createReadyz, type Lifecycle, livez, type Readiness } from './http/routes/health.ts'
+import { me } from './http/routes/me.ts'
+import { problemPage } from './http/routes/problem-pages.ts'
+import { createRecordRoutes } from './http/routes/record-routes.ts'
+import { checkTaskNo } from './http/routes/task-no.ts'
+import { createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
+import { createExpress } from './http/server/express-app.ts'
 import type { Cancellations } from './tasks/cancel.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 

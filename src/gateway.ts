@@ -15,15 +15,15 @@ import type { SessionOptions } from './callers/session.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
-import type { AuthRouteOptions } from './http/auth-routes.ts'
-import type { AuthenticationOptions } from './http/authenticate.ts'
-import { CLOSE_REASONS } from './http/connections.ts'
-import type { Console } from './http/console.ts'
-import type { Docs } from './http/docs.ts'
-import { createReadiness, createSharedCheck, type Lifecycle } from './http/health.ts'
-import { type Listener, type ListenerOptions, listen } from './http/listener.ts'
-import { PROBLEMS } from './http/problem.ts'
-import type { SharedStore, SharedStoreTiming } from './http/shared-counts.ts'
+import type { AuthenticationOptions } from './http/middleware/authenticate.ts'
+import type { SharedStore, SharedStoreTiming } from './http/middleware/redis-store.ts'
+import { PROBLEMS } from './http/presentation/problem.ts'
+import type { AuthRouteOptions } from './http/routes/auth-routes.ts'
+import type { Console } from './http/routes/console.ts'
+import type { Docs } from './http/routes/docs.ts'
+import { createReadiness, createSharedCheck, type Lifecycle } from './http/routes/health.ts'
+import { CLOSE_REASONS } from './http/server/connections.ts'
+import { type Listener, type ListenerOptions, listen } from './http/server/http-server.ts'
 import { createBackgroundSettlement } from './tasks/background-settlement.ts'
 import { createCancellations } from './tasks/cancel.ts'
 import { createLookup } from './tasks/lookup.ts'
@@ -83,7 +83,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const [store, { createApp }, { createAdminApp }, { createUpstream }] = await Promise.all([
     openStore(config.audit, overrides),
     import('./app.ts'),
-    import('./http/admin-app.ts'),
+    import('./http/server/admin-app.ts'),
     import('./alibaba/client.ts'),
   ])
   if (store.recovered > 0) {
@@ -346,19 +346,19 @@ const createSharedStoreIfSet = async (
 ): Promise<SharedStore | null> => {
   if (redisUrl === undefined) return null
   // Its client would cost every start.
-  const { createSharedStore: createSharedCounts } = await import('./http/shared-counts.ts')
+  const { createSharedStore: createSharedCounts } = await import('./http/middleware/redis-store.ts')
   const signOuts = signIn === null ? null : known
   return createSharedCounts({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
 }
 
 /** Only where it is wanted: the parser and the page's files would cost every start. */
 const loadDocs = async (): Promise<Docs> => {
-  const { createDocs } = await import('./http/docs.ts')
+  const { createDocs } = await import('./http/routes/docs.ts')
   return createDocs()
 }
 
 const loadConsole = async ({ signIn }: Config): Promise<Console> => {
-  const { createConsole } = await import('./http/console.ts')
+  const { createConsole } = await import('./http/routes/console.ts')
   return createConsole({ signIn: signIn !== null })
 }
 

@@ -57,8 +57,9 @@ const MODULES = globSync(['src/**/*', 'sandbox/**/*.ts'], { cwd: dirname(SRC), w
   .map((entry) => join(entry.parentPath, entry.name))
   .map((file) => parseModule(relative(SRC, file), readFileSync(file, 'utf8')))
 
-/** The folder that a module stands in; its own path where it stands at the top. */
-const roomOf = (path: string): string => (path.includes('/') ? `${dirname(path)}/` : path)
+/** The folder of a module, `http/` for all of its kinds; the path of a module at the top. */
+const roomOf = (path: string): string =>
+  path.startsWith('http/') ? 'http/' : path.includes('/') ? `${dirname(path)}/` : path
 
 const LEAVES = [
   'addresses.ts',
@@ -190,8 +191,8 @@ const RULES: Readonly<Record<string, Rule>> = {
       ['callers/policy.ts', "import {\n  a,\n  b,\n} from '../tasks/cancel.ts'"],
       ['tasks/cancel.ts', "import { createAuditTrail, type AuditTrail } from '../audit/audit-trail.ts'"],
       ['tasks/cancel.ts', "import type { Sign } from '../alibaba/signing.ts'"],
-      ['http/me.ts', "import type { Upstream } from '../alibaba/client.ts'"],
-      ['http/me.ts', "export * from '../audit/sqlite.ts'"],
+      ['http/routes/me.ts', "import type { Upstream } from '../../alibaba/client.ts'"],
+      ['http/routes/me.ts', "export * from '../../audit/sqlite.ts'"],
       ['app.ts', "import { createAuditTrail } from './audit/audit-trail.ts'"],
       ['gateway.ts', "import { parseConfig } from './config.ts'"],
       ['server.ts', "import { createApp } from './app.ts'"],
@@ -215,8 +216,8 @@ const RULES: Readonly<Record<string, Rule>> = {
     broken: [
       ['gateway.ts', "import type { Sandbox } from '../sandbox/src/server.ts'"],
       ['bin/key.ts', "import { createSandbox } from '../../sandbox/src/server.ts'"],
-      ['http/me.ts', "const a = await import('../../sandbox/bin/sandbox.ts')"],
-      ['http/me.ts', "import { a } from '../../test/helpers/gateway.ts'"],
+      ['http/routes/me.ts', "const a = await import('../../../sandbox/bin/sandbox.ts')"],
+      ['http/routes/me.ts', "import { a } from '../../../test/helpers/gateway.ts'"],
     ],
   },
   'nobody imports an entry point': {
@@ -234,7 +235,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     ),
     broken: [
       ['app.ts', "import type { Config } from './config.ts'"],
-      ['http/context.ts', "import type { Config } from '../config.ts'"],
+      ['http/middleware/context.ts', "import type { Config } from '../../config.ts'"],
       ['../sandbox/src/server.ts', "import type { Config } from '../../src/config.ts'"],
     ],
   },
@@ -243,13 +244,13 @@ const RULES: Readonly<Record<string, Rule>> = {
     broken: [
       ['tasks/cancel.ts', "import type { Request } from 'express'"],
       ['gateway.ts', "import express from 'express'"],
-      ['http/me.ts', "import got from 'got'"],
+      ['http/routes/me.ts', "import got from 'got'"],
       ['alibaba/client.ts', "import pino from 'pino'"],
       ['config.ts', "import 'dotenv/config'"],
       ['../sandbox/src/server.ts', "import { z } from 'zod'"],
       ['../sandbox/bin/demo.ts', "import 'dotenv/config'"],
-      ['http/me.ts', "import _ from 'lodash'"],
-      ['http/me.ts', "import { isIP } from 'net'"],
+      ['http/routes/me.ts', "import _ from 'lodash'"],
+      ['http/routes/me.ts', "import { isIP } from 'net'"],
       ['http/me.ts', "const { a } = require('jose')"],
       ['tasks/cancel.ts', "const a = import.meta.resolve('swagger-ui-dist/package.json')"],
     ],
@@ -270,21 +271,25 @@ const RULES: Readonly<Record<string, Rule>> = {
       ['config.ts', 'const port = process.env.PORT'],
       ['gateway.ts', "process['exit'](1)"],
       ['gateway.ts', 'const { env } = process'],
-      ['http/me.ts', "import { env } from 'node:process'"],
+      ['http/routes/me.ts', "import { env } from 'node:process'"],
       ['http/me.ts', 'globalThis.process.exit()'],
       ['../sandbox/src/server.ts', 'const port = process.env.SANDBOX_PORT'],
     ],
   },
-  'folders are one deep, none is a catch-all, and files are kebab-case nouns': {
+  'folders are one deep but for the kinds of http/, none is a catch-all, and files are kebab-case nouns': {
     breaches: ({ path }) =>
-      /^(\.\.\/sandbox\/(bin|src)\/|[a-z]+\/)?[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(path) && !ABSENT.test(path)
+      /^(\.\.\/sandbox\/(bin|src)\/|http\/(routes|middleware|server|presentation)\/|(?!http\/)[a-z]+\/)?[a-z0-9]+(-[a-z0-9]+)*\.ts$/.test(
+        path,
+      ) && !ABSENT.test(path)
         ? []
         : [path],
     broken: [
-      ['http/routes/me.ts', ''],
+      ['http/routes/tasks/me.ts', ''],
+      ['http/me.ts', ''],
+      ['tasks/routes/me.ts', ''],
       ['utils/text.ts', ''],
-      ['http/clientIp.ts', ''],
-      ['http/me.js', ''],
+      ['http/middleware/clientIp.ts', ''],
+      ['http/routes/me.js', ''],
       ['../sandbox/server.ts', ''],
       ['../sandbox/src/faults/huge.ts', ''],
     ],
@@ -347,7 +352,7 @@ test('what a start may not need is not loaded by every start', () => {
   }
   // The last two are late only to be loaded beside something else.
   const atOnce = new Set(['server.ts', 'app.ts', 'alibaba/client.ts'].flatMap((path) => [...loaded(path)]))
-  assert.ok(atOnce.has('http/auth-routes.ts') && atOnce.has('express'))
+  assert.ok(atOnce.has('http/routes/auth-routes.ts') && atOnce.has('express'))
   assert.deepEqual(
     LATE_PACKAGES.filter((name) => atOnce.has(name)),
     [],

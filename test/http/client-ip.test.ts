@@ -3,7 +3,7 @@ import { isIP } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { parseSubnets } from '../../src/addresses.ts'
-import { clientAddress, networkOf, normalizeAddress } from '../../src/http/client-ip.ts'
+import { clientAddress, networkOf, normalizeAddress } from '../../src/http/middleware/client-ip.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { asOperator, type StartOptions, startGateway } from '../helpers/gateway.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { SESSION_COOKIE } from '../../src/http/cookies.ts'
+import { SESSION_COOKIE } from '../../src/http/middleware/cookies.ts'
 import { startGateway } from '../helpers/gateway.ts'
 import { createVisitor, startProvider } from '../helpers/provider.ts'
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { createMemoryStore } from '../../src/http/memory-store.ts'
+import { createMemoryStore } from '../../src/http/middleware/memory-store.ts'
 import { eventually } from '../helpers/gateway.ts'
 
 const LASTING_MS = 3_600_000

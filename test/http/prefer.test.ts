@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { waitSeconds } from '../../src/http/prefer.ts'
+import { waitSeconds } from '../../src/http/routes/prefer.ts'
 
 /** Header fields as RFC 7240 lets them be, and the wait that they ask for. */
 const FIELDS: readonly (readonly [string | undefined, number | null])[] = [

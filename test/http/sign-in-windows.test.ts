@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { SESSION_COOKIE } from '../../src/http/cookies.ts'
+import { SESSION_COOKIE } from '../../src/http/middleware/cookies.ts'
 import { beginAt, startFakeProvider } from '../helpers/fake-provider.ts'
 import { eventually, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor } from '../helpers/provider.ts'

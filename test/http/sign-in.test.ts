@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { SESSION_COOKIE } from '../../src/http/cookies.ts'
+import { SESSION_COOKIE } from '../../src/http/middleware/cookies.ts'
 import { eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { CLIENT_SECRET, createVisitor, type IdentityProvider, startProvider } from '../helpers/provider.ts'
 import { sendLine } from '../helpers/raw-http.ts'

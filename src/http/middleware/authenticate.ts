@@ -1,0 +1,138 @@
+import { setImmediate } from 'node:timers/promises'
+import type { Request, RequestHandler, Response } from 'express'
+import type { ApiKeys } from '../../callers/api-keys.ts'
+import { ANONYMOUS, type Caller, type Scope } from '../../callers/caller.ts'
+import type { Tokens } from '../../callers/jwt.ts'
+import type { Sessions } from '../../callers/session.ts'
+import { GatewayError } from '../../errors.ts'
+import { type Deadline, withDeadline } from '../../time.ts'
+import { type Context, withinRequestDeadline } from './context.ts'
+import { cookieValues, SESSION_COOKIE } from './cookies.ts'
+
+export interface AuthenticationOptions {
+  readonly apiKeys: ApiKeys
+  /** Null where no tokens are accepted. */
+  readonly tokens: Tokens | null
+  /** Null where nobody signs in. */
+  readonly sessions: Sessions | null
+  readonly allowAnonymous: boolean
+}
+
+/**
+ * Finds out who asks, as far as a hash tells, or a cookie that only the gateway can have sealed. Leaves `context.caller` null where nobody known does, so that the attempt
+ * can be counted before more is spent on it, or `requireCaller` refuses it.
+ */
+export const identify = (options: AuthenticationOptions): RequestHandler =>
+  async function identifier(req, _res, next) {
+    const credentials = credentialsOf(req, options)
+    const { context } = req
+    context.credentials = credentials
+    const [credential] = credentials
+    if (credential === undefined) context.caller = options.allowAnonymous ? ANONYMOUS : null
+    else if (credentials.every(({ scheme }) => scheme === 'session')) await resumeSession(context, options.sessions)
+    else if (credentials.length === 1) context.caller = await callerOf(credential, options, context.deadline)
+    next()
+  }
+
+/** Verifies a token that is not known yet. `forgive` takes back that the attempt was counted. */
+export const verifyToken = (tokens: Tokens | null, refund: Refund): RequestHandler =>
+  async function tokenVerifier(req, res, next) {
+    const [credential, ...more] = req.context.credentials
+    const token = more.length === 0 ? bearerTokenIn(credential) : null
+    if (tokens === null || token === null || req.context.caller !== null) return next()
+    req.context.caller =
+      (await withinRequestDeadline(req, tokens.verify(token), 'identity-provider-unavailable')) ?? null
+    if (req.context.caller !== null) await refund(req, res)
+    next()
+  }
+
+/**
+ * Others can plant cookies in a browser, so cookies that open no session are ignored beside one that does. Of several
+ * sessions none counts: nothing shows which of them belongs to the person at the browser.
+ */
+const resumeSession = async (context: Context, sessions: Sessions | null): Promise<void> => {
+  const { credentials } = context
+  const [session, ...more] = (await sessions?.resume(credentials.map(({ value }) => value))) ?? []
+  if (more.length > 0) return
+  context.credentials = credentials.slice(0, 1)
+  context.session = session ?? null
+  context.caller = session?.caller ?? null
+}
+
+type Refund = (req: Request, res: Response) => Promise<void>
+
+export const requireCaller: RequestHandler = function callerGuard(req, _res, next) {
+  if (req.context.caller !== null) return next()
+  throw new GatewayError(req.context.credentials.length > 1 ? 'credentials-ambiguous' : 'unauthenticated')
+}
+
+/** The caller of a request that has passed `requireCaller`. @throws unauthenticated */
+export const callerIn = (req: Request): Caller => {
+  const { caller } = req.context
+  if (caller === null) throw new GatewayError('unauthenticated')
+  return caller
+}
+
+export const requireScope = (...anyOf: readonly Scope[]): RequestHandler =>
+  function scopeGuard(req, _res, next) {
+    const [scope = ''] = anyOf
+    if (!anyOf.some((it) => callerIn(req).scopes.includes(it))) throw new GatewayError('forbidden', { scope })
+    next()
+  }
+
+export interface Credential {
+  readonly scheme: 'api-key' | 'authorization' | 'session'
+  readonly value: string
+}
+
+// Counted on the distinct lines: of two Authorization lines Node silently keeps the first.
+const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): readonly Credential[] => {
+  const { authorization = [], 'x-api-key': keys = [] } = req.headersDistinct
+  // Where nobody signs in, such a cookie is another's: a host's cookies go to all its ports.
+  const cookies = sessions === null ? [] : cookieValues(req, SESSION_COOKIE)
+  return [
+    ...keys.map((value) => ({ scheme: 'api-key', value }) as const),
+    ...authorization.map((value) => ({ scheme: 'authorization', value }) as const),
+    ...cookies.map((value) => ({ scheme: 'session', value }) as const),
+  ]
+}
+
+const callerOf = async (
+  credential: Credential,
+  { apiKeys, tokens }: AuthenticationOptions,
+  deadline: Deadline,
+): Promise<Caller | null> => {
+  if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
+  const token = bearerTokenIn(credential)
+  const recalled = token === null ? undefined : tokens?.cached(token)
+  if (!(recalled instanceof Promise)) return recalled ?? null
+  const caller = await withDeadline(deadline, recalled, undefined)
+  // One by one: who is counted in memory in the same turn as others is told the count of all of them.
+  await setImmediate()
+  return caller ?? null
+}
+
+/** RFC 6750, section 2.1; null for everything else. */
+const bearerTokenIn = (credential: Credential | undefined): string | null =>
+  credential?.scheme === 'authorization' ? (/^Bearer +([\w.~+/-]+=*)$/i.exec(credential.value)?.[1] ?? null) : null
+
+/** Whether somebody tried it with a token, however odd. */
+const carriesToken = (req: Request): boolean =>
+  req.context.credentials.some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +[^ ]/i.test(value))
+
+/** What `WWW-Authenticate` says of a refusal; null where it says nothing. Source: RFC 6750, section 3. */
+export const challengeOf = (
+  { code, facts }: Pick<GatewayError, 'code' | 'facts'>,
+  req: Request,
+  acceptsTokens: boolean,
+): string | null => {
+  if (!acceptsTokens) return code === 'unauthenticated' ? 'ApiKey realm="gateway"' : null
+  const bearer = 'Bearer realm="gateway"'
+  if (code === 'unauthenticated') return carriesToken(req) ? `${bearer}, error="invalid_token"` : bearer
+  const isBearer = req.context.caller?.via === 'jwt'
+  const isInvalid = code === 'credentials-ambiguous' ? carriesToken(req) : code === 'query-invalid' && isBearer
+  if (isInvalid) return `${bearer}, error="invalid_request"`
+  if (code !== 'forbidden' || !isBearer) return null
+  const scope = facts.scope === undefined ? '' : `, scope="${facts.scope}"`
+  return `${bearer}, error="insufficient_scope"${scope}`
+}

@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto'
+import type { Response } from 'express'
+import type { Lang } from '../../errors.ts'
+
+/** Markup that is safe to send. */
+export interface Html {
+  readonly markup: string
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
+
+/** Every value is escaped, unless it is made by this function itself. */
+export const html = (parts: TemplateStringsArray, ...values: readonly (string | number | Html)[]): Html => ({
+  markup: String.raw(
+    { raw: parts },
+    ...values.map((value) => (typeof value === 'object' ? value.markup : escapeHtml(value))),
+  ),
+})
+
+const escapeHtml = (value: string | number): string => String(value).replace(/[&<>"]/g, (sign) => ESCAPES[sign] ?? '')
+
+const STYLE = `
+:root { color-scheme: light dark }
+body { margin: 3rem auto; max-width: 38rem; padding: 0 1.25rem; font: 1rem/1.6 system-ui, sans-serif }
+h1 { margin: 0; font-size: 1.6rem; line-height: 1.25 }
+h2 { margin: 1.75rem 0 0; font-size: 1rem }
+p { margin: .25rem 0 0; overflow-wrap: break-word }
+nav { text-align: end }
+`
+
+// The hash is that of the text between the tags, to the letter.
+const STYLE_MARKUP: Html = { markup: STYLE }
+
+// These pages have that style, and nothing else gets in.
+const POLICY = [
+  "default-src 'none'",
+  `style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`,
+  "base-uri 'none'",
+  "form-action 'none'",
+  "frame-ancestors 'none'",
+].join(';')
+
+export interface Page {
+  readonly lang: Lang
+  readonly title: string
+  readonly head?: Html
+  readonly body: Html
+}
+
+const NOTHING: Html = { markup: '' }
+
+/** A small page for people, which loads nothing. */
+export const sendHtml = (res: Response, { lang, title, head = NOTHING, body }: Page): void => {
+  const { markup } = html`<!doctype html>
+<html lang="${lang}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>${title}</title>
+${head}<style>${STYLE_MARKUP}</style>
+</head>
+<body>
+${body}
+</body>
+</html>
+`
+  res.set({ 'Content-Language': lang, 'Content-Security-Policy': POLICY }).type('html').send(markup)
+}

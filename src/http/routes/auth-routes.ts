@@ -1,0 +1,182 @@
+import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express'
+import { z } from 'zod'
+import type { Sessions } from '../../callers/session.ts'
+import type { SignIn } from '../../callers/sign-in.ts'
+import { GatewayError, type Lang } from '../../errors.ts'
+import { withinRequestDeadline } from '../middleware/context.ts'
+import {
+  cookieValues,
+  markerValue,
+  SESSION_COOKIE,
+  signInCookie,
+  sortSignInValues,
+  surplusSignIns,
+} from '../middleware/cookies.ts'
+import { html, sendHtml } from '../presentation/html.ts'
+import { PROBLEMS } from '../presentation/problem.ts'
+import { describeProblem } from './problem-pages.ts'
+import { langParameter, parseQuery, rule } from './query.ts'
+
+/** Signing browsers in and out, at an identity provider. */
+export interface AuthRoutes {
+  /** Handles requests for `login` that no person waits for: they start no sign-in. */
+  readonly previewLogin: RequestHandler
+  /** Refuses requests for `callback` that no person waits for: they complete no sign-in. */
+  readonly refusePreview: RequestHandler
+  readonly login: RequestHandler
+  /**
+   * Learns from the provider who signs in: the caller of what follows. Where that sign-in was completed a short time ago,
+   * shows its page again.
+   */
+  readonly completeSignIn: RequestHandler
+  /** After `completeSignIn`: begins the session. */
+  readonly callback: RequestHandler
+  /** Shows what went wrong to a person, where a page was asked for. */
+  readonly showProblem: ErrorRequestHandler
+  /** Ends the session of the request and clears its cookie, also if the request is then refused. */
+  readonly endSession: RequestHandler
+  readonly logout: RequestHandler
+}
+
+export interface AuthRouteOptions {
+  readonly sessions: Sessions
+  readonly signIn: SignIn
+  readonly publicUrl: string
+  /** Where those go who did not say where they came from: a path. */
+  readonly home: string
+  /** After the provider has said who signs in. */
+  readonly onSignedIn: (req: Request) => Promise<void>
+}
+
+const RETURN_TO_MAX = 1000
+
+export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn }: AuthRouteOptions): AuthRoutes => {
+  const path = z
+    .string(rule('returnTo'))
+    .startsWith('/', rule('returnTo'))
+    .transform((text) => URL.parse(text, publicUrl))
+    .refine((url) => url?.origin === publicUrl, rule('returnTo'))
+    .transform((url) => String(url).slice(publicUrl.length))
+    // It travels in a cookie, in this form.
+    .refine((text) => text.length <= RETURN_TO_MAX, rule('returnTo'))
+  const returnTo = z.preprocess((text) => (text === undefined || text === '' ? home : text), path)
+  // Parameters that it does not know it ignores (OpenID Connect Core, section 4).
+  const loginQuery = z.object({ returnTo, lang: langParameter })
+  const begin = (req: Request) =>
+    withinRequestDeadline(
+      req,
+      signIn.begin(parseQuery(loginQuery, req.query).returnTo),
+      'identity-provider-unavailable',
+    )
+
+  // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
+  const showSignedIn = (req: Request, res: Response, path: string): void => {
+    const { lang } = req.context
+    const { title, go } = WORDS[lang]
+    const target = `${publicUrl}${path}`
+    const head = html`<meta http-equiv="refresh" content="0;url=${target}">\n`
+    sendHtml(res, { lang, title, head, body: html`<main>\n<p><a href="${target}">${go}</a></p>\n</main>` })
+  }
+
+  return {
+    previewLogin: async function loginPreviewer(req, res, next) {
+      refusePrefetch(req)
+      if (req.method !== 'HEAD') return next()
+      const { location } = await begin(req)
+      res.status(302).location(location.href).end()
+    },
+
+    refusePreview: function previewGuard(req, _res, next) {
+      refusePrefetch(req)
+      if (req.method === 'HEAD') throw new GatewayError('sign-in-failed')
+      next()
+    },
+
+    login: async function login(req, res) {
+      const { location, id, transaction, lifetimeMs } = await begin(req)
+      const cookie = signInCookie(id)
+      makeRoom(req, res, [[cookie.name, transaction]])
+      res.cookie(cookie.name, transaction, { ...cookie.options, maxAge: lifetimeMs })
+      res.status(302).location(location.href).end()
+    },
+
+    completeSignIn: async function signInCompleter(req, res, next) {
+      const { search: query } = new URL(req.url, publicUrl)
+      const id = signIn.idOf(query)
+      const cookie = id === null ? null : signInCookie(id)
+      const values = cookie === null ? [] : cookieValues(req, cookie)
+      const { transactions, markers } = sortSignInValues(values)
+      const path = await signIn.completedBefore(query, markers)
+      if (path !== undefined) return showSignedIn(req, res, path)
+      const onUsedUp = (): void => {
+        if (cookie !== null && values.length > 0 && !res.headersSent) res.clearCookie(cookie.name, cookie.options)
+      }
+      const completed = signIn.complete({ query, transactions, onUsedUp })
+      const arrival = await withinRequestDeadline(req, completed, 'identity-provider-unavailable')
+      // Until there is a session: the limit of the caller follows.
+      onUsedUp()
+      req.context.signInResult = arrival
+      req.context.caller = sessions.callerOf(arrival.identity)
+      if (arrival.complete()) await onSignedIn(req)
+      next()
+    },
+
+    callback: async function callback(req, res) {
+      const { signInResult: arrival } = req.context
+      if (arrival === null) throw new GatewayError('sign-in-failed')
+      const session = await sessions.begin(arrival.identity, arrival.sessionId)
+      const { name, options } = signInCookie(arrival.id)
+      // The marker takes the place of the end of the transaction.
+      res.removeHeader('Set-Cookie')
+      const marker = markerValue(arrival.marker)
+      makeRoom(req, res, [
+        [name, marker],
+        [SESSION_COOKIE.name, session],
+      ])
+      res.cookie(name, marker, { ...options, maxAge: arrival.markerLifetimeMs })
+      res.cookie(SESSION_COOKIE.name, session, SESSION_COOKIE.options)
+      showSignedIn(req, res, arrival.returnTo)
+    },
+
+    showProblem: function authProblemHandler(error, req, res, next) {
+      const wantsPage = req.accepts(['application/problem+json', 'text/html']) === 'text/html'
+      if (!wantsPage || !(error instanceof GatewayError)) return next(error)
+      const { lang } = req.context
+      req.context.code = error.code
+      const { title, body } = describeProblem(error.code, lang)
+      res.status(PROBLEMS[error.code].status)
+      sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
+    },
+
+    endSession: async function sessionEnder(req, res, next) {
+      res.clearCookie(SESSION_COOKIE.name, SESSION_COOKIE.options)
+      await sessions.end(cookieValues(req, SESSION_COOKIE))
+      next()
+    },
+
+    logout: function logout(_req, res) {
+      res.json({ logoutUrl: signIn.logoutUrl() })
+    },
+  }
+}
+
+/** Removes cookies of other sign-ins, as far as those that follow need their room. */
+const makeRoom = (req: Request, res: Response, added: Parameters<typeof surplusSignIns>[1]): void => {
+  for (const { name, options } of surplusSignIns(req, added)) res.clearCookie(name, options)
+}
+
+/** Browsers that load a page before a person asks for it, in the headers of today and of older versions. */
+const PREFETCH_HEADERS = ['sec-purpose', 'purpose', 'x-purpose', 'x-moz'] as const
+
+/** A refusal makes the browser request the page again once a person asks for it. @throws sign-in-failed */
+const refusePrefetch = ({ headers }: Request): void => {
+  const isPrefetch = PREFETCH_HEADERS.some((name) =>
+    /\b(prefetch|prerender|preview)\b/i.test(String(headers[name] ?? '')),
+  )
+  if (isPrefetch) throw new GatewayError('sign-in-failed')
+}
+
+const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
+  en: { title: 'Signed in', go: 'Go on', again: 'Sign in again' },
+  zh: { title: '已登录', go: '继续', again: '重新登录' },
+}

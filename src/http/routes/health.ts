@@ -1,0 +1,53 @@
+import type { RequestHandler } from 'express'
+import { type ErrorCode, GatewayError } from '../../errors.ts'
+import type { StoreInUse } from '../middleware/redis-store.ts'
+
+/** Where the process stands: `leaving` still serves, but wants no new connections; `draining` takes nothing new. */
+export type Phase = 'serving' | 'leaving' | 'draining'
+
+export interface Lifecycle {
+  phase: Phase
+}
+
+export const livez: RequestHandler = function livez(_req, res) {
+  res.json({ status: 'ok' })
+}
+
+/** What is lacking, as a problem's code; null where nothing is. */
+export type Readiness = () => Promise<ErrorCode | null>
+
+/**
+ * Ready: not on the way out, with keys to sign with, and able to write the record. An ill upstream does not make a
+ * replica unready; without keys it is as good as out of reach.
+ */
+export const createReadiness = (
+  lifecycle: Lifecycle,
+  hasKeys: () => boolean,
+  isAuditWritable: () => Promise<boolean>,
+): Readiness => {
+  return async () => {
+    if (lifecycle.phase !== 'serving') return 'shutting-down'
+    if (!hasKeys()) return 'upstream-unavailable'
+    return (await isAuditWritable()) ? null : 'audit-unavailable'
+  }
+}
+
+export const createReadyz = (readiness: Readiness, rateLimitStore: () => StoreInUse | undefined): RequestHandler =>
+  async function readyz(_req, res) {
+    const lacking = await readiness()
+    if (lacking !== null) throw new GatewayError(lacking)
+    res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
+  }
+
+/** Probes need no credentials, and each check writes to disk, so all probes within a second share one check. */
+export const createSharedCheck = <T>(ask: () => Promise<T>): (() => Promise<T>) => {
+  let shared: { readonly answer: Promise<T>; readonly until: number } | undefined
+  return () => {
+    if (shared === undefined || performance.now() >= shared.until) {
+      shared = { answer: ask(), until: performance.now() + SHARED_MS }
+    }
+    return shared.answer
+  }
+}
+
+const SHARED_MS = 1000

@@ -1,0 +1,9 @@
+import type { RequestHandler } from 'express'
+import { visible } from '../../visible-text.ts'
+import { callerIn } from '../middleware/authenticate.ts'
+
+/** Tells callers who the gateway takes them for. */
+export const me: RequestHandler = function me(req, res) {
+  const { name, via, scopes } = callerIn(req)
+  res.json({ name: visible(name), via, scopes })
+}

@@ -1,0 +1,79 @@
+import { z } from 'zod'
+import { GatewayError } from '../../errors.ts'
+import { parseMoment } from '../../time.ts'
+
+/** The rules that a query parameter can break, in both languages. */
+const RULES = {
+  'unknown-parameter': { en: 'is not a parameter of this route', zh: '不是此接口的参数' },
+  lang: { en: 'must be en or zh', zh: '必须为 en 或 zh' },
+  limit: { en: 'must be a whole number from 1 to 200', zh: '必须为 1 到 200 的整数' },
+  page: { en: 'must be a whole number from 1 to 1000000', zh: '必须为 1 到 1000000 的整数' },
+  pageSize: { en: 'must be a whole number from 1 to 100', zh: '必须为 1 到 100 的整数' },
+  detailPageSize: { en: 'must be a whole number from 1 to 1000', zh: '必须为 1 到 1000 的整数' },
+  createdTo: { en: 'must not be before createdFrom', zh: '不得早于 createdFrom' },
+  detailStatus: {
+    en: 'must be one of waiting, executing, succeeded, failed',
+    zh: '必须为 waiting、executing、succeeded、failed 之一',
+  },
+  cursor: { en: 'must be a nextCursor of an earlier answer', zh: '必须是先前响应中的 nextCursor' },
+  date: {
+    en: 'must be an ISO 8601 date, or date and time with a zone',
+    zh: '必须为 ISO 8601 日期，或带时区的日期时间',
+  },
+  outcome: {
+    en: 'must be one of pending, refused, accepted, cancelled, rejected, failed, unknown',
+    zh: '必须为 pending、refused、accepted、cancelled、rejected、failed、unknown 之一',
+  },
+  returnTo: {
+    en: 'must be a path of this site, such as /console, of at most 1000 characters',
+    zh: '必须为本站的路径，例如 /console，且不超过 1000 个字符',
+  },
+  text: { en: 'must be given once, with 1 to 253 characters', zh: '必须只出现一次，且为 1 到 253 个字符' },
+} as const
+
+type RuleName = keyof typeof RULES
+
+/** For a schema's `error`: names the rule that its failure breaks. */
+export const rule = (name: RuleName): { error: RuleName } => ({ error: name })
+
+// What several routes ask for.
+
+export const langParameter = z.enum(['en', 'zh'], rule('lang')).optional()
+
+/** No database keeps a NUL. */
+export const textParameter = z
+  .string(rule('text'))
+  .regex(/^[^\0]{1,253}$/, rule('text'))
+  .optional()
+
+/** Milliseconds since the epoch. */
+export const momentParameter = z
+  .string(rule('date'))
+  .transform((text, context) => {
+    const atMs = parseMoment(text)
+    if (atMs !== null) return atMs
+    context.addIssue({ code: 'custom', message: rule('date').error })
+    return z.NEVER
+  })
+  .optional()
+
+/** The rule must state the same bounds. */
+export const countParameter = (name: RuleName, max: number) =>
+  z
+    .string(rule(name))
+    .regex(/^\d{1,7}$/, rule(name))
+    .transform(Number)
+    .pipe(z.number().min(1, rule(name)).max(max, rule(name)))
+
+/** Reads a query by a schema whose errors are names of rules. @throws query-invalid naming the first faulty parameter */
+export const parseQuery = <T>(schema: z.ZodType<T>, query: unknown): T => {
+  const parsed = schema.safeParse(query)
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  const unknown = issue?.code === 'unrecognized_keys'
+  const field = String(unknown ? issue.keys[0] : issue?.path[0])
+  const broken = unknown ? RULES['unknown-parameter'] : (RULES_BY_NAME.get(issue?.message ?? '') ?? RULES.text)
+  throw new GatewayError('query-invalid', { field: /^[\w.-]{1,64}$/.test(field) ? field : 'query', rule: broken })
+}
+
+const RULES_BY_NAME = new Map<string, (typeof RULES)[RuleName]>(Object.entries(RULES))

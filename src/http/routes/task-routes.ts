@@ -1,0 +1,170 @@
+import { createHash } from 'node:crypto'
+import type { Request, RequestHandler, Response } from 'express'
+import { z } from 'zod'
+import type { PageResponse, QueryContext, TaskQueries } from '../../alibaba/task-queries.ts'
+import type { Task, TaskDetail } from '../../alibaba/task-schemas.ts'
+import { GatewayError } from '../../errors.ts'
+import type { Lookup } from '../../tasks/lookup.ts'
+import type { Permissions } from '../../tasks/permission.ts'
+import { isoTime } from '../../time.ts'
+import { visible, visibleOrNull } from '../../visible-text.ts'
+import { callerIn } from '../middleware/authenticate.ts'
+import { trimOws } from '../middleware/ows.ts'
+import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
+import { taskNoOf } from './task-no.ts'
+
+export interface TaskRoutes {
+  readonly listTasks: RequestHandler
+  readonly findTask: RequestHandler
+  readonly listDetails: RequestHandler
+}
+
+export interface TaskRouteOptions {
+  readonly queries: TaskQueries
+  readonly lookup: Lookup
+  readonly permissions: Pick<Permissions, 'forRead'>
+}
+
+const DAY_MS = 86_400_000
+
+const page = countParameter('page', 1_000_000).default(1)
+
+/** Upstream counts days from 1970 on, and no task is older. */
+const day = momentParameter.transform((ms) => (ms === undefined ? undefined : Math.max(0, ms)))
+
+const listQuery = z
+  .strictObject({
+    page,
+    pageSize: countParameter('pageSize', 100).default(20),
+    createdFrom: day,
+    createdTo: day,
+    lang: langParameter,
+  })
+  // Days are whole, so that the afternoon of a day does not come after that day.
+  .refine(({ createdFrom = 0, createdTo = Number.POSITIVE_INFINITY }) => createdFrom < createdTo + DAY_MS, {
+    ...rule('createdTo'),
+    path: ['createdTo'],
+  })
+
+const detailQuery = z.strictObject({
+  page,
+  pageSize: countParameter('detailPageSize', 1000).default(100),
+  status: z.enum(['waiting', 'executing', 'succeeded', 'failed'], rule('detailStatus')).optional(),
+  // As it is given: whether upstream knows a name by its A-label or its U-label is not documented.
+  domain: textParameter,
+  lang: langParameter,
+})
+
+const findQuery = z.strictObject({ lang: langParameter })
+
+export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOptions): TaskRoutes => ({
+  listTasks: async function listTasks(req, res) {
+    const { createdFrom, createdTo, ...asked } = parseQuery(listQuery, req.query)
+    const query = { ...asked, createdFromMs: createdFrom, createdToMs: createdTo }
+    const { domains, taskTypes } = callerIn(req)
+    // Its rows name no domains.
+    if (domains !== null) throw new GatewayError('forbidden')
+    const tasks = onlyOf(taskTypes, await queries.list(query, queryContextOf(req)))
+    sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
+  },
+
+  findTask: async function findTask(req, res) {
+    parseQuery(findQuery, req.query)
+    const taskNo = taskNoOf(req)
+    await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
+    const task = await lookup.find(taskNo, queryContextOf(req))
+    if (task === null) throw new GatewayError('task-not-found')
+    const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
+    // Of what this caller sees: two callers can see a task differently.
+    const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
+    res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
+    if (matches(req.get('if-none-match'), etag)) res.status(304).end()
+    else res.type('application/json').send(body)
+  },
+
+  listDetails: async function listDetails(req, res) {
+    const query = parseQuery(detailQuery, req.query)
+    const taskNo = taskNoOf(req)
+    await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
+    const details = await queries.details({ ...query, taskNo }, queryContextOf(req))
+    // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
+    if (details.totalItems === 0 && (await lookup.find(taskNo, queryContextOf(req))) === null) {
+      throw new GatewayError('task-not-found', { requestId: details.requestId })
+    }
+    sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
+  },
+})
+
+/**
+ * Whether `If-None-Match` names that tag (RFC 9110, 13.1.2). Express looks no further where a request says `no-cache`,
+ * which is meant for caches, and which `fetch` adds whenever a script sets the condition.
+ */
+const matches = (ifNoneMatch = '', etag: string): boolean =>
+  ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(trimOws(tag)))
+
+const queryContextOf = ({ context }: Request): QueryContext => ({
+  priority: 'read',
+  deadline: context.deadline,
+  signal: context.signal,
+  caller: { clientIp: context.clientIp, lang: context.lang },
+  chargeCall: context.chargeCall,
+})
+
+/** Addresses of people are for those who read the record. */
+const maySeeAddresses = (req: Request): boolean => callerIn(req).scopes.includes('audit:read')
+
+/** Totals are null where they would count what the caller may not see. */
+type SentPage<T> = Omit<PageResponse<T>, 'totalItems' | 'totalPages'> & {
+  readonly totalItems: number | null
+  readonly totalPages: number | null
+}
+
+/** The tasks of those types on a page, which keeps its place; null for all types. */
+const onlyOf = (types: readonly string[] | null, tasks: PageResponse<Task>): SentPage<Task> =>
+  types === null
+    ? tasks
+    : {
+        ...tasks,
+        items: tasks.items.filter(({ type }) => type !== null && types.includes(type)),
+        totalItems: null,
+        totalPages: null,
+      }
+
+/** A page and, by the same query, its neighbours (RFC 8288). */
+const sendPage = (req: Request, res: Response, answered: SentPage<unknown>): void => {
+  const { items, page, pageSize, totalItems, totalPages, hasNext, requestId } = answered
+  const address = (number: number): string => {
+    const { pathname, searchParams } = new URL(req.url, 'http://localhost')
+    searchParams.set('page', String(number))
+    return `${pathname}?${searchParams}`
+  }
+  if (hasNext) res.links({ next: address(page + 1) })
+  if (page > 1 && totalPages !== 0) res.links({ prev: address(Math.min(page - 1, totalPages ?? page)) })
+  res.json({ items, page, pageSize, totalItems, totalPages, hasNext, requestId })
+}
+
+const toItem = (task: Task, withAddress: boolean) => ({
+  taskNo: visible(task.taskNo),
+  type: visibleOrNull(task.type),
+  typeDescription: visibleOrNull(task.typeDescription),
+  status: task.status,
+  cancelStatus: task.cancelStatus,
+  domainCount: task.domainCount,
+  createdAt: isoTime(task.createdAtMs),
+  clientIp: withAddress ? visibleOrNull(task.clientIp) : null,
+})
+
+const toDetailItem = (detail: TaskDetail) => ({
+  detailNo: visibleOrNull(detail.detailNo),
+  taskNo: visible(detail.taskNo),
+  type: visibleOrNull(detail.type),
+  typeDescription: visibleOrNull(detail.typeDescription),
+  status: detail.status,
+  domain: visibleOrNull(detail.domain),
+  instanceId: visibleOrNull(detail.instanceId),
+  createdAt: isoTime(detail.createdAtMs),
+  updatedAt: isoTime(detail.updatedAtMs),
+  attempts: detail.attempts,
+  message: visibleOrNull(detail.message),
+  result: visibleOrNull(detail.result),
+})
