@@ -104,8 +104,8 @@ test('each attempt is signed with the time that it is then', async (t) => {
 
 test('keys are asked for at each attempt, so that they can change in between', async (t) => {
   const secrets = ['wrong at first', KEYS.accessKeySecret]
-  const current = async () => ({ ...KEYS, accessKeySecret: secrets.shift() ?? '' })
-  const keys = { ...fixedCredentials(KEYS), current }
+  const get = async () => ({ ...KEYS, accessKeySecret: secrets.shift() ?? '' })
+  const keys = { ...fixedCredentials(KEYS), get }
   const { call } = await startClient(t, { credentials: keys })
   assert.deepEqual(summary(await call()), ['upstream-credentials-rejected', 1])
   assert.deepEqual(summary(await call()), ['ok', 1])
@@ -118,13 +118,13 @@ const changing = (...next: readonly Credentials[]) => {
   const left = [...next]
   const refused: Credentials[] = []
   let now: Credentials = KEYS
-  const replacing = async (keys: Credentials) => {
+  const renewAfterRejection = async (keys: Credentials) => {
     refused.push(keys)
     const found = left.shift() ?? null
     now = found ?? now
     return found
   }
-  return { refused, source: { ...fixedCredentials(KEYS), current: async () => now, replacing } }
+  return { refused, source: { ...fixedCredentials(KEYS), get: async () => now, renewAfterRejection } }
 }
 
 const REPLACEABLE = [
