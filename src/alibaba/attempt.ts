@@ -68,14 +68,14 @@ export const backoffMs = (attempt: number, random: () => number): number =>
   random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
 export const createAttempt = (options: AttemptOptions): Attempt => {
-  const { url, transport: exchange, limiter, clock, meter, tracer, random, isClosed } = options
+  const { url, transport, limiter, clock, meter, tracer, random, isClosed } = options
   const sign = SIGNERS[options.signature]
 
   /** Signed anew each time: upstream refuses a nonce that it has seen. */
   const send = (action: string, params: Params, keys: Credentials, budget: SendOptions): Promise<RawResult> => {
     const stamp = { nonce: randomUUID(), at: clock.now() }
     const signed = sign({ action, params, host: url.host }, keys, stamp)
-    return exchange.send(signed, budget)
+    return transport.send(signed, budget)
   }
 
   /** An exchange and how its answer reads, counted and traced. */

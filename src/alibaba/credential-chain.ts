@@ -36,7 +36,7 @@ const AGE_MAX_MS = 30 * 60_000
  * until they expire: nothing runs while nobody asks, and probes keep an idle gateway ready.
  */
 export const createCredentialChain = (options: CredentialChainOptions): CredentialProvider => {
-  const { fetchCredentials: fetchKeys, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
+  const { fetchCredentials, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
   let held: ExpiringCredentials | null = null
   let takenAtMs = Number.NaN
   let renewAtMs = Number.NEGATIVE_INFINITY
@@ -64,7 +64,7 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
 
   const read = async (): Promise<void> => {
     // The vendor's errors quote what was answered, keys included: they are not looked at.
-    const found = await withDeadline(deadlineIn(timeoutMs), fetchKeys(), 'took too long').catch(() => 'has none')
+    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(() => 'has none')
     if (typeof found === 'string') return fail(found)
     const keys = validCredentials(found.credentials)
     if (keys === null) fail('has keys with characters that no key contains')

@@ -89,11 +89,11 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
   const ask = async <T>(
     action: string,
     params: QueryParams,
-    { caller: asker, chargeCall, ...limits }: QueryContext,
+    { caller, chargeCall, ...limits }: QueryContext,
     read: (body: unknown) => Page<T> | null,
   ): Promise<QueryResult<T>> => {
     await chargeCall?.()
-    const common = { UserClientIp: asker?.clientIp ?? undefined, Lang: asker?.lang }
+    const common = { UserClientIp: caller?.clientIp ?? undefined, Lang: caller?.lang }
     const result = await upstream.query(action, definedParams({ ...params, ...common }), limits)
     if (!result.ok) return result
     const { requestId, attempts } = result

@@ -44,7 +44,7 @@ const MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 /** One exchange over got, without its retry (it re-sends the old nonce) and without redirects. */
 export const createTransport = (options: TransportOptions): Transport => {
-  const { origin, ca, idleMs = IDLE_MS, maxResponseBytes: maxAnswerBytes = MAX_ANSWER_BYTES } = options
+  const { origin, ca, idleMs = IDLE_MS, maxResponseBytes = MAX_ANSWER_BYTES } = options
   const pool = { keepAlive: true, timeout: idleMs, scheduling: 'lifo' } as const
   const http = new HttpAgent(pool)
   const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
@@ -100,7 +100,7 @@ export const createTransport = (options: TransportOptions): Transport => {
       })
       // Node hands the socket of a 101 over to whoever listens, and forgets it: nobody here speaks another protocol.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
-      collectBody(stream, maxAnswerBytes, end)
+      collectBody(stream, maxResponseBytes, end)
       stream.on('close', () => {
         // A whole answer that is still being decoded is not lost.
         if (!stream.readableEnded) lose('closed')

@@ -28,7 +28,7 @@ const SPARE_MS = 3_600_000
 export const prunedAgeMs = (retentionDays: number): number => retentionDays * DAY_MS + SPARE_MS
 
 export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
-  const { store, retentionDays, onAbandoned: onLost, log, everyMs = EVERY_MS } = options
+  const { store, retentionDays, onAbandoned, log, everyMs = EVERY_MS } = options
   const closing = new AbortController()
 
   const recover = async (): Promise<void> => {
@@ -36,7 +36,7 @@ export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
       for (const { intent, outcome } of lost) {
         const { cancellationId } = outcome
         log.warn('a cancellation that another gateway left pending is unknown now', { cancellationId })
-        onLost(intent, outcome)
+        onAbandoned(intent, outcome)
       }
     }
   }

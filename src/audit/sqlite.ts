@@ -107,8 +107,8 @@ interface QueuedRequest {
 
 const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
 
-const failureOf = ({ code, isIndeterminate: isUnsure }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
-  isUnsure ? new AppendError('indeterminate', code) : new StoreError(code)
+const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
+  isIndeterminate ? new AppendError('indeterminate', code) : new StoreError(code)
 
 /**
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves

@@ -69,7 +69,7 @@ export const outcomeShownBy = (
 export const createBackgroundSettlement = (options: BackgroundSettlementOptions): BackgroundSettlement => {
   const { trail, lookup, log, now = Date.now, pauseMs = backoff, loadEveryMs = LOAD_EVERY_MS } = options
   const { monotonic = () => performance.now(), meter = NO_METER } = options
-  const begunAtMs = now()
+  const startedAtMs = now()
   const open = new Map<string, UnsettledCancellation>()
   const closing = new AbortController()
   /** Looks belong to no request, and so to no trace of the one that happens to begin them. */
@@ -115,7 +115,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
     while (open.size > 0 && !closing.signal.aborted) {
       for (const each of open.values()) if (each.pollAtMs <= monotonic() && !closing.signal.aborted) await poll(each)
       const soonestMs = [...open.values()].reduce(
-        (soonest, { pollAtMs: lookAtMs }) => Math.min(soonest, lookAtMs),
+        (soonest, { pollAtMs }) => Math.min(soonest, pollAtMs),
         monotonic() + TICK_MS,
       )
       await pause(Math.max(0, soonestMs - monotonic()))
@@ -147,7 +147,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
    */
   const loadRegularly = async (): Promise<void> => {
     await pause(pauseMs(0))
-    for (let toMs = begunAtMs; !closing.signal.aborted; toMs = now() - loadEveryMs) {
+    for (let toMs = startedAtMs; !closing.signal.aborted; toMs = now() - loadEveryMs) {
       await load(toMs).catch(() => undefined)
       await pause(loadEveryMs)
     }
@@ -155,10 +155,9 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
 
   return {
     track: ({ taskNo, requestedAtMs }, outcome) => {
-      const takenAtMs = monotonic()
-      const lookAtMs = takenAtMs + pauseMs(now() - requestedAtMs)
-      if (outcome.outcome === 'unknown')
-        add({ taskNo, requestedAtMs, outcome, addedAtMs: takenAtMs, pollAtMs: lookAtMs })
+      const addedAtMs = monotonic()
+      const pollAtMs = addedAtMs + pauseMs(now() - requestedAtMs)
+      if (outcome.outcome === 'unknown') add({ taskNo, requestedAtMs, outcome, addedAtMs, pollAtMs })
       else open.delete(outcome.cancellationId)
     },
 

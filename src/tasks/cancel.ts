@@ -218,8 +218,12 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     deadline,
     signal,
   }: CancelRequest): Promise<Permission> => {
-    const asker = { clientIp, lang }
-    const limits = { priority: 'check', asker, deadline: deadline.minus(SETTLE_RESERVE_MS), signal } as const
+    const limits = {
+      priority: 'check',
+      caller: { clientIp, lang },
+      deadline: deadline.minus(SETTLE_RESERVE_MS),
+      signal,
+    } as const
     return await permissions
       .forCancel(taskNo, caller, limits)
       .catch((error) => ({ kind: 'indeterminate', failure: reportUnexpected(error) }) as const)

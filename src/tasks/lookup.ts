@@ -9,7 +9,7 @@ import { createSharedCache, type ReadOptions, SHARED_TTL_MS } from './shared-cac
 /** Finds a task by its number, which upstream has no filter for, at the cost of a few calls however many ask. */
 export interface Lookup {
   /**
-   * The task as it was a moment ago; null where there is none. `begunAfterMs` (of `performance.now`) asks for a reading
+   * The task as it was a moment ago; null where there is none. `startedAfterMs` (of `performance.now`) asks for a reading
    * that began later than that; `chargeCall` charges the calls that this request starts, and those alone. Less
    * important readings in flight or failed are not shared, see `SharedReads`.
    * @throws GatewayError upstream-timeout where it isn't found out by the deadline, another code of upstream's, or that
@@ -145,9 +145,9 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
       changedAtMs.set(taskNo, performance.now())
     },
 
-    find: async (taskNo, { priority, deadline, startedAfterMs: begunAfterMs = 0, chargeCall }) => {
-      const sinceMs = Math.max(begunAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
-      const need = { priority, begunAfterMs: sinceMs, chargeCall }
+    find: async (taskNo, { priority, deadline, startedAfterMs = 0, chargeCall }) => {
+      const sinceMs = Math.max(startedAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
+      const need = { priority, startedAfterMs: sinceMs, chargeCall }
       const look = async () => (await search(taskNo, newest, need)) ?? (await searchByDay(taskNo, need))
       const looked = look().then((task) => ({ task }))
       const found = await withDeadline(deadline, looked, null)

@@ -46,13 +46,10 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
   const readStatus = async (
     taskNo: string,
     deadline: Deadline,
-    begunAfterMs?: number,
+    startedAfterMs?: number,
   ): Promise<CancelStatus | null> => {
     try {
-      return (
-        (await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs: begunAfterMs }))?.cancelStatus ??
-        null
-      )
+      return (await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs }))?.cancelStatus ?? null
     } catch {
       return null
     }
@@ -72,8 +69,8 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
       for (let seen: CancelStatus | null = null; ; ) {
         if (signal.aborted) return seen
         const isLast = until.remainingMs() <= LAST_POLL_MS
-        const begunAfterMs = isLast ? performance.now() - RECENT_MS : undefined
-        seen = (await Promise.race([readStatus(taskNo, until, begunAfterMs), left])) ?? seen
+        const startedAfterMs = isLast ? performance.now() - RECENT_MS : undefined
+        seen = (await Promise.race([readStatus(taskNo, until, startedAfterMs), left])) ?? seen
         if (seen === 'cancelled' || isLast) return seen
         const pauseMs = Math.min(POLL_EVERY_MS, until.remainingMs() - LAST_POLL_MS)
         await delay(Math.max(0, pauseMs), undefined, { signal }).catch(() => undefined)

@@ -72,7 +72,7 @@ export const createSharedCache = <T>(options: SharedCacheOptions<T>): SharedCach
   }
 
   const start = (key: string, read: Read<T>, { priority, chargeCall }: ReadOptions): Promise<T> => {
-    const begunAtMs = now()
+    const startedAtMs = now()
     const charge = async (): Promise<void> => {
       await chargeCall?.().catch((error) => {
         reading.isUnpaid = true
@@ -80,7 +80,7 @@ export const createSharedCache = <T>(options: SharedCacheOptions<T>): SharedCach
       })
     }
     const value = read(chargeCall && charge)
-    const reading: CacheEntry<T> = { value, rank: rankOf(priority), startedAtMs: begunAtMs, isUnpaid: false }
+    const reading: CacheEntry<T> = { value, rank: rankOf(priority), startedAtMs, isUnpaid: false }
     inFlight.set(key, reading)
     value.then(
       (read) => end(key, reading, true, sizeOf(read)),
@@ -90,16 +90,16 @@ export const createSharedCache = <T>(options: SharedCacheOptions<T>): SharedCach
   }
 
   const get: SharedCache<T>['get'] = async (key, read, need) => {
-    const { priority, startedAfterMs: begunAfterMs = 0 } = need
+    const { priority, startedAfterMs = 0 } = need
     const rank = rankOf(priority)
     const joined = inFlight.get(key)
     const known = cached.get(key)
-    if (known !== undefined && known.startedAtMs >= begunAfterMs && now() - known.endedAtMs < ttlMs) {
+    if (known !== undefined && known.startedAtMs >= startedAfterMs && now() - known.endedAtMs < ttlMs) {
       // A failure serves until the next reading begins, and no more important request.
       if (known.hasSucceeded || (joined === undefined && known.rank <= rank)) return known.value
     }
     if (joined === undefined || joined.rank > rank) return start(key, read, need)
-    if (joined.startedAtMs < begunAfterMs) {
+    if (joined.startedAtMs < startedAfterMs) {
       await joined.value.catch(() => undefined)
       return get(key, read, need)
     }

@@ -30,7 +30,7 @@ describe('what a task proves about a request for its cancellation', () => {
   }
 })
 
-const AT_ONCE = { lookupTtlMs: 0, unsettledPauseMs: () => 5 }
+const AT_ONCE = { lookupTtlMs: 0, settlementPauseMs: () => 5 }
 
 const RESET: Fault = { reply: 'reset' }
 const RESET_AFTER_EFFECT: Fault = { reply: 'reset', effect: true }

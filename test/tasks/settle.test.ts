@@ -63,8 +63,8 @@ test('what was read before the call proves a cancellation, and nothing is asked 
 
 test('what was read before the call proves nothing else: a reading that began after it is asked for', async () => {
   const endedAtMs = performance.now()
-  const { settle } = start(async (_taskNo, { startedAfterMs: begunAfterMs }) =>
-    taskOf({ cancelStatus: (begunAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
+  const { settle } = start(async (_taskNo, { startedAfterMs }) =>
+    taskOf({ cancelStatus: (startedAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
   )
   assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelled')
 })

@@ -11,7 +11,7 @@ const start = ({ ttlMs = 1500, maxBytes = 10_000 } = {}) => {
   let nowMs = START_MS
   const begun: PromiseWithResolvers<string>[] = []
   const reads = createSharedCache<string>({ ttlMs, maxBytes, now: () => nowMs })
-  const get = (key = 'a', begunAfterMs = 0, priority: Priority = 'read', chargeCall?: ChargeCall) => {
+  const get = (key = 'a', startedAfterMs = 0, priority: Priority = 'read', chargeCall?: ChargeCall) => {
     const read = async (charge: ChargeCall | undefined) => {
       const reading = Promise.withResolvers<string>()
       begun.push(reading)
@@ -19,7 +19,7 @@ const start = ({ ttlMs = 1500, maxBytes = 10_000 } = {}) => {
       await charge?.()
       return reading.promise
     }
-    return reads.get(key, read, { priority, startedAfterMs: begunAfterMs, chargeCall })
+    return reads.get(key, read, { priority, startedAfterMs, chargeCall })
   }
   const advance = (ms: number): void => {
     nowMs += ms
