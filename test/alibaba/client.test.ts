@@ -499,7 +499,7 @@ test('a failure is logged with listed facts only', async (t) => {
     action: 'CancelTask',
     attempt: 1,
     code: 'upstream-credentials-rejected',
-    reason: 'answer',
+    reason: 'response',
     status: 400,
     upstreamCode: 'SignatureDoesNotMatch',
     msg: 'an upstream call failed',
