@@ -87,7 +87,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     import('./alibaba/client.ts'),
   ])
   if (store.recovered > 0) {
-    log.warn('cancellations that a crash left pending are unknown now', { recovered: store.recovered })
+    log.warn('pending cancellations of a crashed process were recorded as unknown', { recovered: store.recovered })
   }
   if (config.audit.kind === 'sqlite' && isFolderShared(config.audit.path)) {
     log.warn('other users can replace files in the folder of the audit database', { setting: 'AUDIT_URL' })
@@ -139,7 +139,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const signOuts = createSignOuts(overrides.now)
   const sharedStore = await createSharedStoreIfSet(config, signOuts, log, overrides)
   const callers = await createCallers(config, sharedSignOuts(signOuts, sharedStore), log, overrides)
-  if (config.allowAnonymous) log.warn('anyone on this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
+  if (config.allowAnonymous) log.warn('every user of this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
   const docs = config.docsEnabled ? await loadDocs() : null
   const consolePages = config.consoleEnabled ? await loadConsole(config) : null

@@ -58,5 +58,5 @@ export const proxyWarning = (
   const options = [env.NODE_OPTIONS ?? '', ...execArgv].join(' ').replaceAll('_', '-')
   const isUsedByFetch = env.NODE_USE_ENV_PROXY === '1' || /(?:^|\s)--use-env-proxy(?=\s|$)/.test(options)
   const connections = isUsedByFetch ? 'connections to the upstream and the trace collector' : 'outgoing connections'
-  return { names, message: `${connections} use no HTTP proxy, and this variable is ignored` }
+  return { names, message: `${connections} use no HTTP proxy; this variable is ignored` }
 }

@@ -21,13 +21,13 @@ const run = async (): Promise<void> => {
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv)
   const log = createLog(config.logLevel, undefined, config.logAddresses)
   for (const { variable, setting } of misspelt()) {
-    log.warn('a variable is no setting, its name is similar to one', { variable, setting })
+    log.warn('a variable is not a setting, but its name is similar to one', { variable, setting })
   }
   const unusedProxy = proxyWarning(process.env, process.execArgv)
   if (unusedProxy !== null) for (const variable of unusedProxy.names) log.warn(unusedProxy.message, { variable })
   allowDistantAddresses()
   process.on('uncaughtException', (error) => {
-    log.error('a bug ends the process', describeError(error))
+    log.error('an internal error ends the process', describeError(error))
     log.flush()
     process.exit(1)
   })
@@ -45,7 +45,7 @@ const run = async (): Promise<void> => {
     log.info('stopping', { signal })
     const drained = listening.then((listener) => listener.drain(delayMs)).then(() => true)
     const inTime = await withDeadline(deadline.minus(CLOSE_MS), drained, false)
-    if (!inTime) log.error('the grace period is over, leaving requests unanswered')
+    if (!inTime) log.error('the grace period is over; some requests got no response')
     await withDeadline(deadline, gateway.close(deadline), undefined)
     log.info('stopped')
     log.flush()
@@ -79,7 +79,8 @@ run().catch((error: unknown) => {
   const reason = error instanceof ConfigError ? error.message : JSON.stringify(describeError(error))
   const hints = error instanceof ConfigError ? misspelt() : []
   errorOutput.write(`The gateway did not start. ${reason}\n`)
-  for (const { variable, setting } of hints) errorOutput.write(`${variable} is no setting. Is ${setting} meant?\n`)
+  for (const { variable, setting } of hints)
+    errorOutput.write(`${variable} is not a setting. Did you mean ${setting}?\n`)
   errorOutput.flush(FLUSH_MS)
   process.exit(1)
 })

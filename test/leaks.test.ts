@@ -323,7 +323,7 @@ for (const reply of ['error', 'garbage', 'incomplete'] as const) {
     server.answerWith(reply)
     const { sandbox, auditPath, env } = await prepare(t)
     const { url, kill, ended, line } = await startProcess(t, { ...env, ...server.env })
-    await line('the chain of credentials brings no keys, known ones serve until they expire')
+    await line('the provider chain returned no credentials; known ones are used until they expire')
     const answers = [await sendBytes(url, cancel(sandbox.addTask())), await sendBytes(url, request('GET /readyz'))]
     kill('SIGTERM')
     const { stdout, stderr } = await ended

@@ -32,8 +32,8 @@ export const createClock = ({ log, now = Date.now }: ClockOptions): Clock => {
     skewMs = clockSkewMs
     if (Math.abs(clockSkewMs) > NOTABLE_SKEW_MS === isOff) return
     isOff = !isOff
-    if (isOff) log.warn('the clock is off by more than a minute, by the time of the upstream', { clockSkewMs })
-    else log.info('the clock agrees with the upstream again', { clockSkewMs })
+    if (isOff) log.warn('the clock differs from the upstream clock by more than a minute', { clockSkewMs })
+    else log.info('the clock agrees with the upstream clock again', { clockSkewMs })
   }
 
   return {
@@ -42,7 +42,7 @@ export const createClock = ({ log, now = Date.now }: ClockOptions): Clock => {
     skewMs: () => skewMs,
     correct: (date) => {
       correctionMs = date.getTime() - now()
-      log.error('the clock differs from the upstream; signing with its time', { clockSkewMs: correctionMs })
+      log.error('the upstream rejected the clock; signing with its time', { clockSkewMs: correctionMs })
     },
     forget: () => {
       correctionMs = 0

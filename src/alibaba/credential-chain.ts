@@ -48,7 +48,7 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
 
   const accept = (found: ExpiringCredentials): void => {
     if (!sameCredentials(found.credentials, held?.credentials ?? null))
-      log.info('new keys are in force', { setting: 'CREDENTIALS' })
+      log.info('new credentials are in use', { setting: 'CREDENTIALS' })
     held = found
     takenAtMs = now()
     renewAtMs = now() + Math.min((found.expiresAtMs - now()) / 2, AGE_MAX_MS)
@@ -56,7 +56,7 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
 
   const fail = (reason: string): void => {
     pausedAtMs = now()
-    log.error('the chain of credentials brings no keys, known ones serve until they expire', {
+    log.error('the provider chain returned no credentials; known ones are used until they expire', {
       setting: 'CREDENTIALS',
       reason,
     })
@@ -64,11 +64,13 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
 
   const read = async (): Promise<void> => {
     // The vendor's errors quote what was answered, keys included: they are not looked at.
-    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(() => 'has none')
+    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(
+      () => 'has no credentials',
+    )
     if (typeof found === 'string') return fail(found)
     const keys = validCredentials(found.credentials)
-    if (keys === null) fail('has keys with characters that no key contains')
-    else if (now() >= found.expiresAtMs) fail('has expired ones only, by the clock of this machine')
+    if (keys === null) fail('has credentials with invalid characters')
+    else if (now() >= found.expiresAtMs) fail('has only expired credentials, by the clock of this machine')
     else accept({ ...found, credentials: keys })
   }
 

@@ -47,12 +47,15 @@ export const createCredentialFiles = ({
   const accept = (next: Credentials): void => {
     held = next
     takenAtMs = performance.now()
-    log.info('new keys are in force', { setting })
+    log.info('new credentials are in use', { setting })
   }
 
   const warn = (): void => {
     const [reason] = faults.values()
-    log.error('the files of the keys are faulty, the old keys stay', { setting: [...faults.keys()].join(', '), reason })
+    log.error('a credential file is not valid; old credentials stay', {
+      setting: [...faults.keys()].join(', '),
+      reason,
+    })
   }
 
   const poll = async (): Promise<void> => {
@@ -112,6 +115,6 @@ const faultsOf = (
   )
 
 const faultOf = (text: string | null): string | null => {
-  if (text === null) return 'can not be read'
+  if (text === null) return 'cannot be read'
   return text === '' ? 'must not be empty' : textFault(text, 'access-key')
 }

@@ -99,7 +99,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     const { requestId, attempts } = result
     const page = read(result.body)
     if (page !== null) return { ok: true, page: { ...page, requestId } }
-    log.error('upstream answered what its documents do not say', { action, upstreamRequestId: requestId })
+    log.error('the upstream response does not match its documentation', { action, upstreamRequestId: requestId })
     return { ...UNREADABLE, requestId, attempts }
   }
 
@@ -186,7 +186,7 @@ const reportOnce = (log: Log): ReportUnknown => {
     const name = `${field} ${shown}`
     if (reported.has(name) || reported.size >= REPORTED_MAX) return
     reported.add(name)
-    log.warn('upstream sent a value that is not known here', { field, value: shown })
+    log.warn('the upstream sent an unknown value', { field, value: shown })
   }
 }
 

@@ -239,7 +239,7 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
         // It may be gone with the server that had it, or have come after its outcome.
         if (intent !== undefined) intents = [intent]
         const reason = reasonOf(error)
-        log.error('the outcome of a cancellation could not be written, trying again', {
+        log.error('the outcome of a cancellation could not be written; the write is retried', {
           cancellationId,
           reason,
           waitMs,
@@ -252,8 +252,8 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
   /** Probes are frequent: the log has a line for each change. */
   const noteWritable = (fault: string | null): void => {
     if (fault === writeFault || closing.signal.aborted) return
-    if (fault === null) log.info('the record can be written again')
-    else log.error('the record can not be written, so the gateway is not ready', { reason: fault })
+    if (fault === null) log.info('the audit trail is writable again')
+    else log.error('the audit trail is not writable; the gateway is not ready', { reason: fault })
     writeFault = fault
   }
 
@@ -302,7 +302,7 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     if ('value' in answer) return answer.value
     abandon()
     if (!caller?.aborted) {
-      log.error('the record could not be read', { ...describeError(answer.error), reason: reasonOf(answer.error) })
+      log.error('the audit trail could not be read', { ...describeError(answer.error), reason: reasonOf(answer.error) })
     }
     throw new GatewayError('audit-unavailable')
   }
@@ -310,7 +310,7 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
   const warnUnrecognized = (records: readonly (AuditRecord | null)[]): void => {
     const [first] = records.filter((record) => record?.isUnrecognized === true)
     if (!first) return
-    log.warn('the record holds an outcome that this version does not know', { cancellationId: first.id })
+    log.warn('an audit record has an outcome that this version does not know', { cancellationId: first.id })
   }
 
   const recordNotSent = (intent: Intent, deadline: Deadline): Promise<void> => {
@@ -334,11 +334,11 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     recordUnsent: async (intent, outcome, deadline) => {
       const write = track(
         append([intent], [outcome]).catch((error: unknown) => {
-          log.error('a refusal could not be written', { cancellationId: intent.id, reason: reasonOf(error) })
+          log.error('a refused cancel could not be recorded', { cancellationId: intent.id, reason: reasonOf(error) })
         }),
       )
       const state = await withDeadline(deadline, write, 'late' as const)
-      if (state === 'late') log.error('a refusal is slow to be written', { cancellationId: intent.id })
+      if (state === 'late') log.error('a refused cancel is not recorded yet', { cancellationId: intent.id })
     },
 
     recordOutcome,

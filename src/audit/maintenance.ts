@@ -35,7 +35,7 @@ export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
     for (let lost = await store.recover(); lost.length > 0; lost = await store.recover()) {
       for (const { intent, outcome } of lost) {
         const { cancellationId } = outcome
-        log.warn('a cancellation that another gateway left pending is unknown now', { cancellationId })
+        log.warn('a pending cancellation of another gateway was recorded as unknown', { cancellationId })
         onAbandoned(intent, outcome)
       }
     }
@@ -60,7 +60,7 @@ export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
   /** The record is closed after this, so that work under way can fail then. The next start does it again. */
   const attempt = (work: () => Promise<void>): Promise<void> =>
     work().catch((error: unknown) => {
-      if (!closing.signal.aborted) log.error('the record could not be looked after', describeError(error))
+      if (!closing.signal.aborted) log.error('the maintenance of the audit trail failed', describeError(error))
     })
 
   const repeat = async (work: () => Promise<void>): Promise<void> => {

@@ -14,10 +14,10 @@ tells under "Backup and restore".`
 
 const FAILURES: Readonly<Record<BackupFailure, string>> = {
   'source-missing': 'AUDIT_URL names a record that does not exist. Where it is not set, that is ./data/audit.db',
-  'source-unreadable': 'AUDIT_URL names a record that can not be read, or is damaged. No copy was kept',
+  'source-unreadable': 'AUDIT_URL names a record that cannot be read, or is damaged. No copy was kept',
   'target-exists': 'FILE exists already, or a file of SQLite beside it (-journal, -wal, -shm). Nothing was changed',
   'target-reserved': 'FILE has a name of a file beside a record (-journal, -wal, -shm, -lock). Nothing was changed',
-  'target-unwritable': 'FILE can not be written. No copy was kept',
+  'target-unwritable': 'FILE cannot be written. No copy was kept',
   interrupted: 'The copy was interrupted. Nothing of it was kept',
 }
 

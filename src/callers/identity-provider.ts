@@ -59,13 +59,13 @@ export const createProvider = (options: ProviderOptions, now: () => number) => {
       const keySet = keySetAt(checkMetadata(config, issuer))
       const { end_session_endpoint: end } = config.serverMetadata()
       if (end && logoutPageOf(config) === null) {
-        log.warn('the identity provider names no usable page to sign out at', { setting: 'OIDC_ISSUER' })
+        log.warn('the sign-out page of the identity provider is not usable', { setting: 'OIDC_ISSUER' })
       }
       known = { config, keySet, untilMs: now() + METADATA_MS }
       return known
     } catch (error) {
       failedAtMs = performance.now()
-      log.error('the identity provider can not be asked about itself', {
+      log.error('the metadata of the identity provider could not be read', {
         setting: 'OIDC_ISSUER',
         reason: reasonOf(error),
       })
@@ -137,9 +137,9 @@ const NEVER_SENT = new Set([
 const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
   const response = await fetch(url, { ...options, body: options.body ?? null }).catch((error) => {
     const { errorCode } = describeError(error instanceof Error ? error.cause : error)
-    if (NEVER_SENT.has(String(errorCode))) throw new ProviderUnreachable('can not be reached')
+    if (NEVER_SENT.has(String(errorCode))) throw new ProviderUnreachable('cannot be reached')
     throw new ProviderError(
-      error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'can not be reached',
+      error instanceof Error && error.name === 'TimeoutError' ? 'took too long' : 'cannot be reached',
     )
   })
   const { status, headers } = response

@@ -80,8 +80,8 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
       if (closing.signal.aborted) throw error
       failedAtMs = performance.now()
       const reason =
-        error instanceof KeySetError ? error.message : signal.aborted ? 'took too long' : 'can not be reached'
-      log.error('the issuer’s keys can not be had, known ones stay', {
+        error instanceof KeySetError ? error.message : signal.aborted ? 'took too long' : 'cannot be reached'
+      log.error('the key set of the issuer could not be fetched; known keys stay in use', {
         setting,
         reason,
         ...(error instanceof KeySetError ? {} : { errorCode: causeOf(error) }),

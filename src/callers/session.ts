@@ -105,7 +105,7 @@ export const createSessions = (options: SessionOptions): Sessions => {
       const kept = grants === null ? grant : NO_GRANT
       const cookie = await write({ id, sub, grant: kept, endsAtMs: now() + maxMs })
       if (cookie.length <= COOKIE_MAX) return cookie
-      log.error('a sign-in grants more than a cookie can hold', { setting: 'GRANTS_FILE' })
+      log.error('the grants of a sign-in do not fit into a session cookie', { setting: 'GRANTS_FILE' })
       throw new GatewayError('sign-in-failed')
     },
 

@@ -99,12 +99,12 @@ export const createSignIn = (options: SignInOptions): SignIn => {
     if (error instanceof GatewayError) throw error
     const reason = reasonOf(error)
     if (providerErrorIn(error) !== undefined) {
-      log.error('the identity provider can not be asked', { setting: 'OIDC_ISSUER', reason })
+      log.error('the identity provider is not available', { setting: 'OIDC_ISSUER', reason })
       throw new GatewayError('identity-provider-unavailable')
     }
     // The provider does not know the gateway, whoever signs in.
     if (CLIENT_REFUSED.includes(reason))
-      log.error('the identity provider refuses the client', { setting: 'OIDC_CLIENT_SECRET', reason })
+      log.error('the identity provider rejected the gateway as a client', { setting: 'OIDC_CLIENT_SECRET', reason })
     else log.info('a sign-in was refused', { reason })
     throw new GatewayError('sign-in-failed')
   }

@@ -80,7 +80,7 @@ const faultOf = async (key: Key): Promise<string | null> => {
     const imported = await importJWK(withoutOperations(key), alg ?? kind.algorithms[0])
     return 'algorithm' in imported ? weaknessOf(imported.algorithm) : null
   } catch {
-    return 'can not be imported'
+    return 'cannot be imported'
   }
 }
 

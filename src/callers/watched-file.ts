@@ -32,15 +32,15 @@ export const watchFile = <T>(options: WatchOptions<T>): WatchedFile => {
   let isFaulty = false
 
   const take = (text: string | null, first: boolean): void => {
-    const parsed = text === null ? { ok: false as const, rule: 'can not be read' } : parse(text)
+    const parsed = text === null ? { ok: false as const, rule: 'cannot be read' } : parse(text)
     isFaulty = !parsed.ok
     if (!parsed.ok) {
-      log.error('the file is faulty, its old entries stay', { setting, reason: parsed.rule })
+      log.error('the file is not valid; its previous entries stay in force', { setting, reason: parsed.rule })
       return
     }
     replace(parsed.entries)
-    if (parsed.entries.length === 0) log.warn('the file lists nobody any more', { setting })
-    else if (!first) log.info('new entries are in force', { setting })
+    if (parsed.entries.length === 0) log.warn('the file has no entries any more', { setting })
+    else if (!first) log.info('the new entries of the file are in force', { setting })
   }
 
   // The next look begins after the last has ended: an old reading must not overtake a newer one.

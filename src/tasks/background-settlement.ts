@@ -101,7 +101,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
     if (known?.outcome !== 'unknown') return
     const settled = { ...outcome, outcome: found, requestId: null, finishedAtMs: now(), settledBy: 'query' } as const
     await trail.recordOutcome(settled, deadlineIn(POLL_TIMEOUT_MS))
-    log.info('an unknown outcome is settled', { cancellationId, taskNo, outcome: found })
+    log.info('an unknown outcome was resolved', { cancellationId, taskNo, outcome: found })
     meter.cancellation(found)
   }
 

@@ -133,7 +133,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 
   // A bug of ours in mid-call proves nothing about the task: only `unknown` is sure to be true.
   const reportUnexpected = (error: unknown): UpstreamFailure => {
-    log.error('a call upstream ended in a bug', describeError(error))
+    log.error('an upstream call failed with an internal error', describeError(error))
     return BUG
   }
 
@@ -194,7 +194,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     ...refusalLimit,
     record: async (first, count) => {
       const outcome: OutcomeEvent = { ...unsentEvent(first, null, now()), attempts: count }
-      log.warn('refused cancels of a caller are over their limit', { ...identity(first), refusals: count })
+      log.warn('a caller exceeded the limit of refused cancels', { ...identity(first), refusals: count })
       await trail.recordUnsent(first, outcome, deadlineIn(COUNTED_MS))
     },
   })

@@ -89,7 +89,7 @@ export const createLog = (
     }
   }
   const reportDropped = (droppedLines: number): void =>
-    write('warn', 'log lines were dropped, since the output did not take them', { droppedLines })
+    write('warn', 'log lines were dropped because the output did not accept them', { droppedLines })
   return {
     info: (message, fields = {}) => write('info', message, fields),
     warn: (message, fields = {}) => write('warn', message, fields),

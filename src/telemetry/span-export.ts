@@ -30,7 +30,7 @@ export const createSpanExport = (options: SpanExportOptions): SpanProcessor => {
     meter.spans(isExported ? 'exported' : 'failed', count)
     if (isExported && isRefused) log.info('the trace collector accepts spans again', { setting: SETTING })
     if (!isExported && !isRefused) {
-      log.warn('the trace collector does not accept spans, they are lost', { setting: SETTING, ...failureOf(error) })
+      log.warn('the trace collector does not accept spans; they are lost', { setting: SETTING, ...failureOf(error) })
     }
     isRefused = !isExported
   }

@@ -136,7 +136,7 @@ test('a chain that never answers is given up', async (t) => {
 test('keys that have expired already are none', async (t) => {
   const { id, lines } = start(t, lasting('1', 0))
   assert.equal(await id(), null)
-  assert.equal(lines.at(-1)?.reason, 'has expired ones only, by the clock of this machine')
+  assert.equal(lines.at(-1)?.reason, 'has only expired credentials, by the clock of this machine')
 })
 
 test('refused keys are fetched anew, once for all who were refused', async (t) => {
@@ -191,7 +191,7 @@ test('what the chain says of its failure is not logged', async (t) => {
   await id()
   assert.deepEqual(
     lines.map(({ level, setting, reason }) => [level, setting, reason]),
-    [['error', 'CREDENTIALS', 'has none']],
+    [['error', 'CREDENTIALS', 'has no credentials']],
   )
   assert.doesNotMatch(JSON.stringify(lines), /canary/)
 })
@@ -211,10 +211,7 @@ for (const [name, spoiled] of [
       pass(11 * 60_000)
       await id()
       const alarm = await eventually(() => lines.find(({ level }) => level === 'error'))
-      assert.deepEqual(
-        [await id(), asked(), alarm.reason],
-        ['id-1', 2, 'has keys with characters that no key contains'],
-      )
+      assert.deepEqual([await id(), asked(), alarm.reason], ['id-1', 2, 'has credentials with invalid characters'])
       assert.doesNotMatch(JSON.stringify(lines), /other|\u4e2d/)
     }
   })

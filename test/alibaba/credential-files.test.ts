@@ -54,7 +54,7 @@ test('keys that are swapped by a symbolic link are taken, all parts together', a
   assert.deepEqual(await became('id-2'), setOf('2'))
   assert.deepEqual(
     lines.map(({ level, msg }) => [level, msg]),
-    [['info', 'new keys are in force']],
+    [['info', 'new credentials are in use']],
   )
 })
 

@@ -458,7 +458,7 @@ test('a read that probes after throttling and does not end holds up no cancel', 
 test('work that fails gives its place back', async (t) => {
   const { limiter, mustPass } = start(t, { maxConcurrency: 1 })
   await assert.rejects(
-    limiter.run({ priority: 'cancel', forMs: 1000 }, () => Promise.reject(new Error('a bug'))),
+    limiter.run({ priority: 'cancel', forMs: 1000 }, () => Promise.reject(new Error('internal error'))),
     /a bug/,
   )
   await mustPass()

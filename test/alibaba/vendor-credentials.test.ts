@@ -107,7 +107,7 @@ for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readon
     assert.equal(await source.get(), null)
     assert.deepEqual(
       lines.map(({ level, reason }) => [level, reason]),
-      [['error', 'has none']],
+      [['error', 'has no credentials']],
     )
     assert.doesNotMatch(JSON.stringify(lines), /STS\.id|canary/)
     server.answerWith('keys')

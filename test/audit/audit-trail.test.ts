@@ -249,11 +249,11 @@ test('each failure of the store is logged with its reason', async () => {
   await trail.isWritable()
   assert.deepEqual(reasonsIn(lines), [
     'error the intent of a cancellation could not be written: SQLITE_FULL',
-    'error a refusal could not be written: SQLITE_FULL',
-    'error the outcome of a cancellation could not be written, trying again: SQLITE_FULL',
-    'error the record could not be read: SQLITE_FULL',
-    'error the record could not be read: SQLITE_FULL',
-    'error the record can not be written, so the gateway is not ready: SQLITE_FULL',
+    'error a refused cancel could not be recorded: SQLITE_FULL',
+    'error the outcome of a cancellation could not be written; the write is retried: SQLITE_FULL',
+    'error the audit trail could not be read: SQLITE_FULL',
+    'error the audit trail could not be read: SQLITE_FULL',
+    'error the audit trail is not writable; the gateway is not ready: SQLITE_FULL',
   ])
 })
 
@@ -263,7 +263,7 @@ test('a store that does not answer in time is logged as such', async () => {
   await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(10)))
   assert.deepEqual(reasonsIn(lines), [
     'error the intent of a cancellation could not be written: TIMEOUT',
-    'error the record could not be read: TIMEOUT',
+    'error the audit trail could not be read: TIMEOUT',
   ])
 })
 
@@ -275,7 +275,7 @@ test('a record that can not be written is reported once, and once more when it c
   for (let count = 0; count < 3; count += 1) assert.equal(await trail.isWritable(), true)
   assert.deepEqual(
     lines.map((line) => JSON.parse(line)).map(({ level, msg }) => `${level} ${msg}`),
-    ['error the record can not be written, so the gateway is not ready', 'info the record can be written again'],
+    ['error the audit trail is not writable; the gateway is not ready', 'info the audit trail is writable again'],
   )
 })
 

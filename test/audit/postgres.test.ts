@@ -307,7 +307,7 @@ for (const [name, { begin, end, reason }] of Object.entries(RUNTIME_FAULTS)) {
       .filter(({ level, reason }) => level === 'error' && reason !== undefined)
     assert.deepEqual([...new Set(lines.map(({ msg, reason }) => `${msg}: ${reason}`))].sort(), [
       `the intent of a cancellation could not be written: ${reason}`,
-      `the record can not be written, so the gateway is not ready: ${reason}`,
+      `the audit trail is not writable; the gateway is not ready: ${reason}`,
     ])
     for (const password of Object.values(PASSWORDS)) assert.ok(!logLines.join().includes(password))
   })

@@ -297,7 +297,7 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
   const lines: string[] = []
   const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
   await assert.rejects(trail.find(intent.id, deadlineIn(5000)), { code: 'audit-unavailable' })
-  assert.match(lines.join(), /"level":"error".*"msg":"the record could not be read"/)
+  assert.match(lines.join(), /"level":"error".*"msg":"the audit trail could not be read"/)
   assert.doesNotMatch(lines.join(), /canary/)
 })
 

@@ -92,7 +92,7 @@ for (const [name, text] of [
 test('a file that is gone changes nothing and raises an alarm', async (t) => {
   const { path, apiKeys, logged } = await watch(t)
   await rm(path)
-  assert.equal((await logged('error')).reason, 'can not be read')
+  assert.equal((await logged('error')).reason, 'cannot be read')
   assert.equal(apiKeys.find('first')?.name, 'first')
 })
 

@@ -381,7 +381,7 @@ test('of a bug nothing is told', async (t) => {
   upstream.fault('CancelTask', { reply: { status: 400, code: 'MissingTaskNo', message: 'TaskNo is mandatory' } })
   const answer = await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
   assert.doesNotMatch(answer.text, /mandatory|stack|\.ts\b|at [^ ]+ \(/)
-  assert.match(logLines.join(''), /"level":"error"[^\n]*"msg":"a bug"/)
+  assert.match(logLines.join(''), /"level":"error"[^\n]*"msg":"internal error"/)
 })
 
 const HEAD = 'DELETE /tasks/x HTTP/1.1\r\nHost: a\r\n'

@@ -204,7 +204,7 @@ for (const [what, { settings, prepare = [], url = ownUrl, reason, isAway = false
     assert.deepEqual([await cancel(started), await inUse(started)], [202, 'local'])
     assert.deepEqual(reasons(started), [reason])
     const [{ msg }] = warnings(started)
-    assert.equal(msg.startsWith('Redis is away'), isAway, msg)
+    assert.equal(msg.startsWith('Redis is not available'), isAway, msg)
     assert.doesNotMatch(started.logLines.join(''), /canary/)
   })
 }

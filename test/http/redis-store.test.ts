@@ -96,8 +96,8 @@ for (const [how, [leave, comeBack]] of Object.entries(ABSENCES)) {
     assert.equal(await read(started), 200)
     const said = started.logLines.filter((line) => line.includes('Redis')).map((line) => JSON.parse(line).msg)
     assert.deepEqual(said, [
-      'Redis is away, so this replica counts limits for itself',
-      'Redis is back, and replicas count limits together',
+      'Redis is not available; this replica counts limits by itself',
+      'Redis is available again; replicas share the limits again',
     ])
   })
 }

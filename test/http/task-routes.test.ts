@@ -487,7 +487,7 @@ test('a type that nobody has heard of is passed on', async (t) => {
 const reportsOf = ({ logLines }: Started): readonly unknown[] =>
   logLines
     .map((line) => JSON.parse(line))
-    .filter(({ msg }) => msg === 'upstream sent a value that is not known here')
+    .filter(({ msg }) => msg === 'the upstream sent an unknown value')
     .map(({ level, field, value }) => [level, field, value])
 
 test('a status that nobody has heard of is unknown, and logged once', async (t) => {

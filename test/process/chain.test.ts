@@ -27,7 +27,7 @@ test('keys that the vendor’s chain brings sign cancellations, with their token
 test('a chain without keys lets the process start, not ready, and it is ready once there are some', async (t) => {
   const { api, sandbox, server, line, ready, records } = await start(t, 'error')
   assert.equal(
-    (await line('the chain of credentials brings no keys, known ones serve until they expire')).level,
+    (await line('the provider chain returned no credentials; known ones are used until they expire')).level,
     'error',
   )
   const { status, body } = await api.get('/readyz')

@@ -71,7 +71,7 @@ test('an outcome that finds the disk full is answered truthfully and written onc
   const makeRoom = fill(folder)
   valve.release()
   const { status } = await answer
-  await gateway.line('the outcome of a cancellation could not be written, trying again')
+  await gateway.line('the outcome of a cancellation could not be written; the write is retried')
   const [meanwhile] = await gateway.records()
   makeRoom()
   const [settled] = await eventually(async () => {

@@ -202,7 +202,7 @@ test('whatever is asked is answered as documented', async (t) => {
     const faults = (answer: string): readonly string[] => {
       const { status, headers, body } = parseAnswer(answer)
       // Documented, but nothing to be found.
-      if (status === PROBLEMS.internal.status) return ['a bug']
+      if (status === PROBLEMS.internal.status) return ['internal error']
       // What can't be read as a request has no method, and its answer a body.
       const read = method === 'HEAD' && body !== '' ? '' : method
       return violationsOf({ method: read, path: path.replace(ABSOLUTE, ''), status, headers, text: body })

@@ -98,7 +98,7 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
     const sent = cancelCalls(sandbox).length + 1
     valve.hold()
     const row = cancelUnder(route, `${fault.name} before the outcome`, async (taskNo) => {
-      await gateway.line('the outcome of a cancellation could not be written, trying again')
+      await gateway.line('the outcome of a cancellation could not be written; the write is retried')
       await fault.end(route)
       await isReady()
       await isWritten(taskNo)
@@ -143,5 +143,5 @@ test('a third gateway that starts leaves alone what two others have under way', 
 
   assert.deepEqual(await Promise.all(answers), [202, 202])
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'accepted')
-  assert.ok(!third.logLines.some((line) => line.includes('another gateway left pending')))
+  assert.ok(!third.logLines.some((line) => line.includes('pending cancellation of another')))
 })

@@ -273,7 +273,7 @@ test('an outcome that finds the record moved away is reported truthfully, and wr
   move(auditPath, `${auditPath}.old`)
   valve.release()
   assert.equal((await answer).status, 202)
-  const { reason } = await gateway.line('the outcome of a cancellation could not be written, trying again')
+  const { reason } = await gateway.line('the outcome of a cancellation could not be written; the write is retried')
   assert.equal(reason, 'FILE_DELETED')
   move(`${auditPath}.old`, auditPath)
   const [record] = await eventually(async () => {

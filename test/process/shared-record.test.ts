@@ -68,7 +68,7 @@ test('what a killed gateway left pending stays so while its time runs, and is se
   await database.query(
     'SET session_replication_role = replica; UPDATE audit.intents SET deadline_at = deadline_at - 3600000',
   )
-  const line = await eventually(() => other.logLines.find((text) => text.includes('another gateway left pending')))
+  const line = await eventually(() => other.logLines.find((text) => text.includes('pending cancellation of another')))
   assert.match(line, /"level":"warn"/)
   const settled = await eventually(async () => {
     const record = await other.record(taskNo)

@@ -126,7 +126,10 @@ for (const [name, bug] of Object.entries(BUGS)) {
     const { code, stdout, stderr } = await started.ended
 
     assert.equal(code, 1)
-    assert.match(stdout, /"errorName":"Error","stack":"[^"]+bug\.mjs:1[^"]+","msg":"a bug ends the process"/)
+    assert.match(
+      stdout,
+      /"errorName":"Error","stack":"[^"]+bug\.mjs:1[^"]+","msg":"an internal error ends the process"/,
+    )
     assert.doesNotMatch(stdout + stderr, /canary/)
   })
 }
@@ -160,7 +163,7 @@ for (const [what, env, execArgv, connections] of [
     const { status } = await started.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
     started.kill('SIGTERM')
     const { stdout, stderr } = await started.ended
-    const message = `${connections} use no HTTP proxy, and this variable is ignored`
+    const message = `${connections} use no HTTP proxy; this variable is ignored`
     const warned = stdout.split('\n').flatMap((line) => (line.includes(message) ? [JSON.parse(line).variable] : []))
     assert.deepEqual(
       [status, warned.sort()],

@@ -179,7 +179,7 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
 
 test('a bug while the task is looked at is told of, and grants nothing', async () => {
   const permissions = createPermissions({
-    queries: { allDetails: () => Promise.reject(new Error('a bug')) },
+    queries: { allDetails: () => Promise.reject(new Error('internal error')) },
     policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,

@@ -90,7 +90,7 @@ for (const signature of ['rpc-v1', 'acs3']) {
       const statuses = await Promise.all(addTasks(upstream, 20).map((taskNo) => cancel(url, taskNo)))
 
       assert.deepEqual(statuses, Array(20).fill(202))
-      assert.equal(logLines.filter((line) => line.includes('the old keys stay')).length, 1)
+      assert.equal(logLines.filter((line) => line.includes('old credentials stay')).length, 1)
       assert.doesNotMatch(logLines.join(), /schl|new-key/)
     })
   }

@@ -92,14 +92,14 @@ test('a collector that does not accept spans', { concurrency: true }, async (t) 
       await request(started)
       await becomesMore(started, 'failed', 1)
       const [line, ...more] = lines(started)
-      assert.deepEqual([line.msg, more], ['the trace collector does not accept spans, they are lost', []])
+      assert.deepEqual([line.msg, more], ['the trace collector does not accept spans; they are lost', []])
       assert.deepEqual({ ...line, ...told }, line)
       collector.become(accept)
       await request(started)
       await becomesMore(started, 'exported', 0)
       const messages = lines(started).map(({ level, msg }) => [level, msg])
       assert.deepEqual(messages, [
-        ['warn', 'the trace collector does not accept spans, they are lost'],
+        ['warn', 'the trace collector does not accept spans; they are lost'],
         ['info', 'the trace collector accepts spans again'],
       ])
       assert.doesNotMatch(started.logLines.join(''), new RegExp(`canary|${CANARIES.accessKeySecret}`))

@@ -68,7 +68,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
     const addresses = clientAddress(req.socket.remoteAddress, forwardedFor, trustProxy)
     const { peerIp } = addresses
     if (forwardedFor.length > 0 && peerIp !== null && !trustProxy.has(peerIp) && mayLog(peerIp)) {
-      log.warn('X-Forwarded-For of a peer that is not trusted is ignored', { peerIp, setting: 'TRUST_PROXY' })
+      log.warn('X-Forwarded-For of an untrusted peer was ignored', { peerIp, setting: 'TRUST_PROXY' })
     }
     req.context = {
       requestId: randomUUID(),

@@ -44,7 +44,7 @@ export const allowOrigins = ({ corsOrigins, publicUrl, log }: OriginOptions): Re
     const { origin } = req.headers
     const isRefused = origin !== undefined && Object.keys(headers).length === 0 && !isOwn(origin, publicUrl, req)
     if (isRefused && mayLog(shown(origin))) {
-      log.warn('pages of an origin that is not listed may not read responses', {
+      log.warn('a request came from an origin that is not listed; its pages cannot read responses', {
         origin: shown(origin),
         setting: 'CORS_ORIGINS',
       })

@@ -26,7 +26,7 @@ export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions
     const problem = toGatewayError(error)
     const { requestId, traceId, lang, isCancel } = req.context
     req.context.code = problem.code
-    if (problem.code === 'internal') log.error('a bug', { requestId, ...describeError(error) })
+    if (problem.code === 'internal') log.error('internal error', { requestId, ...describeError(error) })
     if (res.headersSent || res.destroyed) {
       res.destroy()
       return

@@ -95,14 +95,14 @@ const PROBE = 'probe'
 
 const UNAVAILABLE = {
   away: {
-    local: 'Redis is away, so this replica counts limits for itself',
-    deny: 'Redis is away, so nobody passes who would be counted',
-    signOuts: 'Redis is away, so this replica learns of sign-outs at other replicas once it is back',
+    local: 'Redis is not available; this replica counts limits by itself',
+    deny: 'Redis is not available; every request that a limit counts is refused',
+    signOuts: 'Redis is not available; sign-outs of other replicas arrive once it is available again',
   },
   refused: {
-    local: 'Redis does not serve the gateway, so this replica counts limits for itself',
-    deny: 'Redis does not serve the gateway, so each request that a limit counts is refused',
-    signOuts: 'Redis does not serve the gateway, so this replica does not learn of sign-outs at other replicas',
+    local: 'Redis does not serve the gateway; this replica counts limits by itself',
+    deny: 'Redis does not serve the gateway; every request that a limit counts is refused',
+    signOuts: 'Redis does not serve the gateway; this replica does not receive sign-outs of other replicas',
   },
 } as const satisfies Record<RedisFailure['kind'], Record<StoreFailure | 'signOuts', string>>
 
@@ -146,7 +146,7 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
     }
     if (isClosed) return client.destroy()
     current = connection
-    if (loggedReasons.size > 0) log.info('Redis is back, and replicas count limits together')
+    if (loggedReasons.size > 0) log.info('Redis is available again; replicas share the limits again')
     loggedReasons.clear()
     await shareSignOuts([...unshared.all()])
   }
