@@ -84,7 +84,7 @@ test('after the sign-in a page of the gateway’s own leads on, since a redirect
   const text = await page.text()
   const target = `${gateway.url}/me?a=&amp;%22#x`
   assert.ok(text.includes(`<meta http-equiv="refresh" content="0;url=${target}">`), text)
-  assert.ok(text.includes(`<a href="${target}">Go on</a>`), text)
+  assert.ok(text.includes(`<a href="${target}">Continue</a>`), text)
 })
 
 test('returnTo leads to that path of this site', async (t) => {

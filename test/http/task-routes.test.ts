@@ -199,12 +199,15 @@ const RULES = {
   page: ['must be a whole number from 1 to 1000000', '必须为 1 到 1000000 的整数'],
   size: ['must be a whole number from 1 to 100', '必须为 1 到 100 的整数'],
   detailSize: ['must be a whole number from 1 to 1000', '必须为 1 到 1000 的整数'],
-  date: ['must be an ISO 8601 date, or date and time with a zone', '必须为 ISO 8601 日期，或带时区的日期时间'],
+  date: [
+    'must be an ISO 8601 date, or a date and time with a time zone',
+    '必须为 ISO 8601 格式的日期，或带时区的日期和时间',
+  ],
   order: ['must not be before createdFrom', '不得早于 createdFrom'],
-  status: ['must be one of waiting, executing, succeeded, failed', '必须为 waiting、executing、succeeded、failed 之一'],
-  text: ['must be given once, with 1 to 253 characters', '必须只出现一次，且为 1 到 253 个字符'],
+  status: ['must be one of waiting, executing, succeeded, failed', '必须为 waiting、executing、succeeded 或 failed'],
+  text: ['must occur once and have 1 to 253 characters', '只能指定一次，且长度必须为 1 到 253 个字符'],
   lang: ['must be en or zh', '必须为 en 或 zh'],
-  unknown: ['is not a parameter of this route', '不是此接口的参数'],
+  unknown: ['is not a parameter of this route', '不是该接口的参数'],
 } as const
 
 /** Queries that are refused, the parameter that the answer names, and the rule. */

@@ -177,6 +177,6 @@ const refusePrefetch = ({ headers }: Request): void => {
 }
 
 const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
-  en: { title: 'Signed in', go: 'Go on', again: 'Sign in again' },
+  en: { title: 'Signed in', go: 'Continue', again: 'Sign in again' },
   zh: { title: '已登录', go: '继续', again: '重新登录' },
 }

@@ -4,7 +4,7 @@ import { parseMoment } from '../../time.ts'
 
 /** The rules that a query parameter can break, in both languages. */
 const RULES = {
-  'unknown-parameter': { en: 'is not a parameter of this route', zh: '不是此接口的参数' },
+  'unknown-parameter': { en: 'is not a parameter of this route', zh: '不是该接口的参数' },
   lang: { en: 'must be en or zh', zh: '必须为 en 或 zh' },
   limit: { en: 'must be a whole number from 1 to 200', zh: '必须为 1 到 200 的整数' },
   page: { en: 'must be a whole number from 1 to 1000000', zh: '必须为 1 到 1000000 的整数' },
@@ -13,22 +13,22 @@ const RULES = {
   createdTo: { en: 'must not be before createdFrom', zh: '不得早于 createdFrom' },
   detailStatus: {
     en: 'must be one of waiting, executing, succeeded, failed',
-    zh: '必须为 waiting、executing、succeeded、failed 之一',
+    zh: '必须为 waiting、executing、succeeded 或 failed',
   },
-  cursor: { en: 'must be a nextCursor of an earlier answer', zh: '必须是先前响应中的 nextCursor' },
+  cursor: { en: 'must be a nextCursor of an earlier response', zh: '必须为之前响应中的 nextCursor' },
   date: {
-    en: 'must be an ISO 8601 date, or date and time with a zone',
-    zh: '必须为 ISO 8601 日期，或带时区的日期时间',
+    en: 'must be an ISO 8601 date, or a date and time with a time zone',
+    zh: '必须为 ISO 8601 格式的日期，或带时区的日期和时间',
   },
   outcome: {
     en: 'must be one of pending, refused, accepted, cancelled, rejected, failed, unknown',
-    zh: '必须为 pending、refused、accepted、cancelled、rejected、failed、unknown 之一',
+    zh: '必须为 pending、refused、accepted、cancelled、rejected、failed 或 unknown',
   },
   returnTo: {
     en: 'must be a path of this site, such as /console, of at most 1000 characters',
-    zh: '必须为本站的路径，例如 /console，且不超过 1000 个字符',
+    zh: '必须为本站的路径（例如 /console），且长度不超过 1000 个字符',
   },
-  text: { en: 'must be given once, with 1 to 253 characters', zh: '必须只出现一次，且为 1 到 253 个字符' },
+  text: { en: 'must occur once and have 1 to 253 characters', zh: '只能指定一次，且长度必须为 1 到 253 个字符' },
 } as const
 
 type RuleName = keyof typeof RULES

@@ -6,7 +6,7 @@ const TASK_NO = /^[A-Za-z0-9_-]{1,64}$/
 
 const RULE = {
   en: 'must be 1 to 64 letters, digits, hyphens or underscores',
-  zh: '必须为 1 到 64 个字母、数字、连字符或下划线',
+  zh: '必须由 1 到 64 个字母、数字、短划线或下划线组成',
 } as const
 
 export const checkTaskNo: RequestHandler = function taskNoGuard(req, _res, next) {
