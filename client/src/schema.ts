@@ -13,7 +13,8 @@ export interface paths {
         };
         /**
          * List tasks
-         * @description Needs the scope `tasks:read`, and that the caller is not restricted to domains, which a list does not show.
+         * @description Needs the scope `tasks:read`. A caller that is restricted to domains gets 403, because the list shows no
+         *     domains.
          */
         get: operations["listTasks"];
         put?: never;
@@ -27,16 +28,16 @@ export interface paths {
     "/tasks/{taskNo}": {
         parameters: {
             query?: {
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path: {
                 /**
-                 * @description The number of a task, as the upstream gave it.
+                 * @description The task number that the upstream assigned.
                  * @example 7f217ae0-61f5-42e2-a1c3-42bad0124aaa
                  */
                 taskNo: components["parameters"]["TaskNo"];
@@ -44,24 +45,27 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Look at one task
-         * @description Needs the scope `tasks:read`. Answers come from a cache that lives for a moment and is shared. A task outside what the
-         *     caller is restricted to is not found. Costs 1 of the limit for each call to the upstream that it starts itself,
-         *     and at least 1: a task among the newest costs between 1 and 3, an old task up to 17 (with the default settings).
+         * Get one task
+         * @description Needs the scope `tasks:read`. Responses come from a short-lived cache that callers share. A task that the
+         *     caller may not see is `task-not-found`. The request costs 1 of the limit for each upstream call that it starts
+         *     itself, and at least 1. A task among the newest costs between 1 and 3, an old task up to 17 (with the default
+         *     settings).
          */
         get: operations["getTask"];
         put?: never;
         post?: never;
         /**
          * Cancel a task
-         * @description Needs the scope `tasks:cancel`. The upstream cancels asynchronously: 202 says that it accepted the request. With
-         *     `Prefer: wait=N` the gateway watches the task for so long, and answers 200 once it is cancelled.
+         * @description Needs the scope `tasks:cancel`. The upstream cancels asynchronously: 202 means that it accepted the request.
+         *     With `Prefer: wait=N` the gateway polls the task for up to N seconds, and responds with 200 once the task is
+         *     cancelled.
          *
-         *     Equal requests of one caller at one moment (same task, address and language) share one call upstream; each has
-         *     its own entry in the record.
+         *     Equal requests of one caller at the same moment (same task, address and language) share one upstream call.
+         *     Each request has its own audit record.
          *
-         *     A caller who is restricted to domains or types of tasks cancels a task all of whose details are inside. They are
-         *     read first: what is outside, unknown or not readable to its end is `forbidden`, and nothing is sent.
+         *     A caller that is restricted to domains or task types may cancel a task only if all its details are allowed.
+         *     The gateway reads the details first. If a detail is not allowed or unknown, or the details cannot be read
+         *     completely, the response is `forbidden` and nothing is sent.
          */
         delete: operations["cancelTask"];
         options?: never;
@@ -77,8 +81,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List what a task does, domain by domain
-         * @description Needs the scope `tasks:read`. A task outside what the caller is restricted to is not found.
+         * List the details of a task, one for each domain
+         * @description Needs the scope `tasks:read`. A task that the caller may not see is `task-not-found`.
          */
         get: operations["listTaskDetails"];
         put?: never;
@@ -97,9 +101,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read the record
-         * @description Needs the scope `audit:read`. Every cancel by a known caller that passed the checks of syntax and limit, refused
-         *     ones included. A caller who is restricted to domains or types of tasks sees its own.
+         * List audit records
+         * @description Needs the scope `audit:read`. The audit trail contains every cancel request by a known caller that passed the
+         *     syntax and limit checks, refused requests included. A caller that is restricted to domains or task types gets
+         *     only its own records.
          */
         get: operations["listCancellations"];
         put?: never;
@@ -118,9 +123,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read one entry of the record
-         * @description Needs the scope `audit:read`, or `tasks:cancel` for the caller's own. A caller who is restricted to domains or types of
-         *     tasks sees its own only.
+         * Get one audit record
+         * @description Needs the scope `audit:read`, or `tasks:cancel` for the caller's own records. A caller that is restricted to
+         *     domains or task types gets only its own records.
          */
         get: operations["getCancellation"];
         put?: never;
@@ -139,8 +144,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Ask who you are
-         * @description Any caller may ask.
+         * Get the caller
+         * @description Needs no scope.
          */
         get: operations["getCaller"];
         put?: never;
@@ -159,7 +164,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Ask whether the process lives
+         * Check that the process is alive
          * @description Also served on `ADMIN_PORT`.
          */
         get: operations["getLiveness"];
@@ -179,8 +184,9 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Ask whether requests may come
-         * @description Also served on `ADMIN_PORT`. Ready means that there are keys to sign with, the record can be written and the process is not stopping.
+         * Check that the process is ready for requests
+         * @description Also served on `ADMIN_PORT`. Ready means that upstream credentials are available, the audit trail is writable
+         *     and the process is not stopping.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -199,8 +205,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Get this description
-         * @description Where `DOCS_ENABLED` is on; otherwise it is not found.
+         * Get this document
+         * @description Only if `DOCS_ENABLED` is `true`. Otherwise the response is 404.
          */
         get: operations["getOpenapi"];
         put?: never;
@@ -219,8 +225,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read this description as a page
-         * @description Where `DOCS_ENABLED` is on; otherwise it is not found.
+         * Show this document as a page
+         * @description Only if `DOCS_ENABLED` is `true`. Otherwise the response is 404.
          */
         get: operations["getDocs"];
         put?: never;
@@ -239,10 +245,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Sign in
-         * @description Sends the browser to the identity provider. Where nobody can sign in, it is not found. Sign-ins that are begun and
-         *     not completed are limited by address. Parameters that it does not know are ignored. A `HEAD` request begins no
-         *     sign-in, and a prefetch is refused.
+         * Start a sign-in
+         * @description Redirects the browser to the identity provider. If sign-in is not configured, the response is 404. The number
+         *     of sign-ins that were started and not completed is limited for each address. Unknown parameters are ignored. A
+         *     `HEAD` request starts no sign-in. A prefetch is refused.
          */
         get: operations["startSignIn"];
         put?: never;
@@ -261,9 +267,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Come back from the identity provider
-         * @description Where the provider sends the browser. It works once, and for the browser that began to sign in. Loaded again within
-         *     two minutes it shows its page again, and begins no session. After a 503 it can be loaded again.
+         * Complete a sign-in
+         * @description The identity provider redirects the browser to this route. The route works once, and only for the browser that
+         *     started the sign-in. If the browser loads it again within two minutes, the response is the same page and no
+         *     new session. After a 503 the browser can load it again.
          */
         get: operations["completeSignIn"];
         put?: never;
@@ -285,8 +292,8 @@ export interface paths {
         put?: never;
         /**
          * Sign out
-         * @description Ends the session, with every copy of its cookie, until its own end. The provider has a session of its own. Beyond
-         *     the limit of the address the session is ended all the same.
+         * @description Ends the session and invalidates every copy of its cookie. The identity provider has a session of its own. The
+         *     session ends even if the limit of the address is exceeded.
          */
         post: operations["signOut"];
         delete?: never;
@@ -303,8 +310,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Look at tasks and cancel them
-         * @description Where `CONSOLE_ENABLED` is on; otherwise it is not found.
+         * Open the console
+         * @description Only if `CONSOLE_ENABLED` is `true`. Otherwise the response is 404.
          */
         get: operations["getConsole"];
         put?: never;
@@ -323,8 +330,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read what a problem means
-         * @description The page that the `type` of a problem points at.
+         * Get the page of a problem
+         * @description The page that explains a problem. The `type` of the problem refers to it.
          */
         get: operations["getProblemPage"];
         put?: never;
@@ -340,7 +347,7 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
-         * @description A task. A member is null where the upstream does not say, or says what can't be read.
+         * @description A task. A member is null if the upstream sends no value or a value that cannot be parsed.
          * @example {
          *       "taskNo": "7f217ae0-61f5-42e2-a1c3-42bad0124aaa",
          *       "type": "CHG_DNS",
@@ -353,33 +360,33 @@ export interface components {
          *     }
          */
         Task: {
-            /** @description Its number. */
+            /** @description The task number. */
             taskNo: string;
             /**
-             * @description Its type, in the words of the upstream.
+             * @description The type, as the upstream names it.
              * @example CHG_DNS
              */
             type: string | null;
-            /** @description What that means, in a language. */
+            /** @description The meaning of the type, in the requested language. */
             typeDescription: string | null;
             /**
-             * @description How far it is; `unknown` where the upstream says something new.
+             * @description The status. `unknown` if the upstream sends an unknown value.
              * @enum {string}
              */
             status: "waiting" | "executing" | "complete" | "unknown";
             /**
-             * @description How far its cancellation is; `unknown` for a task too old to be looked up.
+             * @description The status of the cancellation. `unknown` for a task that is too old to be looked up.
              * @enum {string}
              */
             cancelStatus: "none" | "cancelling" | "cancelled" | "unknown";
-            /** @description How many domains it changes. */
+            /** @description The number of domains that the task changes. */
             domainCount: number | null;
             /**
              * Format: date-time
-             * @description When it was made.
+             * @description The creation time.
              */
             createdAt: string | null;
-            /** @description The address that it was asked from; only for callers with `audit:read`. */
+            /** @description The address that requested the task. Only for callers with `audit:read`, otherwise null. */
             clientIp: string | null;
         };
         /** @description One page of tasks. */
@@ -387,28 +394,31 @@ export interface components {
             items: components["schemas"]["Task"][];
             page: components["schemas"]["PageNumber"];
             pageSize: components["schemas"]["PageSize"];
-            /** @description Items on all pages; null for a caller who is restricted to types of tasks. */
+            /** @description The number of items on all pages. Null for a caller that is restricted to task types. */
             totalItems: number | null;
-            /** @description How many pages there are; null likewise. */
+            /** @description The number of pages. Null for a caller that is restricted to task types. */
             totalPages: number | null;
             hasNext: components["schemas"]["HasNext"];
             requestId: components["schemas"]["UpstreamRequestId"];
         };
-        /** @description What a task does to one domain. A member is null where the upstream does not say, or says what can't be read. */
+        /**
+         * @description The part of a task that concerns one domain. A member is null if the upstream sends no value or a value that
+         *     cannot be parsed.
+         */
         TaskDetail: {
-            /** @description Its number. */
+            /** @description The number of the detail. */
             detailNo: string | null;
-            /** @description The number of the task. */
+            /** @description The task number. */
             taskNo: string;
             /**
-             * @description Its type, in the words of the upstream.
+             * @description The type, as the upstream names it.
              * @example CHG_DNS
              */
             type: string | null;
-            /** @description What that means, in a language. */
+            /** @description The meaning of the type, in the requested language. */
             typeDescription: string | null;
             /**
-             * @description How far it is; `unknown` where the upstream says something new.
+             * @description The status. `unknown` if the upstream sends an unknown value.
              * @enum {string}
              */
             status: "waiting" | "executing" | "succeeded" | "failed" | "unknown";
@@ -417,26 +427,26 @@ export interface components {
              * @example example.com
              */
             domain: string | null;
-            /** @description The domain's instance. */
+            /** @description The instance id of the domain. */
             instanceId: string | null;
             /**
              * Format: date-time
-             * @description When it was made.
+             * @description The creation time.
              */
             createdAt: string | null;
             /**
              * Format: date-time
-             * @description When it last changed.
+             * @description The time of the last change.
              */
             updatedAt: string | null;
-            /** @description How often the upstream tried. */
+            /** @description The number of attempts of the upstream. */
             attempts: number | null;
-            /** @description Why it failed, in the upstream's words. */
+            /** @description The reason of the failure, as the upstream states it. */
             message: string | null;
-            /** @description What came of it, in the upstream's words. */
+            /** @description The result, as the upstream states it. */
             result: string | null;
         };
-        /** @description One page of a task's details. */
+        /** @description One page of the details of a task. */
         TaskDetailPage: {
             items: components["schemas"]["TaskDetail"][];
             page: components["schemas"]["PageNumber"];
@@ -446,40 +456,41 @@ export interface components {
             hasNext: components["schemas"]["HasNext"];
             requestId: components["schemas"]["UpstreamRequestId"];
         };
-        /** @description This page, counted from 1. */
+        /** @description The number of this page, starting at 1. */
         PageNumber: number;
-        /** @description Items on a page. */
+        /** @description Items per page. */
         PageSize: number;
-        /** @description Items on all pages. */
+        /** @description The number of items on all pages. */
         TotalItems: number;
-        /** @description How many pages there are. */
+        /** @description The number of pages. */
         TotalPages: number;
-        /** @description Whether a page follows. */
+        /** @description Whether another page follows. */
         HasNext: boolean;
         /**
-         * @description The upstream's id of its own answer.
+         * @description The request id of the upstream.
          * @example 7E38A9D5-3107-4D15-9B91-131DD66F68BE
          */
         UpstreamRequestId: string;
-        /** @description What is known of a cancellation that was not refused. */
+        /** @description The state of a cancellation that was not refused. */
         CancelResult: {
-            /** @description The number of the task. */
+            /** @description The task number. */
             taskNo: string;
             /**
              * Format: uuid
-             * @description The id of this request's entry in the record.
+             * @description The id of the audit record of this request.
              */
             cancellationId: string;
-            /** @description The upstream's id of its answer; null where only a look at the task told what became of it. */
+            /** @description The request id of the upstream. Null if the outcome was determined by reading the task. */
             requestId: string | null;
             /**
-             * @description `accepted` by the upstream; `cancelling` and `cancelled` as the upstream shows the task.
+             * @description `accepted`: the upstream accepted the request. `cancelling` and `cancelled`: the status that the upstream
+             *     reports for the task.
              * @enum {string}
              */
             cancelStatus: "accepted" | "cancelling" | "cancelled";
         };
         /**
-         * @description One entry of the record.
+         * @description An audit record of one cancel request.
          * @example {
          *       "id": "dc83b67f-bc87-47c1-9da0-2647af406d41",
          *       "taskNo": "c2bb1cd2-ac95-448c-812a-ebe9d4b24f13",
@@ -501,67 +512,68 @@ export interface components {
         Cancellation: {
             /**
              * Format: uuid
-             * @description Its id.
+             * @description The id of the audit record.
              */
             id: string;
-            /** @description The number of the task. */
+            /** @description The task number. */
             taskNo: string;
-            /** @description Who asked. */
+            /** @description The name of the caller. */
             caller: string;
             via: components["schemas"]["Via"];
-            /** @description The caller's address. */
+            /** @description The address of the caller. */
             clientIp: string | null;
-            /** @description The address that the connection came from. */
+            /** @description The address of the peer that opened the connection. */
             peerIp: string | null;
-            /** @description The caller's User-Agent header, cut; invisible characters are escaped, as in `\u202e`. */
+            /** @description The `User-Agent` header of the caller, truncated. Invisible characters are escaped, as in `\u202e`. */
             userAgent: string | null;
             /**
              * Format: date-time
-             * @description When it was asked.
+             * @description The time of the request.
              */
             requestedAt: string;
             outcome: components["schemas"]["Outcome"];
             /**
-             * @description How often the upstream was called. With the outcome `refused` nothing is sent, and a number above 0 means another
-             *     thing: the entry counts so many refused cancels of this caller that were over the limit of refusals in one
-             *     window. Its task, addresses, `userAgent` and `gatewayRequestId` are those of the first of them.
+             * @description The number of upstream calls. With the outcome `refused` nothing is sent, and a number above 0 has another
+             *     meaning: the record counts the refused cancels of this caller that exceeded the limit of refusals in one
+             *     window. Its task, addresses, `userAgent` and `gatewayRequestId` are those of the first of these requests.
              */
             attempts: number | null;
-            /** @description The upstream's id of its answer. */
+            /** @description The request id of the upstream. */
             requestId: string | null;
-            /** @description The upstream's code of its refusal. */
+            /** @description The error code of the upstream. */
             upstreamCode: string | null;
             /**
              * Format: date-time
-             * @description When the outcome was known.
+             * @description When the outcome became known.
              */
             finishedAt: string | null;
             /**
              * Format: uuid
-             * @description The `X-Request-Id` of the answer.
+             * @description The `X-Request-Id` of the response.
              */
             gatewayRequestId: string;
             /**
-             * @description `query` where only a look at the task told what became of it.
+             * @description `query` if the outcome was determined by reading the task.
              * @enum {string|null}
              */
             settledBy: "query" | null;
         };
-        /** @description Entries of the record, newest first. */
+        /** @description Audit records, newest first. */
         CancellationPage: {
             items: components["schemas"]["Cancellation"][];
-            /** @description Asks for what follows, as `cursor`; null at the end. */
+            /** @description The `cursor` of the next page. Null on the last page. */
             nextCursor: string | null;
         };
         /**
-         * @description What became of a cancellation. `pending`: under way. `refused`: by the gateway. `accepted`: by the upstream.
-         *     `cancelled`: as the upstream shows the task. `rejected`: by the upstream, for a reason of the task's. `failed`: it
-         *     never took effect. `unknown`: nobody can tell yet.
+         * @description The outcome of a cancellation. `pending`: no outcome yet. `refused`: refused by the gateway. `accepted`:
+         *     accepted by the upstream. `cancelled`: the upstream reports the task as cancelled. `rejected`: rejected by the
+         *     upstream for a reason that concerns the task. `failed`: the cancellation never took effect. `unknown`: it is
+         *     not known whether the cancellation took effect.
          * @enum {string}
          */
         Outcome: "pending" | "refused" | "accepted" | "cancelled" | "rejected" | "failed" | "unknown";
         /**
-         * @description Who the gateway takes the caller for.
+         * @description The identity and the scopes of the caller.
          * @example {
          *       "name": "demo",
          *       "via": "api-key",
@@ -573,21 +585,24 @@ export interface components {
          *     }
          */
         Caller: {
-            /** @description The name that the record shows. */
+            /** @description The name of the caller in audit records. */
             name: string;
             via: components["schemas"]["Via"];
-            /** @description What the caller may do. */
+            /** @description The scopes of the caller. */
             scopes: components["schemas"]["Scope"][];
         };
         /**
-         * @description How the caller was recognised.
+         * @description The authentication method of the caller.
          * @enum {string}
          */
         Via: "api-key" | "jwt" | "session" | "anonymous";
         /** @enum {string} */
         Scope: "tasks:cancel" | "tasks:read" | "audit:read";
         SignedOut: {
-            /** @description Where the browser can end the provider's session too; null where the provider offers no such page. */
+            /**
+             * @description The page on which the browser can end the session at the identity provider. Null if the provider has no such
+             *     page.
+             */
             logoutUrl: string | null;
         };
         Liveness: {
@@ -598,7 +613,8 @@ export interface components {
             /** @constant */
             status: "ready";
             /**
-             * @description What counts limits right now, where replicas share them; else `RATE_LIMIT_STORE_FAILURE` while Redis is away.
+             * @description Only if replicas share limits. `redis` while Redis counts the limits, otherwise the value of
+             *     `RATE_LIMIT_STORE_FAILURE`.
              * @enum {string}
              */
             rateLimitStore?: "redis" | "local" | "deny";
@@ -609,52 +625,52 @@ export interface components {
             info: Record<string, never>;
             paths: Record<string, never>;
         };
-        /** @description Why a request failed (RFC 9457). A member that is not required is left out where it has no value. */
+        /** @description The reason why a request failed (RFC 9457). An optional member without a value is omitted. */
         Problem: {
             /**
              * Format: uri-reference
-             * @description Where the problem is explained.
+             * @description The URL of the page that explains the problem.
              */
             type: string;
-            /** @description What kind of problem it is, for people. */
+            /** @description The kind of problem, as text for people. */
             title: string;
-            /** @description The status of the answer. */
+            /** @description The status of the response. */
             status: number;
-            /** @description What is wrong with this request, for people. */
+            /** @description The fault of this request, as text for people. */
             detail: string;
             /**
              * Format: uri
-             * @description The `X-Request-Id` of the answer, as a URN.
+             * @description The `X-Request-Id` of the response, as a URN.
              */
             instance: string;
             code: components["schemas"]["ProblemCode"];
-            /** @description The upstream's own code. */
+            /** @description The error code of the upstream. */
             upstreamCode?: string;
-            /** @description The upstream's id of its answer. */
+            /** @description The request id of the upstream. */
             requestId?: string;
             /** @description Whether the same request can succeed later. */
             retryable: boolean;
             /**
-             * @description Only on a cancel: what became of it.
+             * @description Only on a cancel: whether the task was cancelled by this request.
              * @enum {string}
              */
             outcome?: "not-cancelled" | "unknown";
             /**
              * Format: uuid
-             * @description Only on a cancel: the id of its entry in the record, where it has one.
+             * @description Only on a cancel: the id of its audit record, if it has one.
              */
             cancellationId?: string;
-            /** @description Of the trace that the operator has of this request, where requests are traced (W3C Trace Context). */
+            /** @description The id of the trace of this request, if requests are traced (W3C Trace Context). */
             traceId?: string;
         };
         /**
-         * @description What went wrong, for programs.
+         * @description The kind of problem, as a code for programs.
          * @enum {string}
          */
         ProblemCode: "audit-unavailable" | "bad-request" | "content-too-large" | "credentials-ambiguous" | "csrf-rejected" | "expectation-failed" | "forbidden" | "gateway-busy" | "headers-too-large" | "identity-provider-unavailable" | "internal" | "method-not-allowed" | "misdirected" | "not-found" | "outcome-unknown" | "query-invalid" | "request-timeout" | "shutting-down" | "sign-in-failed" | "task-no-invalid" | "task-not-cancellable" | "task-not-found" | "too-many-requests" | "unauthenticated" | "upstream-bad-response" | "upstream-credentials-rejected" | "upstream-forbidden" | "upstream-misconfigured" | "upstream-throttled" | "upstream-timeout" | "upstream-unavailable";
     };
     responses: {
-        /** @description The query is not valid, or there is more than one credential. */
+        /** @description The query is not valid, or the request carries more than one credential. */
         BadQuery: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -666,7 +682,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The number of the task or the query is not valid, or there is more than one credential. */
+        /** @description The task number or the query is not valid, or the request carries more than one credential. */
         BadTaskNo: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -678,7 +694,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is more than one credential. */
+        /** @description The request carries more than one credential. */
         BadCredentials: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -690,7 +706,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is no credential, or an unknown one. */
+        /** @description The request carries no credential, or the credential is not valid. */
         Unauthenticated: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -705,8 +721,8 @@ export interface components {
             };
         };
         /**
-         * @description The caller is known, but lacks the scope, or the task is not known to be inside what it is restricted to. A refused
-         *     cancel is on record.
+         * @description The caller is known, but lacks the scope, or the gateway cannot confirm that the caller may access the task. A
+         *     refused cancel has an audit record.
          */
         Forbidden: {
             headers: {
@@ -722,9 +738,9 @@ export interface components {
             };
         };
         /**
-         * @description The caller is known, but lacks the scope or is restricted to other tasks, which is on record; or has a session, and the
-         *     request does not show that a page of a trusted origin sent it. Over the limit of a caller's refusals there is no
-         *     `cancellationId`: they are counted in one entry for each window.
+         * @description The caller is known, but lacks the scope or may not cancel this task. Such a refusal has an audit record. Or
+         *     the caller has a session, and the request carries no proof that a page of a trusted origin sent it. Refusals
+         *     over the limit of a caller have no `cancellationId`: one audit record for each window counts them.
          */
         CancelForbidden: {
             headers: {
@@ -737,7 +753,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description There is none, or none that the caller may see. */
+        /** @description The resource does not exist, or the caller may not see it. */
         NotFound: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -748,7 +764,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream knows no such task, or the caller is restricted to others. */
+        /** @description The upstream has no such task, or the caller may not see it. */
         TaskNotFound: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -761,7 +777,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream refused for a reason of the task's. */
+        /** @description The upstream refused for a reason that concerns the task. */
         TaskNotCancellable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -774,7 +790,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description A limit of the gateway's is reached. */
+        /** @description A limit of the gateway is exceeded. */
         TooManyRequests: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -782,7 +798,7 @@ export interface components {
                 RateLimit: components["headers"]["RateLimit"];
                 "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 /**
-                 * @description How many seconds to wait.
+                 * @description The number of seconds to wait.
                  * @example 42
                  */
                 "Retry-After": string;
@@ -792,17 +808,17 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The limit of sign-outs is reached. The session has ended all the same. */
+        /** @description The limit of sign-outs is exceeded. The session has ended nevertheless. */
         SignedOutOverLimit: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
                 "Content-Language": components["headers"]["Content-Language"];
-                /** @description The end of the session. */
+                /** @description Deletes the session cookie. */
                 "Set-Cookie": string;
                 RateLimit: components["headers"]["RateLimit"];
                 "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                 /**
-                 * @description How many seconds to wait.
+                 * @description The number of seconds to wait.
                  * @example 42
                  */
                 "Retry-After": string;
@@ -813,8 +829,8 @@ export interface components {
             };
         };
         /**
-         * @description The upstream refused the gateway's keys, their permissions or its settings, or answered something unreadable. Never
-         *     the caller's fault.
+         * @description The upstream rejected the credentials, the permissions or the configuration of the gateway, or its response
+         *     was not readable. The caller is never the cause.
          */
         UpstreamFailed: {
             headers: {
@@ -828,7 +844,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream can't be reached, is ill or throttles, the gateway is busy, or the keys to check a token with can't be had. */
+        /**
+         * @description The upstream cannot be reached, is unhealthy or throttles, the gateway is busy, or the keys that verify a token
+         *     are not available.
+         */
         UpstreamUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -841,8 +860,8 @@ export interface components {
             };
         };
         /**
-         * @description The upstream can't be reached, is ill or throttles, the gateway is busy, the record can't be written, or the keys to
-         *     check a token with can't be had. The task was not cancelled.
+         * @description The upstream cannot be reached, is unhealthy or throttles, the gateway is busy, the audit trail is not
+         *     writable, or the keys that verify a token are not available. The task was not cancelled.
          */
         CancelUnavailable: {
             headers: {
@@ -855,7 +874,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The record is not available, or the keys to check a token with. */
+        /** @description The audit trail is not readable, or the keys that verify a token are not available. */
         RecordUnreadable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -866,7 +885,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The identity provider can't be reached. */
+        /** @description The identity provider is not available. */
         ProviderUnavailable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -878,7 +897,7 @@ export interface components {
                 "text/html": string;
             };
         };
-        /** @description The keys to check a token with are not available. */
+        /** @description The keys that verify a token are not available. */
         TokenUncheckable: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -889,7 +908,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The record is not available, or there are no keys to sign with. */
+        /** @description The audit trail is not writable, or no upstream credentials are available. */
         NotReady: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -900,7 +919,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The upstream took too long. */
+        /** @description The upstream did not respond in time. */
         UpstreamTimeout: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -914,8 +933,8 @@ export interface components {
             };
         };
         /**
-         * @description The request was sent, and nobody can tell whether it took effect; or, for a caller who is restricted, the task could
-         *     not be looked at in time, and nothing was sent.
+         * @description The request was sent, and the gateway does not know whether it took effect. Or the caller is restricted, the
+         *     details of the task could not be read in time, and nothing was sent.
          */
         OutcomeUnknown: {
             headers: {
@@ -932,79 +951,82 @@ export interface components {
     };
     parameters: {
         /**
-         * @description The number of a task, as the upstream gave it.
+         * @description The task number that the upstream assigned.
          * @example 7f217ae0-61f5-42e2-a1c3-42bad0124aaa
          */
         TaskNo: string;
-        /** @description Needed with a session where anything is changed. Says that somebody did this, so that the session goes on. */
+        /**
+         * @description Required for state-changing requests with a session. It marks user activity and so restarts the idle time of the
+         *     session.
+         */
         Csrf: "1";
-        /** @description The page, counted from 1. */
+        /** @description The page number, starting at 1. */
         Page: number;
-        /** @description The language of texts; wins over `Accept-Language`. */
+        /** @description The language of texts. Takes precedence over `Accept-Language`. */
         Lang: "en" | "zh";
-        /** @description The languages that you like to read; `en` and `zh` are known. */
+        /** @description The preferred languages. `en` and `zh` are supported. */
         AcceptLanguage: string;
     };
     requestBodies: never;
     headers: {
         /**
-         * @description The id of this request, made by the gateway. Quote it to report a fault.
+         * @description The id of this request, generated by the gateway. Quote it in error reports.
          * @example b8b9431d-5e1f-45bd-9d13-3e72d05e5e03
          */
         "X-Request-Id": string;
         /**
-         * @description The rest of the limit (`r`) after this request, and the seconds until the limit starts anew (`t`). A cancel
-         *     costs 1. A read costs 1 for each call to the upstream that it starts itself, and at least 1.
+         * @description The remaining limit (`r`) after this request, and the seconds until the window of the limit ends (`t`). A
+         *     cancel costs 1. A read costs 1 for each upstream call that it starts itself, and at least 1.
          * @example "cancels"; r=58; t=59
          */
         RateLimit: string;
         /**
-         * @description How much (`q`) is granted in how many seconds (`w`).
+         * @description The limit (`q`) and the length of its window in seconds (`w`).
          * @example "cancels"; q=60; w=60; pk=:NzI0MTc1NmJkOTA0:
          */
         "RateLimit-Policy": string;
         /**
-         * @description How many seconds to wait, where a wait is known to help.
+         * @description The number of seconds to wait. Present only if a wait is known to help.
          * @example 5
          */
         "Retry-After": string;
         /**
-         * @description Other pages, with `rel="next"` or `rel="prev"` (RFC 8288), where there are any.
+         * @description The next and previous page (`rel="next"`, `rel="prev"`, RFC 8288), if they exist.
          * @example </tasks?page=2&pageSize=20>; rel="next"
          */
         Link: string;
         /**
-         * @description Where the task can be looked at.
+         * @description The URL of the task.
          * @example /tasks/7f217ae0-61f5-42e2-a1c3-42bad0124aaa
          */
         Location: string;
         /**
-         * @description Names this state of the task, for `If-None-Match`.
+         * @description Identifies this state of the task, for `If-None-Match`.
          * @example W/"5b-Zm9v"
          */
         ETag: string;
         /**
-         * @description What of `Prefer` was honoured, where anything was.
+         * @description The preference that was applied, if any.
          * @example wait=10
          */
         "Preference-Applied": string;
         /**
-         * @description How to prove who you are: by `Bearer` (RFC 6750) where the gateway trusts an issuer of tokens, else by `ApiKey`. Whoever
-         *     came with a token is told what is wrong.
+         * @description The authentication scheme. `Bearer` (RFC 6750) if the gateway trusts a token issuer, otherwise `ApiKey`. If
+         *     the request carried a token, `error` states the reason.
          * @example ApiKey realm="gateway"
          */
         "WWW-Authenticate": string;
         /**
-         * @description Where the caller came with a token (RFC 6750).
+         * @description Only if the caller sent a token (RFC 6750).
          * @example Bearer realm="gateway", error="invalid_request"
          */
         Ambiguity: "Bearer realm=\"gateway\", error=\"invalid_request\"";
         /**
-         * @description Where the caller came with a token, the scope that it lacks (RFC 6750).
+         * @description Only if the caller sent a token. Names the scope that it lacks (RFC 6750).
          * @example Bearer realm="gateway", error="insufficient_scope", scope="tasks:cancel"
          */
         Insufficiency: string;
-        /** @description The language of title and detail. */
+        /** @description The language of the title and the detail. */
         "Content-Language": "en" | "zh";
     };
     pathItems: never;
@@ -1014,22 +1036,22 @@ export interface operations {
     listTasks: {
         parameters: {
             query?: {
-                /** @description The page, counted from 1. */
+                /** @description The page number, starting at 1. */
                 page?: components["parameters"]["Page"];
-                /** @description Items on a page. */
+                /** @description Items per page. */
                 pageSize?: number;
                 /**
-                 * @description The first day of creation to include. An ISO 8601 date, or date and time with a zone, of which the day in UTC+8
-                 *     counts.
+                 * @description The first creation day to include. An ISO 8601 date, or a date and time with a time zone, of which the day
+                 *     in UTC+8 counts.
                  */
                 createdFrom?: string;
-                /** @description The last day of creation to include, likewise. */
+                /** @description The last creation day to include, in the same format. */
                 createdTo?: string;
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path?: never;
@@ -1038,8 +1060,8 @@ export interface operations {
         requestBody?: never;
         responses: {
             /**
-             * @description One page of tasks, newest first. A caller who is restricted to types of tasks sees those of them, so that a page can
-             *     hold fewer than `pageSize`, or none, and be followed by others.
+             * @description One page of tasks, newest first. A caller that is restricted to task types gets only tasks of these types.
+             *     A page can then hold fewer than `pageSize` items, or none, and further pages can follow.
              */
             200: {
                 headers: {
@@ -1065,18 +1087,18 @@ export interface operations {
     getTask: {
         parameters: {
             query?: {
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
-                /** @description The `ETag` of an earlier answer; 304 where nothing has changed. */
+                /** @description The `ETag` of an earlier response. The response is 304 if the task has not changed. */
                 "If-None-Match"?: string;
             };
             path: {
                 /**
-                 * @description The number of a task, as the upstream gave it.
+                 * @description The task number that the upstream assigned.
                  * @example 7f217ae0-61f5-42e2-a1c3-42bad0124aaa
                  */
                 taskNo: components["parameters"]["TaskNo"];
@@ -1098,7 +1120,7 @@ export interface operations {
                     "application/json": components["schemas"]["Task"];
                 };
             };
-            /** @description Nothing has changed since the answer that `If-None-Match` names. */
+            /** @description The task has not changed since the response that `If-None-Match` names. */
             304: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1122,20 +1144,23 @@ export interface operations {
     cancelTask: {
         parameters: {
             query?: {
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
-                /** @description Needed with a session where anything is changed. Says that somebody did this, so that the session goes on. */
+                /**
+                 * @description Required for state-changing requests with a session. It marks user activity and so restarts the idle time of the
+                 *     session.
+                 */
                 "X-CSRF"?: components["parameters"]["Csrf"];
-                /** @description `wait=N`: how many seconds to watch the task, at most as long as a request may take. */
+                /** @description `wait=N`: the number of seconds to poll the task, at most the maximum time of a request. */
                 Prefer?: string;
             };
             path: {
                 /**
-                 * @description The number of a task, as the upstream gave it.
+                 * @description The task number that the upstream assigned.
                  * @example 7f217ae0-61f5-42e2-a1c3-42bad0124aaa
                  */
                 taskNo: components["parameters"]["TaskNo"];
@@ -1166,7 +1191,7 @@ export interface operations {
                     "application/json": components["schemas"]["CancelResult"];
                 };
             };
-            /** @description The upstream accepted the request, and the task is not known to be cancelled yet. */
+            /** @description The upstream accepted the request. The task is not known to be cancelled yet. */
             202: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1202,24 +1227,24 @@ export interface operations {
     listTaskDetails: {
         parameters: {
             query?: {
-                /** @description The page, counted from 1. */
+                /** @description The page number, starting at 1. */
                 page?: components["parameters"]["Page"];
-                /** @description Items on a page. */
+                /** @description Items per page. */
                 pageSize?: number;
-                /** @description Only details in that state. */
+                /** @description Only details with this status. */
                 status?: "waiting" | "executing" | "succeeded" | "failed";
-                /** @description Only details of that domain. */
+                /** @description Only details of this domain. */
                 domain?: string;
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path: {
                 /**
-                 * @description The number of a task, as the upstream gave it.
+                 * @description The task number that the upstream assigned.
                  * @example 7f217ae0-61f5-42e2-a1c3-42bad0124aaa
                  */
                 taskNo: components["parameters"]["TaskNo"];
@@ -1254,25 +1279,25 @@ export interface operations {
     listCancellations: {
         parameters: {
             query?: {
-                /** @description Only cancellations of that task. */
+                /** @description Only cancellations of this task. */
                 taskNo?: string;
-                /** @description Only cancellations by the caller of that name. */
+                /** @description Only cancellations by the caller with this name. */
                 caller?: string;
-                /** @description Only cancellations that came to that. */
+                /** @description Only cancellations with this outcome. */
                 outcome?: components["schemas"]["Outcome"];
-                /** @description Only what was asked at that time or later. An ISO 8601 date, or date and time with a zone. */
+                /** @description Only cancellations requested at this time or later. An ISO 8601 date, or a date and time with a time zone. */
                 from?: string;
-                /** @description Only what was asked before that time. An ISO 8601 date, or date and time with a zone. */
+                /** @description Only cancellations requested before this time. An ISO 8601 date, or a date and time with a time zone. */
                 to?: string;
-                /** @description How many at most. */
+                /** @description The maximum number of records. */
                 limit?: number;
-                /** @description The `nextCursor` of an earlier answer, to go on from there. */
+                /** @description The `nextCursor` of an earlier response. The list continues there. */
                 cursor?: string;
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path?: never;
@@ -1280,7 +1305,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Entries of the record, newest first. */
+            /** @description Audit records, newest first. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1302,16 +1327,16 @@ export interface operations {
     getCancellation: {
         parameters: {
             query?: {
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path: {
                 /**
-                 * @description The `cancellationId` of an answer.
+                 * @description The `cancellationId` of a response.
                  * @example fae56dd8-282e-44b3-aee2-217032d2c46d
                  */
                 id: string;
@@ -1320,7 +1345,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The entry. */
+            /** @description The audit record. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1376,7 +1401,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It lives. */
+            /** @description The process is alive. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1397,7 +1422,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description They may. */
+            /** @description The process is ready. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1419,7 +1444,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description This description. */
+            /** @description This document. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1441,7 +1466,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page that shows this description and can try it out. */
+            /** @description A page that shows this document and can send requests. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1458,15 +1483,15 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description Where to go afterwards, a path of this site. An empty one counts as absent.
+                 * @description The target after the sign-in, a path of this site. An empty value counts as absent.
                  * @example /console
                  */
                 returnTo?: string;
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path?: never;
@@ -1474,22 +1499,22 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The browser is to go to the identity provider. */
+            /** @description A redirect to the identity provider. */
             302: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
-                    /** @description The provider's page. */
+                    /** @description The sign-in page of the identity provider. */
                     Location: string;
                     /**
-                     * @description What the browser has to bring back within ten minutes, and the end of older sign-ins for which there is no
-                     *     room. A `HEAD` request gets none.
+                     * @description The cookie of this sign-in, valid for ten minutes. Cookies of older sign-ins are deleted if there is
+                     *     no room for them. A `HEAD` request gets no cookie.
                      */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
                 };
                 content?: never;
             };
-            /** @description The query is not valid, or the browser loads the page before a person asks for it (prefetch). */
+            /** @description The query is not valid, or the browser loads the page before the user asks for it (prefetch). */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1509,19 +1534,19 @@ export interface operations {
     completeSignIn: {
         parameters: {
             query?: {
-                /** @description What the provider gives for a token, once. */
+                /** @description The authorization code of the identity provider. It can be exchanged once. */
                 code?: string;
-                /** @description Names the sign-in that was begun. */
+                /** @description Identifies the sign-in that was started. */
                 state?: string;
-                /** @description The provider (RFC 9207). */
+                /** @description The issuer identifier of the identity provider (RFC 9207). */
                 iss?: string;
-                /** @description Why there is no code. */
+                /** @description The reason why there is no code. */
                 error?: string;
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path?: never;
@@ -1529,11 +1554,14 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The browser has a session now, and a page that leads on. */
+            /** @description The browser now has a session. The page links to the target of the sign-in. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
-                    /** @description The session, and what takes the place of what was brought back. None where the page is shown again. */
+                    /**
+                     * @description The session cookie, and a cookie that replaces the cookie of the sign-in. No cookie is set if the page
+                     *     is shown again.
+                     */
                     "Set-Cookie"?: string;
                     [name: string]: unknown;
                 };
@@ -1541,7 +1569,7 @@ export interface operations {
                     "text/html": string;
                 };
             };
-            /** @description What came back completes no sign-in that this browser began. */
+            /** @description The response of the identity provider does not complete a sign-in that this browser started. */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1561,13 +1589,16 @@ export interface operations {
     signOut: {
         parameters: {
             query?: {
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description Needed with a session where anything is changed. Says that somebody did this, so that the session goes on. */
+                /**
+                 * @description Required for state-changing requests with a session. It marks user activity and so restarts the idle time of the
+                 *     session.
+                 */
                 "X-CSRF"?: components["parameters"]["Csrf"];
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path?: never;
@@ -1575,11 +1606,11 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The session is gone. */
+            /** @description The session has ended. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
-                    /** @description The end of the session. */
+                    /** @description Deletes the session cookie. */
                     "Set-Cookie": string;
                     [name: string]: unknown;
                 };
@@ -1587,7 +1618,7 @@ export interface operations {
                     "application/json": components["schemas"]["SignedOut"];
                 };
             };
-            /** @description The request does not show that a page of a trusted origin sent it. */
+            /** @description The request carries no proof that a page of a trusted origin sent it. */
             403: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1611,7 +1642,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page for people. What it shows it asks for by the routes above, as whoever signs in on it. */
+            /** @description A page to view tasks and cancel them. The page calls the routes above with the credentials of its user. */
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
@@ -1627,11 +1658,11 @@ export interface operations {
     getProblemPage: {
         parameters: {
             query?: {
-                /** @description The language of texts; wins over `Accept-Language`. */
+                /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
-                /** @description The languages that you like to read; `en` and `zh` are known. */
+                /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
             path: {
