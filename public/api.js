@@ -11,10 +11,10 @@ import { language } from './texts.js'
 /** @typedef {Schemas['Cancellation']} Cancellation */
 /** @typedef {Schemas['CancellationPage']} CancellationPage */
 
-/** How many seconds the gateway is asked to watch a cancellation. */
+/** How many seconds the gateway polls the task of a cancel (`Prefer: wait`). */
 const WAIT_S = 10
 
-// The key is kept here and nowhere else, so that it is gone with the page.
+// The only copy of the API key. It is gone when the page is closed.
 /** @type {string | null} */
 let apiKey = null
 
@@ -23,7 +23,7 @@ let leaving = new AbortController()
 /** @type {(failure: Failure) => void} */
 let unauthenticated = () => {}
 
-/** Why there is no answer of the kind that was asked for. */
+/** A request that got no successful response, with the reason. */
 export class Failure extends Error {
   /**
    * @param {'problem' | 'unreachable' | 'unreadable'} kind
@@ -38,7 +38,7 @@ export class Failure extends Error {
     const seconds = Number(response?.headers.get('retry-after') ?? '')
     this.retryAfterS = seconds > 0 ? seconds : null
     this.retryable = problem?.retryable ?? !isCancel
-    // Without an answer of the gateway nobody knows whether the request got there.
+    // Without a response of the gateway it is unknown whether the cancel arrived.
     this.outcome = problem === undefined ? (isCancel ? 'unknown' : null) : (problem.outcome ?? null)
   }
 }
@@ -50,7 +50,7 @@ export const useKey = (key) => {
 
 export const usesKey = () => apiKey !== null
 
-/** @param {typeof unauthenticated} listener hears of each 401 */
+/** @param {typeof unauthenticated} listener called on each 401 */
 export const onUnauthenticated = (listener) => {
   unauthenticated = listener
 }
@@ -63,7 +63,7 @@ export const abortRequests = () => {
 /**
  * @typedef {object} Options
  * @property {AbortSignal} [signal]
- * @property {boolean} [isBackground] true: nobody's action is behind it, so a session must not live longer for it
+ * @property {boolean} [isBackground] true: no user activity, so the request must not restart the idle time of a session
  * @property {Readonly<Record<string, string>>} [headers]
  */
 
@@ -118,7 +118,7 @@ const credentialHeaders = (isBackground) => {
 
 /**
  * @param {string} text
- * @returns {any} undefined where it is no JSON
+ * @returns {any} undefined if the text is not JSON
  */
 const parse = (text) => {
   try {
@@ -162,9 +162,9 @@ export const getTask = async (taskNo, options) => (await request('GET', `tasks/$
 
 /**
  * @param {string} taskNo
- * @param {string | null} etag of what was seen last
+ * @param {string | null} etag of the last response
  * @param {AbortSignal} signal
- * @returns {Promise<{ task: Task | null, etag: string | null }>} without the task where nothing has changed
+ * @returns {Promise<{ task: Task | null, etag: string | null }>} the task is null if it has not changed
  */
 export const lookAgain = async (taskNo, etag, signal) => {
   /** @type {Record<string, string>} */
@@ -183,7 +183,7 @@ export const listDetails = async (taskNo, query, options) =>
   (await request('GET', withQuery(`tasks/${taskNo}/details`, query), options)).body
 
 /**
- * Sent once, whatever comes of it.
+ * The request is sent only once, even if it fails.
  * @param {string} taskNo
  * @param {AbortSignal} signal
  * @returns {Promise<CancelResult>}

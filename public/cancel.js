@@ -20,8 +20,7 @@ const SECOND_MS = 1000
  */
 
 /**
- * Asks whether that task is to be cancelled, cancels it once, and shows what becomes of it. What the dialog waits for
- * ends with it.
+ * Asks for confirmation, cancels the task once, and shows the outcome. Closing the dialog aborts its requests.
  * @param {Cancelling} cancelling
  */
 export const openCancelDialog = (cancelling) => {
@@ -89,7 +88,7 @@ const readPlan = async ({ taskNo, signal }) => {
 
 /**
  * @param {Step} step
- * @param {Plan | null} plan null where the caller may not read
+ * @param {Plan | null} plan null if the caller may not read tasks
  */
 const showPlan = (step, plan) => {
   const confirm = h('button', { class: 'danger' }, t('cancel.confirm'))
@@ -157,7 +156,7 @@ const cancelOnce = async (step, before) => {
     ],
     [h('button', { click: () => waiting.abort() }, t('cancel.stop'))],
   )
-  // The key that closes a dialog stops the waiting, and does not hide that something was sent.
+  // The Escape key stops the waiting, but does not close the dialog: the user must see that a request was sent.
   const stop = (/** @type {Event} */ event) => {
     event.preventDefault()
     waiting.abort()
@@ -178,7 +177,7 @@ const cancelOnce = async (step, before) => {
 }
 
 /**
- * What the task looks like from now on, as far as it can be seen.
+ * The state of the task from now on, if the caller may read it.
  * @param {Step} step
  * @param {Task | null} before
  */

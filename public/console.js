@@ -11,7 +11,7 @@ import { language, setLanguage, t } from './texts.js'
 /** @typedef {import('./api.js').Caller} Caller */
 
 /**
- * What a view knows of where it is and who looks.
+ * The address and the caller of a view, and the actions that the view can start.
  * @typedef {object} Visit
  * @property {string} taskNo
  * @property {URLSearchParams} query
@@ -59,7 +59,7 @@ const announce = (text) => {
   byId('status').textContent = text
 }
 
-/** Shows what the address says. What was shown before stays until it is replaced, if it is of the same kind. */
+/** Shows the view of the address. The results of the same kind of view stay until the new ones are loaded. */
 const navigate = async () => {
   if (caller === null) return
   visit.abort()
@@ -102,7 +102,7 @@ const navigate = async () => {
   if (wasInside) focusOn(focused, heading)
 }
 
-/** @param {string} address goes there, or looks again */
+/** @param {string} address the target; the current address reloads the view */
 const go = (address) => {
   if (address === location.hash) void navigate()
   else location.hash = address
@@ -151,7 +151,7 @@ const showFrame = () => {
   byId('footer').replaceChildren(...(caller === null ? [] : [h('p', {}, grantsOf(caller))]))
 }
 
-// The hash is the address of a view, so it can't name a place on the page.
+// The hash is the address of a view, so it cannot also be an anchor on the page.
 /** @param {Event} event */
 const skipToMain = (event) => {
   event.preventDefault()
@@ -214,7 +214,7 @@ const onKey = (key) => {
   void enter()
 }
 
-/** Finds out who looks, and goes on from there. */
+/** Requests the caller, then shows the view or the sign-in form. */
 const enter = async () => {
   announce(t('loading'))
   try {
@@ -241,7 +241,7 @@ const showUnreachable = (failure) => {
   )
 }
 
-// As long as a dialog is open it keeps its place: it may show what became of a cancellation.
+// An open dialog stays, because it may show the outcome of a cancellation.
 onUnauthenticated((failure) => {
   if (caller === null || document.querySelector('dialog') !== null) return
   showSignIn({ failure, hasEnded: true })

@@ -1,11 +1,11 @@
 /** @typedef {string | boolean | null | ((event: Event) => void)} Attribute */
 
 /**
- * Makes an element. A function listens to the event of that name; texts are texts and never markup.
+ * Creates an element. A function as attribute is a listener for the event of that name. Text is never parsed as markup.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Readonly<Record<string, Attribute>>} [attributes] false and null are left out
- * @param {...(Node | string | null)} children null is left out
+ * @param {Readonly<Record<string, Attribute>>} [attributes] false and null are omitted
+ * @param {...(Node | string | null)} children null is omitted
  */
 export const h = (tag, attributes = {}, ...children) => {
   const element = document.createElement(tag)
@@ -18,7 +18,7 @@ export const h = (tag, attributes = {}, ...children) => {
 }
 
 /**
- * An element that the page always has.
+ * An element that always exists on the page.
  * @param {string} id
  */
 export const byId = (id) => {
@@ -28,7 +28,7 @@ export const byId = (id) => {
 }
 
 /**
- * What a form holds, without what is left empty.
+ * The values of a form, without empty fields.
  * @param {Event} event
  */
 export const submitted = (event) => {

@@ -13,7 +13,7 @@ const OUTCOMES = /** @type {const} */ (['pending', 'refused', 'accepted', 'cance
 const addressOf = (query) => `#/history?${new URLSearchParams([...query].map(([name, value]) => [name, value]))}`
 
 /**
- * What was asked of the gateway, and what became of it.
+ * The audit records: cancel requests and their outcomes.
  * @param {Visit} visit
  */
 export const historyView = (visit) => ({
@@ -106,7 +106,7 @@ const cellsOf = (cancellation) => [
 ]
 
 /**
- * Nothing is sent for a refusal: a number above zero counts the refusals that the entry stands for.
+ * A refused cancel sends nothing upstream, so a number above zero is the number of refused cancels in this record.
  * @param {Cancellation} cancellation
  * @returns {[string, string]}
  */

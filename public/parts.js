@@ -25,7 +25,7 @@ const TONES = {
 }
 
 /**
- * A state in words; its tone adds nothing that the words don't say.
+ * A state as text. Its colour carries no extra information.
  * @template {'status' | 'cancel-status' | 'outcome'} Kind
  * @param {Kind} kind
  * @param {{
@@ -61,7 +61,7 @@ export const typeOf = ({ type, typeDescription }) =>
 
 /** @typedef {readonly [term: string, description: Content]} Fact */
 
-/** @param {readonly (Fact | null)[]} known null is left out */
+/** @param {readonly (Fact | null)[]} known null is omitted */
 export const facts = (known) =>
   h(
     'dl',
@@ -70,8 +70,8 @@ export const facts = (known) =>
   )
 
 /**
- * A table that becomes a list of cards where there is little room. That changes how cells are displayed, for which some
- * browsers forget what they are: hence the roles.
+ * A table that is displayed as a list of cards on narrow screens. Some browsers drop the implicit roles of cells with
+ * another `display` value, so the roles are explicit.
  * @param {string} caption
  * @param {readonly string[]} columns
  * @param {readonly (readonly Content[])[]} rows
@@ -116,7 +116,7 @@ export const pages = (answer, addressOf) =>
 
 /** @typedef {{ page: number, pageSize: number, totalItems: number | null, items: readonly unknown[] }} Range */
 
-/** @param {Range} answer without a total where it hides what the caller may not see */
+/** @param {Range} answer its total is null if the caller may not see all tasks */
 export const rangeOf = ({ page, pageSize, totalItems, items }) => {
   if (totalItems === null) return t('pages.page', { page })
   const before = (page - 1) * pageSize
@@ -147,7 +147,7 @@ export const field = (id, label, input, hint) => {
 export const notice = (title, hint) => h('div', { class: 'notice' }, h('h2', {}, title), h('p', {}, hint))
 
 /**
- * What went wrong, what it means for a cancellation, and whom to ask about it by which ids.
+ * The failure, its effect on a cancellation, and the ids that a report to the operator needs.
  * @param {Failure} failure
  * @param {...Content} actions
  */
@@ -201,7 +201,7 @@ const idsOf = ({ problem, requestId }) => [
 const idFact = (term, id) => (id ? [term, code(id)] : null)
 
 /**
- * The code and, in a tab of its own since this page may hold a key, the page that explains it.
+ * The code and a link to its explanation. The link opens a new tab, because leaving this page would drop the API key.
  * @param {import('./api.js').Problem} problem
  */
 const explained = ({ type, code: name }) => {

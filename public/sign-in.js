@@ -8,8 +8,8 @@ const RETURN_TO = 'returnTo'
 
 /**
  * @param {object} options
- * @param {boolean} options.signIn whether the gateway can sign browsers in
- * @param {boolean} options.hasEnded whether somebody was signed in before
+ * @param {boolean} options.signIn whether sign-in is configured
+ * @param {boolean} options.hasEnded whether the user was signed in before
  * @param {Failure | null} options.failure
  * @param {(key: string) => void} options.onKey
  */
@@ -38,7 +38,7 @@ const providerLink = () =>
 
 /**
  * @param {(key: string) => void} onKey
- * @param {string | null} emphasis of the button: it is the second way where there is another
+ * @param {string | null} emphasis class of the button: none if the identity provider is the primary way
  */
 const keyForm = (onKey, emphasis) =>
   h(
@@ -65,10 +65,10 @@ const keyForm = (onKey, emphasis) =>
     h('button', { class: emphasis }, t('sign-in.key-submit')),
   )
 
-// The provider sends browsers back without what stands behind the hash.
+// The redirect from the identity provider does not keep the hash.
 const rememberPlace = () => sessionStorage.setItem(RETURN_TO, location.hash)
 
-/** Goes to where somebody was before signing in. */
+/** Restores the address from before the sign-in. */
 export const recallPlace = () => {
   const place = sessionStorage.getItem(RETURN_TO)
   sessionStorage.removeItem(RETURN_TO)

@@ -11,7 +11,7 @@ import { watchTasks } from './watch.js'
 const DETAILS_A_PAGE = '50'
 
 /**
- * One task, and what it does to each domain.
+ * One task, and its details for each domain.
  * @param {Visit} visit
  */
 export const taskView = (visit) => ({
@@ -38,7 +38,7 @@ const load = async (visit) => {
 }
 
 /**
- * Whoever may cancel and not read can still cancel by the number.
+ * A caller that may cancel tasks but not read them can still cancel by the number.
  * @param {unknown} failure
  * @param {Visit} visit
  */

@@ -90,7 +90,7 @@ const load = async (visit) => {
 }
 
 /**
- * Where domains restrict a caller, the list is not for them: its rows name none.
+ * A caller that is restricted to domains may not read the list, because its rows contain no domains.
  * @param {unknown} failure
  */
 const readForbidden = (failure) => {

@@ -1,6 +1,6 @@
 /** @typedef {'en' | 'zh'} Lang */
 
-/** Every text of the page, in both languages. `{name}` stands for a value. */
+/** Every text of the page, in both languages. `{name}` is a placeholder for a value. */
 export const TEXTS = {
   title: { en: 'Domain tasks', zh: '域名任务' },
   'language.other': { en: '中文', zh: 'English' },
@@ -12,15 +12,15 @@ export const TEXTS = {
   close: { en: 'Close', zh: '关闭' },
   apply: { en: 'Apply', zh: '应用' },
 
-  'nav.label': { en: 'Pages', zh: '页面' },
+  'nav.label': { en: 'Main navigation', zh: '主导航' },
   'nav.tasks': { en: 'Tasks', zh: '任务' },
   'nav.history': { en: 'History', zh: '取消记录' },
 
   'who.via': { en: '{name} ({via})', zh: '{name}（{via}）' },
   'who.may': { en: 'You may: {scopes}', zh: '您的权限：{scopes}' },
   'who.may-nothing': {
-    en: 'Nothing is granted to you yet. Ask the operator of the gateway.',
-    zh: '您尚未获得任何权限，请联系网关的运维人员。',
+    en: 'You have no permissions yet. Ask the operator of the gateway.',
+    zh: '您尚未获得任何权限。请联系网关运维人员。',
   },
   'who.sign-out': { en: 'Sign out', zh: '退出登录' },
   'via.api-key': { en: 'API key', zh: 'API 密钥' },
@@ -32,42 +32,39 @@ export const TEXTS = {
   'scope.audit:read': { en: 'read the history', zh: '查看取消记录' },
 
   'sign-in.heading': { en: 'Sign in', zh: '登录' },
-  'sign-in.lead': {
-    en: 'Look at domain tasks and cancel them. First say who you are.',
-    zh: '查看并取消域名任务。请先登录。',
-  },
+  'sign-in.lead': { en: 'View and cancel domain tasks. Sign in first.', zh: '登录后可查看和取消域名任务。' },
   'sign-in.ended': {
-    en: 'You are no longer signed in. Sign in again to go on where you were.',
-    zh: '您的登录已失效。重新登录后可继续之前的操作。',
+    en: 'You are no longer signed in. Sign in again to continue.',
+    zh: '您的登录已失效。请重新登录后继续操作。',
   },
   'sign-in.provider': { en: 'Sign in with your account', zh: '使用账号登录' },
   'sign-in.or': { en: 'or with an API key', zh: '或使用 API 密钥' },
   'sign-in.key': { en: 'API key', zh: 'API 密钥' },
   'sign-in.key-hint': {
-    en: 'Kept in the memory of this page only, and forgotten when you close or reload it.',
-    zh: '仅保存在本页面的内存中，关闭或刷新页面后即被清除。',
+    en: 'The key is kept only in the memory of this page. It is gone when you close or reload the page.',
+    zh: '密钥仅保存在本页面的内存中。关闭或刷新页面后，密钥即被清除。',
   },
   'sign-in.key-submit': { en: 'Use this key', zh: '使用此密钥' },
 
   'tasks.heading': { en: 'Tasks', zh: '任务' },
-  'tasks.from': { en: 'Created from', zh: '创建日期从' },
-  'tasks.to': { en: 'Created to', zh: '创建日期至' },
-  'tasks.days-hint': { en: 'Whole days in UTC+8', zh: '按 UTC+8 的整日计算' },
-  'tasks.page-size': { en: 'Rows per page', zh: '每页行数' },
+  'tasks.from': { en: 'Created from', zh: '创建日期（起）' },
+  'tasks.to': { en: 'Created to', zh: '创建日期（止）' },
+  'tasks.days-hint': { en: 'Whole days in UTC+8', zh: '按 UTC+8 时区的自然日计算' },
+  'tasks.page-size': { en: 'Rows per page', zh: '每页条数' },
   'tasks.go-label': { en: 'Task number', zh: '任务编号' },
   'tasks.go': { en: 'Open task', zh: '打开任务' },
   'tasks.filter': { en: 'Filter tasks', zh: '筛选任务' },
-  'tasks.empty': { en: 'No tasks here', zh: '没有任务' },
+  'tasks.empty': { en: 'No tasks', zh: '暂无任务' },
   'tasks.empty-hint': {
-    en: 'There is no task in this range of days, or on this page.',
-    zh: '所选日期范围内或本页上没有任务。',
+    en: 'There are no tasks in this date range or on this page.',
+    zh: '所选日期范围内或本页没有任务。',
   },
-  'tasks.forbidden': { en: 'The list is not open to you', zh: '您无法查看任务列表' },
+  'tasks.forbidden': { en: 'You may not see the list of tasks', zh: '您无权查看任务列表' },
   'tasks.forbidden-hint': {
-    en: 'What is granted to you does not cover the list of all tasks. If you know the number of a task, open it above.',
-    zh: '您的权限不包含全部任务的列表。如果您知道任务编号，可在上方直接打开。',
+    en: 'Your permissions do not cover the list of all tasks. If you know the number of a task, open it above.',
+    zh: '您的权限不包含任务列表。如果您知道任务编号，可在上方直接打开任务。',
   },
-  'tasks.caption': { en: 'Tasks, newest first', zh: '任务列表，最新的在前' },
+  'tasks.caption': { en: 'Tasks, newest first', zh: '任务列表（按创建时间倒序）' },
 
   'task.heading': { en: 'Task', zh: '任务' },
   'task.back': { en: 'All tasks', zh: '全部任务' },
@@ -77,15 +74,15 @@ export const TEXTS = {
   'task.cancel-status': { en: 'Cancellation', zh: '取消状态' },
   'task.domains': { en: 'Domains', zh: '域名数' },
   'task.created': { en: 'Created', zh: '创建时间' },
-  'task.client-ip': { en: 'Created from address', zh: '创建者地址' },
+  'task.client-ip': { en: 'Created from address', zh: '创建者 IP 地址' },
   'task.actions': { en: 'Action', zh: '操作' },
   'task.cancel': { en: 'Cancel task…', zh: '取消任务…' },
   'task.cancel-one': { en: 'Cancel task {taskNo}…', zh: '取消任务 {taskNo}…' },
   'task.history': { en: 'History of this task', zh: '此任务的取消记录' },
-  'task.not-readable': { en: 'You may not look at this task', zh: '您无法查看此任务' },
+  'task.not-readable': { en: 'You may not see this task', zh: '您无权查看此任务' },
   'task.not-readable-hint': {
-    en: 'You may cancel tasks, but not read them. Make sure that the number is the right one.',
-    zh: '您可以取消任务，但无法查看任务。请确认任务编号正确无误。',
+    en: 'You may cancel tasks, but not read them. Make sure that the number is correct.',
+    zh: '您可以取消任务，但无权查看任务。请确认任务编号正确无误。',
   },
   'task.changed': { en: 'Task {taskNo}: {status}', zh: '任务 {taskNo}：{status}' },
 
@@ -101,7 +98,7 @@ export const TEXTS = {
   'cancel-status.cancelled': { en: 'Cancelled', zh: '已取消' },
   'cancel-status.unknown': { en: 'Unknown', zh: '未知' },
 
-  'details.heading': { en: 'What it does, domain by domain', zh: '各域名的执行情况' },
+  'details.heading': { en: 'Details for each domain', zh: '各域名的执行情况' },
   'details.caption': { en: 'Details of the task', zh: '任务详情' },
   'details.domain': { en: 'Domain', zh: '域名' },
   'details.attempts': { en: 'Attempts', zh: '尝试次数' },
@@ -118,79 +115,79 @@ export const TEXTS = {
   'pages.newest': { en: 'Newest', zh: '最新' },
   'pages.older': { en: 'Older', zh: '更早' },
 
-  'cancel.heading': { en: 'Cancel this task?', zh: '要取消此任务吗？' },
+  'cancel.heading': { en: 'Cancel this task?', zh: '确定要取消此任务吗？' },
   'cancel.lead': {
-    en: 'The request goes to Alibaba Cloud at once, and cannot be taken back.',
-    zh: '请求将立即发送至阿里云，且无法撤回。',
+    en: 'The request is sent to Alibaba Cloud immediately. It cannot be undone.',
+    zh: '请求将立即发送至阿里云，且无法撤销。',
   },
   'cancel.blind': {
-    en: 'You may not read tasks, so its type and domains cannot be shown. Make sure that the number is the right one.',
-    zh: '您无法查看任务，因此无法显示其类型和域名。请确认任务编号正确无误。',
+    en: 'You may not read tasks, so the type and the domains cannot be shown. Make sure that the number is correct.',
+    zh: '您无权查看任务，因此无法显示其类型和域名。请确认任务编号正确无误。',
   },
   'cancel.domains': { en: 'Domains ({count})', zh: '域名（{count}）' },
-  'cancel.more': { en: 'and more, on later pages of the details', zh: '其余域名见任务详情' },
+  'cancel.more': { en: 'and more, on later pages of the details', zh: '其余域名请查看任务详情' },
   'cancel.confirm': { en: 'Yes, cancel the task', zh: '确认取消任务' },
   'cancel.keep': { en: 'Keep the task', zh: '保留任务' },
   'cancel.waiting': { en: 'Cancelling…', zh: '正在取消…' },
   'cancel.waiting-lead': {
-    en: 'The request is sent. The gateway watches the task for a few seconds.',
-    zh: '请求已发送，网关将在数秒内持续查看任务状态。',
+    en: 'The request was sent. The gateway checks the task for a few seconds.',
+    zh: '请求已发送。网关将在数秒内持续查询任务状态。',
   },
   'cancel.elapsed': { en: 'Elapsed', zh: '已用时' },
   'cancel.seconds': { en: '{count} s', zh: '{count} 秒' },
   'cancel.stop': { en: 'Stop waiting', zh: '停止等待' },
-  'cancel.now': { en: 'The task now', zh: '任务当前状态' },
-  'cancel.accepted': { en: 'The cancellation is accepted', zh: '取消请求已被受理' },
+  'cancel.now': { en: 'Current state of the task', zh: '任务当前状态' },
+  'cancel.accepted': { en: 'The cancellation is accepted', zh: '取消请求已受理' },
   'cancel.accepted-lead': {
-    en: 'Alibaba Cloud accepted the request. Whether the task is cancelled shows in a moment.',
-    zh: '阿里云已受理该请求，稍后可看到任务是否已取消。',
+    en: 'Alibaba Cloud accepted the request. The result is not known yet.',
+    zh: '阿里云已受理该请求，取消结果尚未确定。',
   },
   'cancel.cancelling': { en: 'The task is being cancelled', zh: '任务正在取消' },
   'cancel.cancelling-lead': {
-    en: 'Alibaba Cloud is at it. This page goes on watching.',
-    zh: '阿里云正在处理，本页面会继续查看状态。',
+    en: 'Alibaba Cloud is cancelling the task. This page continues to check its state.',
+    zh: '阿里云正在取消任务。本页面会继续查询任务状态。',
   },
   'cancel.cancelled': { en: 'The task is cancelled', zh: '任务已取消' },
-  'cancel.cancelled-lead': { en: 'Alibaba Cloud shows it as cancelled.', zh: '阿里云显示该任务已取消。' },
+  'cancel.cancelled-lead': { en: 'Alibaba Cloud reports the task as cancelled.', zh: '阿里云显示该任务已取消。' },
   'cancel.refused': { en: 'The task was not cancelled', zh: '任务未被取消' },
   'cancel.unknown': { en: 'The cancellation may have happened', zh: '取消操作可能已生效' },
   'cancel.unknown-lead': {
-    en: 'Do not cancel again before you know. Below is what the task looks like now.',
-    zh: '在确认结果之前请勿再次取消。下方显示任务的当前状态。',
+    en: 'Do not cancel again before you know the result. The current state of the task is shown below.',
+    zh: '在确认结果之前，请勿再次取消。下方显示任务的当前状态。',
   },
   'cancel.stopped': { en: 'You stopped waiting', zh: '您已停止等待' },
   'cancel.stopped-hint': {
-    en: 'The request was sent and is not taken back by that. It is on record at the gateway.',
-    zh: '请求已经发送，停止等待不会撤回请求。网关已留有记录。',
+    en: 'The request was sent. To stop waiting does not undo it. The gateway has an audit record of it.',
+    zh: '请求已发送，停止等待不会撤销请求。网关已保存审计记录。',
   },
-  'cancel.not-seen': { en: 'Not known yet', zh: '尚不清楚' },
+  'cancel.not-seen': { en: 'Not known yet', zh: '尚未获取' },
   'cancel.failed-to-show': {
-    en: 'What would be cancelled cannot be shown, so nothing is cancelled from here.',
-    zh: '无法显示将被取消的内容，因此不能在此取消。',
+    en: 'The task cannot be shown, so you cannot cancel it here.',
+    zh: '无法显示要取消的任务，因此不能在此处取消。',
   },
-  'cancel.id': { en: 'Cancellation id', zh: '取消编号' },
+  'cancel.id': { en: 'Cancellation id', zh: '取消记录 ID' },
   'cancel.request-id': { en: 'Alibaba Cloud request id', zh: '阿里云请求 ID' },
 
   'history.heading': { en: 'History of cancellations', zh: '取消记录' },
-  'history.caption': { en: 'Cancellations, newest first', zh: '取消记录，最新的在前' },
+  'history.caption': { en: 'Cancellations, newest first', zh: '取消记录（按请求时间倒序）' },
   'history.filter': { en: 'Filter the history', zh: '筛选取消记录' },
   'history.any': { en: 'Any outcome', zh: '全部结果' },
-  'history.empty': { en: 'No cancellations here', zh: '没有取消记录' },
-  'history.empty-hint': { en: 'Nothing on record matches.', zh: '没有符合条件的记录。' },
-  'history.when': { en: 'Asked', zh: '请求时间' },
+  'history.empty': { en: 'No cancellations', zh: '暂无取消记录' },
+  'history.empty-hint': { en: 'No audit record matches the filter.', zh: '没有符合筛选条件的记录。' },
+  'history.when': { en: 'Requested', zh: '请求时间' },
   'history.outcome': { en: 'Outcome', zh: '结果' },
   'history.caller': { en: 'Caller', zh: '调用者' },
-  'history.address': { en: 'Address', zh: '地址' },
+  'history.address': { en: 'IP address', zh: 'IP 地址' },
   'history.more': { en: 'More', zh: '更多' },
   'history.more-of': { en: 'More of {id}', zh: '{id} 的更多信息' },
-  'history.finished': { en: 'Known since', zh: '结果确定时间' },
+  'history.finished': { en: 'Outcome known since', zh: '结果确定时间' },
   'history.attempts': { en: 'Attempts', zh: '尝试次数' },
-  'history.refusals': { en: 'Refusals counted here', zh: '此处合并的拒绝次数' },
+  'history.refusals': { en: 'Refused requests in this record', zh: '此记录包含的拒绝次数' },
   'history.gateway-id': { en: 'Gateway request id', zh: '网关请求 ID' },
   'history.upstream-code': { en: 'Alibaba Cloud code', zh: '阿里云错误码' },
   'history.user-agent': { en: 'User agent', zh: '用户代理' },
-  'history.settled': { en: 'Known by a look at the task', zh: '通过查看任务得知' },
-  'outcome.pending': { en: 'Under way', zh: '进行中' },
+  'history.settled': { en: 'Determined by reading the task', zh: '通过查询任务确定' },
+  'outcome.pending': { en: 'In progress', zh: '进行中' },
   'outcome.refused': { en: 'Refused by the gateway', zh: '被网关拒绝' },
   'outcome.accepted': { en: 'Accepted', zh: '已受理' },
   'outcome.cancelled': { en: 'Cancelled', zh: '已取消' },
@@ -200,26 +197,26 @@ export const TEXTS = {
 
   'problem.unreachable': { en: 'The gateway cannot be reached', zh: '无法连接网关' },
   'problem.unreachable-detail': {
-    en: 'No answer came: the network or the gateway is away.',
-    zh: '未收到响应：网络或网关不可用。',
+    en: 'There was no response. The network or the gateway is not available.',
+    zh: '未收到响应。网络或网关不可用。',
   },
-  'problem.unreadable': { en: 'The answer cannot be read', zh: '无法读取响应' },
+  'problem.unreadable': { en: 'The response cannot be read', zh: '无法读取响应' },
   'problem.unreadable-detail': {
-    en: 'Something between this page and the gateway answered in its place.',
-    zh: '响应似乎来自网关之外的中间环节。',
+    en: 'The response seems to come from a system between this page and the gateway.',
+    zh: '该响应可能来自本页面与网关之间的中间系统。',
   },
-  'problem.effect': { en: 'Was anything cancelled?', zh: '是否已取消？' },
-  'problem.not-cancelled': { en: 'No. This request cancelled nothing.', zh: '否。该请求没有取消任何任务。' },
+  'problem.effect': { en: 'Was the task cancelled?', zh: '任务是否已取消？' },
+  'problem.not-cancelled': { en: 'No. This request cancelled nothing.', zh: '否。该请求未取消任何任务。' },
   'problem.unknown': {
-    en: 'Possibly. The cancellation may have happened: look at the task first.',
-    zh: '有可能。取消操作可能已生效，请先查看任务。',
+    en: 'Possibly. The cancellation may have happened. Check the task first.',
+    zh: '可能。取消操作可能已生效，请先查看任务。',
   },
-  'problem.again': { en: 'Does trying again make sense?', zh: '是否可以重试？' },
-  'problem.retryable': { en: 'Yes, a little later.', zh: '可以，请稍后再试。' },
-  'problem.retry-after': { en: 'Yes, in {count} s or later.', zh: '可以，请在 {count} 秒后再试。' },
-  'problem.not-retryable': { en: 'No, not as it is.', zh: '不宜原样重试。' },
-  'problem.code': { en: 'Code', zh: '代码' },
-  'problem.page': { en: 'What this means', zh: '查看说明' },
+  'problem.again': { en: 'Can you try again?', zh: '是否可以重试？' },
+  'problem.retryable': { en: 'Yes. Try again a little later.', zh: '是。请稍后重试。' },
+  'problem.retry-after': { en: 'Yes, in {count} s or later.', zh: '是。请在 {count} 秒后重试。' },
+  'problem.not-retryable': { en: 'No, not as it is.', zh: '否。请勿原样重试。' },
+  'problem.code': { en: 'Code', zh: '错误码' },
+  'problem.page': { en: 'Explanation', zh: '查看说明' },
   'problem.new-tab': { en: '(new tab)', zh: '（新标签页）' },
 }
 
@@ -233,7 +230,7 @@ const initialLanguage = () => {
   return wanted.find((tag) => tag === 'en' || tag === 'zh') === 'zh' ? 'zh' : 'en'
 }
 
-/** Where the browser keeps nothing for pages, nothing is remembered. */
+/** An empty text if the browser does not give the page any storage. */
 const stored = () => {
   try {
     return localStorage.getItem(STORED_AS) ?? ''
@@ -256,7 +253,7 @@ export const setLanguage = (lang) => {
   try {
     localStorage.setItem(STORED_AS, lang)
   } catch {
-    // It holds until the page is left.
+    // The language applies until the page is closed.
   }
 }
 

@@ -12,12 +12,12 @@ import { Failure, lookAgain } from './api.js'
 const FIRST_ROUND_MS = 2000
 const LAST_ROUND_MS = 15_000
 const SLOWER = 1.2
-/** However many tasks there are, requests are at least that far apart. */
+/** Minimum time between two requests, for any number of tasks. */
 const APART_MS = 1000
 
 /**
- * Looks at tasks in turn, ever more seldom, as long as the page can be seen. Ends where all are done, the signal says
- * so, or looking again can't help.
+ * Polls the tasks one after the other, at growing intervals, while the page is visible. Ends when all tasks are done,
+ * when the signal is aborted, or after a failure that is not retryable.
  * @param {readonly string[]} taskNos
  * @param {Watch} watch
  */

@@ -124,7 +124,7 @@ test('an unknown outcome is shown as one that may have happened, with a look at 
   await cancel(page)
   await heading(page, 'The cancellation may have happened').waitFor()
   const text = (await dialog(page).textContent()) ?? ''
-  for (const part of ['outcome-unknown', 'Possibly.', 'The task now', 'Not cancelled'])
+  for (const part of ['outcome-unknown', 'Possibly.', 'Current state of the task', 'Not cancelled'])
     assert.ok(text.includes(part), part)
   assert.deepEqual([deletes(opened).length, cancelCalls(upstream).length], [1, 1])
 })

@@ -83,7 +83,7 @@ test('days limit the list, and an impossible range is explained', async (t) => {
 test('a list without tasks says so', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, { key: CANARIES.operatorKey })
-  await page.getByRole('heading', { name: 'No tasks here' }).waitFor()
+  await page.getByRole('heading', { name: 'No tasks' }).waitFor()
 })
 
 test('a list that cannot be had says why, and looks again when told to', async (t) => {
@@ -111,7 +111,7 @@ test('a list that cannot be had says why, and looks again when told to', async (
 test('a problem leads to the page that explains it, in the language of the console', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, origin } = await openConsole(t, { key: CANARIES.operatorKey, hash: '#/tasks/nowhere' })
-  const link = page.getByRole('link', { name: 'What this means' })
+  const link = page.getByRole('link', { name: 'Explanation' })
   await link.waitFor()
   assert.equal(await link.getAttribute('href'), `${origin}/problems/task-not-found?lang=en`)
   assert.equal(await link.getAttribute('target'), '_blank')
@@ -120,7 +120,7 @@ test('a problem leads to the page that explains it, in the language of the conso
 test('whoever may not see the list is told so, and opens a task by its number', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, { key: CANARIES.auditorKey, prepare: (started) => addTasks(started, 1) })
-  await page.getByRole('heading', { name: 'The list is not open to you' }).waitFor()
+  await page.getByRole('heading', { name: 'You may not see the list of tasks' }).waitFor()
   await page.locator('#taskNo').fill('task-0')
   await page.locator('#go').click()
   await page.locator('#cancel').waitFor()
@@ -239,7 +239,7 @@ test('the history tells an entry that counts refusals from one that counts attem
   const { page } = await openConsole(t, { key: CANARIES.auditorKey, hash: '#/history', overrides: { openStore } })
   await page.locator('table').waitFor()
   const [one = '', many = ''] = await page.locator('tbody details').allTextContents()
-  assert.match(many, /Refusals counted here\s*41/)
+  assert.match(many, /Refused requests in this record\s*41/)
   assert.match(one, /Attempts\s*0/)
 })
 
