@@ -311,7 +311,7 @@ for (const [where, choose] of KEY_PLACES) {
     }
     const haul = await drive(started)
     assert.match(answers[0] ?? '', /upstream-credentials-rejected/)
-    assert.match(haul.log, /new keys are in force/)
+    assert.match(haul.log, /new credentials are in use/)
     const needles = [...SECRETS, ...Object.values(NEW_KEYS).flatMap(spellings)]
     assertClean({ ...haul, answers: [...answers, ...haul.answers] }, needles)
   })
@@ -395,11 +395,11 @@ const ENDS: Readonly<Record<string, readonly [code: string, says: RegExp]>> = {
     `process.once('SIGUSR2', () => {
       throw Object.assign(new Error(${ALL}, { cause: new Error(${ALL}) }), { name: ${ALL}, options: process.env })
     })`,
-    /a bug ends the process/,
+    /an internal error ends the process/,
   ],
   'a text that is every setting': [
     `process.once('SIGUSR2', () => void Promise.reject(${ALL}))`,
-    /a bug ends the process/,
+    /an internal error ends the process/,
   ],
   'the end of a thread of the record': [
     `import threads from 'node:worker_threads'
@@ -411,7 +411,7 @@ const ENDS: Readonly<Record<string, readonly [code: string, says: RegExp]>> = {
       }
     }
     syncBuiltinESMExports()`,
-    /a bug ends the process/,
+    /an internal error ends the process/,
   ],
   'the end of its memory': [
     `process.once('SIGUSR2', () => {

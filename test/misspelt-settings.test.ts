@@ -171,6 +171,6 @@ test('a start that fails names the misspelt setting too', async (t) => {
   const { API_KEYS, ...env } = (await prepare(t)).env
   const { code, stderr } = await (await spawnGateway(t, { ...env, API_KEY: API_KEYS })).ended
   assert.equal(code, 1)
-  assert.match(stderr, /^API_KEY is no setting\. Is API_KEYS meant\?$/m)
+  assert.match(stderr, /^API_KEY is not a setting\. Did you mean API_KEYS\?$/m)
   assert.doesNotMatch(stderr, /operator/)
 })

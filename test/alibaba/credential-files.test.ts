@@ -97,7 +97,7 @@ for (const [what, spoil] of [
       const { folder, lines, source, became, logged } = await watch(t)
       await spoil(join(folder, '..data', part))
       const alarm = await logged('error')
-      assert.match(String(alarm.msg), /old keys stay/)
+      assert.match(String(alarm.msg), /old credentials stay/)
       assert.match(String(alarm.setting), new RegExp(`${part}_FILE`))
       assert.deepEqual(await source.get(), setOf('1'))
       const ofPart = (isFaulty: boolean) => PARTS.map((it) => [`${it}_FILE`, it === part && isFaulty])

@@ -92,7 +92,7 @@ test('a caller that disconnects, and a deadline that ends, abandon the reading i
     staying.abort()
     await other
   }
-  assert.doesNotMatch(gateway.logLines.join(), /the record could not be read/)
+  assert.doesNotMatch(gateway.logLines.join(), /the audit trail could not be read/)
 
   const trail = createAuditTrail({ store: await openStore(`${gateway.auditPath}-other`), log: createLog('silent') })
   t.after(() => trail.close(deadlineIn(5000)))

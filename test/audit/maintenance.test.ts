@@ -64,7 +64,7 @@ test('what fails is an alarm and tried again, and neither half keeps the other',
   }
   const { lines } = start(t, { recover: failing, backfill: failing, prune: failing })
   await eventually(() => (attempts >= 6 ? true : undefined))
-  assert.match(lines.join(), /"level":"error".*could not be looked after/)
+  assert.match(lines.join(), /"level":"error".*maintenance of the audit trail failed/)
 })
 
 test('once closed it does nothing more', async (t) => {

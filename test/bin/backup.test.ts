@@ -199,15 +199,15 @@ const REFUSALS: Readonly<Record<string, Refusal>> = {
   },
   'a record that is damaged': {
     begin: ({ path }) => damage(path),
-    said: /^AUDIT_URL names a record that can not be read/,
+    said: /^AUDIT_URL names a record that cannot be read/,
   },
   'a file that is no record': {
     begin: ({ path }) => writeFileSync(path, 'this is no database, and long enough to be seen as none\n'.repeat(20)),
-    said: /^AUDIT_URL names a record that can not be read.*\(SQLITE_NOTADB\)/,
+    said: /^AUDIT_URL names a record that cannot be read.*\(SQLITE_NOTADB\)/,
   },
   'a database of another kind': {
     begin: ({ path }) => copyFileSync(`${path}.other`, path),
-    said: /^AUDIT_URL names a record that can not be read.*\(SQLITE_ERROR\)/,
+    said: /^AUDIT_URL names a record that cannot be read.*\(SQLITE_ERROR\)/,
   },
   'a record that does not exist': {
     env: { AUDIT_URL: 'sqlite:./none.db' },
@@ -254,7 +254,7 @@ test('a target in a folder that does not exist is refused', async (t) => {
   await fill(path, 1)
   const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, join(dirname(path), 'none', 'copy.db'))
   assert.equal(code, 1)
-  assert.match(stderr, /^FILE can not be written\. No copy was kept \(ENOENT\)\.\n$/)
+  assert.match(stderr, /^FILE cannot be written\. No copy was kept \(ENOENT\)\.\n$/)
 })
 
 /** Takes the error output as a terminal, and sends the signal once the first progress is shown there. */
@@ -303,7 +303,7 @@ test('a target with the longest name that there is gets its copy, and a longer o
   assert.deepEqual([copied.code, copied.stderr], [0, ''])
   const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, longer ?? '')
   assert.equal(code, 1)
-  assert.match(stderr, /^FILE can not be written\. No copy was kept \(ENAMETOOLONG\)\.\n$/)
+  assert.match(stderr, /^FILE cannot be written\. No copy was kept \(ENAMETOOLONG\)\.\n$/)
 })
 
 test('with any umask a copy is readable and writable to its user alone', async (t) => {
@@ -325,7 +325,7 @@ test('a copy that finds the disk full is not kept', async (t) => {
   const folder = mountTmpfs(t, 'size=256k')
   const { code, stderr } = await run(t, { AUDIT_URL: `sqlite:${path}` }, join(folder, 'copy.db'))
   assert.equal(code, 1)
-  assert.match(stderr, /^FILE can not be written\. No copy was kept \(SQLITE_FULL\)\.\n$/)
+  assert.match(stderr, /^FILE cannot be written\. No copy was kept \(SQLITE_FULL\)\.\n$/)
   assert.deepEqual(await readdir(folder), [])
 })
 

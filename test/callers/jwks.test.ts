@@ -32,7 +32,7 @@ const start = async (t: TestContext, { timing, env, reply = 'keys' }: Options = 
 const readings = ({ requests }: Issuer): number => requests.filter((path) => path === '/jwks').length
 
 const USELESS: readonly (readonly [IssuerReply, RegExp])[] = [
-  ['down', /can not be reached/],
+  ['down', /cannot be reached/],
   ['slow', /took too long/],
   ['slow-body', /took too long/],
   ['huge', /is too large/],
@@ -140,7 +140,7 @@ test('a set that is named is read without a look at metadata', async (t) => {
 test('metadata of another issuer names no keys', async (t) => {
   const { codeFor, issuer, logLines } = await start(t, { env: { JWT_ISSUER: 'http://127.0.0.1:1' } })
   assert.equal(await codeFor(await issuer.token({ iss: 'http://127.0.0.1:1' })), 'identity-provider-unavailable')
-  assert.match(logLines.join(''), /can not be reached/)
+  assert.match(logLines.join(''), /cannot be reached/)
   const other = await startIssuer(t)
   const misled = await startGateway(t, { env: { ...other.env, JWT_ISSUER: `${other.url}/` } })
   const { body } = await misled.api.get('/me').set(await other.bearer({ iss: `${other.url}/` }))
@@ -298,8 +298,8 @@ const UNUSABLE: Readonly<Record<string, readonly [object, RegExp]>> = {
   'that lacks a member': [WITHOUT_Y, /lacks a member/],
   'without a curve': [{ ...CURVE_POINT, crv: undefined }, /not supported/],
   'of another curve': [{ ...CURVE_POINT, crv: 'secp256k1' }, /not supported/],
-  'whose point is not on the curve': [{ ...CURVE_POINT, y: CURVE_POINT.x }, /can not be imported/],
-  'whose members are of the wrong length': [{ ...CURVE_POINT, x: 'AAAA' }, /can not be imported/],
+  'whose point is not on the curve': [{ ...CURVE_POINT, y: CURVE_POINT.x }, /cannot be imported/],
+  'whose members are of the wrong length': [{ ...CURVE_POINT, x: 'AAAA' }, /cannot be imported/],
   'that is too short': [SHORT_RSA, /is too short/],
   'that is a secret': [{ kty: 'oct', k: 'AAAA' }, /not supported/],
   'that only agrees on keys': [{ kty: 'OKP', crv: 'X25519', x: CURVE_POINT.x }, /not supported/],

@@ -84,7 +84,7 @@ for (const [name, text] of [
     await rename(`${path}.new`, path)
     const { msg, setting, reason } = await logged('error')
     assert.deepEqual([setting, typeof reason], ['API_KEYS_FILE', 'string'])
-    assert.match(String(msg), /old entries stay/)
+    assert.match(String(msg), /previous entries stay/)
     assert.equal(apiKeys.find('first')?.name, 'first')
   })
 }

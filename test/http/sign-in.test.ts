@@ -247,7 +247,7 @@ test('a provider that does not know the gateway is the operator’s affair', asy
   const { gateway, visitor } = await start(t, { env: { OIDC_CLIENT_SECRET: 'wrong' } })
   assert.deepEqual(await codeOf(await visitor.signIn(gateway.url, 'ann')), [400, 'sign-in-failed'])
   const [line = ''] = gateway.logLines.filter((it) => it.includes('OIDC_CLIENT_SECRET'))
-  assert.match(line, /"level":"error".*the identity provider refuses the client/)
+  assert.match(line, /"level":"error".*the identity provider rejected the gateway as a client/)
   assert.doesNotMatch(gateway.logLines.join(), /wrong/)
 })
 

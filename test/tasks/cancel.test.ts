@@ -153,7 +153,7 @@ test('a refusal that can not be written is still a refusal, with an alarm', asyn
   const { api, logLines } = await startGateway(t, { overrides: { openStore: storeThat(() => brokenDisk) } })
   const { status, body } = await api.delete('/tasks/t-1').set(asReader)
   assert.deepEqual([status, body.code], [403, 'forbidden'])
-  assert.match(logLines.join(''), /"level":"error".*a refusal could not be written/)
+  assert.match(logLines.join(''), /"level":"error".*a refused cancel could not be recorded/)
 })
 
 test('an outcome that can not be written at once is written later, and the answer stays true', async (t) => {
@@ -167,7 +167,7 @@ test('an outcome that can not be written at once is written later, and the answe
   const { status } = await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.equal(status, 202)
   await eventually(async () => (await record(taskNo)).outcome === 'accepted' || undefined)
-  assert.match(logLines.join(''), /"level":"error".*trying again/)
+  assert.match(logLines.join(''), /"level":"error".*the write is retried/)
 })
 
 test('an outcome that can not be written for long does not change the answer', async (t) => {

@@ -130,7 +130,7 @@ test('a refusal that can not be written is a refusal all the same, with an alarm
   })
   const { body } = await cancel(started, started.upstream.addTask({ domains: ['b.example'] }))
   assert.deepEqual([body.status, body.code, body.outcome], [403, 'forbidden', 'not-cancelled'])
-  assert.match(started.logLines.join(''), /"level":"error".*a refusal could not be written/)
+  assert.match(started.logLines.join(''), /"level":"error".*a refused cancel could not be recorded/)
 })
 
 test('another key of the same name does not lend its restrictions, and joins no call of it', async (t) => {

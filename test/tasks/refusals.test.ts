@@ -160,7 +160,7 @@ test('further refusals that cannot be recorded are refusals all the same, with a
     bodies.map(({ status }) => status),
     [403, 403, 403],
   )
-  const alarms = started.logLines.filter((line) => /"level":"error".*a refusal could not be written/.test(line))
+  const alarms = started.logLines.filter((line) => /"level":"error".*a refused cancel could not be recorded/.test(line))
   assert.equal(alarms.length, 2)
 })
 
