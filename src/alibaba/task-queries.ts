@@ -1,6 +1,7 @@
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
-import type { CallLimits, Upstream, UpstreamFailure } from './client.ts'
+import type { CallLimits, Upstream } from './client.ts'
+import { failed, type UpstreamFailure } from './response.ts'
 import {
   createTaskParsers,
   DETAIL_STATUS_CODES,
@@ -36,7 +37,8 @@ export interface TaskDetailQuery extends PageRequest {
  */
 export type ChargeCall = () => Promise<void>
 
-export interface QueryContext extends CallLimits {
+export interface QueryContext extends Omit<CallLimits, 'currentSignal'> {
+  readonly signal?: AbortSignal | undefined
   /** Left out where an answer is shared by many. */
   readonly caller?: CallerContext
   /** Absent for calls that belong to a cancel: they cost their caller nothing. */
@@ -89,18 +91,21 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
   const ask = async <T>(
     action: string,
     params: QueryParams,
-    { caller, chargeCall, ...limits }: QueryContext,
+    { caller, chargeCall, signal, ...limits }: QueryContext,
     read: (body: unknown) => Page<T> | null,
   ): Promise<QueryResult<T>> => {
     await chargeCall?.()
     const common = { UserClientIp: caller?.clientIp ?? undefined, Lang: caller?.lang }
-    const result = await upstream.query(action, definedParams({ ...params, ...common }), limits)
+    const result = await upstream.query(action, definedParams({ ...params, ...common }), {
+      ...limits,
+      currentSignal: () => signal,
+    })
     if (!result.ok) return result
     const { requestId, attempts } = result
     const page = read(result.body)
     if (page !== null) return { ok: true, page: { ...page, requestId } }
     log.error('upstream answered what its documents do not say', { action, upstreamRequestId: requestId })
-    return { ...UNREADABLE, requestId, attempts }
+    return failed('query', 'bad-response', { sent: true, requestId, attempts })
   }
 
   const askDetails = (query: TaskDetailQuery, limits: QueryContext): Promise<QueryResult<TaskDetail>> =>
@@ -149,15 +154,6 @@ const partOf = ({ taskNo, detailNo, type, domain }: TaskDetail): TaskPart => ({ 
 const DETAIL_PAGE_MAX = 1000
 
 type QueryResult<T> = { readonly ok: true; readonly page: PageResponse<T> } | UpstreamFailure
-
-const UNREADABLE = {
-  ok: false,
-  code: 'upstream-bad-response',
-  ambiguous: false,
-  sent: true,
-  upstreamCode: null,
-  retryAfterMs: null,
-} as const
 
 const detailParams = ({ taskNo, page, pageSize, status, domain }: TaskDetailQuery): QueryParams => ({
   TaskNo: taskNo,

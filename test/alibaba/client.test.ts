@@ -5,9 +5,9 @@ import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import type { Fault, SandboxOptions } from '../../sandbox/src/server.ts'
-import { backoffMs } from '../../src/alibaba/attempt.ts'
-import { createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
+import { backoffMs, createUpstream, type UpstreamOptions } from '../../src/alibaba/client.ts'
 import { fixedCredentials } from '../../src/alibaba/credentials.ts'
+import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import type { Credentials } from '../../src/alibaba/signing.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { type Deadline, deadlineIn } from '../../src/time.ts'
@@ -42,7 +42,7 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     upstream.call(
       'CancelTask',
       { TaskNo: taskNo, UserClientIp: '203.0.113.7', Lang: 'zh' },
-      { priority: 'cancel', deadline, signal },
+      { priority: 'cancel', deadline, currentSignal: () => signal },
     )
   return { sandbox, taskNo, upstream, lines, script, call }
 }
@@ -69,7 +69,7 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
   test(`${signature} signs whatever stands in a parameter`, async (t) => {
     const { sandbox, upstream } = await startClient(t, { signature })
     const UserClientIp = "2001:db8::1 ~!*'()&=+/?#%25 ü 任务 😀"
-    const limits = { priority: 'cancel', deadline: deadlineIn(15_000), signal: new AbortController().signal } as const
+    const limits = { priority: 'cancel', deadline: deadlineIn(15_000) } as const
     const result = await upstream.call('CancelTask', { TaskNo: sandbox.addTask(), UserClientIp }, limits)
     assert.equal(result.ok, true)
     assert.equal(sandbox.calls[0]?.params.UserClientIp, UserClientIp)
@@ -450,9 +450,7 @@ test('one who waited for nobody is sent all the same for whoever joined since', 
   const limits = {
     priority: 'cancel' as const,
     deadline: deadlineIn(15_000),
-    get signal() {
-      return left.signal
-    },
+    currentSignal: () => left.signal,
   }
   const waiting = upstream.call('CancelTask', { TaskNo: taskNo, UserClientIp: '203.0.113.7' }, limits)
   await setImmediate()
@@ -483,7 +481,7 @@ test('a clock that is off is told before upstream refuses it', async (t) => {
 
 test('a success carries the body for others to read', async (t) => {
   const { upstream, taskNo } = await startClient(t)
-  const limits = { priority: 'cancel', deadline: deadlineIn(15_000), signal: new AbortController().signal } as const
+  const limits = { priority: 'cancel', deadline: deadlineIn(15_000) } as const
   const result = await upstream.call('QueryTaskList', { PageNum: '1', PageSize: '10' }, limits)
   assert.ok(result.ok)
   assert.match(JSON.stringify(result.body), new RegExp(`"TaskNo":"${taskNo}"`))
@@ -538,7 +536,7 @@ const startQueries = async (t: TestContext, changes: Changes = {}) => {
   const { sandbox, upstream, ...rest } = await startClient(t, changes)
   const params = { PageNum: '1', PageSize: '10', UserClientIp: '203.0.113.7', Lang: 'zh' }
   const query = (deadline: Deadline = deadlineIn(15_000), signal = new AbortController().signal) =>
-    upstream.query('QueryTaskList', params, { priority: 'read', deadline, signal })
+    upstream.query('QueryTaskList', params, { priority: 'read', deadline, currentSignal: () => signal })
   const script = (reply: Fault['reply'], times?: number) => sandbox.fault('QueryTaskList', { reply }, times)
   return { ...rest, sandbox, query, script }
 }

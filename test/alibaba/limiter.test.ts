@@ -2,14 +2,7 @@ import assert from 'node:assert/strict'
 import { mock, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { createCircuits, type HealthSignal } from '../../src/alibaba/circuit-breaker.ts'
-import {
-  createLimiter,
-  type LimiterOptions,
-  limitsFor,
-  type Measured,
-  type Rejection,
-  type RunOptions,
-} from '../../src/alibaba/limiter.ts'
+import { createLimiter, limitsFor, type Rejection, type RunOptions } from '../../src/alibaba/limiter.ts'
 import { PRIORITIES, type Priority } from '../../src/priority.ts'
 
 const OK: HealthSignal = { kind: 'ok' }
@@ -27,7 +20,10 @@ const isPass = (entry: Entry | undefined): entry is Pass => entry !== undefined 
 const isRejected = (entry: Entry | undefined): boolean => entry !== undefined && entry !== null && 'reason' in entry
 
 /** A limiter on a clock that only the test moves. */
-const start = (t: TestContext, options: Partial<Omit<LimiterOptions, 'circuits' | 'now'>> = {}) => {
+const start = (
+  t: TestContext,
+  options: Partial<Omit<Parameters<typeof createLimiter>[0], 'circuits' | 'now'>> = {},
+) => {
   let atMs = 0
   mock.timers.enable({ apis: ['setTimeout'] })
   t.after(() => mock.timers.reset())
@@ -43,17 +39,20 @@ const start = (t: TestContext, options: Partial<Omit<LimiterOptions, 'circuits' 
   }
   const enter = async (wait: Partial<RunOptions> = {}) => {
     const entered: { entry?: Entry; atMs?: number } = {}
-    const run = limiter.run<Measured>({ priority: 'cancel', forMs: 60_000, ...wait }, ({ revoked }) => {
-      const done = Promise.withResolvers<Measured | null>()
-      const leave = (health: HealthSignal): Promise<void> => {
-        done.resolve({ health })
-        return turn()
-      }
-      const entry = { revoked, leave }
-      revoked?.addEventListener('abort', () => done.resolve(null))
-      Object.assign(entered, { entry, atMs })
-      return done.promise
-    })
+    const run = limiter.run<{ readonly health: HealthSignal }>(
+      { priority: 'cancel', forMs: 60_000, ...wait },
+      ({ revoked }) => {
+        const done = Promise.withResolvers<{ readonly health: HealthSignal } | null>()
+        const leave = (health: HealthSignal): Promise<void> => {
+          done.resolve({ health })
+          return turn()
+        }
+        const entry = { revoked, leave }
+        revoked?.addEventListener('abort', () => done.resolve(null))
+        Object.assign(entered, { entry, atMs })
+        return done.promise
+      },
+    )
     run.then((result) => {
       if (entered.entry === undefined && (result === null || 'reason' in result)) {
         Object.assign(entered, { entry: result, atMs })

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { CALL_MEANINGS, type FailureClass, readResponse } from '../../src/alibaba/response.ts'
+import { ENDINGS, type FailureClass, readResponse } from '../../src/alibaba/response.ts'
 
 const answer = (status: number, body: unknown, retryAfterMs: number | null = null) =>
   readResponse({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
@@ -232,8 +232,8 @@ for (const ErrorCode of [{}, { Code: 'X' }, ['X'], true, 5]) {
 }
 
 test('only what says that nothing was executed is unambiguous', () => {
-  const ambiguous = Object.entries(CALL_MEANINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
-  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout'])
+  const ambiguous = Object.entries(ENDINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
+  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout', 'unexpected'])
 })
 
 test('no answer whatever makes the reading throw, and success always carries a RequestId', () => {
@@ -246,7 +246,7 @@ test('no answer whatever makes the reading throw, and success always carries a R
     fc.property(fc.integer({ min: 100, max: 599 }), fc.option(fc.nat()), body, (status, retryAfterMs, text) => {
       const reading = readResponse({ status, retryAfterMs, body: text })
       if (reading.ok) assert.match(`${status} ${reading.requestId}`, /^2\d\d [A-Za-z0-9-]{1,64}$/)
-      else assert.ok(reading.failure in CALL_MEANINGS)
+      else assert.ok(reading.failure in ENDINGS)
     }),
   )
 })

@@ -8,12 +8,7 @@ import type { Sandbox } from '../../sandbox/src/server.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
-import {
-  createTransport,
-  type RawResult,
-  type SendOptions,
-  type TransportOptions,
-} from '../../src/alibaba/transport.ts'
+import { createTransport, type RawResult, type SendOptions } from '../../src/alibaba/transport.ts'
 import { startGate } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
@@ -22,7 +17,11 @@ import { KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 const never = new AbortController().signal
 
 /** One exchange to that address; `send` signs anew each time. */
-const openExchange = (t: TestContext, origin: string, options: Omit<TransportOptions, 'origin'> = {}) => {
+const openExchange = (
+  t: TestContext,
+  origin: string,
+  options: Omit<Parameters<typeof createTransport>[0], 'origin'> = {},
+) => {
   const url = new URL(origin)
   const exchange = createTransport({ origin: url, ...options })
   t.after(exchange.close)
