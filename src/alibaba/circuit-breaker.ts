@@ -24,7 +24,7 @@ const OPEN_MAX_MS = 40_000
 /** A probe is sent after this time, even if the response asks for a longer one. */
 const THROTTLED_MAX_MS = 60_000
 
-/** The announced wait during a probe, whose end is not known: short, so that other attempts can wait for it. */
+/** The announced wait during a probe that ends at an unknown time: short, so that other attempts can wait for it. */
 const PROBE_WAIT_MS = 300
 
 interface OpenState extends OpenCircuit {

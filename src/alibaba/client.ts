@@ -161,7 +161,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
       const { priority, deadline } = limits
       const wait = { priority, forMs: deadline.remainingMs(), signal: limits.currentSignal?.() }
       const result = await limiter.run(wait, ({ revoked }) => attemptWithPermit(attempt, revoked))
-      // Another caller may have joined after the last one left, and an attempt whose permit was revoked waits again.
+      // Another caller may have joined after the last one left, and an attempt with a revoked permit waits again.
       if (result !== null || !isWanted(limits)) return result
     }
   }
@@ -241,7 +241,7 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   }
 }
 
-/** The result of an operation whose next attempt was rejected by the limiter: that of the last attempt, if there was one. */
+/** The result after the limiter rejected the next attempt: that of the last attempt, if there was one. */
 const afterRejection = (operation: Operation, rejection: Rejection, last: UpstreamFailure): UpstreamFailure => {
   const { reason, retryAfterMs } = rejection
   const rejected = failed(operation, reason, { retryAfterMs })

@@ -78,8 +78,8 @@ export const limitsFor = (maxConcurrency: number): Readonly<Record<Priority, num
 
 /**
  * Limits the attempts in flight and per second, in the order of their priorities, and within one priority in the order
- * of their arrival. An attempt that would wait for too long is rejected at once, and so is each one of a priority whose
- * circuit is open after failures. Less important attempts never take all places: see `limitsFor`.
+ * of their arrival. An attempt that would wait for too long is rejected at once, and so is each one of a priority with
+ * an open circuit after failures. Less important attempts never take all places: see `limitsFor`.
  */
 export const createLimiter = ({
   circuits,

@@ -136,13 +136,13 @@ const CODES: readonly (readonly [RegExp, FailureClass])[] = [
 /** These say that a call reached execution, so that no hint to ask again proves that it had no effect. */
 const PERHAPS_EXECUTED = /^(InternalError(\..+)?|SignatureNonceUsed)$/
 
-/** (assumption) No codes are published for tasks: what names something missing is taken to mean the task. */
+/** (assumption) No codes are published for tasks: a code that says that something is missing is read as a missing task. */
 const NAMES_NOTHING = /NotExist|NotFound/
 
 /** Success as the vendor's samples spell it, in any of the places where a code can stand. */
 const SUCCESS_CODES: readonly string[] = ['200', 'OK', 'Success', 'success']
 
-/** What a response says. */
+/** The content of a response. */
 type ParsedResponse =
   | { readonly ok: true; readonly requestId: string; readonly body: Readonly<Record<string, unknown>> }
   | {
@@ -154,7 +154,7 @@ type ParsedResponse =
       readonly status: number
     }
 
-/** The result of one attempt: what the response says, or how the attempt ended without one. */
+/** The result of one attempt: the content of the response, or the reason that there is none. */
 export type AttemptResult = ParsedResponse & {
   /** A byte of the request was handed to a connected socket. */
   readonly sent: boolean
@@ -166,7 +166,7 @@ export type AttemptResult = ParsedResponse & {
   readonly health: HealthSignal
 }
 
-/** What a body says of success and failure. */
+/** The success or failure that a body reports. */
 interface BodyReport {
   /** The status that the body reports, outside of `data`. */
   readonly outerStatus: number | null
@@ -234,7 +234,7 @@ const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): (
 const asIs = (text: string): string => text
 
 /**
- * What an answer says: success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
+ * Reads success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
  * string of the body, so that no secret in it goes any further.
  */
 export const readResponse = (answer: UpstreamResponse, hide: (text: string) => string = asIs): ParsedResponse => {
@@ -302,7 +302,7 @@ const placesIn = (value: unknown, levels = PLACES_DEPTH): readonly Readonly<Reco
 /** No name below is longer, in any spelling. */
 const MEMBER_MAX = 12
 
-/** A name of a member without what spellings differ in: `ErrorCode`, `errorcode` and `error_code` are the same. */
+/** The name of a member without differences of spelling: `ErrorCode`, `errorcode` and `error_code` are the same. */
 const plainName = (name: string): string => (name.length > MEMBER_MAX ? '' : name.toLowerCase().replaceAll('_', ''))
 
 /** The members of those plain names that are there, in any spelling. */
@@ -365,6 +365,6 @@ const requestIdOf = (places: readonly Readonly<Record<string, unknown>>[]): stri
   return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : null
 }
 
-/** A code is passed on only where it looks like one: what upstream says must not carry anything else out. */
+/** A text is passed on only if it looks like a code, so that a response cannot carry other data out. */
 const printable = (code: string | null): string | null =>
   code !== null && /^[A-Za-z][A-Za-z0-9._-]{0,99}$/.test(code) ? code : null

@@ -13,7 +13,7 @@ import {
 } from './task-schemas.ts'
 import { noonOfUpstreamDay } from './upstream-time.ts'
 
-/** Who asks, where that is one caller: upstream's common parameters. */
+/** The caller of a query, if it has only one: the upstream's common parameters. */
 export interface CallerContext {
   readonly clientIp: string | null
   readonly lang: Lang
@@ -57,14 +57,14 @@ export interface TaskScan {
   readonly details: readonly TaskPart[]
   /** How many details there are, as each page said. */
   readonly totals: readonly number[]
-  /** What ended the reading before its end. */
+  /** The failure that ended the scan early. */
   readonly failure: UpstreamFailure | null
 }
 
 export interface TaskQueries {
   /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of upstream's */
   list(query: TaskListQuery, limits: QueryContext): Promise<PageResponse<Task>>
-  /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
+  /** QueryTaskDetailList: the effects of a task, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
   details(query: TaskDetailQuery, limits: QueryContext): Promise<PageResponse<TaskDetail>>
   /**
    * Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know.
@@ -122,7 +122,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
       }
       const told = await ask('QueryTaskList', params, limits, (body) => answers.readTasks(body, query))
       if (told.ok) return told.page
-      // Nobody who names no task can be told that there is none.
+      // The list names no task, so that no task can be missing.
       throw failureOf(told.code === 'task-not-found' ? { ...told, code: 'upstream-bad-response' } : told)
     },
     details: async (query, limits) => {
