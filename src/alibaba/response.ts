@@ -158,7 +158,7 @@ type ParsedResponse =
 export type AttemptResult = ParsedResponse & {
   /** A byte of the request was handed to a connected socket. */
   readonly sent: boolean
-  /** Why there is no response that can be read; else `answer`. */
+  /** The reason that there is no readable response; else `response`. */
   readonly reason: string
   readonly httpStatus: number | null
   /** The upstream's time. */
@@ -189,7 +189,7 @@ export const readResult = (
   const askedMs = raw.kind === 'response' ? raw.response.retryAfterMs : null
   const health = kind === 'throttled' ? { kind, forMs: (askedMs ?? 0) + backoffMs } : { kind }
   if (raw.kind === 'response')
-    return { ...parsed, sent: true, reason: 'answer', httpStatus: raw.response.status, date: raw.date, health }
+    return { ...parsed, sent: true, reason: raw.kind, httpStatus: raw.response.status, date: raw.date, health }
   const ended = raw.kind === 'no-response' ? raw : { sent: true, reason: raw.kind }
   return { ...parsed, sent: ended.sent, reason: ended.reason, httpStatus: null, date: null, health }
 }
