@@ -94,7 +94,7 @@ const text = anyText.transform((value) => {
   return ownText(value.slice(0, TEXT_MAX).replace(/[\ud800-\udbff]$/, ''))
 })
 
-/** Of a task. A list with a row without one is invalid, and so is one with a number whose digits are not certain. */
+/** Of a task. A list with a row without one is invalid, and so is a list with a number of uncertain digits. */
 const taskNumber = z.union([z.string().min(1).max(NAME_MAX), z.int().transform(String)])
 
 const count = z.union([

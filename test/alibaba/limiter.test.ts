@@ -7,6 +7,10 @@ import { PRIORITIES, type Priority } from '../../src/priority.ts'
 
 const OK: HealthSignal = { kind: 'ok' }
 
+interface Measured {
+  readonly health: HealthSignal
+}
+
 /** An attempt that is in flight until it is ended. */
 interface Pass {
   readonly revoked: AbortSignal | undefined
@@ -39,20 +43,17 @@ const start = (
   }
   const enter = async (wait: Partial<RunOptions> = {}) => {
     const entered: { entry?: Entry; atMs?: number } = {}
-    const run = limiter.run<{ readonly health: HealthSignal }>(
-      { priority: 'cancel', forMs: 60_000, ...wait },
-      ({ revoked }) => {
-        const done = Promise.withResolvers<{ readonly health: HealthSignal } | null>()
-        const leave = (health: HealthSignal): Promise<void> => {
-          done.resolve({ health })
-          return turn()
-        }
-        const entry = { revoked, leave }
-        revoked?.addEventListener('abort', () => done.resolve(null))
-        Object.assign(entered, { entry, atMs })
-        return done.promise
-      },
-    )
+    const run = limiter.run<Measured>({ priority: 'cancel', forMs: 60_000, ...wait }, ({ revoked }) => {
+      const done = Promise.withResolvers<Measured | null>()
+      const leave = (health: HealthSignal): Promise<void> => {
+        done.resolve({ health })
+        return turn()
+      }
+      const entry = { revoked, leave }
+      revoked?.addEventListener('abort', () => done.resolve(null))
+      Object.assign(entered, { entry, atMs })
+      return done.promise
+    })
     run.then((result) => {
       if (entered.entry === undefined && (result === null || 'reason' in result)) {
         Object.assign(entered, { entry: result, atMs })

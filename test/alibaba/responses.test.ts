@@ -11,7 +11,7 @@ import { deadlineIn } from '../../src/time.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { KEYS } from '../helpers/signed-call.ts'
 
-// Each response of the upstream, and what it means: for a call, for a query, for another attempt, and for the health.
+// The meaning of each response: for a call, for a query, for another attempt, and for the health.
 
 type Health = 'ok' | 'failure' | 'throttled'
 

@@ -96,10 +96,10 @@ const startTls = async (t: TestContext): Promise<{ sandbox: Sandbox; ca: string 
   return { sandbox: await startKeyedSandbox(t, { tls }), ca: tls.cert }
 }
 
-for (const [what, addressOf, reason] of UNREACHABLE) {
-  test(`${what} means that nothing was sent`, async (t) => {
+for (const [name, addressOf, reason] of UNREACHABLE) {
+  test(`${name} means that nothing was sent`, async (t) => {
     const { send } = openExchange(t, await addressOf(t))
-    const lost = await send('t-1', { timeoutMs: what === NEVER_ANSWERED ? 300 : 5000 })
+    const lost = await send('t-1', { timeoutMs: name === NEVER_ANSWERED ? 300 : 5000 })
     assert.ok(lost.kind === 'no-response')
     assert.equal(lost.sent, false)
     assert.match(lost.reason, reason)
@@ -113,7 +113,7 @@ test('over TLS a call counts as sent from the end of the handshake on', async (t
   assert.deepEqual(lost, { kind: 'no-response', sent: true, reason: 'ECONNRESET' })
 })
 
-test('one who goes away in mid-handshake sends nothing', async (t) => {
+test('a request that is aborted during the handshake is not sent', async (t) => {
   const { sandbox, ca } = await startTls(t)
   const gate = await startGate(t, sandbox.url)
   const gone = new AbortController()
@@ -126,7 +126,7 @@ test('one who goes away in mid-handshake sends nothing', async (t) => {
   assert.equal(sandbox.calls.length, 0)
 })
 
-test('one who is gone already sends nothing, not even on an open connection', async (t) => {
+test('a request that is aborted before it starts is not sent, not even on an open connection', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const { send, close } = openExchange(t, sandbox.url)
   await send(sandbox.addTask())
@@ -137,7 +137,7 @@ test('one who is gone already sends nothing, not even on an open connection', as
   assert.equal(sandbox.calls.length, 1)
 })
 
-test('one who goes away after sending still learns the answer', async (t) => {
+test('a request that is aborted after it was sent still gets its response', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const gate = await startGate(t, sandbox.url)
   const gone = new AbortController()
@@ -237,11 +237,11 @@ for (const [encoding, bytes, expected] of ENCODED) {
   })
 }
 
-for (const [what, encoding, bytes] of [
+for (const [fault, encoding, bytes] of [
   ['was cut', 'gzip', gzipSync(TEXT).subarray(0, -9)],
   ['has an unknown encoding', 'compress', gzipSync(TEXT)],
 ] as const) {
-  test(`an encoded body that ${what} is an answer that says nothing`, async (t) => {
+  test(`an encoded body that ${fault} is unreadable`, async (t) => {
     const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(bytes))
     const exchanged = await openExchange(t, origin).send('t-1')
     assert.ok(exchanged.kind === 'response')
@@ -280,7 +280,7 @@ test('no encoding is asked for', async (t) => {
   assert.equal(await promise, 'identity')
 })
 
-test('what is too large is not read to its end', async (t) => {
+test('a response that is too large is not read to its end', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'huge' })
   const { send } = openExchange(t, sandbox.url)
@@ -288,7 +288,7 @@ test('what is too large is not read to its end', async (t) => {
   await sandbox.socketsClosed()
 })
 
-test('a redirect is an answer, and nobody goes there', async (t) => {
+test('a redirect is a response, and is not followed', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'redirect' })
   const exchanged = await openExchange(t, sandbox.url).send(sandbox.addTask())
