@@ -31,7 +31,7 @@ export interface CallLimits {
   readonly priority: Priority
   readonly deadline: Deadline
   /**
-   * A request that was not sent before this signal aborts is never sent. Read anew at each step: after the last waiter left,
+   * A request that was not sent before this signal aborts is never sent. Read anew at each step: after the last waiter left
    * another can join. A method, since V8 keeps the accessors of object literals in the old generation.
    */
   currentSignal?(): AbortSignal | undefined
@@ -98,7 +98,7 @@ interface Attempt {
 
 const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Record<string, Sign>
 
-/** An attempt that had this share of the configured timeout had its full length: earlier attempts take some of the deadline. */
+/** An attempt with this share of the configured timeout had its full length: earlier attempts use up some of it. */
 const FULL_LENGTH_SHARE = 0.9
 
 const BACKOFF_BASE_MS = 100
