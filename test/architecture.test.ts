@@ -98,7 +98,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   'audit/': { any: TOLD },
   'callers/': { any: TOLD },
   'tasks/': {
-    any: TOLD,
+    any: [...TOLD, 'alibaba/response.ts'],
     types: ['alibaba/client.ts', ...TASK_DATA, 'audit/audit-trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
   },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.

@@ -18,15 +18,15 @@ type Headers = Readonly<Record<string, string>>
 export const sha256Hex = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 /** The headers that are signed, names in lower case. */
-export const signedHeaderFields = (call: ApiCall, keys: Credentials, stamp: Stamp): Headers => ({
+export const signedHeaderFields = (call: ApiCall, credentials: Credentials, stamp: Stamp): Headers => ({
   host: call.host,
-  'x-acs-accesskey-id': keys.accessKeyId,
+  'x-acs-accesskey-id': credentials.accessKeyId,
   'x-acs-action': call.action,
   'x-acs-content-sha256': sha256Hex(''),
   'x-acs-date': timestamp(stamp.at),
   'x-acs-signature-nonce': stamp.nonce,
   'x-acs-version': API_VERSION,
-  ...(keys.securityToken === undefined ? {} : { 'x-acs-security-token': keys.securityToken }),
+  ...(credentials.securityToken === undefined ? {} : { 'x-acs-security-token': credentials.securityToken }),
 })
 
 /** Names of the signed headers, sorted, joined with `;`. */
@@ -52,11 +52,11 @@ export const signature = (secret: string, text: string): string =>
   createHmac('sha256', secret).update(text).digest('hex')
 
 /** The signed call: the action's parameters in the query, an empty body, the signature in `Authorization`. */
-export const signAcs3 = (call: ApiCall, keys: Credentials, stamp: Stamp): SignedRequest => {
+export const signAcs3 = (call: ApiCall, credentials: Credentials, stamp: Stamp): SignedRequest => {
   const query = canonicalQuery(call.params)
-  const headers = signedHeaderFields(call, keys, stamp)
-  const signed = signature(keys.accessKeySecret, stringToSign(canonicalRequest('POST', query, headers)))
-  const credential = `Credential=${keys.accessKeyId},SignedHeaders=${signedHeaderNames(headers)},Signature=${signed}`
+  const headers = signedHeaderFields(call, credentials, stamp)
+  const signed = signature(credentials.accessKeySecret, stringToSign(canonicalRequest('POST', query, headers)))
+  const credential = `Credential=${credentials.accessKeyId},SignedHeaders=${signedHeaderNames(headers)},Signature=${signed}`
   return {
     method: 'POST',
     path: `/?${query}`,

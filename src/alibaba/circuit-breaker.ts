@@ -11,30 +11,9 @@ export interface OpenCircuit {
   readonly forMs: number
 }
 
-/**
- * Holds attempts back for a while after too many failures in a row, and after a throttled one. Then one attempt probes
- * the upstream, and its result decides for the others.
- */
-export interface CircuitBreaker {
-  /** Null if an attempt of this rank may be sent. A probe holds back attempts of its rank and less important ones. */
-  open(rank: number): OpenCircuit | null
-  /** Why attempts were last held back, until one of them shows that this is over. */
-  reason(): OpenCircuit['reason'] | null
-  /** An attempt is sent; the returned value must be given to `endAttempt`. */
-  startAttempt(rank: number): OpenState | null
-  endAttempt(probed: OpenState | null, rank: number, signal: HealthSignal): void
-}
-
 export type CircuitChange =
   | { readonly state: 'closed' }
   | { readonly state: OpenCircuit['reason']; readonly forMs: number }
-
-export interface CircuitBreakerOptions {
-  /** Called when it opens, and when attempts may be sent again. */
-  readonly onChange?: (change: CircuitChange) => void
-  /** Milliseconds on a monotonic clock. The libraries' circuits use the wall clock: set back, it keeps them open. */
-  readonly now?: () => number
-}
 
 const FAILURE_THRESHOLD = 10
 
@@ -42,20 +21,33 @@ const FAILURE_THRESHOLD = 10
 const OPEN_MS = 5000
 const OPEN_MAX_MS = 40_000
 
-/** However long a response asks for, a probe is sent after this time. */
+/** A probe is sent after this time, even if the response asks for a longer one. */
 const THROTTLED_MAX_MS = 60_000
 
-/** The wait that is announced during a probe, whose end is not known: short, so that others can wait for it. */
+/** The announced wait during a probe that ends at an unknown time: short, so that other attempts can wait for it. */
 const PROBE_WAIT_MS = 300
 
-export interface OpenState extends OpenCircuit {
+interface OpenState extends OpenCircuit {
   readonly untilMs: number
   /** Of the most important probe in flight. */
   probeRank: number | null
 }
 
-export const createCircuitBreaker = (options: CircuitBreakerOptions = {}): CircuitBreaker => {
-  const { onChange = () => undefined, now = () => performance.now() } = options
+/** By default the clock is monotonic. The libraries' circuits use the wall clock: set back, it keeps them open. */
+const monotonic = (): number => performance.now()
+
+/**
+ * Holds attempts back for a while after too many failures in a row, and after a throttled one. Then one attempt probes
+ * the upstream, and its result decides for the others. `onChange` is called when the circuit opens and when attempts may
+ * be sent again.
+ */
+export const createCircuitBreaker = ({
+  onChange = () => undefined,
+  now = monotonic,
+}: {
+  readonly onChange?: (change: CircuitChange) => void
+  readonly now?: () => number
+} = {}) => {
   let state: OpenState | null = null
   let failuresInARow = 0
 
@@ -73,19 +65,22 @@ export const createCircuitBreaker = (options: CircuitBreakerOptions = {}): Circu
   }
 
   return {
-    open: (rank) => {
+    /** Null if an attempt of this rank may be sent. A probe holds back attempts of its rank and less important ones. */
+    open: (rank: number): OpenCircuit | null => {
       if (state === null) return null
       const { reason, untilMs, probeRank } = state
       if (probeRank !== null && probeRank <= rank) return { reason, forMs: PROBE_WAIT_MS }
       const forMs = untilMs - now()
       return forMs <= 0 ? null : { reason, forMs }
     },
-    reason: () => state?.reason ?? null,
-    startAttempt: (rank) => {
+    /** Why attempts were last held back, until one of them shows that this is over. */
+    reason: (): OpenCircuit['reason'] | null => state?.reason ?? null,
+    /** An attempt is sent; the returned value must be given to `endAttempt`. */
+    startAttempt: (rank: number): OpenState | null => {
       if (state !== null) state.probeRank = Math.min(rank, state.probeRank ?? rank)
       return state
     },
-    endAttempt: (probed, rank, signal) => {
+    endAttempt: (probed: OpenState | null, rank: number, signal: HealthSignal): void => {
       if (probed?.probeRank === rank) probed.probeRank = null
       if (signal.kind === 'ignore') return
       failuresInARow = signal.kind === 'failure' ? failuresInARow + 1 : 0
@@ -97,50 +92,38 @@ export const createCircuitBreaker = (options: CircuitBreakerOptions = {}): Circu
   }
 }
 
-/** An attempt in flight, as the circuits know it. */
-export interface CircuitAttempt {
-  readonly account: OpenState | null
-  readonly own: OpenState | null
-}
+const OK: HealthSignal = { kind: 'ok' }
 
 /**
  * The circuits of all attempts. Throttling concerns the account, so it holds back every priority. Failures hold back
- * only their own priority: callers' failing reads never stop a cancel.
+ * only their own priority: callers' failing reads never stop a cancellation. A change without a priority concerns all.
  */
-export interface Circuits {
-  /** Null if an attempt of this priority may be sent. */
-  open(priority: Priority): OpenCircuit | null
-  isUnhealthy(priority: Priority): boolean
-  isThrottled(): boolean
-  startAttempt(priority: Priority): CircuitAttempt
-  endAttempt(attempt: CircuitAttempt, priority: Priority, signal: HealthSignal): void
-}
-
-export interface CircuitsOptions {
-  /** Without a priority the change concerns all of them. */
+export const createCircuits = ({
+  onChange = () => undefined,
+  now = monotonic,
+}: {
   readonly onChange?: (change: CircuitChange, priority?: Priority) => void
   readonly now?: () => number
-}
-
-const OK: HealthSignal = { kind: 'ok' }
-
-export const createCircuits = ({ onChange = () => undefined, now }: CircuitsOptions = {}): Circuits => {
-  const clock = now === undefined ? {} : { now }
-  const account = createCircuitBreaker({ ...clock, onChange: (change) => onChange(change) })
-  const own = byPriority((priority) =>
-    createCircuitBreaker({ ...clock, onChange: (change) => onChange(change, priority) }),
-  )
+} = {}) => {
+  const account = createCircuitBreaker({ onChange: (change) => onChange(change), now })
+  const own = byPriority((priority) => createCircuitBreaker({ onChange: (change) => onChange(change, priority), now }))
 
   return {
-    open: (priority) => own[priority].open(0) ?? account.open(rankOf(priority)),
-    isUnhealthy: (priority) => own[priority].reason() !== null,
-    isThrottled: () => account.reason() !== null,
-    startAttempt: (priority) => ({
+    /** Null if an attempt of this priority may be sent. */
+    open: (priority: Priority): OpenCircuit | null => own[priority].open(0) ?? account.open(rankOf(priority)),
+    isUnhealthy: (priority: Priority): boolean => own[priority].reason() !== null,
+    isThrottled: (): boolean => account.reason() !== null,
+    /** The returned value must be given to `endAttempt`. */
+    startAttempt: (priority: Priority) => ({
       account: account.startAttempt(rankOf(priority)),
       own: own[priority].startAttempt(0),
     }),
-    endAttempt: (attempt, priority, signal) => {
-      // A failure says nothing about throttling, and a throttled response shows that the upstream answers.
+    endAttempt: (
+      attempt: { readonly account: OpenState | null; readonly own: OpenState | null },
+      priority: Priority,
+      signal: HealthSignal,
+    ): void => {
+      // A failure says nothing about throttling, and a throttled response shows that the upstream responds.
       account.endAttempt(attempt.account, rankOf(priority), signal.kind === 'failure' ? OK : signal)
       own[priority].endAttempt(attempt.own, 0, signal.kind === 'throttled' ? OK : signal)
     },

@@ -1,84 +1,77 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { ErrorCode } from '../errors.ts'
 import { byPriority, type Priority } from '../priority.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, withDeadline } from '../time.ts'
-import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
+import { signAcs3 } from './acs3.ts'
 import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
-import { type Clock, createClock } from './clock.ts'
+import { createClock } from './clock.ts'
 import type { CredentialProvider } from './credentials.ts'
 import { createLimiter, type Rejection } from './limiter.ts'
 import { RAM_ACTIONS } from './ram-actions.ts'
-import { CALL_MEANINGS, type FailureClass, QUERY_MEANINGS } from './response.ts'
-import type { Credentials } from './signing.ts'
-import { createTransport, type RawResult } from './transport.ts'
+import {
+  type AttemptResult,
+  ENDINGS,
+  type FailureClass,
+  failed,
+  type Operation,
+  readResult,
+  type UpstreamFailure,
+  type UpstreamResult,
+} from './response.ts'
+import { signRpcV1 } from './rpc-v1.ts'
+import type { ApiCall, Credentials, Sign } from './signing.ts'
+import { createTransport } from './transport.ts'
 
-export type { CallLimits } from './attempt.ts'
-
-export interface UpstreamSuccess {
-  readonly ok: true
-  readonly requestId: string
-  readonly body: Readonly<Record<string, unknown>>
-  readonly attempts: number
+/** How important a call is, when it must be over, and the signal that it is not wanted any more. */
+export interface CallLimits {
+  /** A caller's own reads have `read`; a request that belongs to a cancellation has one of the others. */
+  readonly priority: Priority
+  readonly deadline: Deadline
+  /**
+   * A request that was not sent before this signal aborts is never sent. Read anew at each step: after the last waiter left
+   * another can join. A method, since V8 keeps the accessors of object literals in the old generation.
+   */
+  currentSignal?(): AbortSignal | undefined
 }
-
-export interface UpstreamFailure {
-  readonly ok: false
-  readonly code: ErrorCode
-  /** The call may have taken effect: a request was sent, and no answer says that it was refused. */
-  readonly ambiguous: boolean
-  /** The last attempt went out on a connection: upstream may have had it, and failed to serve it. */
-  readonly sent: boolean
-  readonly upstreamCode: string | null
-  readonly requestId: string | null
-  /** How long the caller should wait before trying again, where that is known to help. */
-  readonly retryAfterMs: number | null
-  readonly attempts: number
-}
-
-export type UpstreamResult = UpstreamSuccess | UpstreamFailure
-
-/** One operation, in as many attempts as are safe. Never rejects for a reason of upstream's. */
-type Operation = (action: string, params: Params, limits: CallLimits) => Promise<UpstreamResult>
 
 export interface Upstream {
   /**
-   * Changes something. Tried again after connecting failed, after throttling, and once each after a correction of the
-   * clock and with new keys in place of refused ones.
+   * Changes something. Repeated after a failed connection, after throttling, and once each after a correction of the clock
+   * and with new credentials. Never rejects because of the upstream.
    */
-  readonly call: Operation
-  /** Only reads, so that it is tried again too where nobody can tell what became of it. */
-  readonly query: Operation
-  /** How it stands right now. */
-  state(): UpstreamState
+  call(action: string, params: ApiCall['params'], limits: CallLimits): Promise<UpstreamResult>
+  /** Only reads, so that it is also repeated if its result is unknown. */
+  query(action: string, params: ApiCall['params'], limits: CallLimits): Promise<UpstreamResult>
+  state(): {
+    readonly priorities: Readonly<
+      Record<
+        Priority,
+        {
+          readonly inFlight: number
+          /** Attempts that wait for a permit. */
+          readonly waiting: number
+          /** Attempts are held back after failures, until a probe succeeds. */
+          readonly isUnhealthy: boolean
+        }
+      >
+    >
+    /** All attempts are held back after throttling, until a probe succeeds. */
+    readonly isThrottled: boolean
+    /** The upstream's clock minus ours, by its last response. */
+    readonly clockSkewMs: number | undefined
+  }
   close(): void
-}
-
-/** The attempts of one priority. */
-export interface PriorityState {
-  readonly inFlight: number
-  /** Attempts that wait for a permit. */
-  readonly waiting: number
-  /** Held back after failures, until an attempt shows that this is over. */
-  readonly isUnhealthy: boolean
-}
-
-export interface UpstreamState {
-  readonly priorities: Readonly<Record<Priority, PriorityState>>
-  /** All are held back after throttling, until an attempt shows that this is over. */
-  readonly isThrottled: boolean
-  /** Upstream's clock less ours, by its last answer. */
-  readonly clockSkewMs: number | undefined
 }
 
 export interface UpstreamOptions {
   readonly url: URL
-  readonly signature: 'rpc-v1' | 'acs3'
+  readonly signature: keyof typeof SIGNERS
   readonly timeoutMs: number
   readonly maxAttempts: number
-  /** Attempts under way at a time, and in a second. */
+  /** Attempts in flight. */
   readonly maxConcurrency: number
   readonly maxPerSecond?: number | undefined
   readonly credentials: CredentialProvider
@@ -90,113 +83,148 @@ export interface UpstreamOptions {
   readonly random?: () => number
 }
 
-/** What differs between calls and queries. */
-interface Kind {
-  readonly meanings: typeof CALL_MEANINGS | typeof QUERY_MEANINGS
-  /** Failures after which it is safe to ask again, besides those that are safe for all. */
-  readonly repeatable: readonly FailureClass[]
-  /** What it is where the time was up before anything was sent. */
-  readonly unsent: ErrorCode
+/** One attempt of an operation. */
+interface Attempt {
+  readonly operation: Operation
+  readonly action: string
+  readonly params: ApiCall['params']
+  readonly limits: CallLimits
+  readonly credentials: Credentials
+  /** From 1. */
+  readonly number: number
+  /** How the earlier attempts ended. */
+  readonly earlier: readonly FailureClass[]
 }
 
-const CALL: Kind = { meanings: CALL_MEANINGS, repeatable: [], unsent: 'upstream-unavailable' }
-const QUERY: Kind = {
-  meanings: QUERY_MEANINGS,
-  repeatable: ['ambiguous', 'duplicate', 'timeout'],
-  unsent: 'upstream-timeout',
-}
+const SIGNERS = { 'rpc-v1': signRpcV1, acs3: signAcs3 } as const satisfies Record<string, Sign>
 
-/** An attempt of an operation. */
-interface Try {
-  readonly kind: Kind
-  readonly attempt: number
-  readonly keys: Credentials
-  /** The clock was corrected before it. */
-  readonly corrected: boolean
-  /** Keys were refused before it, and others found. */
-  readonly renewed: boolean
-  readonly deadline: Deadline
-}
+/** An attempt with this share of the configured timeout had its full length: earlier attempts use up some of it. */
+const FULL_LENGTH_SHARE = 0.9
 
-/** How an attempt ended that brought no success. */
-interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
-  /** Milliseconds after which another attempt is safe and sensible; null where there must be none. */
-  readonly retryInMs: number | null
-}
+const BACKOFF_BASE_MS = 100
+const BACKOFF_MAX_MS = 2000
+
+/** Full jitter: between nothing and twice the longest wait before the previous attempt. */
+export const backoffMs = (attempt: number, random: () => number): number =>
+  random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
 export const createUpstream = (options: UpstreamOptions): Upstream => {
   const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
-  const { meter = NO_METER, tracer = NO_TRACER } = options
+  const { meter = NO_METER, tracer = NO_TRACER, credentials: provider } = options
+  const sign = SIGNERS[options.signature]
   const transport = createTransport({ origin: url, ca: options.ca })
   const clock = createClock(options)
-  const circuits = createCircuits({ onChange: reportChange(log) })
+  const circuits = createCircuits({ onChange: logChange(log) })
   const limiter = createLimiter({ circuits, maxConcurrency, maxPerSecond: options.maxPerSecond })
   let isClosed = false
-  const attemptOnce = createAttempt({
-    ...options,
-    transport,
-    limiter,
-    clock,
-    meter,
-    tracer,
-    random,
-    isClosed: () => isClosed,
-  })
 
-  const renewKeys = async ({ keys, deadline }: Try): Promise<number | null> =>
-    (await withDeadline(deadline, options.credentials.renewAfterRejection(keys), null)) === null ? null : 0
+  const isWanted = (limits: CallLimits): boolean =>
+    limits.deadline.remainingMs() > 0 && !isClosed && !limits.currentSignal?.()?.aborted
 
-  /** Milliseconds after which asking again is safe and can help, or null. */
-  const retryIn = async (failure: FailureClass, { exchanged, health }: Attempted, tried: Try) => {
-    const { kind, attempt, corrected, renewed } = tried
-    if (failure === 'clock-skew') return adjust(clock, dateOf(exchanged), corrected)
-    if (failure === 'credentials-unknown') return renewed ? null : renewKeys(tried)
-    if (health.kind === 'throttled') return health.forMs
-    return kind.repeatable.includes(failure) ? backoffMs(attempt, random) : null
+  /** Signs and sends. Each attempt has its own signature, since the upstream rejects a nonce that it has seen. */
+  const send = ({ action, params, limits, credentials }: Attempt, timeoutMs: number, revoked?: AbortSignal) => {
+    const signed = sign({ action, params, host: url.host }, credentials, { nonce: randomUUID(), at: clock.now() })
+    return transport.send(signed, { timeoutMs, signal: limits.currentSignal?.(), revoked })
   }
 
-  const conclude = async (attempted: Attempted, tried: Try): Promise<UpstreamSuccess | Ending> => {
-    const { kind, attempt } = tried
-    const { reading } = attempted
-    if (reading === null) return unreached('upstream-unavailable', backoffMs(attempt, random))
-    if (reading.ok) return { ...reading, attempts: attempt }
-    const { failure, upstreamCode, requestId } = reading
-    const retryInMs = await retryIn(failure, attempted, tried)
-    const retryAfterMs = failure === 'throttled' ? retryInMs : null
-    return { ...kind.meanings[failure], sent: true, upstreamCode, requestId, retryAfterMs, retryInMs }
+  /** Sends the attempt, reads its result, and observes both in a metric and a span. */
+  const observe = (attempt: Attempt, timeoutMs: number, revoked?: AbortSignal): Promise<AttemptResult> =>
+    tracer.span(attempt.action, 'client', async (span) => {
+      const { action, number, credentials } = attempt
+      const startedAtMs = performance.now()
+      const raw = await send(attempt, timeoutMs, revoked)
+      const isFullLength = timeoutMs >= options.timeoutMs * FULL_LENGTH_SHARE
+      const result = readResult(raw, credentials, { isFullLength, backoffMs: backoffMs(number, random) })
+      const ending = result.ok ? 'ok' : result.failure
+      meter.attempt({ action, attempt: number, result: ending, durationMs: performance.now() - startedAtMs })
+      span.set({ 'gateway.attempt': number })
+      if (result.httpStatus !== null) span.set({ 'http.response.status_code': result.httpStatus })
+      if (!result.ok) span.fail(ending)
+      return result
+    })
+
+  /** Null if nothing was sent since the attempt is not wanted any more, or if its permit was revoked. */
+  const attemptWithPermit = async (attempt: Attempt, revoked?: AbortSignal): Promise<AttemptResult | null> => {
+    const { limits } = attempt
+    if (!isWanted(limits)) return null
+    const timeoutMs = Math.min(options.timeoutMs, limits.deadline.remainingMs())
+    const result = await observe(attempt, timeoutMs, revoked)
+    if (!result.sent && limits.currentSignal?.()?.aborted) return null
+    if (result.reason === 'revoked') return null
+    if (result.date !== null) clock.observe(result.date)
+    return result
   }
 
-  const operate =
-    (kind: Kind): Operation =>
+  const attemptOnce = async (attempt: Attempt): Promise<AttemptResult | Rejection | null> => {
+    const { limits } = attempt
+    for (;;) {
+      const { priority, deadline } = limits
+      const wait = { priority, forMs: deadline.remainingMs(), signal: limits.currentSignal?.() }
+      const result = await limiter.run(wait, ({ revoked }) => attemptWithPermit(attempt, revoked))
+      // Another caller may have joined after the last one left, and an attempt with a revoked permit waits again.
+      if (result !== null || !isWanted(limits)) return result
+    }
+  }
+
+  /** A second correction for one operation would not help more than the first, which is undone. */
+  const correctClock = (date: Date | null, isRepeated: boolean): number | null => {
+    if (isRepeated) clock.forget()
+    if (isRepeated || date === null) return null
+    clock.correct(date)
+    return 0
+  }
+
+  const renewCredentials = async ({ credentials, limits }: Attempt): Promise<number | null> =>
+    (await withDeadline(limits.deadline, provider.renewAfterRejection(credentials), null)) === null ? null : 0
+
+  /** Milliseconds after which another attempt is safe and can help; null if there must be none. */
+  const retryInMs = async (attempt: Attempt, failure: FailureClass, { date, health }: AttemptResult) => {
+    const { retry } = ENDINGS[failure]
+    const isRepeated = attempt.earlier.some((each) => ENDINGS[each].retry === retry)
+    switch (retry) {
+      case 'never':
+        return null
+      case 'once-with-new-clock':
+        return correctClock(date, isRepeated)
+      case 'once-with-new-credentials':
+        return isRepeated ? null : renewCredentials(attempt)
+      case 'after':
+        return health.kind === 'throttled' ? health.forMs : null
+      case 'queries-only':
+        return attempt.operation === 'query' ? backoffMs(attempt.number, random) : null
+      case 'backoff':
+        return backoffMs(attempt.number, random)
+    }
+  }
+
+  const execute =
+    (operation: Operation): Upstream['call'] =>
     async (action, params, limits) => {
       const { deadline } = limits
-      const asked = { action, params, limits }
-      let last = unreached(kind.unsent, null)
-      let [corrected, renewed] = [false, false]
-      for (let attempt = 1; ; attempt += 1) {
-        const keys = await withDeadline(deadline, options.credentials.get(), null)
-        if (keys === null) return failure(unreached('upstream-credentials-rejected', null), attempt - 1)
-        const attempted = await attemptOnce(asked, keys, attempt)
-        if (attempted === null) return failure(last, attempt - 1)
-        if ('reason' in attempted) return failure(rejectedLocally(attempted, attempt === 1 ? null : last), attempt - 1)
-        const ended = await conclude(attempted, { kind, attempt, keys, corrected, renewed, deadline })
-        if ('ok' in ended) return ended
-        report(log, { action, attempt, exchanged: attempted.exchanged, ended })
-        last = ended
-        // Of what is misconfigured only the clock can be tried again, and of rejected keys only unknown ones.
-        corrected ||= ended.code === 'upstream-misconfigured'
-        renewed ||= ended.code === 'upstream-credentials-rejected'
-        const { retryInMs } = ended
-        if (retryInMs === null || attempt >= maxAttempts || retryInMs >= deadline.remainingMs()) {
-          return failure(ended, attempt)
-        }
-        await delay(retryInMs, undefined, { signal: limits.signal }).catch(() => undefined)
+      const earlier: FailureClass[] = []
+      let last = failed(operation, 'no-time')
+      for (let number = 1; ; number += 1) {
+        const credentials = await withDeadline(deadline, provider.get(), null)
+        if (credentials === null) return failed(operation, 'no-credentials', { attempts: number - 1 })
+        const attempt = { operation, action, params, limits, credentials, number, earlier }
+        const result = await attemptOnce(attempt)
+        if (result === null) return last
+        if (!('ok' in result)) return afterRejection(operation, result, last)
+        if (result.ok) return { ok: true, requestId: result.requestId, body: result.body, attempts: number }
+        const { failure, sent, upstreamCode, requestId } = result
+        const waitMs = await retryInMs(attempt, failure, result)
+        const retryAfterMs = failure === 'throttled' ? waitMs : null
+        last = failed(operation, failure, { sent, upstreamCode, requestId, retryAfterMs, attempts: number })
+        logFailure(log, action, last, result)
+        if (waitMs === null || number >= maxAttempts || waitMs >= deadline.remainingMs()) return last
+        earlier.push(failure)
+        await delay(waitMs, undefined, { signal: limits.currentSignal?.() }).catch(() => undefined)
       }
     }
 
   return {
-    call: operate(CALL),
-    query: operate(QUERY),
+    call: execute('call'),
+    query: execute('query'),
     state: () => ({
       priorities: byPriority((priority) => ({
         inFlight: limiter.inFlight(priority),
@@ -213,37 +241,13 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   }
 }
 
-/** Adjusts the time to sign with; milliseconds after which that can help, or null where it was done before. */
-const adjust = (clock: Clock, date: Date | null, corrected: boolean): number | null => {
-  if (corrected) clock.forget()
-  else if (date !== null) clock.correct(date)
-  return corrected || date === null ? null : 0
+/** The result after the limiter rejected the next attempt: that of the last attempt, if there was one. */
+const afterRejection = (operation: Operation, rejection: Rejection, last: UpstreamFailure): UpstreamFailure => {
+  const { reason, retryAfterMs } = rejection
+  const rejected = failed(operation, reason, { retryAfterMs })
+  if (last.attempts === 0) return rejected
+  return last.code === rejected.code ? { ...last, retryAfterMs } : last
 }
-
-const REJECTIONS = {
-  unhealthy: 'upstream-unavailable',
-  throttled: 'upstream-throttled',
-  busy: 'gateway-busy',
-} as const satisfies Record<Rejection['reason'], ErrorCode>
-
-/** The result of an operation whose next attempt may not be sent: that of its last one, if there was one. */
-const rejectedLocally = ({ reason, retryAfterMs }: Rejection, last: Ending | null): Ending => {
-  const kept = { ...unreached(REJECTIONS[reason], null), retryAfterMs }
-  if (last === null) return kept
-  return last.code === kept.code ? { ...last, retryAfterMs } : last
-}
-
-const dateOf = (exchanged: RawResult): Date | null => (exchanged.kind === 'response' ? exchanged.date : null)
-
-const unreached = (code: ErrorCode, retryInMs: number | null): Ending => ({
-  code,
-  ambiguous: false,
-  sent: false,
-  upstreamCode: null,
-  requestId: null,
-  retryAfterMs: null,
-  retryInMs,
-})
 
 const CHANGES = {
   closed: 'the upstream can be called again',
@@ -251,34 +255,28 @@ const CHANGES = {
   throttled: 'the upstream throttles; all attempts are held back',
 } as const satisfies Record<CircuitChange['state'], string>
 
-const reportChange =
+const logChange =
   (log: Log) =>
   (change: CircuitChange, priority?: Priority): void => {
     if (change.state === 'closed') log.info(CHANGES.closed, { priority })
     else log.warn(CHANGES[change.state], { priority, waitMs: Math.round(change.forMs) })
   }
 
-const failure = ({ retryInMs: _, ...ended }: Ending, attempts: number): UpstreamFailure => ({
-  ok: false,
-  ...ended,
-  attempts,
-})
-
-interface Report {
-  readonly action: string
-  readonly attempt: number
-  readonly exchanged: RawResult
-  readonly ended: Ending
-}
-
-const report = (log: Log, { action, attempt, exchanged, ended }: Report): void =>
+const logFailure = (
+  log: Log,
+  action: string,
+  failure: UpstreamFailure,
+  { httpStatus, reason }: AttemptResult,
+): void => {
+  const { code, attempts, upstreamCode, requestId } = failure
   log.warn('an upstream call failed', {
     action,
-    attempt,
-    code: ended.code,
-    upstreamCode: ended.upstreamCode,
-    upstreamRequestId: ended.requestId,
-    status: exchanged.kind === 'response' ? exchanged.response.status : null,
-    reason: exchanged.kind === 'no-response' ? exchanged.reason : exchanged.kind,
-    ramAction: ended.code === 'upstream-forbidden' ? RAM_ACTIONS[action] : undefined,
+    attempt: attempts,
+    code,
+    upstreamCode,
+    upstreamRequestId: requestId,
+    status: httpStatus,
+    reason,
+    ramAction: code === 'upstream-forbidden' ? RAM_ACTIONS[action] : undefined,
   })
+}

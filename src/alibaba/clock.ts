@@ -1,15 +1,15 @@
 import type { Log } from '../telemetry/log.ts'
 
-/** The time to sign with: ours, unless upstream refused it; then what upstream's answers say. */
+/** The time to sign with: that of this machine, until the upstream rejects it; then the time of the upstream's responses. */
 export interface Clock {
   now(): Date
-  /** What the `Date` of any answer tells of ours: it is logged where it is far off, before upstream refuses it. */
+  /** Compares this machine's clock with the `Date` of a response, and logs a large difference before it causes a rejection. */
   observe(date: Date): void
-  /** From now on signs with upstream's time. */
+  /** From now on signs with the upstream's time. */
   correct(date: Date): void
-  /** By how much upstream's differed from ours, by its last answer; undefined before the first. Milliseconds. */
+  /** The upstream's clock minus ours, by its last response; undefined before the first. Milliseconds. */
   skewMs(): number | undefined
-  /** Signs with our own again: a correction that did not help was none. */
+  /** Signs with this machine's time again, after a correction that did not help. */
   forget(): void
 }
 
@@ -19,7 +19,7 @@ export interface ClockOptions {
   readonly now?: (() => number) | undefined
 }
 
-/** Upstream takes times that are off by more, but whoever is warned by then has time to mend it. */
+/** The upstream accepts larger differences. The early warning leaves the operator time to correct the clock. */
 const NOTABLE_SKEW_MS = 60_000
 
 export const createClock = ({ log, now = Date.now }: ClockOptions): Clock => {

@@ -9,31 +9,31 @@ import {
 } from './credentials.ts'
 import type { Credentials } from './signing.ts'
 
-/** Keys, and the moment from which on they are none; Infinity where nobody says. */
+/** Credentials, and the moment at which they expire; Infinity if the source does not say. */
 export interface ExpiringCredentials {
   readonly credentials: Credentials
   readonly expiresAtMs: number
 }
 
 export interface CredentialChainOptions {
-  /** Goes through the chain from its beginning. */
+  /** Tries the providers of the chain in order, from the first. */
   readonly fetchCredentials: () => Promise<ExpiringCredentials>
   readonly log: Log
   /** The wall clock, milliseconds. */
   readonly now?: (() => number) | undefined
-  /** One way through the chain; most of it is spent where there is no metadata service to answer. */
+  /** For one pass through the chain, which takes longest on a machine without a metadata service. */
   readonly timeoutMs?: number | undefined
 }
 
 const TIMEOUT_MS = 10_000
-/** After a reading that brought nothing. */
+/** After a read without a result. */
 const PAUSE_MS = 2000
-/** Keys are read again after so long at the latest. */
+/** Credentials are read again after this time at the latest. */
 const AGE_MAX_MS = 30 * 60_000
 
 /**
- * Keys of a chain of providers. Whoever uses them in the second half of their life has them read again, and they serve
- * until they expire: nothing runs while nobody asks, and probes keep an idle gateway ready.
+ * Credentials of a provider chain. They are refreshed on use once half of their lifetime has passed, and stay in force
+ * until they expire: no timer runs without use, and readiness probes keep an idle gateway ready.
  */
 export const createCredentialChain = (options: CredentialChainOptions): CredentialProvider => {
   const { fetchCredentials, log, now = Date.now, timeoutMs = TIMEOUT_MS } = options
@@ -63,20 +63,18 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
   }
 
   const read = async (): Promise<void> => {
-    // The vendor's errors quote what was answered, keys included: they are not looked at.
-    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(
-      () => 'has no credentials',
-    )
+    // The vendor's errors quote the response, credentials included, so they are never read.
+    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(() => 'has none')
     if (typeof found === 'string') return fail(found)
-    const keys = validCredentials(found.credentials)
-    if (keys === null) fail('has credentials with invalid characters')
-    else if (now() >= found.expiresAtMs) fail('has only expired credentials, by the clock of this machine')
-    else accept({ ...found, credentials: keys })
+    const credentials = validCredentials(found.credentials)
+    if (credentials === null) fail('has keys with characters that no key contains')
+    else if (now() >= found.expiresAtMs) fail('has expired ones only, by the clock of this machine')
+    else accept({ ...found, credentials })
   }
 
   const readings = createReadings(read, usable)
 
-  /** Has the keys read again where it is time to. */
+  /** Starts a read if one is due. */
   const refreshIfDue = (): Promise<void> | undefined =>
     now() >= renewAtMs && !isPaused() ? readings.once() : readings.underWay()
 
@@ -88,7 +86,7 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
       return usable()
     },
     renewAfterRejection: async (refused) => {
-      // Keys that upstream refuses for good must not have the providers asked by every request.
+      // Credentials that the upstream always rejects must not cause a read for every request.
       if (isPaused()) return unlessRejected(refused, usable())
       const others = await readings.replacing(refused)
       if (others === null) pausedAtMs = now()

@@ -4,7 +4,7 @@ import type { Log } from '../telemetry/log.ts'
 import { type CredentialProvider, createReadings, sameCredentials, stateSince } from './credentials.ts'
 import type { Credentials } from './signing.ts'
 
-/** A part of the keys that stands in a file. */
+/** A part of the credentials that is stored in a file. */
 export interface CredentialFile {
   readonly part: keyof Credentials
   /** The setting that names it, for the log. */
@@ -13,7 +13,7 @@ export interface CredentialFile {
 }
 
 export interface CredentialFilesOptions {
-  /** What the files held at the start, and the parts that come from elsewhere. */
+  /** The content of the files at the start, and the parts from other sources. */
   readonly keys: Credentials
   readonly files: readonly CredentialFile[]
   readonly log: Log
@@ -23,8 +23,8 @@ export interface CredentialFilesOptions {
 const EVERY_MS = 2000
 
 /**
- * Keys that follow their files. All files are read together and taken together; what is faulty or gone changes nothing.
- * By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
+ * Credentials that follow their files. All files are read together and accepted together; a faulty or missing file changes
+ * nothing. By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
  */
 export const createCredentialFiles = ({
   keys,
@@ -36,11 +36,11 @@ export const createCredentialFiles = ({
   let held = keys
   let takenAtMs = performance.now()
   let faults: ReadonlyMap<string, string> = new Map()
-  let partial: { readonly keys: Credentials; readonly sinceMs: number } | null = null
+  let partial: { readonly credentials: Credentials; readonly sinceMs: number } | null = null
 
   const hasLasted = (next: Credentials): boolean => {
     const nowMs = performance.now()
-    if (partial === null || !sameCredentials(next, partial.keys)) partial = { keys: next, sinceMs: nowMs }
+    if (partial === null || !sameCredentials(next, partial.credentials)) partial = { credentials: next, sinceMs: nowMs }
     return nowMs >= partial.sinceMs + everyMs
   }
 
@@ -96,8 +96,8 @@ export const createCredentialFiles = ({
 }
 
 /**
- * Files that are written one after the other, or swapped while they are read, give parts of two sets for a moment. New keys
- * are new in each part; what changed in some parts only counts once it has stayed so.
+ * Files that are written one after the other, or swapped while they are read, give parts of two sets for a moment. New
+ * credentials differ in each part. A change of only some parts is accepted after it has lasted for one interval.
  */
 const isWhole = (next: Credentials, held: Credentials, files: readonly CredentialFile[]): boolean =>
   files.every(({ part }) => next[part] !== held[part])

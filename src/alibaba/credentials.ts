@@ -1,38 +1,38 @@
 import { textFault, trimEnds } from '../setting-text.ts'
 import type { Credentials } from './signing.ts'
 
-/** Where the keys come from, and what is done once upstream no longer knows them. Never rejects. */
+/** The source of the credentials, and of new ones after the upstream rejected them. Its promises never reject. */
 export interface CredentialProvider {
-  /** What to sign with now; null where there is nothing. */
+  /** The credentials in force; null if there are none. */
   get(): Promise<Credentials | null>
-  /** Upstream refused these: others in their place, read after that; null where there are none. */
+  /** The upstream rejected these. Others in their place, read after the rejection; null if there are none. */
   renewAfterRejection(refused: Credentials): Promise<Credentials | null>
-  /** Whether there is something to sign with, without waiting for it. */
+  /** Whether credentials are in force, without waiting for them. */
   isReady(): boolean
-  /** How old the keys are that are in force, and when they end, where that is known. */
+  /** The age of the credentials in force, and the time until they expire, if known. */
   state(): CredentialState
-  /** By setting, whether the file that it names is faulty, so that the keys that it held before are in force. */
+  /** By setting, whether the file that it names is faulty, so that its earlier content is in force. */
   faultyFiles(): Readonly<Record<string, boolean>>
   close(): void
 }
 
-/** In milliseconds; undefined where there are none, or nobody says. */
+/** In milliseconds; undefined if there are no credentials, or if the source does not say. */
 export interface CredentialState {
   readonly ageMs: number | undefined
   readonly expireInMs: number | undefined
 }
 
-/** Keys whose end nobody says, taken at a moment of the monotonic clock. */
+/** Credentials without a known expiration, accepted at a moment of the monotonic clock. */
 export const stateSince = (takenAtMs: number): CredentialState => ({
   ageMs: performance.now() - takenAtMs,
   expireInMs: undefined,
 })
 
-/** Keys for good. */
-export const fixedCredentials = (keys: Credentials): CredentialProvider => {
+/** Credentials that never change. */
+export const fixedCredentials = (credentials: Credentials): CredentialProvider => {
   const takenAtMs = performance.now()
   return {
-    get: async () => keys,
+    get: async () => credentials,
     renewAfterRejection: async () => null,
     isReady: () => true,
     state: () => stateSince(takenAtMs),
@@ -42,14 +42,14 @@ export const fixedCredentials = (keys: Credentials): CredentialProvider => {
 }
 
 /**
- * Keys without white space at their ends; null where a part is empty, or has a character that no key contains: a header
- * with one could not be sent.
+ * Credentials without white space at the ends of their parts; null if a part is empty, or has a character that no key
+ * contains: a header with such a character could not be sent.
  */
 export const validCredentials = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): Credentials | null => {
-  const keys = { accessKeyId: trimEnds(accessKeyId), accessKeySecret: trimEnds(accessKeySecret) }
+  const pair = { accessKeyId: trimEnds(accessKeyId), accessKeySecret: trimEnds(accessKeySecret) }
   const token = securityToken === undefined ? {} : { securityToken: trimEnds(securityToken) }
-  const parts = Object.values({ ...keys, ...token })
-  return parts.every((text) => text !== '' && textFault(text, 'access-key') === null) ? { ...keys, ...token } : null
+  const parts = Object.values({ ...pair, ...token })
+  return parts.every((text) => text !== '' && textFault(text, 'access-key') === null) ? { ...pair, ...token } : null
 }
 
 export const sameCredentials = (a: Credentials | null, b: Credentials | null): boolean =>
@@ -57,11 +57,11 @@ export const sameCredentials = (a: Credentials | null, b: Credentials | null): b
   a?.accessKeySecret === b?.accessKeySecret &&
   a?.securityToken === b?.securityToken
 
-/** The latest keys, unless they are those that upstream refused. */
+/** The latest credentials, unless they are those that the upstream rejected. */
 export const unlessRejected = (refused: Credentials, latest: Credentials | null): Credentials | null =>
   sameCredentials(latest, refused) ? null : latest
 
-/** Readings of keys, one at a time: whoever asks while one is under way waits for it. */
+/** Reads credentials, one read at a time: callers join a read that is in progress. */
 export const createReadings = (read: () => Promise<void>, latest: () => Credentials | null) => {
   let underWay: Promise<void> | undefined
   const once = (): Promise<void> => {
@@ -76,7 +76,7 @@ export const createReadings = (read: () => Promise<void>, latest: () => Credenti
     underWay: () => underWay,
     replacing: async (refused: Credentials): Promise<Credentials | null> => {
       const other = (): Credentials | null => unlessRejected(refused, latest())
-      // The one under way may have begun before upstream refused.
+      // The read in progress may have started before the rejection.
       if (other() === null) await underWay
       if (other() === null) await once()
       return other()

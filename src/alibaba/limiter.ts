@@ -1,6 +1,6 @@
 import { createLinkedList } from '../collections.ts'
 import { byPriority, PRIORITIES, type Priority, rankOf } from '../priority.ts'
-import type { CircuitAttempt, Circuits, HealthSignal, OpenCircuit } from './circuit-breaker.ts'
+import type { createCircuits, HealthSignal, OpenCircuit } from './circuit-breaker.ts'
 
 /** Why an attempt may not be sent, and after how many milliseconds another may. */
 export interface Rejection {
@@ -14,44 +14,6 @@ export interface RunOptions {
   readonly forMs: number
   /** Aborts when the attempt is no longer wanted. */
   readonly signal?: AbortSignal | undefined
-}
-
-/** Given to the work of an attempt. */
-export interface Permit {
-  /** Aborts when a more important attempt needs this place: the work then ends at once. Undefined if it never does. */
-  readonly revoked: AbortSignal | undefined
-}
-
-/** The result of an attempt, with its health signal. */
-export interface Measured {
-  readonly health: HealthSignal
-}
-
-/**
- * Limits the attempts in flight and per second, in the order of their priorities, and within one priority in the order
- * of their arrival. An attempt that would wait for too long is rejected at once, and so is each one of a priority whose
- * circuit is open after failures. Less important attempts never take all places: see `limitsFor`.
- */
-export interface Limiter {
-  /**
-   * Runs the work once it may be sent, and takes note of its health signal. Null if the signal was aborted while it
-   * waited, or if the work resolved with null since it sent nothing or its permit was revoked.
-   */
-  run<T extends Measured>(
-    options: RunOptions,
-    work: (permit: Permit) => Promise<T | null>,
-  ): Promise<T | Rejection | null>
-  inFlight(priority: Priority): number
-  waiting(priority: Priority): number
-}
-
-export interface LimiterOptions {
-  readonly circuits: Circuits
-  readonly maxConcurrency: number
-  /** Evenly spaced; no limit if undefined. */
-  readonly maxPerSecond?: number | undefined
-  /** Milliseconds on a monotonic clock. */
-  readonly now?: () => number
 }
 
 /** No attempt waits for longer, however much time there is. */
@@ -70,13 +32,15 @@ const PACE_WEIGHT = 0.2
 const RESERVED_PART = 1 / 8
 
 /** A place that an attempt has taken. */
-interface Granted extends Permit {
+interface Permit {
+  /** Aborts when a more important attempt needs this place: the work then ends at once. Undefined if it never does. */
+  readonly revoked: AbortSignal | undefined
   readonly lane: Lane
-  readonly circuit: CircuitAttempt
+  readonly circuit: ReturnType<ReturnType<typeof createCircuits>['startAttempt']>
 }
 
 interface Waiter {
-  readonly settle: (entry: Granted | Rejection | null) => void
+  readonly settle: (entry: Permit | Rejection | null) => void
   readonly sinceMs: number
   /** How many had left the queue by a permit when this one came. */
   readonly servedBefore: number
@@ -112,8 +76,24 @@ export const limitsFor = (maxConcurrency: number): Readonly<Record<Priority, num
   return byPriority((priority) => Math.max(1, maxConcurrency - rankOf(priority) * reserved))
 }
 
-export const createLimiter = (options: LimiterOptions): Limiter => {
-  const { circuits, maxConcurrency, maxPerSecond, now = () => performance.now() } = options
+/**
+ * Limits the attempts in flight and per second, in the order of their priorities, and within one priority in the order
+ * of their arrival. An attempt that would wait for too long is rejected at once, and so is each one of a priority with
+ * an open circuit after failures. Less important attempts never take all places: see `limitsFor`.
+ */
+export const createLimiter = ({
+  circuits,
+  maxConcurrency,
+  maxPerSecond,
+  now = () => performance.now(),
+}: {
+  readonly circuits: ReturnType<typeof createCircuits>
+  readonly maxConcurrency: number
+  /** Evenly spaced; no limit if undefined. */
+  readonly maxPerSecond?: number | undefined
+  /** Milliseconds on a monotonic clock. */
+  readonly now?: () => number
+}) => {
   const spacingMs = maxPerSecond === undefined ? 0 : 1000 / maxPerSecond
   const limits = limitsFor(maxConcurrency)
   const laneOf = byPriority((priority): Lane => {
@@ -155,7 +135,7 @@ export const createLimiter = (options: LimiterOptions): Limiter => {
   }
 
   /** Takes a place, and makes the attempt a probe where a circuit waits for one. */
-  const grant = (lane: Lane): Granted => {
+  const grant = (lane: Lane): Permit => {
     const { priority } = lane
     lane.inFlight += 1
     count(lane, 1)
@@ -164,7 +144,7 @@ export const createLimiter = (options: LimiterOptions): Limiter => {
     return { lane, circuit: circuits.startAttempt(priority), revoked: lane.revocation?.signal }
   }
 
-  const release = ({ lane, circuit }: Granted, health: HealthSignal): void => {
+  const release = ({ lane, circuit }: Permit, health: HealthSignal): void => {
     lane.inFlight -= 1
     count(lane, -1)
     circuits.endAttempt(circuit, lane.priority, health)
@@ -208,10 +188,10 @@ export const createLimiter = (options: LimiterOptions): Limiter => {
     if (nextMs < Number.POSITIVE_INFINITY) timer = setTimeout(drainQueues, Math.ceil(nextMs))
   }
 
-  const waitInQueue = (lane: Lane, { signal }: RunOptions, forMs: number): Promise<Granted | Rejection | null> =>
+  const waitInQueue = (lane: Lane, { signal }: RunOptions, forMs: number): Promise<Permit | Rejection | null> =>
     new Promise((resolve) => {
       let isWaiting = true
-      const settle = (entry: Granted | Rejection | null): void => {
+      const settle = (entry: Permit | Rejection | null): void => {
         isWaiting = false
         clearTimeout(patience)
         signal?.removeEventListener('abort', abandon)
@@ -233,7 +213,7 @@ export const createLimiter = (options: LimiterOptions): Limiter => {
       drainQueues()
     })
 
-  const acquire = (options: RunOptions): Promise<Granted | Rejection | null> | Granted | Rejection | null => {
+  const acquire = (options: RunOptions): Promise<Permit | Rejection | null> | Permit | Rejection | null => {
     const lane = laneOf[options.priority]
     if (options.signal?.aborted) return null
     if (lane.queue.size === 0 && waitingBefore(lane) === 0 && isFree(lane)) return grant(lane)
@@ -245,18 +225,25 @@ export const createLimiter = (options: LimiterOptions): Limiter => {
   }
 
   return {
-    inFlight: (priority) => laneOf[priority].inFlight,
-    waiting: (priority) => laneOf[priority].queue.size,
-    run: async (options, work) => {
-      const granted = await acquire(options)
-      if (granted === null || 'reason' in granted) return granted
+    inFlight: (priority: Priority): number => laneOf[priority].inFlight,
+    waiting: (priority: Priority): number => laneOf[priority].queue.size,
+    /**
+     * Runs the work as soon as it may be sent, and passes its health signal to the circuits. Null if the signal was
+     * aborted while it waited, or if the work resolved with null since it sent nothing or its permit was revoked.
+     */
+    run: async <T extends { readonly health: HealthSignal }>(
+      options: RunOptions,
+      work: (permit: Pick<Permit, 'revoked'>) => Promise<T | null>,
+    ): Promise<T | Rejection | null> => {
+      const permit = await acquire(options)
+      if (permit === null || 'reason' in permit) return permit
       let health: HealthSignal = { kind: 'ignore' }
       try {
-        const result = await work(granted)
+        const result = await work(permit)
         if (result !== null) health = result.health
         return result
       } finally {
-        release(granted, health)
+        release(permit, health)
       }
     },
   }

@@ -15,17 +15,17 @@ import {
 type Params = Readonly<Record<string, string>>
 
 /** All parameters of the request but `Signature`. */
-export const commonParams = (call: ApiCall, keys: Credentials, stamp: Stamp): Params => ({
+export const commonParams = (call: ApiCall, credentials: Credentials, stamp: Stamp): Params => ({
   ...call.params,
   Action: call.action,
   Version: API_VERSION,
   Format: 'JSON',
-  AccessKeyId: keys.accessKeyId,
+  AccessKeyId: credentials.accessKeyId,
   SignatureMethod: 'HMAC-SHA1',
   SignatureVersion: '1.0',
   SignatureNonce: stamp.nonce,
   Timestamp: timestamp(stamp.at),
-  ...(keys.securityToken === undefined ? {} : { SecurityToken: keys.securityToken }),
+  ...(credentials.securityToken === undefined ? {} : { SecurityToken: credentials.securityToken }),
 })
 
 /** Text to be signed: `METHOD & "/" & canonical query`, each percent-encoded. */
@@ -36,9 +36,9 @@ export const signature = (secret: string, text: string): string =>
   createHmac('sha1', `${secret}&`).update(text).digest('base64')
 
 /** The signed call as a form POST, so that nothing signed stands in a URL. */
-export const signRpcV1 = (call: ApiCall, keys: Credentials, stamp: Stamp): SignedRequest => {
-  const query = canonicalQuery(commonParams(call, keys, stamp))
-  const signed = signature(keys.accessKeySecret, stringToSign('POST', query))
+export const signRpcV1 = (call: ApiCall, credentials: Credentials, stamp: Stamp): SignedRequest => {
+  const query = canonicalQuery(commonParams(call, credentials, stamp))
+  const signed = signature(credentials.accessKeySecret, stringToSign('POST', query))
   return {
     method: 'POST',
     path: '/',

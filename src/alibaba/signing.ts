@@ -1,4 +1,4 @@
-/** The AccessKey pair, or the STS triple. Plain text: held by sources of keys alone, in nothing that can be printed. */
+/** The AccessKey pair, or the STS triple. Plain text: only credential providers hold it, and nothing that can be printed. */
 export interface Credentials {
   readonly accessKeyId: string
   readonly accessKeySecret: string
@@ -13,7 +13,7 @@ export interface ApiCall {
   readonly host: string
 }
 
-/** What must differ in every attempt: upstream refuses a nonce that it has seen, and a time too far from its own. */
+/** Differs in every attempt: the upstream rejects a nonce that it has seen, and a time too far from its own. */
 export interface Stamp {
   readonly nonce: string
   readonly at: Date
@@ -27,7 +27,7 @@ export interface SignedRequest {
   readonly body: string
 }
 
-export type Sign = (call: ApiCall, keys: Credentials, stamp: Stamp) => SignedRequest
+export type Sign = (call: ApiCall, credentials: Credentials, stamp: Stamp) => SignedRequest
 
 export const API_VERSION = '2018-01-29'
 

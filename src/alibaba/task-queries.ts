@@ -1,6 +1,7 @@
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
-import type { CallLimits, Upstream, UpstreamFailure } from './client.ts'
+import type { CallLimits, Upstream } from './client.ts'
+import { failed, type UpstreamFailure } from './response.ts'
 import {
   createTaskParsers,
   DETAIL_STATUS_CODES,
@@ -12,7 +13,7 @@ import {
 } from './task-schemas.ts'
 import { noonOfUpstreamDay } from './upstream-time.ts'
 
-/** Who asks, where that is one caller: upstream's common parameters. */
+/** The caller of a query, if it has only one: the upstream's common parameters. */
 export interface CallerContext {
   readonly clientIp: string | null
   readonly lang: Lang
@@ -36,7 +37,8 @@ export interface TaskDetailQuery extends PageRequest {
  */
 export type ChargeCall = () => Promise<void>
 
-export interface QueryContext extends CallLimits {
+export interface QueryContext extends Omit<CallLimits, 'currentSignal'> {
+  readonly signal?: AbortSignal | undefined
   /** Left out where an answer is shared by many. */
   readonly caller?: CallerContext
   /** Absent for calls that belong to a cancel: they cost their caller nothing. */
@@ -55,14 +57,14 @@ export interface TaskScan {
   readonly details: readonly TaskPart[]
   /** How many details there are, as each page said. */
   readonly totals: readonly number[]
-  /** What ended the reading before its end. */
+  /** The failure that ended the scan early. */
   readonly failure: UpstreamFailure | null
 }
 
 export interface TaskQueries {
   /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of upstream's */
   list(query: TaskListQuery, limits: QueryContext): Promise<PageResponse<Task>>
-  /** QueryTaskDetailList: what a task does, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
+  /** QueryTaskDetailList: the effects of a task, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
   details(query: TaskDetailQuery, limits: QueryContext): Promise<PageResponse<TaskDetail>>
   /**
    * Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know.
@@ -89,18 +91,21 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
   const ask = async <T>(
     action: string,
     params: QueryParams,
-    { caller, chargeCall, ...limits }: QueryContext,
+    { caller, chargeCall, signal, ...limits }: QueryContext,
     read: (body: unknown) => Page<T> | null,
   ): Promise<QueryResult<T>> => {
     await chargeCall?.()
     const common = { UserClientIp: caller?.clientIp ?? undefined, Lang: caller?.lang }
-    const result = await upstream.query(action, definedParams({ ...params, ...common }), limits)
+    const result = await upstream.query(action, definedParams({ ...params, ...common }), {
+      ...limits,
+      currentSignal: () => signal,
+    })
     if (!result.ok) return result
     const { requestId, attempts } = result
     const page = read(result.body)
     if (page !== null) return { ok: true, page: { ...page, requestId } }
-    log.error('the upstream response does not match its documentation', { action, upstreamRequestId: requestId })
-    return { ...UNREADABLE, requestId, attempts }
+    log.error('upstream answered what its documents do not say', { action, upstreamRequestId: requestId })
+    return failed('query', 'bad-response', { sent: true, requestId, attempts })
   }
 
   const askDetails = (query: TaskDetailQuery, limits: QueryContext): Promise<QueryResult<TaskDetail>> =>
@@ -117,7 +122,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
       }
       const told = await ask('QueryTaskList', params, limits, (body) => answers.readTasks(body, query))
       if (told.ok) return told.page
-      // Nobody who names no task can be told that there is none.
+      // The list names no task, so that no task can be missing.
       throw failureOf(told.code === 'task-not-found' ? { ...told, code: 'upstream-bad-response' } : told)
     },
     details: async (query, limits) => {
@@ -149,15 +154,6 @@ const partOf = ({ taskNo, detailNo, type, domain }: TaskDetail): TaskPart => ({ 
 const DETAIL_PAGE_MAX = 1000
 
 type QueryResult<T> = { readonly ok: true; readonly page: PageResponse<T> } | UpstreamFailure
-
-const UNREADABLE = {
-  ok: false,
-  code: 'upstream-bad-response',
-  ambiguous: false,
-  sent: true,
-  upstreamCode: null,
-  retryAfterMs: null,
-} as const
 
 const detailParams = ({ taskNo, page, pageSize, status, domain }: TaskDetailQuery): QueryParams => ({
   TaskNo: taskNo,

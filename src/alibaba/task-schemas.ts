@@ -2,14 +2,14 @@ import { z } from 'zod'
 import { ownText } from '../collections.ts'
 import { parseUpstreamTime } from './upstream-time.ts'
 
-// What upstream says of tasks, read by schema: names of ours, and nothing of its body but what is named here.
+// The upstream's tasks, parsed by schema: with the gateway's names, and only the fields that are named here.
 
 /** A value that upstream has and we do not know is `unknown`, never a failure. */
 export type TaskStatus = 'waiting' | 'executing' | 'complete' | 'unknown'
 export type CancelStatus = 'none' | 'cancelling' | 'cancelled' | 'unknown'
 export type DetailStatus = 'waiting' | 'executing' | 'succeeded' | 'failed' | 'unknown'
 
-/** One row of QueryTaskList. Times are milliseconds since the epoch; null stands for what is absent or can't be read. */
+/** One row of QueryTaskList. Times are milliseconds since the epoch; null stands for an absent or unreadable value. */
 export interface Task {
   readonly taskNo: string
   readonly type: string | null
@@ -21,7 +21,7 @@ export interface Task {
   readonly clientIp: string | null
 }
 
-/** One row of QueryTaskDetailList: what a task does to one domain. */
+/** One row of QueryTaskDetailList: the effect of a task on one domain. */
 export interface TaskDetail {
   readonly detailNo: string | null
   readonly taskNo: string
@@ -46,7 +46,7 @@ export interface Page<T> {
   readonly hasNext: boolean
 }
 
-/** Told of a value that is not among those we know, or of a time that can't be parsed (with an empty value). */
+/** Reports a value that is not known here, or a time that can't be parsed (with an empty value). */
 export type ReportUnknown = (field: string, value: string) => void
 
 // By name: the vendor's own sample pairs the name COMPLETE with the code of another status.
@@ -85,7 +85,7 @@ const anyText = z
   .catch(null)
   .transform((value) => value || null)
 
-/** What is too long can't be read: cut short it would be another name. */
+/** A text that is too long is unreadable: shortened it would be another name. */
 const name = anyText.transform((value) => (value !== null && value.length > NAME_MAX ? null : value))
 
 /** A text for people, which is cut where it is too long, between characters. */
@@ -94,7 +94,7 @@ const text = anyText.transform((value) => {
   return ownText(value.slice(0, TEXT_MAX).replace(/[\ud800-\udbff]$/, ''))
 })
 
-/** Of a task; a list that names none is no list, nor is one that names it by a number whose digits are not certain. */
+/** Of a task. A list with a row without one is invalid, and so is a list with a number of uncertain digits. */
 const taskNumber = z.union([z.string().min(1).max(NAME_MAX), z.int().transform(String)])
 
 const count = z.union([
@@ -125,7 +125,7 @@ export interface PageRequest {
 }
 
 export interface TaskParsers {
-  /** Both return null where the body is not what the vendor documents. */
+  /** Both return null if the body differs from the vendor's documentation. */
   readTasks(body: unknown, asked: PageRequest): Page<Task> | null
   readDetails(body: unknown, asked: PageRequest): Page<TaskDetail> | null
 }
@@ -165,7 +165,7 @@ const readRows = <T>(list: unknown, row: z.ZodType<T>): readonly T[] | null | un
   return rows
 }
 
-/** Places count from one, so what says zero says nothing. */
+/** Pages count from one, so zero carries no information. */
 const pageNumber = looseCount.transform((value) => value || null)
 
 const pagingSchema = z.object({

@@ -4,59 +4,62 @@ import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import got, { type Request } from 'got'
 import { decodeBody } from './content-encoding.ts'
-import type { UpstreamResponse } from './response.ts'
 import type { SignedRequest } from './signing.ts'
+
+export interface UpstreamResponse {
+  readonly status: number
+  /** `x-acs-retry-after`, milliseconds. */
+  readonly retryAfterMs: number | null
+  readonly body: string
+}
 
 export type RawResult =
   | { readonly kind: 'response'; readonly response: UpstreamResponse; readonly date: Date | null }
-  /** The answer is longer than anything upstream would say. */
+  /** The response is longer than any documented one. */
   | { readonly kind: 'too-large' }
-  /** No answer. `sent`: a byte of the request was handed to a connected (TLS: secured) socket. */
+  /** `sent`: a byte of the request was handed to a connected (TLS: secured) socket. */
   | { readonly kind: 'no-response'; readonly sent: boolean; readonly reason: string }
 
-export interface TransportOptions {
+export interface SendOptions {
+  readonly timeoutMs: number
+  /** Abandons the request as long as nothing was sent; later it has no effect. */
+  readonly signal?: AbortSignal | undefined
+  /** Abandons the request even after it was sent: only for a request that changes nothing. */
+  readonly revoked?: AbortSignal | undefined
+}
+
+// The upstream's own idle time is not published; a connection that was unused for this long is not used again.
+const IDLE_MS = 4000
+const CONNECT_MS = 3000
+const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+
+/** Requests over got, without its retry (it re-sends the old nonce) and without redirects. */
+export const createTransport = ({
+  origin,
+  ca,
+  idleMs = IDLE_MS,
+  maxResponseBytes: maxBytes = MAX_RESPONSE_BYTES,
+}: {
   readonly origin: URL
   /** Certificate authorities to trust instead of the system's. */
   readonly ca?: string | undefined
   /** How long a connection may stay unused. */
   readonly idleMs?: number
   readonly maxResponseBytes?: number
-}
-
-export interface SendOptions {
-  readonly timeoutMs: number
-  /** Gives the exchange up as long as nothing was sent; later it has no effect. */
-  readonly signal?: AbortSignal | undefined
-  /** Ends the exchange even after it was sent: only for a request that changes nothing. */
-  readonly revoked?: AbortSignal | undefined
-}
-
-export interface Transport {
-  /** One request and its answer. Never rejects: got's errors carry the whole request, so none leaves this module. */
-  send(request: SignedRequest, budget: SendOptions): Promise<RawResult>
-  close(): void
-}
-
-// Upstream's own idle time is not published; a connection unused for this long is not tried again.
-const IDLE_MS = 4000
-const CONNECT_MS = 3000
-const MAX_ANSWER_BYTES = 4 * 1024 * 1024
-
-/** One exchange over got, without its retry (it re-sends the old nonce) and without redirects. */
-export const createTransport = (options: TransportOptions): Transport => {
-  const { origin, ca, idleMs = IDLE_MS, maxResponseBytes = MAX_ANSWER_BYTES } = options
+}) => {
   const pool = { keepAlive: true, timeout: idleMs, scheduling: 'lifo' } as const
   const http = new HttpAgent(pool)
   const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
 
   const { protocol, hostname, port } = urlToHttpOptions(origin)
+  const dateIn = createDates()
   const [agent, request] = protocol === 'https:' ? [https, httpsRequest] : [http, httpRequest]
 
   const client = got.extend({
-    // Of all that got would hand on, what is used: Node copies its options several times.
+    // Only the options that are used, out of all that got passes on: Node copies them several times.
     request: ({ pathname, search }, { method, headers }) =>
       request({ hostname, port, path: `${pathname}${search}`, method, headers, agent }),
-    // Encoded bodies are decoded below, where the limit of their size is known.
+    // Encoded bodies are decoded below, since the limit of their size is known there.
     decompress: false,
     followRedirect: false,
     retry: { limit: 0 },
@@ -65,6 +68,7 @@ export const createTransport = (options: TransportOptions): Transport => {
     headers: { 'user-agent': 'domain-task-gateway', 'accept-encoding': 'identity' },
   })
 
+  /** One request and its response. Never rejects: got's errors carry the whole request, so none leaves this module. */
   const send = (request: SignedRequest, { timeoutMs, signal, revoked }: SendOptions): Promise<RawResult> =>
     new Promise((resolve) => {
       const stream = client.stream(new URL(request.path, origin), {
@@ -74,36 +78,36 @@ export const createTransport = (options: TransportOptions): Transport => {
         timeout: { request: timeoutMs },
       })
       let sent = false
-      const end = (exchanged: RawResult): void => {
+      const end = (result: RawResult): void => {
         signal?.removeEventListener('abort', abort)
         revoked?.removeEventListener('abort', revoke)
-        resolve(exchanged)
+        resolve(result)
       }
-      const lose = (reason: string): void => {
+      const endWithoutResponse = (reason: string): void => {
         end({ kind: 'no-response', sent, reason })
         stream.destroy()
       }
       const abort = (): void => {
-        if (!sent) lose('aborted')
+        if (!sent) endWithoutResponse('aborted')
       }
-      const revoke = (): void => lose('revoked')
+      const revoke = (): void => endWithoutResponse('revoked')
 
       if (signal?.aborted) abort()
       signal?.addEventListener('abort', abort)
       if (revoked?.aborted) revoke()
       revoked?.addEventListener('abort', revoke)
-      stream.on('error', (error: Error & { code?: string }) => lose(error.code ?? error.name))
+      stream.on('error', (error: Error & { code?: string }) => endWithoutResponse(error.code ?? error.name))
       stream.on('request', (outgoing: ClientRequest) => {
         whenSent(outgoing, () => {
           sent = true
         })
       })
-      // Node hands the socket of a 101 over to whoever listens, and forgets it: nobody here speaks another protocol.
+      // Node gives the socket of a 101 to the listener, and forgets it. No other protocol is supported here.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
-      collectBody(stream, maxResponseBytes, end)
+      collectBody(stream, { maxBytes, dateIn }, end)
       stream.on('close', () => {
-        // A whole answer that is still being decoded is not lost.
-        if (!stream.readableEnded) lose('closed')
+        // A complete response can still be in the decoder.
+        if (!stream.readableEnded) endWithoutResponse('closed')
       })
     })
 
@@ -116,8 +120,12 @@ export const createTransport = (options: TransportOptions): Transport => {
   }
 }
 
-/** Collects the answer, and gives it up where it grows too large: got has no limit of its own. */
-const collectBody = (stream: Request, maxBytes: number, end: (exchanged: RawResult) => void): void => {
+/** Collects the response, and abandons one that grows too large: got has no limit of its own. */
+const collectBody = (
+  stream: Request,
+  { maxBytes, dateIn }: { readonly maxBytes: number; readonly dateIn: ReturnType<typeof createDates> },
+  end: (result: RawResult) => void,
+): void => {
   const chunks: Buffer[] = []
   let bytes = 0
   stream.on('data', (chunk: Buffer) => {
@@ -131,16 +139,16 @@ const collectBody = (stream: Request, maxBytes: number, end: (exchanged: RawResu
     const { statusCode = 0, headers = {} } = stream.response ?? {}
     const body = await decodeBody(Buffer.concat(chunks), headers['content-encoding'], maxBytes)
     if (body === null) return end({ kind: 'too-large' })
-    const answer = {
+    const response = {
       status: statusCode,
       retryAfterMs: milliseconds(headers['x-acs-retry-after']),
       body: body.toString('utf8'),
     }
-    end({ kind: 'response', response: answer, date: dateIn(headers.date) })
+    end({ kind: 'response', response, date: dateIn(headers.date) })
   })
 }
 
-/** Calls back at the moment from which on the request may be on its way: Node writes once the socket is connected and secured. */
+/** Calls back at the first moment at which the request may be sent: Node writes when the socket is connected and secured. */
 const whenSent = (request: ClientRequest, mark: () => void): void => {
   const watch = (socket: Socket): void => {
     const secured = 'encrypted' in socket ? 'secureConnect' : 'connect'
@@ -155,13 +163,13 @@ const whenSent = (request: ClientRequest, mark: () => void): void => {
 const milliseconds = (header: string | string[] | undefined): number | null =>
   typeof header === 'string' && /^\d{1,9}$/.test(header) ? Number(header) : null
 
-/** A date as HTTP spells it (RFC 9110, 5.6.7); anything else that JavaScript would take for a date is none. */
+/** A date in HTTP's format (RFC 9110, 5.6.7); null for other formats, although JavaScript accepts them as dates. */
 const parseDate = (header: string): Date | null => {
   const at = new Date(header)
   return !Number.isNaN(at.getTime()) && at.toUTCString() === header ? at : null
 }
 
-/** Answers of one second spell the same one. */
+/** Parses the `Date` header once per second: responses of the same second have the same header. */
 const createDates = (): ((header: string | undefined) => Date | null) => {
   let [last, lastDate]: [string, Date | null] = ['', null]
   return (header = '') => {
@@ -169,5 +177,3 @@ const createDates = (): ((header: string | undefined) => Date | null) => {
     return lastDate
   }
 }
-
-const dateIn = createDates()

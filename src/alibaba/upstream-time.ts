@@ -27,7 +27,7 @@ export const parseUpstreamTime = (text: string): number | null => {
   return at === null || offsetMs === null ? null : at - offsetMs
 }
 
-/** What the clock shows, as if it were in UTC. */
+/** The time that the clock shows, as if it were in UTC. */
 const clockTimeOf = ({ year = '', month, name = '', day = '', hour = '', half, ...parts }: Groups): number | null => {
   const { minute = '', second = '00', fraction = '' } = parts
   const number = month ?? String(MONTHS.indexOf(name) + 1).padStart(2, '0')

@@ -1,14 +1,14 @@
-import credentials from '@alicloud/credentials'
+import vendor from '@alicloud/credentials'
 import { z } from 'zod'
 import type { ExpiringCredentials } from './credential-chain.ts'
 
-const keysSchema = z.object({
+const credentialsSchema = z.object({
   accessKeyId: z.string().min(1),
   accessKeySecret: z.string().min(1),
   securityToken: z.string().min(1).optional().catch(undefined),
 })
 
-/** How the vendor's providers hold each other, and the innermost its session. Not part of their interface. */
+/** The vendor's providers contain each other, and the innermost its session. Not part of their interface. */
 const providerSchema = z.object({
   lastUsedProvider: z.unknown().optional(),
   innerProvider: z.unknown().optional(),
@@ -16,13 +16,14 @@ const providerSchema = z.object({
 })
 
 /**
- * Goes through the vendor's default chain (environment, RRSA, profiles, ECS role, URI) once. Each time anew: the vendor's
- * own memory outlives changed profiles, hands out expired keys, and after a total failure tries the last provider only.
+ * Reads from the vendor's default chain (environment, RRSA, profiles, ECS role, URI) once. Each read makes a new chain: the
+ * vendor's own cache outlives changed profiles, returns expired credentials, and after a total failure tries only the last
+ * provider.
  */
 export const fetchVendorCredentials = async (): Promise<ExpiringCredentials> => {
-  const chain = credentials.DefaultCredentialsProvider.builder().build()
-  const keys = keysSchema.parse(await chain.getCredentials())
-  return { credentials: keys, expiresAtMs: expirationOf(chain) }
+  const chain = vendor.DefaultCredentialsProvider.builder().build()
+  const credentials = credentialsSchema.parse(await chain.getCredentials())
+  return { credentials, expiresAtMs: expirationOf(chain) }
 }
 
 const expirationOf = (provider: unknown): number => {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts'
+import type { CallLimits, Upstream } from '../alibaba/client.ts'
+import { failed, type UpstreamFailure } from '../alibaba/response.ts'
 import type { AuditTrail, Intent, OutcomeEvent } from '../audit/audit-trail.ts'
 import type { Caller } from '../callers/caller.ts'
 import { createLinkedList } from '../collections.ts'
@@ -81,21 +82,8 @@ export interface CancellationOptions {
 /** For the record of a window's further refusals, which no request waits for. */
 const COUNTED_MS = 5000
 
-const LOST: UpstreamFailure = {
-  ok: false,
-  code: 'outcome-unknown',
-  ambiguous: true,
-  sent: true,
-  upstreamCode: null,
-  requestId: null,
-  retryAfterMs: null,
-  attempts: 1,
-}
-
-const BUG: UpstreamFailure = { ...LOST, code: 'internal' }
-
-/** Of one who could not wait for the landing. */
-const TIMED_OUT: CallResult = { result: LOST, observed: null }
+/** The result of a request whose time ended before its call did. */
+const TIMED_OUT: CallResult = { result: failed('call', 'timeout', { sent: true, attempts: 1 }), observed: null }
 
 export const createCancellations = (options: CancellationOptions): Cancellations => {
   const {
@@ -131,10 +119,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     deadlineAtMs: Math.ceil(now() + request.deadline.remainingMs()),
   })
 
-  // A bug of ours in mid-call proves nothing about the task: only `unknown` is sure to be true.
   const reportUnexpected = (error: unknown): UpstreamFailure => {
-    log.error('an upstream call failed with an internal error', describeError(error))
-    return BUG
+    log.error('a call upstream ended in a bug', describeError(error))
+    return failed('call', 'unexpected', { sent: true, attempts: 1 })
   }
 
   const joinCall = (request: CancelRequest, clientIp: string): SharedCall<CallResult> =>
@@ -143,9 +130,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       const limits: CallLimits = {
         priority: 'cancel',
         deadline: deadline.minus(SETTLE_RESERVE_MS),
-        get signal() {
-          return control.signal
-        },
+        currentSignal: control.currentSignal,
       }
       const params = { TaskNo: taskNo, UserClientIp: clientIp, Lang: lang }
       const result = await upstream.call('CancelTask', params, limits).catch(reportUnexpected).finally(control.close)

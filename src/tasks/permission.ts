@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { UpstreamFailure } from '../alibaba/client.ts'
+import type { UpstreamFailure } from '../alibaba/response.ts'
 import type { ChargeCall, QueryContext, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
 import type { Policy, Restrictions } from '../callers/policy.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { UpstreamResult } from '../alibaba/client.ts'
+import type { UpstreamResult } from '../alibaba/response.ts'
 import type { CancelStatus } from '../alibaba/task-schemas.ts'
 import type { Outcome } from '../audit/audit-trail.ts'
 import type { ErrorCode } from '../errors.ts'

@@ -23,7 +23,7 @@ export interface CallControl {
    * Aborted as long as nobody waits: what was not sent by then need not be. Another one after somebody has joined, so it
    * is to be asked for anew at each step.
    */
-  readonly signal: AbortSignal
+  currentSignal(): AbortSignal
   /** To be called when nobody may join any more, before anything else can happen. */
   close(): void
 }
@@ -56,12 +56,7 @@ const LEFT = 'nobody waits for it'
 const createSharedCall = <T>(start: (cockpit: CallControl) => Promise<T>, close: () => void): SharedCall<T> => {
   let abandoned = new AbortController()
   let waiting = 0
-  const result = start({
-    get signal() {
-      return abandoned.signal
-    },
-    close,
-  })
+  const result = start({ currentSignal: () => abandoned.signal, close })
 
   return {
     result,

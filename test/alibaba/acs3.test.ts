@@ -38,7 +38,7 @@ const inputs = fc.record({
   stamp: fc.record({ nonce: headerText, at: fc.date({ min: new Date(0), max: new Date(4e12), noInvalidDate: true }) }),
 })
 
-test('the signed headers are all that say who asks for what, and when', () => {
+test('the signed headers include the caller, the request and the time', () => {
   assert.equal(
     signedHeaderNames(signedHeaderFields(CALL, KEYS, STAMP)),
     'host;x-acs-accesskey-id;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version',

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { parseBoundedJson } from '../../src/alibaba/bounded-json.ts'
 
-/** A number as JSON spells it, and what is read. */
+/** A number in JSON, and the parsed value. */
 const NUMBERS: readonly (readonly [string, unknown])[] = [
   ['7', 7],
   ['0', 0],
@@ -41,7 +41,7 @@ test('every whole number keeps its digits', () => {
 const isLongId = (value: unknown): boolean =>
   typeof value === 'number' && !Number.isSafeInteger(value) && /^-?\d+$/.test(String(value))
 
-test('what JSON.parse reads is read, except that whole numbers above 2^53 are texts', () => {
+test('the result is that of JSON.parse, except that whole numbers above 2^53 are texts', () => {
   fc.assert(
     fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
       const text = JSON.stringify(value)

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import {
-  type CircuitBreaker,
   type CircuitChange,
   createCircuitBreaker,
   createCircuits,
@@ -15,7 +14,7 @@ const IGNORE: HealthSignal = { kind: 'ignore' }
 const throttled = (forMs: number): HealthSignal => ({ kind: 'throttled', forMs })
 
 /** Starts an attempt and returns its end. */
-const beginOn = (breaker: CircuitBreaker, rank = 0) => {
+const beginOn = (breaker: ReturnType<typeof createCircuitBreaker>, rank = 0) => {
   const probed = breaker.startAttempt(rank)
   return (signal: HealthSignal) => breaker.endAttempt(probed, rank, signal)
 }

@@ -5,9 +5,9 @@ import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import fc from 'fast-check'
 import type { Fault, SandboxOptions } from '../../sandbox/src/server.ts'
-import { backoffMs } from '../../src/alibaba/attempt.ts'
-import { createUpstream, type UpstreamOptions, type UpstreamResult } from '../../src/alibaba/client.ts'
+import { backoffMs, createUpstream, type UpstreamOptions } from '../../src/alibaba/client.ts'
 import { fixedCredentials } from '../../src/alibaba/credentials.ts'
+import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import type { Credentials } from '../../src/alibaba/signing.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { type Deadline, deadlineIn } from '../../src/time.ts'
@@ -42,7 +42,7 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     upstream.call(
       'CancelTask',
       { TaskNo: taskNo, UserClientIp: '203.0.113.7', Lang: 'zh' },
-      { priority: 'cancel', deadline, signal },
+      { priority: 'cancel', deadline, currentSignal: () => signal },
     )
   return { sandbox, taskNo, upstream, lines, script, call }
 }
@@ -66,10 +66,10 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
     assert.deepEqual([TaskNo, UserClientIp, Lang], [taskNo, '203.0.113.7', 'zh'])
   })
 
-  test(`${signature} signs whatever stands in a parameter`, async (t) => {
+  test(`${signature} signs any characters in a parameter`, async (t) => {
     const { sandbox, upstream } = await startClient(t, { signature })
     const UserClientIp = "2001:db8::1 ~!*'()&=+/?#%25 ü 任务 😀"
-    const limits = { priority: 'cancel', deadline: deadlineIn(15_000), signal: new AbortController().signal } as const
+    const limits = { priority: 'cancel', deadline: deadlineIn(15_000) } as const
     const result = await upstream.call('CancelTask', { TaskNo: sandbox.addTask(), UserClientIp }, limits)
     assert.equal(result.ok, true)
     assert.equal(sandbox.calls[0]?.params.UserClientIp, UserClientIp)
@@ -189,7 +189,7 @@ test('without keys nothing is sent, and it is told as a matter of keys', async (
   assert.equal(sandbox.calls.length, 0)
 })
 
-test('nobody waits for keys longer than for the call', async (t) => {
+test('a call waits for credentials no longer than its deadline', async (t) => {
   const never = () => new Promise<null>(() => {})
   const { call } = await startClient(t, { credentials: { ...fixedCredentials(KEYS), get: never } })
   assert.deepEqual(summary(await call(frozen(10))), ['upstream-credentials-rejected', 0])
@@ -198,7 +198,7 @@ test('nobody waits for keys longer than for the call', async (t) => {
   assert.deepEqual(summary(await other.call(frozen(500))), ['upstream-credentials-rejected', 1])
 })
 
-test('what upstream gives back of new keys is cut as that of the old ones is', async (t) => {
+test('new credentials are cut from responses as the old ones are', async (t) => {
   const { source } = changing(SECOND)
   const { sandbox, script, upstream } = await startClient(t, { credentials: source })
   sandbox.addKeys(SECOND)
@@ -264,7 +264,7 @@ for (const reply of ONE_SHOT) {
   })
 }
 
-test('what could not be reached is tried as often as allowed', async (t) => {
+test('an unreachable upstream is tried as often as allowed', async (t) => {
   const { sandbox, lines, call } = await startClient(t, { url: new URL(`http://127.0.0.1:${await closedPort()}`) })
   assert.deepEqual(summary(await call()), ['upstream-unavailable', 3])
   assert.deepEqual(
@@ -298,7 +298,7 @@ test('an attempt gets no more time than is left', async (t) => {
   assert.deepEqual(summary(await call(frozen(300))), ['outcome-unknown', 1])
 })
 
-test('nobody waits for an attempt that could only begin after the deadline', async (t) => {
+test('a call does not wait for an attempt that could only begin after the deadline', async (t) => {
   const { sandbox, script, call } = await startClient(t)
   script(throttledFor(2000))
   const result = await call(frozen(2000))
@@ -314,7 +314,7 @@ test('a wait is x-acs-retry-after and the jitter on top', async (t) => {
   assert.equal(!result.ok && result.retryAfterMs, 800)
 })
 
-test('a call that nobody waits for is not begun', async (t) => {
+test('an aborted call is not sent', async (t) => {
   const { sandbox, call } = await startClient(t)
   assert.deepEqual(summary(await call(deadlineIn(15_000), AbortSignal.abort())), ['upstream-unavailable', 0])
   assert.equal(sandbox.calls.length, 0)
@@ -416,7 +416,7 @@ test('one throttled call keeps all others back, and tells them for how long', as
   assert.equal(sandbox.calls.length, 1)
 })
 
-test('what would wait for too long behind others is refused, and was never sent', async (t) => {
+test('a call that would wait too long behind others is rejected, and never sent', async (t) => {
   const { sandbox, script, call } = await startClient(t, { maxConcurrency: 1 })
   script({ reply: 'stall' })
   const called = sandbox.nextCall('CancelTask')
@@ -429,7 +429,7 @@ test('what would wait for too long behind others is refused, and was never sent'
   assert.equal(sandbox.calls.length, 1)
 })
 
-test('who waited behind others when it was closed is not sent either', async (t) => {
+test('a call that was waiting behind others when the client closed is not sent', async (t) => {
   const { sandbox, upstream, script, call } = await startClient(t, { maxConcurrency: 1 })
   script({ reply: 'stall' })
   const called = sandbox.nextCall('CancelTask')
@@ -440,7 +440,7 @@ test('who waited behind others when it was closed is not sent either', async (t)
   assert.equal(sandbox.calls.length, 1)
 })
 
-test('one who waited for nobody is sent all the same for whoever joined since', async (t) => {
+test('a call whose callers left while it waited is sent for a caller that joined since', async (t) => {
   const { sandbox, taskNo, upstream, script, call } = await startClient(t, { maxConcurrency: 1 })
   script({ reply: 'stall' })
   const called = sandbox.nextCall('CancelTask')
@@ -450,9 +450,7 @@ test('one who waited for nobody is sent all the same for whoever joined since', 
   const limits = {
     priority: 'cancel' as const,
     deadline: deadlineIn(15_000),
-    get signal() {
-      return left.signal
-    },
+    currentSignal: () => left.signal,
   }
   const waiting = upstream.call('CancelTask', { TaskNo: taskNo, UserClientIp: '203.0.113.7' }, limits)
   await setImmediate()
@@ -463,7 +461,7 @@ test('one who waited for nobody is sent all the same for whoever joined since', 
   await slow
 })
 
-test('where another attempt may not go out, the last one tells what became of the call', async (t) => {
+test('if another attempt is rejected, the result is that of the last one', async (t) => {
   const { sandbox, script, call } = await startClient(t, { maxConcurrency: 1 })
   script(timestampRefused, { reply: 'stall' })
   const called = sandbox.nextCall('CancelTask')
@@ -483,7 +481,7 @@ test('a clock that is off is told before upstream refuses it', async (t) => {
 
 test('a success carries the body for others to read', async (t) => {
   const { upstream, taskNo } = await startClient(t)
-  const limits = { priority: 'cancel', deadline: deadlineIn(15_000), signal: new AbortController().signal } as const
+  const limits = { priority: 'cancel', deadline: deadlineIn(15_000) } as const
   const result = await upstream.call('QueryTaskList', { PageNum: '1', PageSize: '10' }, limits)
   assert.ok(result.ok)
   assert.match(JSON.stringify(result.body), new RegExp(`"TaskNo":"${taskNo}"`))
@@ -538,7 +536,7 @@ const startQueries = async (t: TestContext, changes: Changes = {}) => {
   const { sandbox, upstream, ...rest } = await startClient(t, changes)
   const params = { PageNum: '1', PageSize: '10', UserClientIp: '203.0.113.7', Lang: 'zh' }
   const query = (deadline: Deadline = deadlineIn(15_000), signal = new AbortController().signal) =>
-    upstream.query('QueryTaskList', params, { priority: 'read', deadline, signal })
+    upstream.query('QueryTaskList', params, { priority: 'read', deadline, currentSignal: () => signal })
   const script = (reply: Fault['reply'], times?: number) => sandbox.fault('QueryTaskList', { reply }, times)
   return { ...rest, sandbox, query, script }
 }
@@ -554,7 +552,7 @@ for (const signature of ['rpc-v1', 'acs3'] as const) {
   })
 }
 
-/** Failures after which a query is tried again, and what it is where they do not end. */
+/** Failures after which a query is repeated, and its problem code if each attempt fails so. */
 const REPEATED: readonly (readonly [Fault['reply'], string])[] = [
   ['reset', 'upstream-unavailable'],
   ['truncate', 'upstream-unavailable'],
@@ -650,14 +648,14 @@ for (const leftMs of [0, -1]) {
   })
 }
 
-test('nobody waits for a query that could only begin after the deadline', async (t) => {
+test('a query does not wait for an attempt that could only begin after the deadline', async (t) => {
   const { sandbox, script, query } = await startQueries(t, { random: () => 1 })
   script('reset')
   assert.deepEqual(summary(await query(frozen(200))), ['upstream-unavailable', 1])
   assert.equal(sandbox.calls.length, 1)
 })
 
-test('a query is not tried again once nobody waits for it', async (t) => {
+test('an aborted query is not repeated', async (t) => {
   const { sandbox, lines, script, query } = await startQueries(t)
   const gone = new AbortController()
   script({ status: 400, code: 'Throttling', headers: { 'x-acs-retry-after': '60000' } })
@@ -675,7 +673,7 @@ test('a client that is closed sends nothing any more', async (t) => {
   assert.equal(sandbox.calls.length, 0)
 })
 
-test('what upstream gives back of the keys is cut, wherever it stands', async (t) => {
+test('credentials are cut from every part of a response', async (t) => {
   const { upstream, script } = await startClient(t)
   const { accessKeyId, accessKeySecret } = KEYS
   script({ reply: { status: 400, code: accessKeyId, message: `AccessKeyId%3D${accessKeyId} ${accessKeySecret}` } })

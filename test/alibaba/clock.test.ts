@@ -22,7 +22,7 @@ test('a clock that is off by more than a minute is told once, and once that it a
   assert.deepEqual(told(), [['info', 1000]])
 })
 
-test('what is observed changes nothing of what is signed, a correction does until it is forgotten', () => {
+test('an observation does not change the signed time, a correction does until it is forgotten', () => {
   const { clock, ours, told, upstream } = start()
   clock.observe(upstream(3_600_000))
   assert.equal(clock.now().getTime(), ours.atMs)

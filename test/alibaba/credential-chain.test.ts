@@ -17,7 +17,7 @@ const lasting =
 const never: Answer = () => new Promise(() => {})
 const failing: Answer = () => Promise.reject(new Error('canary'))
 
-/** A chain that gives what it is told to, and a clock that is moved by hand. */
+/** A chain with scripted results, and a clock that only the test moves. */
 const start = (t: TestContext, answer = lasting('1'), timeoutMs = 10_000) => {
   let nowMs = START_MS
   let asked = 0
@@ -48,7 +48,7 @@ const start = (t: TestContext, answer = lasting('1'), timeoutMs = 10_000) => {
   }
 }
 
-test('the first keys are fetched before anybody asks, and are waited for', async (t) => {
+test('the first keys are fetched before the first use, which waits for them', async (t) => {
   const { source, id, asked } = start(t)
   assert.equal(source.isReady(), false)
   assert.equal(asked(), 1)
@@ -139,7 +139,7 @@ test('keys that have expired already are none', async (t) => {
   assert.equal(lines.at(-1)?.reason, 'has only expired credentials, by the clock of this machine')
 })
 
-test('refused keys are fetched anew, once for all who were refused', async (t) => {
+test('rejected credentials are read again, once for all requests that were rejected', async (t) => {
   const { source, id, answerWith, asked } = start(t)
   await id()
   answerWith(lasting('2'))
@@ -178,7 +178,7 @@ test('keys that stay refused do not have the chain asked by each request', async
   assert.equal(await source.renewAfterRejection(keysOf('1')), null)
   for (let request = 0; request < 100; request += 1) assert.equal(await source.renewAfterRejection(keysOf('1')), null)
   assert.equal(asked(), 2)
-  // Those who ask meanwhile do not put the next time off.
+  // Requests in the meantime do not postpone the next read.
   for (let step = 0; step < 2; step += 1) {
     pass(1000)
     await source.renewAfterRejection(keysOf('1'))
@@ -186,7 +186,7 @@ test('keys that stay refused do not have the chain asked by each request', async
   assert.equal(asked(), 3)
 })
 
-test('what the chain says of its failure is not logged', async (t) => {
+test('the error of the chain is not logged', async (t) => {
   const { id, lines } = start(t, failing)
   await id()
   assert.deepEqual(

@@ -80,7 +80,7 @@ test('one file that is put right counts after a while', async (t) => {
   assert.deepEqual(await source.get(), { ...setOf('1'), accessKeySecret: 'right' })
 })
 
-for (const [what, spoil] of [
+for (const [fault, spoil] of [
   ['gone', (path: string) => rm(path)],
   ['empty', (path: string) => writeFile(path, ' \n')],
   ['nothing but a byte order mark and a zero-width space', (path: string) => writeFile(path, '\ufeff\u200b\n')],
@@ -93,7 +93,7 @@ for (const [what, spoil] of [
   ['in another encoding', (path: string) => writeFile(path, 'new\n', 'utf16le')],
 ] as const) {
   for (const part of PARTS) {
-    test(`a file of the ${part} that is ${what}: it changes nothing, and raises one alarm until it is put right`, async (t) => {
+    test(`a file of the ${part} that is ${fault}: it changes nothing, and raises one alarm until it is put right`, async (t) => {
       const { folder, lines, source, became, logged } = await watch(t)
       await spoil(join(folder, '..data', part))
       const alarm = await logged('error')
@@ -128,7 +128,7 @@ test('refused keys are read again at once, and there are others only where they 
   for (const keys of found) assert.deepEqual(keys, setOf('2'))
 })
 
-test('no log line shows what the files hold', async (t) => {
+test('no log line contains the content of the files', async (t) => {
   const { folder, lines, became, logged } = await watch(t)
   await rm(join(folder, '..data', 'accessKeyId'))
   await logged('error')

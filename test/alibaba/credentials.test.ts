@@ -7,7 +7,7 @@ import type { Credentials } from '../../src/alibaba/signing.ts'
 const OLD: Credentials = { accessKeyId: 'old', accessKeySecret: 'secret' }
 const NEW: Credentials = { accessKeyId: 'new', accessKeySecret: 'secret' }
 
-/** Readings that each wait for their turn, and find what the source holds when they begin. */
+/** Reads that each wait for their turn, and return the content of the source at their start. */
 const start = () => {
   const turns: (() => void)[] = []
   let [source, latest] = [OLD, OLD]
@@ -52,7 +52,7 @@ test('however many are refused at once, one reading serves them', async () => {
   assert.equal(turns.length, 1)
 })
 
-test('whoever was refused with keys that have been replaced since needs no reading', async () => {
+test('a rejection of credentials that have been replaced since needs no read', async () => {
   const { readings, turns } = start()
   assert.deepEqual(await readings.replacing(NEW), OLD)
   assert.equal(turns.length, 0)

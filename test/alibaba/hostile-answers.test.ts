@@ -122,7 +122,7 @@ test('an answer of more values than any page has is no answer, however they are 
   }
 })
 
-test('what upstream says under __proto__ is nobody’s member', () => {
+test('a member under __proto__ belongs to no object', () => {
   const body = '{"__proto__":{"RequestId":"A","Code":"Throttling"},"RequestId":"B"}'
   const reading = readResponse({ status: 200, retryAfterMs: null, body })
   assert.deepEqual([reading.ok, reading.requestId], [true, 'B'])

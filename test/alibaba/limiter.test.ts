@@ -2,17 +2,14 @@ import assert from 'node:assert/strict'
 import { mock, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import { createCircuits, type HealthSignal } from '../../src/alibaba/circuit-breaker.ts'
-import {
-  createLimiter,
-  type LimiterOptions,
-  limitsFor,
-  type Measured,
-  type Rejection,
-  type RunOptions,
-} from '../../src/alibaba/limiter.ts'
+import { createLimiter, limitsFor, type Rejection, type RunOptions } from '../../src/alibaba/limiter.ts'
 import { PRIORITIES, type Priority } from '../../src/priority.ts'
 
 const OK: HealthSignal = { kind: 'ok' }
+
+interface Measured {
+  readonly health: HealthSignal
+}
 
 /** An attempt that is in flight until it is ended. */
 interface Pass {
@@ -27,7 +24,10 @@ const isPass = (entry: Entry | undefined): entry is Pass => entry !== undefined 
 const isRejected = (entry: Entry | undefined): boolean => entry !== undefined && entry !== null && 'reason' in entry
 
 /** A limiter on a clock that only the test moves. */
-const start = (t: TestContext, options: Partial<Omit<LimiterOptions, 'circuits' | 'now'>> = {}) => {
+const start = (
+  t: TestContext,
+  options: Partial<Omit<Parameters<typeof createLimiter>[0], 'circuits' | 'now'>> = {},
+) => {
   let atMs = 0
   mock.timers.enable({ apis: ['setTimeout'] })
   t.after(() => mock.timers.reset())

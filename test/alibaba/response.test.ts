@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { CALL_MEANINGS, type FailureClass, readResponse } from '../../src/alibaba/response.ts'
+import { ENDINGS, type FailureClass, readResponse } from '../../src/alibaba/response.ts'
 
 const answer = (status: number, body: unknown, retryAfterMs: number | null = null) =>
   readResponse({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
@@ -88,7 +88,7 @@ test('a code inside an envelope says more than a status outside', () => {
 })
 
 for (const [place, bodyOf] of PLACES) {
-  test(`a failure is found in ${place}, whatever the status`, () => {
+  test(`a failure is found in ${place} with any status`, () => {
     const statuses = [200, 400, 403, 429, 503]
     const found = { ok: false, failure: 'throttled', upstreamCode: 'Throttling.User', requestId: 'R-1' }
     assert.deepEqual(
@@ -116,7 +116,7 @@ for (const code of NEAR_SUCCESS) {
   test(`"${code}" is no success`, () => assert.equal(failureOf(200, { RequestId: 'R-1', Code: code }), 'ambiguous'))
 }
 
-/** Both documented bodies of success, and what looks like one. */
+/** Both documented bodies of success, and similar ones. */
 const BODIES: readonly (readonly [string, number, unknown, FailureClass | null])[] = [
   ['a RequestId', 200, { RequestId: 'R-1' }, null],
   ['a RequestId, with 204', 204, { RequestId: 'R-1' }, null],
@@ -139,8 +139,8 @@ const BODIES: readonly (readonly [string, number, unknown, FailureClass | null])
   ['a page with 502', 502, '<html>', 'ambiguous'],
 ]
 
-for (const [what, status, body, expected] of BODIES) {
-  test(`${what} is ${expected ?? 'success'}`, () => assert.equal(failureOf(status, body), expected))
+for (const [name, status, body, expected] of BODIES) {
+  test(`${name} is ${expected ?? 'success'}`, () => assert.equal(failureOf(status, body), expected))
 }
 
 test('x-acs-retry-after makes throttling of every failure, but not of success', () => {
@@ -188,7 +188,7 @@ test('InvalidTimeStamp is about the clock, with a detail or without', () => {
   )
 })
 
-test('a redirect is no success, whatever it carries', () => {
+test('a redirect with any body is no success', () => {
   assert.equal(failureOf(300, { RequestId: 'R-1' }), 'bad-response')
 })
 
@@ -231,12 +231,12 @@ for (const ErrorCode of [{}, { Code: 'X' }, ['X'], true, 5]) {
   })
 }
 
-test('only what says that nothing was executed is unambiguous', () => {
-  const ambiguous = Object.entries(CALL_MEANINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
-  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout'])
+test('only failures that prove that nothing was executed are unambiguous', () => {
+  const ambiguous = Object.entries(ENDINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
+  assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout', 'unexpected'])
 })
 
-test('no answer whatever makes the reading throw, and success always carries a RequestId', () => {
+test('no response makes the parser throw, and success always has a RequestId', () => {
   const body = fc.oneof(
     fc.string(),
     fc.json(),
@@ -246,7 +246,7 @@ test('no answer whatever makes the reading throw, and success always carries a R
     fc.property(fc.integer({ min: 100, max: 599 }), fc.option(fc.nat()), body, (status, retryAfterMs, text) => {
       const reading = readResponse({ status, retryAfterMs, body: text })
       if (reading.ok) assert.match(`${status} ${reading.requestId}`, /^2\d\d [A-Za-z0-9-]{1,64}$/)
-      else assert.ok(reading.failure in CALL_MEANINGS)
+      else assert.ok(reading.failure in ENDINGS)
     }),
   )
 })

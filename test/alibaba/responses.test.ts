@@ -2,15 +2,16 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
-import { createUpstream, type UpstreamResult } from '../../src/alibaba/client.ts'
+import { createUpstream } from '../../src/alibaba/client.ts'
 import { fixedCredentials } from '../../src/alibaba/credentials.ts'
+import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { KEYS } from '../helpers/signed-call.ts'
 
-// Each response of the upstream, and what it means: for a call, for a query, for another attempt, and for the health.
+// The meaning of each response: for a call, for a query, for another attempt, and for the health.
 
 type Health = 'ok' | 'failure' | 'throttled'
 

@@ -19,7 +19,7 @@ const PUBLISHED = {
   Version: '2014-05-26',
 } as const
 
-/** Answers every request with what it received, so that a vendor's client hands its own signed request over. */
+/** Echoes every request, so that the test sees the request that the vendor's client signed. */
 const echo = createServer(async (req, res) => {
   const target = req.url ?? ''
   res.end(JSON.stringify({ sent: req.method === 'GET' ? target.replace('/?', '') : await text(req) }))

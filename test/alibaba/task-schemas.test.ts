@@ -7,7 +7,7 @@ const ASKED = { page: 3, pageSize: 20 } as const
 
 type Fields = Readonly<Record<string, unknown>>
 
-/** What is read, and what was reported as unknown on the way. */
+/** The parsed page, and the values that were reported as unknown. */
 const read = (body: unknown) => {
   const reported: string[] = []
   const answers = createTaskParsers((field, value) => void reported.push(`${field} ${value}`))
@@ -83,7 +83,7 @@ test('a detail has just these members', () => {
   })
 })
 
-/** A name of upstream's, with a code that says something else, and what it is here. */
+/** An upstream name, with a code of another status, and the gateway's name. */
 const TASK_NAMES: readonly (readonly [Fields, Partial<Task>])[] = [
   [{ TaskStatus: 'WAITING_EXECUTE', TaskStatusCode: 3 }, { status: 'waiting' }],
   [{ TaskStatus: 'EXECUTING', TaskStatusCode: 1 }, { status: 'executing' }],
@@ -108,13 +108,13 @@ const DETAIL_NAMES = [
 ] as const
 
 for (const [name, status] of DETAIL_NAMES) {
-  test(`${name} of a detail is ${status}, whatever its code`, () => {
+  test(`${name} of a detail is ${status} with any code`, () => {
     const seen = [0, 1, 2, 3, null].map((TaskStatusCode) => detailOf({ TaskStatus: name, TaskStatusCode })?.status)
     assert.deepEqual(seen, Array(5).fill(status))
   })
 }
 
-/** What is no name of the field, and how it is reported. */
+/** Values that are no name of the field, and their report. */
 const STRANGE: readonly (readonly [unknown, string])[] = [
   ['PAUSED', 'PAUSED'],
   ['complete', 'complete'],
@@ -145,7 +145,7 @@ test('a status of tasks is none of details, nor one of details one of tasks', ()
   assert.equal(taskOf({ TaskStatus: 'EXECUTE_SUCCESS' })?.status, 'unknown')
 })
 
-test('what is known is not reported', () => {
+test('known values are not reported', () => {
   assert.deepEqual(read({ TotalItemNum: 1, Data: { TaskInfo: [TASK], TaskDetail: [DETAIL] } }).reported, [])
 })
 
@@ -158,7 +158,7 @@ test('a row may say nothing but which task it is of', () => {
   assert.deepEqual(read(detailsOf({ TaskNo: 't' })).details?.items, [{ taskNo: 't', ...nothing, ...detail }])
 })
 
-/** What a field of a text, a count or a time can hold, and what is read of it. */
+/** Values of text, count and time fields, and the parsed value. */
 const TEXTS = [
   ['a', 'a'],
   ['0', '0'],
@@ -231,7 +231,7 @@ const COUNTED = {
 } as const
 const PLACED = { page: 2, pageSize: 10, totalItems: 50, totalPages: 5, hasNext: true } as const
 
-/** What an answer says of its place, and what is read of it, page 3 of 20 rows each having been asked for. */
+/** The page that a response names, and the parsed one; page 3 with 20 rows was requested. */
 const PLACES: readonly (readonly [string, Fields, Partial<Page<Task>>])[] = [
   ['numbers', {}, PLACED],
   ['numbers as text', { TotalItemNum: '50', TotalPageNum: '5', CurrentPageNum: '2', PageSize: '10' }, PLACED],
@@ -250,8 +250,8 @@ const PLACES: readonly (readonly [string, Fields, Partial<Page<Task>>])[] = [
   ['no rows', { TotalItemNum: 0, TotalPageNum: 0, Data: { TaskInfo: [] } }, { items: [], hasNext: false }],
 ]
 
-for (const [what, changes, expected] of PLACES) {
-  test(`an answer that says ${what} is read as ${JSON.stringify(expected)}`, () => {
+for (const [name, changes, expected] of PLACES) {
+  test(`an answer that says ${name} is read as ${JSON.stringify(expected)}`, () => {
     assert.partialDeepStrictEqual(read({ ...COUNTED, ...changes }).tasks, expected)
   })
 }
@@ -285,8 +285,8 @@ const UNREADABLE: readonly (readonly [string, unknown])[] = [
   }),
 ]
 
-for (const [what, body] of UNREADABLE) {
-  test(`${what} is unreadable`, () => {
+for (const [name, body] of UNREADABLE) {
+  test(`${name} is unreadable`, () => {
     const { tasks, details } = read(body)
     assert.deepEqual([tasks, details], [null, null])
   })
@@ -345,7 +345,7 @@ const assertPage = (page: Page<object> | null, shape: Shape): void => {
 }
 
 const anything = fc.jsonValue()
-/** Often what is meant, sometimes anything. */
+/** Often a documented value, sometimes an arbitrary one. */
 const mostly = <T>(value: T) =>
   fc.oneof({ weight: 9, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: anything })
 const record = (fields: Fields) =>
@@ -366,7 +366,7 @@ const body = fc.record(
   { requiredKeys: [] },
 )
 
-test('no JSON makes the reading throw, and only what is documented is ever read', () => {
+test('no JSON makes the parser throw, and only documented values are parsed', () => {
   fc.assert(
     fc.property(fc.oneof(anything, body), (json) => {
       const { tasks, details } = read(json)
@@ -386,7 +386,7 @@ test('the number of a task can come as a number', () => {
 })
 
 for (const TaskNo of [1.5, 1e30, 2 ** 53, -(2 ** 60)]) {
-  test(`the number ${TaskNo}, whose digits are not certain, names no task and nothing else`, () => {
+  test(`the number ${TaskNo} with uncertain digits names no task and nothing else`, () => {
     assert.equal(read(listOf({ ...TASK, TaskNo })).tasks, null)
     assert.equal(read(detailsOf({ ...DETAIL, TaskNo })).details, null)
     assert.equal(detailOf({ TaskDetailNo: TaskNo, InstanceId: TaskNo })?.detailNo, null)

@@ -8,12 +8,7 @@ import type { Sandbox } from '../../sandbox/src/server.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
-import {
-  createTransport,
-  type RawResult,
-  type SendOptions,
-  type TransportOptions,
-} from '../../src/alibaba/transport.ts'
+import { createTransport, type RawResult, type SendOptions } from '../../src/alibaba/transport.ts'
 import { startGate } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
@@ -22,7 +17,11 @@ import { KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
 const never = new AbortController().signal
 
 /** One exchange to that address; `send` signs anew each time. */
-const openExchange = (t: TestContext, origin: string, options: Omit<TransportOptions, 'origin'> = {}) => {
+const openExchange = (
+  t: TestContext,
+  origin: string,
+  options: Omit<Parameters<typeof createTransport>[0], 'origin'> = {},
+) => {
   const url = new URL(origin)
   const exchange = createTransport({ origin: url, ...options })
   t.after(exchange.close)
@@ -97,10 +96,10 @@ const startTls = async (t: TestContext): Promise<{ sandbox: Sandbox; ca: string 
   return { sandbox: await startKeyedSandbox(t, { tls }), ca: tls.cert }
 }
 
-for (const [what, addressOf, reason] of UNREACHABLE) {
-  test(`${what} means that nothing was sent`, async (t) => {
+for (const [name, addressOf, reason] of UNREACHABLE) {
+  test(`${name} means that nothing was sent`, async (t) => {
     const { send } = openExchange(t, await addressOf(t))
-    const lost = await send('t-1', { timeoutMs: what === NEVER_ANSWERED ? 300 : 5000 })
+    const lost = await send('t-1', { timeoutMs: name === NEVER_ANSWERED ? 300 : 5000 })
     assert.ok(lost.kind === 'no-response')
     assert.equal(lost.sent, false)
     assert.match(lost.reason, reason)
@@ -114,7 +113,7 @@ test('over TLS a call counts as sent from the end of the handshake on', async (t
   assert.deepEqual(lost, { kind: 'no-response', sent: true, reason: 'ECONNRESET' })
 })
 
-test('one who goes away in mid-handshake sends nothing', async (t) => {
+test('a request that is aborted during the handshake is not sent', async (t) => {
   const { sandbox, ca } = await startTls(t)
   const gate = await startGate(t, sandbox.url)
   const gone = new AbortController()
@@ -127,7 +126,7 @@ test('one who goes away in mid-handshake sends nothing', async (t) => {
   assert.equal(sandbox.calls.length, 0)
 })
 
-test('one who is gone already sends nothing, not even on an open connection', async (t) => {
+test('a request that is aborted before it starts is not sent, not even on an open connection', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const { send, close } = openExchange(t, sandbox.url)
   await send(sandbox.addTask())
@@ -138,7 +137,7 @@ test('one who is gone already sends nothing, not even on an open connection', as
   assert.equal(sandbox.calls.length, 1)
 })
 
-test('one who goes away after sending still learns the answer', async (t) => {
+test('a request that is aborted after it was sent still gets its response', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const gate = await startGate(t, sandbox.url)
   const gone = new AbortController()
@@ -238,11 +237,11 @@ for (const [encoding, bytes, expected] of ENCODED) {
   })
 }
 
-for (const [what, encoding, bytes] of [
+for (const [fault, encoding, bytes] of [
   ['was cut', 'gzip', gzipSync(TEXT).subarray(0, -9)],
   ['has an unknown encoding', 'compress', gzipSync(TEXT)],
 ] as const) {
-  test(`an encoded body that ${what} is an answer that says nothing`, async (t) => {
+  test(`an encoded body that ${fault} is unreadable`, async (t) => {
     const origin = await startServer(t, (res) => res.setHeader('content-encoding', encoding).end(bytes))
     const exchanged = await openExchange(t, origin).send('t-1')
     assert.ok(exchanged.kind === 'response')
@@ -281,7 +280,7 @@ test('no encoding is asked for', async (t) => {
   assert.equal(await promise, 'identity')
 })
 
-test('what is too large is not read to its end', async (t) => {
+test('a response that is too large is not read to its end', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'huge' })
   const { send } = openExchange(t, sandbox.url)
@@ -289,7 +288,7 @@ test('what is too large is not read to its end', async (t) => {
   await sandbox.socketsClosed()
 })
 
-test('a redirect is an answer, and nobody goes there', async (t) => {
+test('a redirect is a response, and is not followed', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'redirect' })
   const exchanged = await openExchange(t, sandbox.url).send(sandbox.addTask())

@@ -48,7 +48,7 @@ const TEXTS: readonly (readonly [string, string | null])[] = [
   ['2019-02-29 12:00:00', null],
   ['Feb 29,1900 12:00:00', null],
   ['2017-04-31 12:00:00', null],
-  // What is no moment.
+  // Texts that are no moment.
   ['', null],
   ['2017-13-01 12:00:00', null],
   ['2017-00-10 12:00:00', null],
@@ -60,7 +60,7 @@ const TEXTS: readonly (readonly [string, string | null])[] = [
   ['Foo 26,2017 11:00:54', null],
   ['dec 26,2017 11:00:54', null],
   ['Dec 32,2017 11:00:54', null],
-  // What another clock could mean.
+  // Times of another clock.
   ['2017-11-01', null],
   ['2017-1-1 17:22:51', null],
   [' 2017-11-01 17:22:51', null],
@@ -115,7 +115,7 @@ test('a moment that was written in either form is read back', () => {
   )
 })
 
-test('no text throws, and what is read is a moment', () => {
+test('no text throws, and each result is a moment', () => {
   const digits = fc.stringMatching(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/)
   const named = fc.stringMatching(/^[A-Z][a-z]{2} \d{1,2}, ?\d{4} \d{1,2}:\d\d:\d\d$/)
   fc.assert(

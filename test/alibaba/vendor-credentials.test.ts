@@ -42,7 +42,7 @@ test('keys of a URI come with their token and their end', async (t) => {
   const { server } = await start(t)
   const expiresAt = new Date('2100-01-02T03:04:05Z')
   server.give(STS, expiresAt)
-  assert.deepEqual(await fetchVendorCredentials(), { keys: STS, expiresAtMs: expiresAt.getTime() })
+  assert.deepEqual(await fetchVendorCredentials(), { credentials: STS, expiresAtMs: expiresAt.getTime() })
 })
 
 test('the keys are those that the vendor’s own client has', async (t) => {
@@ -96,7 +96,7 @@ test('a profile of the command line tool counts too, and one that is rotated by 
   await writeFile(join(home, 'answer.json'), JSON.stringify(answer))
   const profile = { name: 'a', mode: 'External', process_command: `cat ${join(home, 'answer.json')}` }
   await writeFile(join(home, '.aliyun/config.json'), JSON.stringify({ current: 'a', profiles: [profile] }))
-  assert.deepEqual(await fetchVendorCredentials(), { keys: STS, expiresAtMs: Date.parse(expiration) })
+  assert.deepEqual(await fetchVendorCredentials(), { credentials: STS, expiresAtMs: Date.parse(expiration) })
 })
 
 for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readonly KeyReply[]) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { FaultReply } from '../../sandbox/src/server.ts'
-import type { UpstreamFailure } from '../../src/alibaba/client.ts'
+import type { UpstreamFailure } from '../../src/alibaba/response.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { Env } from '../../src/config.ts'
 import { GatewayError } from '../../src/errors.ts'

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { UpstreamFailure } from '../../src/alibaba/client.ts'
+import type { UpstreamFailure } from '../../src/alibaba/response.ts'
 import type { FindLimits, Lookup } from '../../src/tasks/lookup.ts'
 import { createSettling } from '../../src/tasks/settle.ts'
 import { deadlineIn } from '../../src/time.ts'

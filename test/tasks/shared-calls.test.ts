@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Response } from 'supertest'
-import type { UpstreamResult } from '../../src/alibaba/client.ts'
+import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import { createAuditTrail, type Intent, type OutcomeEvent } from '../../src/audit/audit-trail.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
@@ -317,8 +317,8 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
   const cancellations = createCancellations({
     ...BLIND,
     upstream: {
-      call: (_action, _params, { signal }) => {
-        if (!sent) signal?.addEventListener('abort', () => landing.resolve(NEVER_SENT))
+      call: (_action, _params, { currentSignal }) => {
+        if (!sent) currentSignal?.()?.addEventListener('abort', () => landing.resolve(NEVER_SENT))
         return landing.promise
       },
     },
