@@ -64,11 +64,13 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
 
   const read = async (): Promise<void> => {
     // The vendor's errors quote the response, credentials included, so they are never read.
-    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(() => 'has none')
+    const found = await withDeadline(deadlineIn(timeoutMs), fetchCredentials(), 'took too long').catch(
+      () => 'has no credentials',
+    )
     if (typeof found === 'string') return fail(found)
     const credentials = validCredentials(found.credentials)
-    if (credentials === null) fail('has keys with characters that no key contains')
-    else if (now() >= found.expiresAtMs) fail('has expired ones only, by the clock of this machine')
+    if (credentials === null) fail('has credentials with invalid characters')
+    else if (now() >= found.expiresAtMs) fail('has only expired credentials, by the clock of this machine')
     else accept({ ...found, credentials })
   }
 

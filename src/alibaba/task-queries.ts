@@ -104,7 +104,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     const { requestId, attempts } = result
     const page = read(result.body)
     if (page !== null) return { ok: true, page: { ...page, requestId } }
-    log.error('upstream answered what its documents do not say', { action, upstreamRequestId: requestId })
+    log.error('the upstream response does not match its documentation', { action, upstreamRequestId: requestId })
     return failed('query', 'bad-response', { sent: true, requestId, attempts })
   }
 

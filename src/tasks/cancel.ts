@@ -120,7 +120,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   })
 
   const reportUnexpected = (error: unknown): UpstreamFailure => {
-    log.error('a call upstream ended in a bug', describeError(error))
+    log.error('an upstream call failed with an internal error', describeError(error))
     return failed('call', 'unexpected', { sent: true, attempts: 1 })
   }
 
