@@ -99,10 +99,20 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   'callers/': { any: TOLD },
   'tasks/': {
     any: TOLD,
-    types: ['alibaba/client.ts', ...TASK_DATA, 'audit/audit-trail.ts', 'callers/caller.ts', 'callers/policy.ts'],
+    types: [
+      'alibaba/client.ts',
+      ...TASK_DATA,
+      'audit/audit-trail.ts',
+      'audit/store.ts',
+      'callers/caller.ts',
+      'callers/policy.ts',
+    ],
   },
-  // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
-  'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/audit-trail.ts', 'audit/record-json.ts'], types: TASK_DATA },
+  // Of the audit trail only the list of outcomes is more than a type: a filter is checked against it.
+  'http/': {
+    any: ['tasks/', 'callers/', ...TOLD, 'audit/store.ts', 'audit/record-json.ts'],
+    types: ['audit/audit-trail.ts', ...TASK_DATA],
+  },
   'app.ts': { any: ['http/'], types: ['audit/audit-trail.ts', 'callers/', 'tasks/', 'telemetry/tracing.ts'] },
   'gateway.ts': {
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],

@@ -4,107 +4,16 @@ import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
-
-/**
- * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.
- * `rejected`: by upstream, for a reason of the task's. `failed`: never took effect. `unknown`: nobody can tell.
- */
-export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'] as const
-
-export type Outcome = (typeof OUTCOMES)[number]
-
-/** Who asked for what, written before anything is sent. Times are milliseconds since the epoch. */
-export interface Intent {
-  readonly id: string
-  readonly taskNo: string
-  readonly via: string
-  readonly issuer: string | null
-  readonly caller: string
-  readonly clientIp: string | null
-  readonly peerIp: string | null
-  readonly userAgent: string | null
-  readonly requestedAtMs: number
-  readonly gatewayRequestId: string
-  /** The process that answers for it, and until when. On a record that several share, nobody else may judge it before. */
-  readonly instanceId: string
-  readonly deadlineAtMs: number
-}
-
-/** What was found out about an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
-export interface OutcomeEvent {
-  readonly cancellationId: string
-  readonly outcome: Outcome
-  readonly attempts: number | null
-  readonly requestId: string | null
-  readonly upstreamCode: string | null
-  readonly finishedAtMs: number
-  readonly settledBy: 'query' | null
-}
-
-/** The fold of an intent and its outcomes. */
-export interface AuditRecord extends Omit<Intent, 'instanceId' | 'deadlineAtMs'> {
-  readonly outcome: Outcome | 'pending'
-  /** The event holds an outcome that this version does not know; it is shown as `unknown`. */
-  readonly isUnrecognized?: true
-  readonly attempts: number | null
-  readonly requestId: string | null
-  readonly upstreamCode: string | null
-  readonly finishedAtMs: number | null
-  readonly settledBy: 'query' | null
-}
-
-export interface AuditFilter {
-  readonly taskNo?: string | undefined
-  readonly caller?: string | undefined
-  readonly outcome?: Outcome | 'pending' | undefined
-  /** The one whose records they are; a name alone is not enough to tell. */
-  readonly owner?: Pick<AuditRecord, 'via' | 'issuer' | 'caller'> | undefined
-  readonly fromMs?: number | undefined
-  readonly toMs?: number | undefined
-  readonly limit: number
-  /** Continues after the record at this position; null starts with the newest. */
-  readonly before: Position | null
-}
-
-/** The place of a record in the order of all. */
-export interface Position {
-  readonly requestedAtMs: number
-  readonly seq: number
-}
-
-export interface AuditPage {
-  readonly records: readonly AuditRecord[]
-  /** Position to continue from, or null at the end. */
-  readonly next: Position | null
-}
-
-/**
- * A read or write that the store could not do. The code is its reason, one word: an SQLSTATE, or a name of SQLite's, of the
- * operating system's or of ours. Neither code nor message holds anything of the record or of the settings.
- */
-export class StoreError extends Error {
-  readonly code: string
-
-  constructor(code: string) {
-    super(`the audit store could not do it (${code})`)
-    this.name = 'StoreError'
-    this.code = code
-  }
-}
-
-/**
- * An append that failed. `unsure`: it may have been done all the same. `unfit`: what was given can't stand as it is, however
- * often it is tried. Any other error of an append says that nothing was done.
- */
-export class AppendError extends StoreError {
-  readonly kind: 'indeterminate' | 'invalid'
-
-  constructor(kind: 'indeterminate' | 'invalid', code: string) {
-    super(code)
-    this.name = 'AppendError'
-    this.kind = kind
-  }
-}
+import {
+  AppendError,
+  type AuditFilter,
+  type AuditPage,
+  type AuditRecord,
+  type AuditStore,
+  type Intent,
+  type OutcomeEvent,
+  StoreError,
+} from './store.ts'
 
 type Failure = AppendError['kind'] | 'undone'
 
@@ -124,42 +33,6 @@ interface WriteFailure {
 }
 
 const failureOf = (error: unknown): WriteFailure => ({ kind: kindOf(error), reason: reasonOf(error) })
-
-/** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
-export interface AuditStore {
-  /**
-   * One commit: all of it or nothing. An event that is there already, since it is tried again, is not doubled.
-   * @throws AppendError
-   */
-  append(intents: readonly Intent[], outcomes: readonly OutcomeEvent[]): Promise<void>
-  /** A reading that is aborted rejects, and does not go on in the database. */
-  find(id: string, signal?: AbortSignal): Promise<AuditRecord | null>
-  list(filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage>
-  /** Writes something that is not an event, to learn whether writing works. */
-  probe(): Promise<void>
-  close(): Promise<void>
-}
-
-/** Looks at the record beside whoever writes it, and changes nothing there. */
-export type AuditReader = Pick<AuditStore, 'list' | 'close'>
-
-/** An intent that nobody is at work on any more, and what was written of that. */
-export interface AbandonedIntent {
-  readonly intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>
-  readonly outcome: OutcomeEvent
-}
-
-/** A store with what keeps it in order. */
-export interface OpenedStore extends AuditStore {
-  /** How many intents a crash had left pending; they are `unknown` now. */
-  readonly recovered: number
-  /** Makes `unknown` what others left pending, once their time for it is over. */
-  recover(): Promise<readonly AbandonedIntent[]>
-  /** Projects some of the cancellations that are older than the projection; false where none is left. */
-  backfill(): Promise<boolean>
-  /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */
-  readonly prune: ((ageMs: number) => Promise<boolean>) | null
-}
 
 /** The record of cancellations: intent before, outcome after, nothing missing. */
 export interface AuditTrail {

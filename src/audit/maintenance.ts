@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { describeError, type Log } from '../telemetry/log.ts'
-import type { AbandonedIntent, OpenedStore } from './audit-trail.ts'
+import type { AbandonedIntent, OpenedStore } from './store.ts'
 
 /** What a record needs besides being written and read, now and then. */
 export interface Maintenance {

@@ -1,6 +1,9 @@
 import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
+import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
+import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
+import { createRecordReader } from './record-query.ts'
 import {
   type AbandonedIntent,
   AppendError,
@@ -9,10 +12,7 @@ import {
   type OpenedStore,
   type OutcomeEvent,
   StoreError,
-} from './audit-trail.ts'
-import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
-import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
-import { createRecordReader } from './record-query.ts'
+} from './store.ts'
 
 export interface PostgresOptions {
   readonly url: Secret

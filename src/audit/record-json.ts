@@ -1,6 +1,6 @@
 import { isoTime } from '../time.ts'
 import { visible, visibleOrNull, visibleUserAgent } from '../visible-text.ts'
-import type { AuditRecord } from './audit-trail.ts'
+import type { AuditRecord } from './store.ts'
 
 /** A record as callers and exports see it. Earlier versions wrote texts as they came, so they are escaped here too. */
 export const recordToJson = (record: AuditRecord) => ({

@@ -1,13 +1,6 @@
 import { z } from 'zod'
-import {
-  type AuditFilter,
-  type AuditPage,
-  type AuditRecord,
-  OUTCOMES,
-  type Outcome,
-  type Position,
-} from './audit-trail.ts'
 import { precedenceOrder } from './precedence.ts'
+import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './store.ts'
 
 // What is shown of the events: both databases keep them in the same tables and understand the same question.
 

@@ -1,9 +1,9 @@
 import { DatabaseSync } from 'node:sqlite'
-import type { Intent, OutcomeEvent } from './audit-trail.ts'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
 import { reasonOf } from './sqlite-reason.ts'
+import type { Intent, OutcomeEvent } from './store.ts'
 
 /** Something to be committed; a probe is no event, and only shows that committing works. */
 export type Write =

@@ -2,9 +2,9 @@ import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
-import { AppendError, type AuditReader, type OpenedStore, StoreError } from './audit-trail.ts'
 import { createRecordReader, type Read, type RecordQuery } from './record-query.ts'
 import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
+import { AppendError, type AuditReader, type OpenedStore, StoreError } from './store.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',

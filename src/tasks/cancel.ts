@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream, UpstreamFailure } from '../alibaba/client.ts'
-import type { AuditTrail, Intent, OutcomeEvent } from '../audit/audit-trail.ts'
+import type { AuditTrail } from '../audit/audit-trail.ts'
+import type { Intent, OutcomeEvent } from '../audit/store.ts'
 import type { Caller } from '../callers/caller.ts'
 import { createLinkedList } from '../collections.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'

@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import {
-  type AuditFilter,
-  type AuditPage,
-  createAuditTrail,
-  type Intent,
-  OUTCOMES,
-  type Outcome,
-} from '../../src/audit/audit-trail.ts'
+import { createAuditTrail } from '../../src/audit/audit-trail.ts'
+import { type AuditFilter, type AuditPage, type Intent, OUTCOMES, type Outcome } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
