@@ -12,6 +12,7 @@ import {
   type AuditStore,
   type Intent,
   type OutcomeEvent,
+  outcomeEvent,
   StoreError,
 } from './store.ts'
 
@@ -188,7 +189,7 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
 
   const recordNotSent = (intent: Intent, deadline: Deadline): Promise<void> => {
     openIntents.set(intent.id, intent)
-    return recordOutcome(failedBeforeSending(intent, now()), deadline)
+    return recordOutcome(outcomeEvent(intent.id, 'failed', now(), { attempts: 0 }), deadline)
   }
 
   return {
@@ -241,13 +242,3 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     },
   }
 }
-
-const failedBeforeSending = (intent: Intent, finishedAtMs: number): OutcomeEvent => ({
-  cancellationId: intent.id,
-  outcome: 'failed',
-  attempts: 0,
-  requestId: null,
-  upstreamCode: null,
-  finishedAtMs,
-  settledBy: null,
-})

@@ -11,6 +11,7 @@ import {
   type Intent,
   type OpenedStore,
   type OutcomeEvent,
+  outcomeEvent,
   StoreError,
 } from './store.ts'
 
@@ -178,15 +179,7 @@ const lostSchema = z
   .transform(
     (row): AbandonedIntent => ({
       intent: { taskNo: row.task_no, requestedAtMs: row.requested_at },
-      outcome: {
-        cancellationId: row.id,
-        outcome: 'unknown',
-        attempts: null,
-        requestId: null,
-        upstreamCode: null,
-        finishedAtMs: row.finished_at,
-        settledBy: null,
-      },
+      outcome: outcomeEvent(row.id, 'unknown', row.finished_at),
     }),
   )
 

@@ -3,7 +3,7 @@ import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
 import { reasonOf } from './sqlite-reason.ts'
-import type { Intent, OutcomeEvent } from './store.ts'
+import { type Intent, type OutcomeEvent, outcomeEvent } from './store.ts'
 
 /** Something to be committed; a probe is no event, and only shows that committing works. */
 export type Write =
@@ -219,12 +219,7 @@ const REHEARSAL: Write = {
       deadlineAtMs: 0,
     },
   ],
-  outcomes: [
-    {
-      ...{ cancellationId: 'rehearsal', outcome: 'unknown', attempts: null, requestId: null, upstreamCode: null },
-      ...{ finishedAtMs: 0, settledBy: null },
-    },
-  ],
+  outcomes: [outcomeEvent('rehearsal', 'unknown', 0)],
 }
 
 const isProbe = (write: Write): boolean => write.op === 'probe'

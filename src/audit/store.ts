@@ -34,6 +34,19 @@ export interface OutcomeEvent {
   readonly settledBy: 'query' | null
 }
 
+/** The columns of an outcome that can be empty. */
+type OutcomeDetails = Omit<OutcomeEvent, 'cancellationId' | 'outcome' | 'finishedAtMs'>
+
+const NO_DETAILS: OutcomeDetails = { attempts: null, requestId: null, upstreamCode: null, settledBy: null }
+
+/** Builds each outcome event. A detail that is not given is null. */
+export const outcomeEvent = (
+  cancellationId: string,
+  outcome: Outcome,
+  finishedAtMs: number,
+  details: Partial<OutcomeDetails> = {},
+): OutcomeEvent => ({ cancellationId, outcome, finishedAtMs, ...NO_DETAILS, ...details })
+
 /** The fold of an intent and its outcomes. */
 export interface AuditRecord extends Omit<Intent, 'instanceId' | 'deadlineAtMs'> {
   readonly outcome: Outcome | 'pending'
