@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
+import { properties, target, typedProperties } from './columns.ts'
 import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
 import { createRecordReader } from './record-query.ts'
@@ -104,22 +105,17 @@ const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
 /** The same, but for the whole statement: no index serves a comparison with a value that changes from row to row. */
 const STATEMENT_TIME = '(extract(epoch FROM statement_timestamp()) * 1000)::bigint'
 
+// The deadline is set by the clock of the database, from the time that remains.
 const APPEND_INTENTS = `
-  INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
-    gateway_request_id, instance_id, deadline_at)
-  SELECT id, "taskNo", via, issuer, caller, "clientIp", "peerIp", "userAgent", "requestedAtMs",
-    "gatewayRequestId", "instanceId", ${NOW} + "remainingMs"
-  FROM jsonb_to_recordset($1::jsonb) AS event (id text, "taskNo" text, via text, issuer text, caller text,
-    "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "gatewayRequestId" text,
-    "instanceId" text, "remainingMs" bigint)
+  INSERT INTO ${target('intents')}
+  SELECT ${properties('intents').replace('"deadlineAtMs"', `${NOW} + "remainingMs"`)}
+  FROM jsonb_to_recordset($1::jsonb) AS event (${typedProperties('intents')}, "remainingMs" bigint)
   ON CONFLICT (id) DO NOTHING
 `
 
 const APPEND_OUTCOMES = `
-  INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
-  SELECT "cancellationId", outcome, attempts, "requestId", "upstreamCode", "finishedAtMs", "settledBy"
-  FROM jsonb_to_recordset($2::jsonb) AS event ("cancellationId" text, outcome text, attempts integer,
-    "requestId" text, "upstreamCode" text, "finishedAtMs" bigint, "settledBy" text)
+  INSERT INTO ${target('outcomes')} SELECT ${properties('outcomes')}
+  FROM jsonb_to_recordset($2::jsonb) AS event (${typedProperties('outcomes')})
   ON CONFLICT DO NOTHING
 `
 

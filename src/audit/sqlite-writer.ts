@@ -1,4 +1,5 @@
 import { DatabaseSync } from 'node:sqlite'
+import { intentRow, outcomeRow, placeholders, target } from './columns.ts'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
@@ -78,14 +79,11 @@ export const WRITER_STATEMENTS = {
   // By default SQLite copies each page that a statement with triggers changes, to undo that statement alone. Here a commit
   // that fails is undone as a whole.
   insertIntent: `
-    INSERT OR ROLLBACK INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
-      gateway_request_id, instance_id, deadline_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT OR ROLLBACK INTO ${target('intents')} VALUES (${placeholders('intents')})
     ON CONFLICT (id) DO NOTHING
   `,
   insertOutcome: `
-    INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO ${target('outcomes')} VALUES (${placeholders('outcomes')})
     ON CONFLICT DO NOTHING
   `,
   insertProbe: 'INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)',
@@ -279,20 +277,4 @@ const createWrite = (db: DatabaseSync): ((write: Write) => void) => {
       for (const outcome of write.outcomes) insertOutcome.run(...outcomeRow(outcome))
     }
   }
-}
-
-// By place, since Node looks up each name in each statement.
-
-const intentRow = (intent: Intent) => {
-  const { id, taskNo, via, issuer, caller, clientIp, peerIp, userAgent, requestedAtMs } = intent
-  const { gatewayRequestId, instanceId, deadlineAtMs } = intent
-  return [
-    ...[id, taskNo, via, issuer, caller, clientIp, peerIp, userAgent, requestedAtMs],
-    ...[gatewayRequestId, instanceId, deadlineAtMs],
-  ]
-}
-
-const outcomeRow = (event: OutcomeEvent) => {
-  const { cancellationId, outcome, attempts, requestId, upstreamCode, finishedAtMs, settledBy } = event
-  return [cancellationId, outcome, attempts, requestId, upstreamCode, finishedAtMs, settledBy]
 }

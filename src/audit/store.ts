@@ -1,3 +1,5 @@
+import type { IntentValues, OutcomeDetails, OutcomeValues, RecordRow } from './columns.ts'
+
 /**
  * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.
  * `rejected`: by upstream, for a reason of the task's. `failed`: never took effect. `unknown`: nobody can tell.
@@ -6,36 +8,11 @@ export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed
 
 export type Outcome = (typeof OUTCOMES)[number]
 
-/** Who asked for what, written before anything is sent. Times are milliseconds since the epoch. */
-export interface Intent {
-  readonly id: string
-  readonly taskNo: string
-  readonly via: string
-  readonly issuer: string | null
-  readonly caller: string
-  readonly clientIp: string | null
-  readonly peerIp: string | null
-  readonly userAgent: string | null
-  readonly requestedAtMs: number
-  readonly gatewayRequestId: string
-  /** The process that answers for it, and until when. On a record that several share, nobody else may judge it before. */
-  readonly instanceId: string
-  readonly deadlineAtMs: number
-}
+/** The caller and its request, written before anything is sent. */
+export type Intent = IntentValues
 
-/** What was found out about an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
-export interface OutcomeEvent {
-  readonly cancellationId: string
-  readonly outcome: Outcome
-  readonly attempts: number | null
-  readonly requestId: string | null
-  readonly upstreamCode: string | null
-  readonly finishedAtMs: number
-  readonly settledBy: 'query' | null
-}
-
-/** The columns of an outcome that can be empty. */
-type OutcomeDetails = Omit<OutcomeEvent, 'cancellationId' | 'outcome' | 'finishedAtMs'>
+/** A result of an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
+export type OutcomeEvent = OutcomeValues & { readonly outcome: Outcome }
 
 const NO_DETAILS: OutcomeDetails = { attempts: null, requestId: null, upstreamCode: null, settledBy: null }
 
@@ -47,16 +24,11 @@ export const outcomeEvent = (
   details: Partial<OutcomeDetails> = {},
 ): OutcomeEvent => ({ cancellationId, outcome, finishedAtMs, ...NO_DETAILS, ...details })
 
-/** The fold of an intent and its outcomes. */
-export interface AuditRecord extends Omit<Intent, 'instanceId' | 'deadlineAtMs'> {
+/** An intent with its current outcome. */
+export interface AuditRecord extends Omit<RecordRow, 'seq' | 'outcome'> {
   readonly outcome: Outcome | 'pending'
   /** The event holds an outcome that this version does not know; it is shown as `unknown`. */
   readonly isUnrecognized?: true
-  readonly attempts: number | null
-  readonly requestId: string | null
-  readonly upstreamCode: string | null
-  readonly finishedAtMs: number | null
-  readonly settledBy: 'query' | null
 }
 
 export interface AuditFilter {
