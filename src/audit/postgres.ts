@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { properties, target, typedProperties } from './columns.ts'
+import { createGroupCommit } from './group-commit.ts'
 import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
 import { createRecordReader } from './record-query.ts'
@@ -216,32 +217,15 @@ interface Append {
   readonly outcomes: readonly OutcomeEvent[]
 }
 
-/** Whatever arrives while a commit is under way shares the next. */
+/** The first append is committed at once, so that it does not wait for others. */
 const createCommits = (writer: Connections): ((append: Append) => Promise<void>) => {
-  let waiting: (Append & { readonly done: PromiseWithResolvers<void> })[] = []
-  let isRunning = false
-
-  const run = async (): Promise<void> => {
-    if (isRunning) return
-    isRunning = true
-    while (waiting.length > 0) {
-      const group = waiting
-      waiting = []
-      const failures = await commitAll(writer, group)
-      for (const [index, { done }] of group.entries()) {
-        const failure = failures[index]
-        if (failure === null) done.resolve()
-        else done.reject(failedAppend(failure))
-      }
-    }
-    isRunning = false
-  }
-
-  return (append) => {
-    const done = Promise.withResolvers<void>()
-    waiting.push({ ...append, done })
-    void run()
-    return done.promise
+  const commit = createGroupCommit<Append, FailedAnswer | null>(
+    (group) => commitAll(writer, group),
+    (start) => start(),
+  )
+  return async (append) => {
+    const failure = await commit(append)
+    if (failure !== null) throw failedAppend(failure)
   }
 }
 
@@ -272,9 +256,7 @@ const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.s
 /** Where the server did not say what became of it, or was stopping when it did. */
 const isIndeterminate = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
 
-const failedAppend = (failed: FailedAnswer | undefined): Error => {
-  if (failed === undefined) return failure('UNKNOWN')
-  const { code, reason } = failed
+const failedAppend = ({ code, reason }: FailedAnswer): Error => {
   if (isIndeterminate(code)) return new AppendError('indeterminate', reason)
   return isFaultOfData(code) ? new AppendError('invalid', reason) : failure(reason)
 }
