@@ -16,56 +16,6 @@ import {
   StoreError,
 } from './store.ts'
 
-type Failure = AppendError['kind'] | 'undone'
-
-const kindOf = (error: unknown): Failure => (error instanceof AppendError ? error.kind : 'undone')
-
-/** What the log tells of a failure of the store. */
-const reasonOf = (error: unknown): string => {
-  const { errorCode, errorName } = describeError(error)
-  return String(errorCode ?? errorName)
-}
-/** The reason where the store did not answer in time. */
-const NO_ANSWER = 'TIMEOUT'
-
-interface WriteFailure {
-  readonly kind: Failure
-  readonly reason: string
-}
-
-const failureOf = (error: unknown): WriteFailure => ({ kind: kindOf(error), reason: reasonOf(error) })
-
-/** The record of cancellations: intent before, outcome after, nothing missing. */
-export interface AuditTrail {
-  /**
-   * Resolves once the intent is durable.
-   * @throws audit-unavailable where it can't be written by the deadline; then nothing may be sent
-   */
-  recordIntent(intent: Intent, deadline: Deadline): Promise<void>
-  /**
-   * Writes down, intent and outcome in one, that nothing is sent. What can't be written is reported as an alarm, since
-   * sending nothing stays right.
-   */
-  recordUnsent(intent: Intent, outcome: OutcomeEvent, deadline: Deadline): Promise<void>
-  /**
-   * Writes the outcome. Resolves once it is durable, or after a second at most, since the answer need not wait for it;
-   * then tries on in the background.
-   */
-  recordOutcome(outcome: OutcomeEvent, deadline: Deadline): Promise<void>
-  /**
-   * The signal says that the caller has left: the reading ends.
-   * @throws audit-unavailable where the store does not answer in time
-   */
-  find(id: string, deadline: Deadline, signal?: AbortSignal): Promise<AuditRecord | null>
-  /** Like `find`. @throws audit-unavailable where the store does not answer in time */
-  list(filter: AuditFilter, deadline: Deadline, signal?: AbortSignal): Promise<AuditPage>
-  isWritable(): Promise<boolean>
-  /** How many outcomes could not be written yet, and are tried again. */
-  unwritten(): number
-  /** Gives outcomes that are still unwritten until the deadline, then closes the store. */
-  close(deadline: Deadline): Promise<void>
-}
-
 export interface AuditTrailOptions {
   readonly store: AuditStore
   readonly log: Log
@@ -80,7 +30,10 @@ const CLOSE_MS = 1000
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
-export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now }: AuditTrailOptions): AuditTrail => {
+export type AuditTrail = ReturnType<typeof createAuditTrail>
+
+/** The audit trail of cancellations: each intent is recorded before the call, and each outcome after it. */
+export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now }: AuditTrailOptions) => {
   const unwritten = createLinkedList<Promise<void>>()
   /** Those whose outcome is yet to be written. */
   const openIntents = new Map<string, Intent>()
@@ -139,6 +92,10 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     while (unwritten.size > 0) await Promise.all(unwritten.values())
   }
 
+  /**
+   * Writes the outcome. Resolves once it is durable, or after a second at most, since the response need not wait for it;
+   * then further attempts follow in the background.
+   */
   const recordOutcome = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
     const { cancellationId } = outcome
     const written = track(
@@ -193,7 +150,11 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
   }
 
   return {
-    recordIntent: async (intent, deadline) => {
+    /**
+     * Resolves once the intent is durable.
+     * @throws audit-unavailable where it can't be written by the deadline; then nothing may be sent
+     */
+    recordIntent: async (intent: Intent, deadline: Deadline): Promise<void> => {
       const write = append([intent], []).then(() => null, failureOf)
       const failure = await withDeadline(deadline, write, { kind: 'undone', reason: NO_ANSWER })
       if (failure === null) return void openIntents.set(intent.id, intent)
@@ -205,7 +166,8 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },
 
-    recordUnsent: async (intent, outcome, deadline) => {
+    /** Writes intent and outcome of a call that is not sent. A failure is only logged, since sending nothing stays right. */
+    recordUnsent: async (intent: Intent, outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
       const write = track(
         append([intent], [outcome]).catch((error: unknown) => {
           log.error('a refusal could not be written', { cancellationId: intent.id, reason: reasonOf(error) })
@@ -216,25 +178,32 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     },
 
     recordOutcome,
-    find: async (id, deadline, signal) => {
+    /**
+     * The signal says that the caller has left: the read ends.
+     * @throws audit-unavailable where the store does not respond in time
+     */
+    find: async (id: string, deadline: Deadline, signal?: AbortSignal): Promise<AuditRecord | null> => {
       const record = await readInTime((abandoned) => store.find(id, abandoned), deadline, signal)
       warnUnrecognized([record])
       return record
     },
-    list: async (filter, deadline, signal) => {
+    /** Like `find`. @throws audit-unavailable where the store does not respond in time */
+    list: async (filter: AuditFilter, deadline: Deadline, signal?: AbortSignal): Promise<AuditPage> => {
       const page = await readInTime((abandoned) => store.list(filter, abandoned), deadline, signal)
       warnUnrecognized(page.records)
       return page
     },
+    /** The number of outcomes that could not be written yet, and are tried again. */
     unwritten: () => unwrittenOutcomes.size,
-    isWritable: async () => {
+    isWritable: async (): Promise<boolean> => {
       const probed = store.probe().then(() => null, failureOf)
       const failure = await withDeadline(deadlineIn(PROBE_MS), probed, { kind: 'undone', reason: NO_ANSWER })
       noteWritable(failure?.reason ?? null)
       return failure === null
     },
 
-    close: async (deadline) => {
+    /** Waits for unwritten outcomes until the deadline, then closes the store. */
+    close: async (deadline: Deadline): Promise<void> => {
       await withDeadline(deadline, allWritten(), undefined)
       closing.abort()
       await withDeadline(deadlineIn(CLOSE_MS), allWritten(), undefined)
@@ -242,3 +211,22 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     },
   }
 }
+
+type Failure = AppendError['kind'] | 'undone'
+
+const kindOf = (error: unknown): Failure => (error instanceof AppendError ? error.kind : 'undone')
+
+/** What the log tells of a failure of the store. */
+const reasonOf = (error: unknown): string => {
+  const { errorCode, errorName } = describeError(error)
+  return String(errorCode ?? errorName)
+}
+/** The reason where the store did not answer in time. */
+const NO_ANSWER = 'TIMEOUT'
+
+interface WriteFailure {
+  readonly kind: Failure
+  readonly reason: string
+}
+
+const failureOf = (error: unknown): WriteFailure => ({ kind: kindOf(error), reason: reasonOf(error) })
