@@ -35,7 +35,7 @@ export type AuditTrail = ReturnType<typeof createAuditTrail>
 /** The audit trail of cancellations: each intent is recorded before the call, and each outcome after it. */
 export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now }: AuditTrailOptions) => {
   const unwritten = createLinkedList<Promise<void>>()
-  /** Those whose outcome is yet to be written. */
+  /** Intents without a written outcome. */
   const openIntents = new Map<string, Intent>()
   const unwrittenOutcomes = new Set<OutcomeEvent>()
   const closing = new AbortController()
@@ -84,10 +84,10 @@ export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now 
     writeFault = fault
   }
 
-  /** Closing waits for what is tracked. */
+  /** Closing waits for each tracked write. */
   const track = (writing: Promise<void>): Promise<void> => writing.finally(unwritten.add(writing))
 
-  /** What is tracked can begin more: an intent that comes late brings an outcome. */
+  /** A tracked write can start another one: a late intent needs an outcome. */
   const allWritten = async (): Promise<void> => {
     while (unwritten.size > 0) await Promise.all(unwritten.values())
   }
@@ -216,7 +216,7 @@ type Failure = AppendError['kind'] | 'undone'
 
 const kindOf = (error: unknown): Failure => (error instanceof AppendError ? error.kind : 'undone')
 
-/** What the log tells of a failure of the store. */
+/** The reason of a store's failure, for the log. */
 const reasonOf = (error: unknown): string => {
   const { errorCode, errorName } = describeError(error)
   return String(errorCode ?? errorName)

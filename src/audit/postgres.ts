@@ -37,7 +37,8 @@ export const ADMIN_TIMING: Timing = { connectMs: 5000, lockMs: 30_000, statement
 const READERS = 2
 
 /**
- * Opens the record on PostgreSQL, which several gateways can share, and recovers what lost ones left pending.
+ * Opens the audit trail on PostgreSQL, which several gateways can share, and recovers intents that lost gateways left
+ * pending.
  * @throws ConfigError where the server, the role or the tables can't be used
  */
 export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptions): Promise<OpenedStore> => {
@@ -131,13 +132,13 @@ const PROBE = `
 `
 const NO_EVENTS = ['[]', '[]'] as const
 
-/** What is given to a gateway to write its outcome after the deadline of the request. */
+/** Time for a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
 /** So many at a time, those with the earliest deadlines, so that a statement takes no longer however many there are. */
 const RECOVERED_ROWS = 1000
 
-// Whoever judges the same intent writes the same event, so that it is written once.
+// Two processes that recover the same intent write the same event, so that it is stored once.
 const RECOVER = `
   WITH pending AS (
     SELECT intent_seq, requested_at FROM current_outcomes
@@ -162,7 +163,7 @@ const recover = async (reader: Connections): Promise<readonly AbandonedIntent[]>
   return z.array(lostSchema).parse(answer.rows)
 }
 
-/** Few at a time, since each locks what it projects. */
+/** Few at a time, since each batch locks the rows that it projects. */
 const BACKFILLED_ROWS = 200
 
 const backfill = async (reader: Connections): Promise<boolean> => {
@@ -233,7 +234,7 @@ const createCommits = (writer: Connections): ((append: Append) => Promise<void>)
 const commitAll = async (writer: Connections, group: readonly Append[]): Promise<readonly (FailedAnswer | null)[]> => {
   const failure = await commitOne(writer, group)
   if (failure === null || group.length === 1 || !isFaultOfData(failure.code)) return group.map(() => failure)
-  // What spoils a commit spoils it for itself alone.
+  // An invalid append must not fail the others of its group.
   const failures: (FailedAnswer | null)[] = []
   for (const each of group) failures.push(await commitOne(writer, [each]))
   return failures
@@ -250,10 +251,10 @@ const commitOne = async (writer: Connections, group: readonly Append[]): Promise
   return answer.ok ? null : answer
 }
 
-/** Of what was given, or of what is there already, rather than of the server. */
+/** A fault of the given or of the stored data, not of the server. */
 const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.startsWith('23')
 
-/** Where the server did not say what became of it, or was stopping when it did. */
+/** The server gave no result, or was stopping when it gave one. */
 const isIndeterminate = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
 
 const failedAppend = ({ code, reason }: FailedAnswer): Error => {

@@ -3,7 +3,7 @@ import { isRecordRow, type RecordRow, recordColumns } from './columns.ts'
 import { precedenceOrder } from './precedence.ts'
 import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './store.ts'
 
-// What is shown of the events: both databases keep them in the same tables and understand the same question.
+// Queries for records. Both databases have the same tables and understand the same statements.
 
 /** SQL with a question mark for each value. */
 export interface RecordQuery {
@@ -113,14 +113,14 @@ const POSITION = {
   current_outcomes: 'requested_at, intent_seq',
 } as const satisfies Readonly<Record<Path['table'], string>>
 
-/** What lies between two positions: older than `before`, and not older than `end`. */
+/** Rows between two positions: older than `before`, and not older than `end`. */
 interface Bounds {
   readonly before: Position | null
   readonly end: Position | null
 }
 
 /**
- * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: what arrives while a
+ * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: a row that arrives while a
  * caller turns pages can come to lie before or behind them, but moves no entry, so none is skipped or repeated. Numbers of
  * rows stand in the text: a planner that does not know them expects a tenth of the table.
  */
@@ -204,7 +204,7 @@ export const createRecordReader = (engine: Engine, read: Read) => {
     return progress?.requested_at === null
   }
 
-  /** What was projected once stays so: when the projection is made again, its rows are only corrected. */
+  /** A complete projection stays complete: when it is made again, its rows are only corrected. */
   const isUsable = async (signal?: AbortSignal): Promise<boolean> => {
     isComplete ||= await isProjected(signal)
     return isComplete

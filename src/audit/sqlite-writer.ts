@@ -99,7 +99,7 @@ const PRAGMAS = `
   PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
 `
 
-/** Opens the database for writing. Whoever does must know that nobody else writes: what is pending is taken for lost. */
+/** Opens the database for writing. The caller is the only writer, so each pending intent is taken for abandoned. */
 export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: SqliteWriterOptions): SqliteWriter => {
   const identity = identityOf(path)
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
@@ -142,7 +142,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   const commitOne = (each: Write): Committed => committed(begin() ?? finish([each]))
 
   const commitAll = (batch: readonly Write[]): readonly Committed[] => {
-    // A lock that others hold is waited for once; what spoils a commit spoils it for itself alone.
+    // A lock of another program is waited for once. An invalid write must not fail the others of its batch.
     const notBegun = begin()
     if (notBegun !== null) return batch.map(() => committed(notBegun))
     const failed = finish(batch)
@@ -163,7 +163,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   }
 
   const refuse = (batch: readonly Write[], fault: string): readonly Committed[] => {
-    // The log holds what the main file does not have yet, and ends with this process. What is moved now is not lost.
+    // The log holds what the main file does not have yet, and ends with this process. Pages that are moved now are not lost.
     if (fault.startsWith('WAL_') && !guard.isLogDamaged()) saveLog(db)
     return batch.map(() => committed(fault))
   }

@@ -20,7 +20,7 @@ const REASONS = {
 } as const
 
 /**
- * Opens the record on one SQLite file, in threads of its own, and recovers what a crash left pending.
+ * Opens the audit trail on one SQLite file, in threads of its own, and recovers intents that a crash left pending.
  * @throws ConfigError where another process holds the file, or it can't be used
  */
 export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
@@ -42,7 +42,7 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
       await writer.ask({ op: 'append', intents, outcomes })
     },
     ...fold,
-    // Nobody else writes there: what was left pending is recovered at the start.
+    // No other process writes there: pending intents are recovered at the start.
     recover: async () => [],
     backfill: async () => {
       if (await isProjected()) return false
@@ -107,7 +107,7 @@ const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly d
 
 /**
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves
- * them all, and waking a thread costs more than most of what it is woken for.
+ * them all, and waking a thread costs more than most requests.
  */
 const startThread = async (role: WorkerOptions['role'], path: string): Promise<Thread> => {
   // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.

@@ -1,8 +1,8 @@
 import type { IntentValues, OutcomeDetails, OutcomeValues, RecordRow } from './columns.ts'
 
 /**
- * What became of a cancellation. `refused`: by us. `accepted`, `cancelled`: by upstream, as we were told.
- * `rejected`: by upstream, for a reason of the task's. `failed`: never took effect. `unknown`: nobody can tell.
+ * The result of a cancellation. `refused`: by the gateway. `accepted`, `cancelled`: by upstream, as it reported.
+ * `rejected`: by upstream, for a reason of the task. `failed`: never took effect. `unknown`: can't be determined.
  */
 export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'] as const
 
@@ -35,7 +35,7 @@ export interface AuditFilter {
   readonly taskNo?: string | undefined
   readonly caller?: string | undefined
   readonly outcome?: Outcome | 'pending' | undefined
-  /** The one whose records they are; a name alone is not enough to tell. */
+  /** The caller that owns the records; a name alone does not identify one. */
   readonly owner?: Pick<AuditRecord, 'via' | 'issuer' | 'caller'> | undefined
   readonly fromMs?: number | undefined
   readonly toMs?: number | undefined
@@ -71,7 +71,7 @@ export class StoreError extends Error {
 }
 
 /**
- * An append that failed. `unsure`: it may have been done all the same. `unfit`: what was given can't stand as it is, however
+ * An append that failed. `indeterminate`: it may have been done. `invalid`: the given data can't be stored, however
  * often it is tried. Any other error of an append says that nothing was done.
  */
 export class AppendError extends StoreError {
@@ -99,20 +99,20 @@ export interface AuditStore {
   close(): Promise<void>
 }
 
-/** Looks at the record beside whoever writes it, and changes nothing there. */
+/** Reads the audit trail beside the gateway that writes it, and changes nothing there. */
 export type AuditReader = Pick<AuditStore, 'list' | 'close'>
 
-/** An intent that nobody is at work on any more, and what was written of that. */
+/** An intent whose process has ended, and the outcome that was written for it. */
 export interface AbandonedIntent {
   readonly intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>
   readonly outcome: OutcomeEvent
 }
 
-/** A store with what keeps it in order. */
+/** A store with its maintenance. */
 export interface OpenedStore extends AuditStore {
   /** How many intents a crash had left pending; they are `unknown` now. */
   readonly recovered: number
-  /** Makes `unknown` what others left pending, once their time for it is over. */
+  /** Makes pending intents of other processes `unknown`, once their deadline is over. */
   recover(): Promise<readonly AbandonedIntent[]>
   /** Projects some of the cancellations that are older than the projection; false where none is left. */
   backfill(): Promise<boolean>

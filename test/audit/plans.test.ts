@@ -62,7 +62,7 @@ const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[]
   ),
 ]
 
-/** What the store answers is what a comparison of each entry finds. */
+/** The store returns the entries that a comparison of each entry finds. */
 const assertAnswers = async (store: Pick<AuditStore, 'list'>): Promise<void> => {
   const entries = Array.from({ length: ENTRIES }, (_, at) => entryAt(ENTRIES - 1 - at, ENTRIES, NOW_MS))
   for (const filter of FILTERS) {

@@ -136,7 +136,7 @@ test('under a foreign lock many appends fail with one wait for it, and work agai
   const waits = await Promise.all(
     Array.from({ length: 8 }, () => assert.rejects(append()).then(() => performance.now() - startedAt)),
   )
-  // What arrives after the first wait has begun shares a second one.
+  // Requests after the start of the first wait share a second one.
   assert.ok(Math.max(...waits) < 3 * Math.min(...waits), waits.join())
   other.exec('ROLLBACK')
   await append()
