@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { describeError, type Log } from '../telemetry/log.ts'
-import type { AbandonedIntent, OpenedStore } from './audit-trail.ts'
+import type { AbandonedIntent, OpenedStore } from './store.ts'
 
-/** What a record needs besides being written and read, now and then. */
+/** Periodic work on the audit trail besides writing and reading. */
 export interface Maintenance {
   start(): void
   close(): void

@@ -43,7 +43,7 @@ export const UNANSWERED = 'unanswered'
 const CANCELLED: Answer = { ok: false, code: 'cancelled', reason: 'CANCELLED' }
 const UNSENT: Answer = { ok: false, code: 'not sent', reason: 'CANCELLED' }
 
-/** What the server is given beyond its own deadline before it is taken for gone. */
+/** Time for the response after the server's own deadline. Later the server counts as gone. */
 const ANSWER_MS = 1000
 const CLOSE_MS = 500
 
@@ -53,7 +53,7 @@ numbers.setTypeParser(types.builtins.INT8, Number)
 
 /**
  * Once for each connection. As a statement, since a pooler such as PgBouncer refuses it as parameters of the connection. An
- * append is durable when it is answered, whatever is set for the database. Each statement has an index whose order is that of
+ * append is durable when it is answered, with any setting of the database. Each statement has an index whose order is that of
  * its page. The planner may still expect less work from reading the whole table, or from a bitmap and a sort of all rows of a
  * wide range; both take longer the larger the record is.
  */
@@ -71,11 +71,11 @@ export const createConnections = (options: ConnectionsOptions): Connections => {
   const use = async (work: (client: PoolClient) => Promise<Answer>): Promise<Answer> => {
     const client = await pool.connect().catch((error: unknown) => failed(error, UNREACHABLE))
     if ('ok' in client) return client
-    // One that is lost meanwhile says so to whoever waits, and would end the process besides.
+    // The statement fails if the connection is lost. Without a listener the event would also end the process.
     client.on('error', ignore)
     const answer = await work(client)
     client.off('error', ignore)
-    // What is left of a failure, such as an open transaction, ends with its connection.
+    // Remains of a failure, such as an open transaction, end with the connection.
     client.release(!answer.ok && answer !== UNSENT)
     return answer
   }

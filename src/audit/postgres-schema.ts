@@ -58,9 +58,9 @@ const BOOTSTRAP = `
     applied_at timestamptz NOT NULL DEFAULT now()
   );
 `
-/** Any number that nobody else uses in this database. */
+/** Any number that no other program uses in this database. */
 const MIGRATION_LOCK = 7_240_019
-/** Others append meanwhile: whoever waits for a lock on a table holds them up. */
+/** Other gateways append meanwhile, and a statement that waits for a lock on a table delays them. */
 const TABLE_LOCK = "SET LOCAL lock_timeout = '3s'"
 const VERSION = 'SELECT coalesce(max(version), 0) AS version FROM audit.schema_version'
 
@@ -95,7 +95,7 @@ export const roleOf = async ({ query }: Connections): Promise<string> => {
 }
 
 const bootstrap = async (query: Query): Promise<Answer> => {
-  // Who owns the schema need not have the right to make one.
+  // The owner of the schema may lack the right to create one.
   const known = await query("SELECT to_regclass('audit.schema_version') IS NOT NULL AS known")
   return known.ok && known.rows[0]?.known !== true ? query(BOOTSTRAP) : known
 }

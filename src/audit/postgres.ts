@@ -1,6 +1,11 @@
 import { z } from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
+import { properties, target, typedProperties } from './columns.ts'
+import { createGroupCommit } from './group-commit.ts'
+import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
+import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
+import { createRecordReader } from './record-query.ts'
 import {
   type AbandonedIntent,
   AppendError,
@@ -8,11 +13,9 @@ import {
   type Intent,
   type OpenedStore,
   type OutcomeEvent,
+  outcomeEvent,
   StoreError,
-} from './audit-trail.ts'
-import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
-import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
-import { createRecordReader } from './record-query.ts'
+} from './store.ts'
 
 export interface PostgresOptions {
   readonly url: Secret
@@ -34,7 +37,8 @@ export const ADMIN_TIMING: Timing = { connectMs: 5000, lockMs: 30_000, statement
 const READERS = 2
 
 /**
- * Opens the record on PostgreSQL, which several gateways can share, and recovers what lost ones left pending.
+ * Opens the audit trail on PostgreSQL, which several gateways can share, and recovers intents that lost gateways left
+ * pending.
  * @throws ConfigError where the server, the role or the tables can't be used
  */
 export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptions): Promise<OpenedStore> => {
@@ -103,22 +107,17 @@ const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
 /** The same, but for the whole statement: no index serves a comparison with a value that changes from row to row. */
 const STATEMENT_TIME = '(extract(epoch FROM statement_timestamp()) * 1000)::bigint'
 
+// The deadline is set by the clock of the database, from the time that remains.
 const APPEND_INTENTS = `
-  INSERT INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
-    gateway_request_id, instance_id, deadline_at)
-  SELECT id, "taskNo", via, issuer, caller, "clientIp", "peerIp", "userAgent", "requestedAtMs",
-    "gatewayRequestId", "instanceId", ${NOW} + "remainingMs"
-  FROM jsonb_to_recordset($1::jsonb) AS event (id text, "taskNo" text, via text, issuer text, caller text,
-    "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "gatewayRequestId" text,
-    "instanceId" text, "remainingMs" bigint)
+  INSERT INTO ${target('intents')}
+  SELECT ${properties('intents').replace('"deadlineAtMs"', `${NOW} + "remainingMs"`)}
+  FROM jsonb_to_recordset($1::jsonb) AS event (${typedProperties('intents')}, "remainingMs" bigint)
   ON CONFLICT (id) DO NOTHING
 `
 
 const APPEND_OUTCOMES = `
-  INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
-  SELECT "cancellationId", outcome, attempts, "requestId", "upstreamCode", "finishedAtMs", "settledBy"
-  FROM jsonb_to_recordset($2::jsonb) AS event ("cancellationId" text, outcome text, attempts integer,
-    "requestId" text, "upstreamCode" text, "finishedAtMs" bigint, "settledBy" text)
+  INSERT INTO ${target('outcomes')} SELECT ${properties('outcomes')}
+  FROM jsonb_to_recordset($2::jsonb) AS event (${typedProperties('outcomes')})
   ON CONFLICT DO NOTHING
 `
 
@@ -133,13 +132,13 @@ const PROBE = `
 `
 const NO_EVENTS = ['[]', '[]'] as const
 
-/** What is given to a gateway to write its outcome after the deadline of the request. */
+/** Time for a gateway to write its outcome after the deadline of the request. */
 const MARGIN_MS = 10_000
 
 /** So many at a time, those with the earliest deadlines, so that a statement takes no longer however many there are. */
 const RECOVERED_ROWS = 1000
 
-// Whoever judges the same intent writes the same event, so that it is written once.
+// Two processes that recover the same intent write the same event, so that it is stored once.
 const RECOVER = `
   WITH pending AS (
     SELECT intent_seq, requested_at FROM current_outcomes
@@ -164,7 +163,7 @@ const recover = async (reader: Connections): Promise<readonly AbandonedIntent[]>
   return z.array(lostSchema).parse(answer.rows)
 }
 
-/** Few at a time, since each locks what it projects. */
+/** Few at a time, since each batch locks the rows that it projects. */
 const BACKFILLED_ROWS = 200
 
 const backfill = async (reader: Connections): Promise<boolean> => {
@@ -178,15 +177,7 @@ const lostSchema = z
   .transform(
     (row): AbandonedIntent => ({
       intent: { taskNo: row.task_no, requestedAtMs: row.requested_at },
-      outcome: {
-        cancellationId: row.id,
-        outcome: 'unknown',
-        attempts: null,
-        requestId: null,
-        upstreamCode: null,
-        finishedAtMs: row.finished_at,
-        settledBy: null,
-      },
+      outcome: outcomeEvent(row.id, 'unknown', row.finished_at),
     }),
   )
 
@@ -227,32 +218,15 @@ interface Append {
   readonly outcomes: readonly OutcomeEvent[]
 }
 
-/** Whatever arrives while a commit is under way shares the next. */
+/** The first append is committed at once, so that it does not wait for others. */
 const createCommits = (writer: Connections): ((append: Append) => Promise<void>) => {
-  let waiting: (Append & { readonly done: PromiseWithResolvers<void> })[] = []
-  let isRunning = false
-
-  const run = async (): Promise<void> => {
-    if (isRunning) return
-    isRunning = true
-    while (waiting.length > 0) {
-      const group = waiting
-      waiting = []
-      const failures = await commitAll(writer, group)
-      for (const [index, { done }] of group.entries()) {
-        const failure = failures[index]
-        if (failure === null) done.resolve()
-        else done.reject(failedAppend(failure))
-      }
-    }
-    isRunning = false
-  }
-
-  return (append) => {
-    const done = Promise.withResolvers<void>()
-    waiting.push({ ...append, done })
-    void run()
-    return done.promise
+  const commit = createGroupCommit<Append, FailedAnswer | null>(
+    (group) => commitAll(writer, group),
+    (start) => start(),
+  )
+  return async (append) => {
+    const failure = await commit(append)
+    if (failure !== null) throw failedAppend(failure)
   }
 }
 
@@ -260,7 +234,7 @@ const createCommits = (writer: Connections): ((append: Append) => Promise<void>)
 const commitAll = async (writer: Connections, group: readonly Append[]): Promise<readonly (FailedAnswer | null)[]> => {
   const failure = await commitOne(writer, group)
   if (failure === null || group.length === 1 || !isFaultOfData(failure.code)) return group.map(() => failure)
-  // What spoils a commit spoils it for itself alone.
+  // An invalid append must not fail the others of its group.
   const failures: (FailedAnswer | null)[] = []
   for (const each of group) failures.push(await commitOne(writer, [each]))
   return failures
@@ -277,15 +251,13 @@ const commitOne = async (writer: Connections, group: readonly Append[]): Promise
   return answer.ok ? null : answer
 }
 
-/** Of what was given, or of what is there already, rather than of the server. */
+/** A fault of the given or of the stored data, not of the server. */
 const isFaultOfData = (code: string): boolean => code.startsWith('22') || code.startsWith('23')
 
-/** Where the server did not say what became of it, or was stopping when it did. */
+/** The server gave no result, or was stopping when it gave one. */
 const isIndeterminate = (code: string): boolean => code === UNANSWERED || code.startsWith('57P')
 
-const failedAppend = (failed: FailedAnswer | undefined): Error => {
-  if (failed === undefined) return failure('UNKNOWN')
-  const { code, reason } = failed
+const failedAppend = ({ code, reason }: FailedAnswer): Error => {
   if (isIndeterminate(code)) return new AppendError('indeterminate', reason)
   return isFaultOfData(code) ? new AppendError('invalid', reason) : failure(reason)
 }

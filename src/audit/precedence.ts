@@ -1,4 +1,4 @@
-import type { Outcome } from './audit-trail.ts'
+import type { Outcome } from './store.ts'
 
 // Which of a cancellation's outcome events counts, however late each was written. The triggers of both databases hold the
 // same order in their own text, and a test compares the texts.

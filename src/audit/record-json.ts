@@ -1,22 +1,18 @@
 import { isoTime } from '../time.ts'
-import { visible, visibleOrNull, visibleUserAgent } from '../visible-text.ts'
-import type { AuditRecord } from './audit-trail.ts'
+import { visible, visibleUserAgent } from '../visible-text.ts'
+import { type ColumnType, JSON_COLUMNS } from './columns.ts'
+import type { AuditRecord } from './store.ts'
 
-/** A record as callers and exports see it. Earlier versions wrote texts as they came, so they are escaped here too. */
-export const recordToJson = (record: AuditRecord) => ({
-  id: record.id,
-  taskNo: visible(record.taskNo),
-  caller: visible(record.caller),
-  via: record.via,
-  clientIp: record.clientIp,
-  peerIp: record.peerIp,
-  userAgent: visibleUserAgent(record.userAgent),
-  requestedAt: isoTime(record.requestedAtMs),
-  outcome: record.outcome,
-  attempts: record.attempts,
-  requestId: visibleOrNull(record.requestId),
-  upstreamCode: visibleOrNull(record.upstreamCode),
-  finishedAt: isoTime(record.finishedAtMs),
-  gatewayRequestId: record.gatewayRequestId,
-  settledBy: record.settledBy,
-})
+// Earlier versions stored texts without escapes, so texts are escaped here too.
+const FORMATS: Readonly<Record<ColumnType, (value: unknown) => unknown>> = {
+  text: (value) => (typeof value === 'string' ? visible(value) : null),
+  time: (value) => (typeof value === 'number' ? isoTime(value) : null),
+  count: (value) => value,
+  source: (value) => value,
+}
+
+/** A record as callers and exports see it. */
+export const recordToJson = (record: AuditRecord): Readonly<Record<string, unknown>> => {
+  const values: Readonly<Record<string, unknown>> = { ...record, userAgent: visibleUserAgent(record.userAgent) }
+  return Object.fromEntries(JSON_COLUMNS.map(({ property, type, json }) => [json, FORMATS[type](values[property])]))
+}

@@ -1,15 +1,9 @@
 import { z } from 'zod'
-import {
-  type AuditFilter,
-  type AuditPage,
-  type AuditRecord,
-  OUTCOMES,
-  type Outcome,
-  type Position,
-} from './audit-trail.ts'
+import { isRecordRow, type RecordRow, recordColumns } from './columns.ts'
 import { precedenceOrder } from './precedence.ts'
+import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './store.ts'
 
-// What is shown of the events: both databases keep them in the same tables and understand the same question.
+// Queries for records. Both databases have the same tables and understand the same statements.
 
 /** SQL with a question mark for each value. */
 export interface RecordQuery {
@@ -32,7 +26,6 @@ export interface Path {
 }
 
 const EVENT_ORDER = precedenceOrder('outcomes')
-const OUTCOME = 'outcomes.outcome, attempts, request_id, upstream_code, finished_at, settled_by'
 
 export type Engine = 'sqlite' | 'postgres'
 
@@ -52,7 +45,7 @@ const joinFirst = (engine: Engine, join: 'JOIN' | 'LEFT JOIN', { table, where, o
 /** The outcome by the events of the cancellation. */
 const CURRENT: Omit<Rows, 'where'> = { table: 'outcomes', order: `ORDER BY ${EVENT_ORDER}` }
 const withOutcome = (engine: Engine, intents: string): string =>
-  `SELECT page.*, ${OUTCOME} FROM (${intents}) AS page
+  `SELECT page.seq, ${recordColumns('page')} FROM (${intents}) AS page
   ${joinFirst(engine, 'LEFT JOIN', { ...CURRENT, where: 'events.cancellation_id = page.id' })}`
 
 /** The name of the outcome, for a comparison without the projection. */
@@ -120,14 +113,14 @@ const POSITION = {
   current_outcomes: 'requested_at, intent_seq',
 } as const satisfies Readonly<Record<Path['table'], string>>
 
-/** What lies between two positions: older than `before`, and not older than `end`. */
+/** Rows between two positions: older than `before`, and not older than `end`. */
 interface Bounds {
   readonly before: Position | null
   readonly end: Position | null
 }
 
 /**
- * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: what arrives while a
+ * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: a row that arrives while a
  * caller turns pages can come to lie before or behind them, but moves no entry, so none is skipped or repeated. Numbers of
  * rows stand in the text: a planner that does not know them expects a tenth of the table.
  */
@@ -170,7 +163,7 @@ export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: num
   const columns = 'requested_at, intent_seq, outcome_seq'
   const { sql, values } = rowsOf(path, columns, conditions, bounds, `LIMIT ${limit}`)
   return {
-    sql: `SELECT intents.*, ${OUTCOME} FROM (${sql}) AS page
+    sql: `SELECT intents.seq, ${recordColumns('intents')} FROM (${sql}) AS page
       ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
       ${joinFirst(engine, 'LEFT JOIN', OUTCOME_OF_PAGE)}
       ORDER BY page.requested_at DESC, page.intent_seq DESC`,
@@ -211,7 +204,7 @@ export const createRecordReader = (engine: Engine, read: Read) => {
     return progress?.requested_at === null
   }
 
-  /** What was projected once stays so: when the projection is made again, its rows are only corrected. */
+  /** A complete projection stays complete: when it is made again, its rows are only corrected. */
   const isUsable = async (signal?: AbortSignal): Promise<boolean> => {
     isComplete ||= await isProjected(signal)
     return isComplete
@@ -226,7 +219,7 @@ export const createRecordReader = (engine: Engine, read: Read) => {
   const rows = async (query: RecordQuery, signal?: AbortSignal) => z.array(rowSchema).parse(await read(query, signal))
 
   const search = async (path: Path, filter: AuditFilter, wanted: number, signal?: AbortSignal) => {
-    const found: z.output<typeof rowSchema>[] = []
+    const found: RecordRow[] = []
     for (let { before } = filter, more = true; more && found.length < wanted; ) {
       const end = await endOfStep(path, before, signal)
       found.push(...(await rows(pageQuery(engine, path, { before, end }, wanted - found.length), signal)))
@@ -253,7 +246,7 @@ export const createRecordReader = (engine: Engine, read: Read) => {
       const found = await search(path, filter, filter.limit + 1, signal)
       const page = found.slice(0, filter.limit)
       const last = found.length > page.length ? page.at(-1) : undefined
-      const next = last === undefined ? null : { requestedAtMs: last.requested_at, seq: last.seq }
+      const next = last === undefined ? null : { requestedAtMs: last.requestedAtMs, seq: last.seq }
       return { records: page.map(toRecord), next }
     },
   }
@@ -262,44 +255,9 @@ export const createRecordReader = (engine: Engine, read: Read) => {
 const progressSchema = z.object({ requested_at: z.number().nullable() })
 const positionSchema = z.object({ requested_at: z.number(), seq: z.number() })
 
-const rowSchema = z.object({
-  seq: z.number(),
-  id: z.string(),
-  task_no: z.string(),
-  via: z.string(),
-  issuer: z.string().nullable(),
-  caller: z.string(),
-  client_ip: z.string().nullable(),
-  peer_ip: z.string().nullable(),
-  user_agent: z.string().nullable(),
-  requested_at: z.number(),
-  gateway_request_id: z.string(),
-  outcome: z.string().nullable(),
-  attempts: z.number().nullable(),
-  request_id: z.string().nullable(),
-  upstream_code: z.string().nullable(),
-  finished_at: z.number().nullable(),
-  settled_by: z.literal('query').nullable(),
-})
+const rowSchema = z.custom<RecordRow>(isRecordRow)
 
-const toRecord = (row: z.output<typeof rowSchema>): AuditRecord => ({
-  id: row.id,
-  taskNo: row.task_no,
-  via: row.via,
-  issuer: row.issuer,
-  caller: row.caller,
-  clientIp: row.client_ip,
-  peerIp: row.peer_ip,
-  userAgent: row.user_agent,
-  requestedAtMs: row.requested_at,
-  gatewayRequestId: row.gateway_request_id,
-  ...outcomeOf(row.outcome),
-  attempts: row.attempts,
-  requestId: row.request_id,
-  upstreamCode: row.upstream_code,
-  finishedAtMs: row.finished_at,
-  settledBy: row.settled_by,
-})
+const toRecord = ({ seq: _, outcome, ...row }: RecordRow): AuditRecord => ({ ...row, ...outcomeOf(outcome) })
 
 const isOutcome = (text: string): text is Outcome => OUTCOMES.some((outcome) => outcome === text)
 

@@ -68,7 +68,7 @@ const create = (path: string): void => {
   closeSync(descriptor)
 }
 
-/** The source can't be read, or what was read of it is damaged. */
+/** The source can't be read, or its content is damaged. */
 class UnreadableError extends Error {
   readonly code: string
 

@@ -16,7 +16,7 @@ export interface LogGuard {
   close(): void
 }
 
-/** What the index says of the log. */
+/** The state of the log by its index. */
 interface LogIndex {
   readonly bytes: Buffer
   readonly frames: number
@@ -131,7 +131,7 @@ const isBigEndian = (header: Buffer): boolean => (header.readUInt32BE(0) & 1) ==
 const isSum = ([first, second]: Sum, bytes: Buffer): boolean =>
   bytes.readUInt32BE(0) === first && bytes.readUInt32BE(4) === second
 
-/** Goes on from the sum of what stands before. https://www.sqlite.org/fileformat2.html#checksum_algorithm */
+/** Continues from the sum of the bytes before. https://www.sqlite.org/fileformat2.html#checksum_algorithm */
 const checksum = ([first, second]: Sum, bytes: Buffer, isBig: boolean): Sum => {
   let [a, b] = [first, second]
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -13,13 +13,13 @@ import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 export type WorkerRequest = Write | ({ readonly op: 'read' } & RecordQuery) | { readonly op: 'close' }
 
-/** What came of a request; the code is the reason of a failure. An unsure write may have been done all the same. */
+/** The result of a request; the code is the reason of a failure. An indeterminate write may have been done. */
 export type WorkerResult =
   | { readonly done: true; readonly value?: unknown }
   | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
 
 /**
- * The first message is `ready` or `refused`; `recovered` counts what a crash had left pending. Then each message of requests
+ * The first message is `ready` or `refused`; `recovered` counts intents that a crash had left pending. Then each message of requests
  * is answered by one with their results, in the same order.
  */
 export type WorkerReply =
@@ -35,7 +35,7 @@ export interface WorkerOptions {
   readonly nowMs: number
 }
 
-/** What a thread does with the requests that come together. */
+/** The work of a thread on requests that come together. */
 interface Role {
   readonly recovered: number
   handle(requests: readonly WorkerRequest[]): readonly WorkerResult[]
@@ -62,7 +62,7 @@ const writerRole = (options: WorkerOptions): Role => {
 
 const LOCK_DAMAGED = 'LOCK_FILE_DAMAGED'
 
-/** The lock file is empty. What another program has written there is no fault of the record. */
+/** The lock file is empty. Content written by another program is no fault of the audit trail. */
 const holdLock = (path: string): DatabaseSync => {
   const lock = new DatabaseSync(path)
   try {

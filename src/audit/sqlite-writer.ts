@@ -1,9 +1,10 @@
 import { DatabaseSync } from 'node:sqlite'
-import type { Intent, OutcomeEvent } from './audit-trail.ts'
+import { intentRow, outcomeRow, placeholders, target } from './columns.ts'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
 import { reasonOf } from './sqlite-reason.ts'
+import { type Intent, type OutcomeEvent, outcomeEvent } from './store.ts'
 
 /** Something to be committed; a probe is no event, and only shows that committing works. */
 export type Write =
@@ -78,14 +79,11 @@ export const WRITER_STATEMENTS = {
   // By default SQLite copies each page that a statement with triggers changes, to undo that statement alone. Here a commit
   // that fails is undone as a whole.
   insertIntent: `
-    INSERT OR ROLLBACK INTO intents (id, task_no, via, issuer, caller, client_ip, peer_ip, user_agent, requested_at,
-      gateway_request_id, instance_id, deadline_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT OR ROLLBACK INTO ${target('intents')} VALUES (${placeholders('intents')})
     ON CONFLICT (id) DO NOTHING
   `,
   insertOutcome: `
-    INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO ${target('outcomes')} VALUES (${placeholders('outcomes')})
     ON CONFLICT DO NOTHING
   `,
   insertProbe: 'INSERT OR REPLACE INTO probe (id, at) VALUES (0, ?)',
@@ -101,7 +99,7 @@ const PRAGMAS = `
   PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY;
 `
 
-/** Opens the database for writing. Whoever does must know that nobody else writes: what is pending is taken for lost. */
+/** Opens the database for writing. The caller is the only writer, so each pending intent is taken for abandoned. */
 export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: SqliteWriterOptions): SqliteWriter => {
   const identity = identityOf(path)
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
@@ -144,7 +142,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   const commitOne = (each: Write): Committed => committed(begin() ?? finish([each]))
 
   const commitAll = (batch: readonly Write[]): readonly Committed[] => {
-    // A lock that others hold is waited for once; what spoils a commit spoils it for itself alone.
+    // A lock of another program is waited for once. An invalid write must not fail the others of its batch.
     const notBegun = begin()
     if (notBegun !== null) return batch.map(() => committed(notBegun))
     const failed = finish(batch)
@@ -165,7 +163,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   }
 
   const refuse = (batch: readonly Write[], fault: string): readonly Committed[] => {
-    // The log holds what the main file does not have yet, and ends with this process. What is moved now is not lost.
+    // The log holds what the main file does not have yet, and ends with this process. Pages that are moved now are not lost.
     if (fault.startsWith('WAL_') && !guard.isLogDamaged()) saveLog(db)
     return batch.map(() => committed(fault))
   }
@@ -219,12 +217,7 @@ const REHEARSAL: Write = {
       deadlineAtMs: 0,
     },
   ],
-  outcomes: [
-    {
-      ...{ cancellationId: 'rehearsal', outcome: 'unknown', attempts: null, requestId: null, upstreamCode: null },
-      ...{ finishedAtMs: 0, settledBy: null },
-    },
-  ],
+  outcomes: [outcomeEvent('rehearsal', 'unknown', 0)],
 }
 
 const isProbe = (write: Write): boolean => write.op === 'probe'
@@ -284,20 +277,4 @@ const createWrite = (db: DatabaseSync): ((write: Write) => void) => {
       for (const outcome of write.outcomes) insertOutcome.run(...outcomeRow(outcome))
     }
   }
-}
-
-// By place, since Node looks up each name in each statement.
-
-const intentRow = (intent: Intent) => {
-  const { id, taskNo, via, issuer, caller, clientIp, peerIp, userAgent, requestedAtMs } = intent
-  const { gatewayRequestId, instanceId, deadlineAtMs } = intent
-  return [
-    ...[id, taskNo, via, issuer, caller, clientIp, peerIp, userAgent, requestedAtMs],
-    ...[gatewayRequestId, instanceId, deadlineAtMs],
-  ]
-}
-
-const outcomeRow = (event: OutcomeEvent) => {
-  const { cancellationId, outcome, attempts, requestId, upstreamCode, finishedAtMs, settledBy } = event
-  return [cancellationId, outcome, attempts, requestId, upstreamCode, finishedAtMs, settledBy]
 }

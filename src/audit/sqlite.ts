@@ -2,9 +2,10 @@ import { once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
-import { AppendError, type AuditReader, type OpenedStore, StoreError } from './audit-trail.ts'
+import { createGroupCommit } from './group-commit.ts'
 import { createRecordReader, type Read, type RecordQuery } from './record-query.ts'
 import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
+import { AppendError, type AuditReader, type OpenedStore, StoreError } from './store.ts'
 
 const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
@@ -19,7 +20,7 @@ const REASONS = {
 } as const
 
 /**
- * Opens the record on one SQLite file, in threads of its own, and recovers what a crash left pending.
+ * Opens the audit trail on one SQLite file, in threads of its own, and recovers intents that a crash left pending.
  * @throws ConfigError where another process holds the file, or it can't be used
  */
 export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
@@ -41,7 +42,7 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
       await writer.ask({ op: 'append', intents, outcomes })
     },
     ...fold,
-    // Nobody else writes there: what was left pending is recovered at the start.
+    // No other process writes there: pending intents are recovered at the start.
     recover: async () => [],
     backfill: async () => {
       if (await isProjected()) return false
@@ -99,12 +100,6 @@ interface Thread {
   close(): Promise<void>
 }
 
-interface QueuedRequest {
-  readonly request: WorkerRequest
-  resolve(value: unknown): void
-  reject(error: Error): void
-}
-
 const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
 
 const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
@@ -112,7 +107,7 @@ const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly d
 
 /**
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves
- * them all, and waking a thread costs more than most of what it is woken for.
+ * them all, and waking a thread costs more than most requests.
  */
 const startThread = async (role: WorkerOptions['role'], path: string): Promise<Thread> => {
   // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
@@ -125,39 +120,30 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
     // A reader that starts later is a read that fails: the log names the code.
     throw Object.assign(new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code})`]), { code })
   }
-  let waiting: QueuedRequest[] = []
-  let atWork: readonly QueuedRequest[] = []
+  let answer = Promise.withResolvers<readonly WorkerResult[]>()
   let closing = false
 
-  const send = (): void => {
-    if (atWork.length > 0 || waiting.length === 0) return
-    atWork = waiting
-    waiting = []
-    worker.postMessage(atWork.map(({ request }) => request))
-  }
-
   worker.on('message', (reply: WorkerReply) => {
-    if (reply.kind !== 'done') return
-    const answered = atWork
-    atWork = []
-    send()
-    for (const [index, { resolve, reject }] of answered.entries()) {
-      const result = reply.results[index]
-      if (result?.done === true) resolve(result.value)
-      else reject(result === undefined ? new StoreError('UNKNOWN') : failureOf(result))
-    }
+    if (reply.kind === 'done') answer.resolve(reply.results)
   })
   // Without its record the process can do nothing right: it ends, as it does when the thread throws, and starts anew.
   worker.on('exit', () => {
     if (!closing) throw new Error('the audit thread ended')
   })
 
-  const ask = (request: WorkerRequest): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      if (closing) return void reject(new Error('the audit store is closed'))
-      waiting.push({ request, resolve, reject })
-      if (waiting.length === 1) setImmediate(send)
-    })
+  const send = (requests: readonly WorkerRequest[]): Promise<readonly WorkerResult[]> => {
+    answer = Promise.withResolvers()
+    worker.postMessage(requests)
+    return answer.promise
+  }
+  const commit = createGroupCommit(send, setImmediate)
+
+  const ask = async (request: WorkerRequest): Promise<unknown> => {
+    if (closing) throw new Error('the audit store is closed')
+    const result = await commit(request)
+    if (!result.done) throw failureOf(result)
+    return result.value
+  }
 
   return {
     recovered: first.recovered,

@@ -4,8 +4,8 @@ import { pipeline } from 'node:stream/promises'
 import { parseArgs } from 'node:util'
 import dotenv from 'dotenv'
 import { allowDistantAddresses } from '../addresses.ts'
-import type { AuditPage, AuditReader } from '../audit/audit-trail.ts'
 import { recordToJson } from '../audit/record-json.ts'
+import type { AuditPage, AuditReader } from '../audit/store.ts'
 import { type AuditPlace, parseAuditPlace } from '../config.ts'
 import { ConfigError } from '../errors.ts'
 import { parseMoment } from '../time.ts'
@@ -41,7 +41,7 @@ const open = async (place: AuditPlace): Promise<AuditReader> => {
   return (await import('../audit/postgres.ts')).openPostgresReader(place)
 }
 
-/** Page by page, so that it takes no more memory however long the record is, and holds up nobody who writes. */
+/** Page by page, so that memory does not grow with the audit trail and writers are not delayed. */
 async function* linesOf(reader: AuditReader, times: { fromMs: number | undefined; toMs: number | undefined }) {
   let count = 0
   for (let before: AuditPage['next'] = null, more = true; more; more = before !== null) {
@@ -67,7 +67,7 @@ const run = async (): Promise<void> => {
 }
 
 run().catch((error: unknown) => {
-  // Whoever read it wanted no more.
+  // The reader has closed the pipe.
   if (error instanceof Error && 'code' in error && error.code === 'EPIPE') process.exit(0)
   fail(error instanceof ConfigError ? error.message : 'The record could not be read to its end.', 1)
 })

@@ -1,7 +1,15 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-schemas.ts'
-import type { AuditPage, AuditRecord, AuditTrail, Intent, Outcome, OutcomeEvent } from '../audit/audit-trail.ts'
+import type { AuditTrail } from '../audit/audit-trail.ts'
+import {
+  type AuditPage,
+  type AuditRecord,
+  type Intent,
+  type Outcome,
+  type OutcomeEvent,
+  outcomeEvent,
+} from '../audit/store.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { deadlineIn } from '../time.ts'
@@ -92,14 +100,14 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
   /** The answer may have come in the meantime, to here or to a replica, and an answer tells more than the task. */
   const settle = async (cancellation: UnsettledCancellation, found: Outcome): Promise<void> => {
     const { taskNo, outcome } = cancellation
-    const { cancellationId } = outcome
+    const { cancellationId, attempts, upstreamCode } = outcome
     const isOpen = (): boolean => open.get(cancellationId) === cancellation && !closing.signal.aborted
     if (!isOpen()) return
     const known = await trail.find(cancellationId, deadlineIn(POLL_TIMEOUT_MS)).catch(() => undefined)
     if (known === undefined || !isOpen()) return
     open.delete(cancellationId)
     if (known?.outcome !== 'unknown') return
-    const settled = { ...outcome, outcome: found, requestId: null, finishedAtMs: now(), settledBy: 'query' } as const
+    const settled = outcomeEvent(cancellationId, found, now(), { attempts, upstreamCode, settledBy: 'query' })
     await trail.recordOutcome(settled, deadlineIn(POLL_TIMEOUT_MS))
     log.info('an unknown outcome was resolved', { cancellationId, taskNo, outcome: found })
     meter.cancellation(found)
@@ -167,12 +175,5 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
   }
 }
 
-const unknownOf = ({ id, attempts, upstreamCode, finishedAtMs, requestedAtMs }: AuditRecord): OutcomeEvent => ({
-  cancellationId: id,
-  outcome: 'unknown',
-  attempts,
-  requestId: null,
-  upstreamCode,
-  finishedAtMs: finishedAtMs ?? requestedAtMs,
-  settledBy: null,
-})
+const unknownOf = ({ id, attempts, upstreamCode, finishedAtMs, requestedAtMs }: AuditRecord): OutcomeEvent =>
+  outcomeEvent(id, 'unknown', finishedAtMs ?? requestedAtMs, { attempts, upstreamCode })

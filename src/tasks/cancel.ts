@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream } from '../alibaba/client.ts'
 import { failed, type UpstreamFailure } from '../alibaba/response.ts'
-import type { AuditTrail, Intent, OutcomeEvent } from '../audit/audit-trail.ts'
+import type { AuditTrail } from '../audit/audit-trail.ts'
+import { type Intent, type OutcomeEvent, outcomeEvent } from '../audit/store.ts'
 import type { Caller } from '../callers/caller.ts'
 import { createLinkedList } from '../collections.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
@@ -144,7 +145,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
   }
 
   const recordOutcome = async (intent: Intent, landing: CallResult, deadline: Deadline): Promise<void> => {
-    const outcome = outcomeEvent(intent, landing, now())
+    const outcome = callEvent(intent, landing, now())
     unsettled.track(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
       span.set({ 'gateway.outcome': outcome.outcome })
@@ -282,26 +283,21 @@ const settleDeadline = (deadline: Deadline): Deadline =>
 const sharedCallKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
   JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
 
-const outcomeEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): OutcomeEvent => ({
-  cancellationId: intent.id,
-  outcome: outcomeOf(landing),
-  attempts: landing.result.attempts,
-  requestId: requestIdOf(landing),
-  upstreamCode: landing.result.ok ? null : landing.result.upstreamCode,
-  finishedAtMs,
-  settledBy: landing.observed === null ? null : 'query',
-})
+const callEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): OutcomeEvent =>
+  outcomeEvent(intent.id, outcomeOf(landing), finishedAtMs, {
+    attempts: landing.result.attempts,
+    requestId: requestIdOf(landing),
+    upstreamCode: landing.result.ok ? null : landing.result.upstreamCode,
+    settledBy: landing.observed === null ? null : 'query',
+  })
 
 /** Of what was not sent: refused by us, or failed since upstream could not be asked about the task. */
-const unsentEvent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs: number): OutcomeEvent => ({
-  cancellationId: intent.id,
-  outcome: failure === null ? 'refused' : 'failed',
-  attempts: failure?.attempts ?? 0,
-  requestId: failure?.requestId ?? null,
-  upstreamCode: failure?.upstreamCode ?? null,
-  finishedAtMs,
-  settledBy: null,
-})
+const unsentEvent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs: number): OutcomeEvent =>
+  outcomeEvent(intent.id, failure === null ? 'refused' : 'failed', finishedAtMs, {
+    attempts: failure?.attempts ?? 0,
+    requestId: failure?.requestId ?? null,
+    upstreamCode: failure?.upstreamCode ?? null,
+  })
 
 /** Upstream's of the answer that decided; where asking decided, there is none. */
 const requestIdOf = ({ result, observed: seen }: CallResult): string | null =>

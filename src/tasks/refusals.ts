@@ -1,4 +1,4 @@
-import type { Intent } from '../audit/audit-trail.ts'
+import type { Intent } from '../audit/store.ts'
 
 /** Limits how many refused cancels of one caller are recorded one by one in a window; the others are counted. */
 export interface Refusals {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { UpstreamResult } from '../alibaba/response.ts'
 import type { CancelStatus } from '../alibaba/task-schemas.ts'
-import type { Outcome } from '../audit/audit-trail.ts'
+import type { Outcome } from '../audit/store.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Deadline } from '../time.ts'
 import type { Lookup } from './lookup.ts'

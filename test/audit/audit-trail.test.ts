@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { createAuditTrail } from '../../src/audit/audit-trail.ts'
 import {
   AppendError,
   type AuditRecord,
   type AuditStore,
-  createAuditTrail,
   type Intent,
   type OutcomeEvent,
   StoreError,
-} from '../../src/audit/audit-trail.ts'
+} from '../../src/audit/store.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'

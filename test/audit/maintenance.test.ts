@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import type { AbandonedIntent, OpenedStore } from '../../src/audit/audit-trail.ts'
 import { createMaintenance } from '../../src/audit/maintenance.ts'
+import type { AbandonedIntent, OpenedStore } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'

@@ -3,7 +3,6 @@ import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { Client } from 'pg'
 import { z } from 'zod'
-import type { AuditStore, Position } from '../../src/audit/audit-trail.ts'
 import { numbered, POSTGRES_STATEMENTS } from '../../src/audit/postgres.ts'
 import { sessionOf } from '../../src/audit/postgres-connections.ts'
 import {
@@ -17,6 +16,7 @@ import {
 } from '../../src/audit/record-query.ts'
 import { PROJECTION_STATEMENTS } from '../../src/audit/sqlite-projection.ts'
 import { WRITER_STATEMENTS } from '../../src/audit/sqlite-writer.ts'
+import type { AuditStore, Position } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { entryAt, type Filter, fill, filtersAt, fits } from '../helpers/record-sample.ts'
@@ -62,7 +62,7 @@ const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[]
   ),
 ]
 
-/** What the store answers is what a comparison of each entry finds. */
+/** The store returns the entries that a comparison of each entry finds. */
 const assertAnswers = async (store: Pick<AuditStore, 'list'>): Promise<void> => {
   const entries = Array.from({ length: ENTRIES }, (_, at) => entryAt(ENTRIES - 1 - at, ENTRIES, NOW_MS))
   for (const filter of FILTERS) {

@@ -4,8 +4,8 @@ import { chmod, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
-import type { AuditFilter } from '../../src/audit/audit-trail.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
+import type { AuditFilter } from '../../src/audit/store.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
@@ -136,7 +136,7 @@ test('under a foreign lock many appends fail with one wait for it, and work agai
   const waits = await Promise.all(
     Array.from({ length: 8 }, () => assert.rejects(append()).then(() => performance.now() - startedAt)),
   )
-  // What arrives after the first wait has begun shares a second one.
+  // Requests after the start of the first wait share a second one.
   assert.ok(Math.max(...waits) < 3 * Math.min(...waits), waits.join())
   other.exec('ROLLBACK')
   await append()

@@ -1,13 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import {
-  type AuditFilter,
-  type AuditPage,
-  createAuditTrail,
-  type Intent,
-  OUTCOMES,
-  type Outcome,
-} from '../../src/audit/audit-trail.ts'
+import { createAuditTrail } from '../../src/audit/audit-trail.ts'
+import { type AuditFilter, type AuditPage, type Intent, OUTCOMES, type Outcome } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
@@ -15,7 +9,7 @@ import { usePostgres } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
 import { openAt, type Place, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
 
-// What every store does, whatever it keeps the record in.
+// Behaviour of every store, on each engine.
 
 const server = usePostgres()
 
@@ -182,7 +176,7 @@ testEach('what is written late moves nothing that was there', async (t, place) =
   const store = await openAt(t, place)
   for (const at of [1, 2, 3, 4, 5, 6])
     await store.append([intentOf({ taskNo: `t-${at}`, requestedAtMs: at * 1000 })], [])
-  // Between what was shown and what is to come.
+  // Between the shown records and the following ones.
   let requestedAtMs = 4999
   const late = () => store.append([intentOf({ taskNo: 'late', requestedAtMs: requestedAtMs-- })], [])
   const seen = await turnPages(store.list, late)

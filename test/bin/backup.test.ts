@@ -55,7 +55,7 @@ const rowsIn = (path: string): Readonly<Record<string, readonly string[]>> => {
 
 const PROJECTED_COLUMNS = 'requested_at, task_no, via, issuer, caller'
 
-/** The rows of the projection, and what they must be by the events beside them. */
+/** The rows of the projection, and the rows that the events beside them require. */
 const projectionIn = (schema: '' | 'audit.') => [
   `SELECT intent_seq, ${PROJECTED_COLUMNS}, outcome, outcome_seq FROM ${schema}current_outcomes ORDER BY intent_seq`,
   `SELECT intents.seq AS intent_seq, ${PROJECTED_COLUMNS}, outcome, outcomes.seq AS outcome_seq
@@ -137,7 +137,7 @@ test('a copy beside a running gateway has every row of that moment, and can be s
   await gateway.ended
   const restored = await startProcess(t, { ...env, AUDIT_URL: `sqlite:${target}` })
   const found = await allRecords(restored)
-  // What was in flight in that moment was never seen to end.
+  // Cancellations in flight at that moment have no outcome.
   const isSettled = ({ id }: Line): boolean => found.find((record) => record.id === id)?.outcome !== 'unknown'
   assert.equal(found.length, ids.size)
   assert.deepEqual(sortById(found.filter(isSettled)), sortById(original.filter(isSettled)))
@@ -373,7 +373,7 @@ test('PostgreSQL: a dump beside a running gateway has every row, and restores ta
     assert.deepEqual(both.projected, both.expected)
   }
   await assertAllProjected()
-  // Nothing of it was lost: what was answered before is there.
+  // Nothing was lost: each cancellation that was answered before is there.
   const ids = (await empty.query('SELECT id FROM audit.intents')).map(({ id }) => id)
   const [oldest] = (await allRecords(gateway)).toReversed()
   assert.ok(ids.includes(oldest?.id))

@@ -23,7 +23,7 @@ const start = async (t: TestContext, env: Env, ...args: readonly string[]) => {
   return { child, ended }
 }
 
-/** What it writes, line by line, and how it ends. */
+/** Its output, line by line, and its end. */
 const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {
   const { child, ended } = await start(t, env, ...args)
   const stdout = await text(child.stdout)
@@ -67,7 +67,7 @@ for (const [engine, makePlace] of Object.entries(PLACES)) {
     assert.equal(new Set(ids).size, ids.length)
     assert.equal(ids.filter((id) => known.has(id)).length, 2500)
     assert.equal(items.filter(({ outcome }) => outcome === 'accepted').length, 1200)
-    // What is under way is left alone.
+    // Cancellations in flight are left alone.
     assert.ok(items.every(({ outcome }) => outcome === 'accepted' || outcome === 'pending'))
     const times = items.map(({ requestedAt }) => Date.parse(requestedAt))
     assert.deepEqual(

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Intent, OutcomeEvent } from '../../src/audit/audit-trail.ts'
+import type { Intent, OutcomeEvent } from '../../src/audit/store.ts'
 
 export const intentOf = (fields: Partial<Intent> = {}): Intent => ({
   id: randomUUID(),

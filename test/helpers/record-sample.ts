@@ -1,11 +1,4 @@
-import type {
-  AuditFilter,
-  AuditRecord,
-  AuditStore,
-  Intent,
-  Outcome,
-  OutcomeEvent,
-} from '../../src/audit/audit-trail.ts'
+import type { AuditFilter, AuditRecord, AuditStore, Intent, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from './audit-events.ts'
 
 // A record of any size with the same shape: most cancellations end as `cancelled`, few outcomes are rare, and the number of

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import type { AuditRecord } from '../../src/audit/audit-trail.ts'
 import { openSqliteReader, openSqliteStore } from '../../src/audit/sqlite.ts'
+import type { AuditRecord } from '../../src/audit/store.ts'
 import type { Env } from '../../src/config.ts'
 import { createRefusals } from '../../src/tasks/refusals.ts'
 import { intentOf } from '../helpers/audit-events.ts'

@@ -1,0 +1,121 @@
+import type { IntentValues, OutcomeDetails, OutcomeValues, RecordRow } from './columns.ts'
+
+/**
+ * The result of a cancellation. `refused`: by the gateway. `accepted`, `cancelled`: by upstream, as it reported.
+ * `rejected`: by upstream, for a reason of the task. `failed`: never took effect. `unknown`: can't be determined.
+ */
+export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'] as const
+
+export type Outcome = (typeof OUTCOMES)[number]
+
+/** The caller and its request, written before anything is sent. */
+export type Intent = IntentValues
+
+/** A result of an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
+export type OutcomeEvent = OutcomeValues & { readonly outcome: Outcome }
+
+const NO_DETAILS: OutcomeDetails = { attempts: null, requestId: null, upstreamCode: null, settledBy: null }
+
+/** Builds each outcome event. A detail that is not given is null. */
+export const outcomeEvent = (
+  cancellationId: string,
+  outcome: Outcome,
+  finishedAtMs: number,
+  details: Partial<OutcomeDetails> = {},
+): OutcomeEvent => ({ cancellationId, outcome, finishedAtMs, ...NO_DETAILS, ...details })
+
+/** An intent with its current outcome. */
+export interface AuditRecord extends Omit<RecordRow, 'seq' | 'outcome'> {
+  readonly outcome: Outcome | 'pending'
+  /** The event holds an outcome that this version does not know; it is shown as `unknown`. */
+  readonly isUnrecognized?: true
+}
+
+export interface AuditFilter {
+  readonly taskNo?: string | undefined
+  readonly caller?: string | undefined
+  readonly outcome?: Outcome | 'pending' | undefined
+  /** The caller that owns the records; a name alone does not identify one. */
+  readonly owner?: Pick<AuditRecord, 'via' | 'issuer' | 'caller'> | undefined
+  readonly fromMs?: number | undefined
+  readonly toMs?: number | undefined
+  readonly limit: number
+  /** Continues after the record at this position; null starts with the newest. */
+  readonly before: Position | null
+}
+
+/** The place of a record in the order of all. */
+export interface Position {
+  readonly requestedAtMs: number
+  readonly seq: number
+}
+
+export interface AuditPage {
+  readonly records: readonly AuditRecord[]
+  /** Position to continue from, or null at the end. */
+  readonly next: Position | null
+}
+
+/**
+ * A read or write that the store could not do. The code is its reason, one word: an SQLSTATE, or a name of SQLite's, of the
+ * operating system's or of ours. Neither code nor message holds anything of the record or of the settings.
+ */
+export class StoreError extends Error {
+  readonly code: string
+
+  constructor(code: string) {
+    super(`the audit store could not do it (${code})`)
+    this.name = 'StoreError'
+    this.code = code
+  }
+}
+
+/**
+ * An append that failed. `indeterminate`: it may have been done. `invalid`: the given data can't be stored, however
+ * often it is tried. Any other error of an append says that nothing was done.
+ */
+export class AppendError extends StoreError {
+  readonly kind: 'indeterminate' | 'invalid'
+
+  constructor(kind: 'indeterminate' | 'invalid', code: string) {
+    super(code)
+    this.name = 'AppendError'
+    this.kind = kind
+  }
+}
+
+/** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
+export interface AuditStore {
+  /**
+   * One commit: all of it or nothing. An event that is there already, since it is tried again, is not doubled.
+   * @throws AppendError
+   */
+  append(intents: readonly Intent[], outcomes: readonly OutcomeEvent[]): Promise<void>
+  /** A reading that is aborted rejects, and does not go on in the database. */
+  find(id: string, signal?: AbortSignal): Promise<AuditRecord | null>
+  list(filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage>
+  /** Writes something that is not an event, to learn whether writing works. */
+  probe(): Promise<void>
+  close(): Promise<void>
+}
+
+/** Reads the audit trail beside the gateway that writes it, and changes nothing there. */
+export type AuditReader = Pick<AuditStore, 'list' | 'close'>
+
+/** An intent whose process has ended, and the outcome that was written for it. */
+export interface AbandonedIntent {
+  readonly intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>
+  readonly outcome: OutcomeEvent
+}
+
+/** A store with its maintenance. */
+export interface OpenedStore extends AuditStore {
+  /** How many intents a crash had left pending; they are `unknown` now. */
+  readonly recovered: number
+  /** Makes pending intents of other processes `unknown`, once their deadline is over. */
+  recover(): Promise<readonly AbandonedIntent[]>
+  /** Projects some of the cancellations that are older than the projection; false where none is left. */
+  backfill(): Promise<boolean>
+  /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */
+  readonly prune: ((ageMs: number) => Promise<boolean>) | null
+}
