@@ -51,8 +51,8 @@ const start = async (t: TestContext) => {
 }
 
 /**
- * The response to a cancel on a connection of its own; null where none was received. A kept connection is not used: nginx,
- * whose list of replicas changes in the meantime, could close it in the moment in which it is used again.
+ * The response to a cancel on a connection of its own; null where none was received. A kept connection is not used:
+ * nginx, whose list of replicas changes in the meantime, could close it in the moment in which it is used again.
  */
 const ask = (url: string, taskNo: string): Promise<Asked['answer']> =>
   new Promise((resolve) => {

@@ -5,8 +5,8 @@ import { duplicates, type Finding, quota, slowUpstream } from '../../bench/scena
 import { openEnvironment, START } from '../../bench/subjects.ts'
 import { requires } from '../helpers/requirements.ts'
 
-// A short form of `npm run bench`, from the sources. Absolute times are not reliable while other tests run, so these tests
-// check a ratio within one run, and counts.
+// A short form of `npm run bench`, from the sources. Absolute times are not reliable while other tests run, so these
+// tests check a ratio within one run, and counts.
 
 const open = async (t: TestContext) => {
   const ground = await openEnvironment([...START.slice(0, -1), 'src/server.ts'])
