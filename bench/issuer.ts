@@ -4,7 +4,7 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 
 export const AUDIENCE = 'gateway'
 
-/** Whose tokens all take who are measured, as far as they take any. */
+/** The issuer of tokens that all contestants accept, if they accept any. */
 export interface Issuer {
   readonly url: string
   readonly token: string

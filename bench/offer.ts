@@ -11,7 +11,7 @@ export interface Asked {
 export interface Answer {
   readonly status: number
   readonly retryAfter: string | undefined
-  /** From the moment at which it was due to be asked: whoever is slow to ask waits all the same. */
+  /** Counted from the moment at which the request was due, so that a delayed request counts as slow. */
   readonly tookMs: number
 }
 
@@ -20,7 +20,7 @@ export interface Offer {
   readonly seconds: number
 }
 
-/** Asks at that pace, whatever becomes of what was asked before. */
+/** Sends requests at this pace, independently of earlier responses. */
 export const offer = async (asked: (index: number) => Asked, { perSecond, seconds }: Offer): Promise<Answer[]> => {
   const agent = new Agent({ keepAlive: true })
   const beganAtMs = performance.now()

@@ -4,7 +4,7 @@ import { type Environment, PEERS, type Subject } from './subjects.ts'
 
 export const CONCURRENCIES = [16, 1000] as const
 
-/** What was measured of a contestant. */
+/** The measurements of a contestant. */
 export interface Result {
   readonly name: string
   readonly startedInMs: number
@@ -18,14 +18,14 @@ export interface Result {
 export interface Rounds {
   readonly rounds: number
   readonly seconds: number
-  /** Before the first: until the compiler has seen what there is to see. */
+  /** Warm-up before the first round, until the compiler has optimized the code. */
   readonly warmUpSeconds: number
   readonly concurrencies?: readonly number[]
   readonly peers?: readonly (typeof PEERS)[number][]
   readonly tell: (line: string) => void
 }
 
-/** The gateway beside its peers, round by round, so that what a shared machine does to one it does to all. */
+/** The gateway and its peers, round by round, so that disturbances of a shared machine affect all of them. */
 export const comparePeers = async (ground: Environment, options: Rounds): Promise<readonly Result[]> => {
   const { rounds, seconds, warmUpSeconds, concurrencies = CONCURRENCIES, peers = PEERS, tell } = options
   const upstreamUrl = await ground.startUpstream()

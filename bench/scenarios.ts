@@ -3,10 +3,10 @@ import { type Answer, type Asked, median, offer, quantile, storm } from './offer
 import { startStub } from './stub.ts'
 import type { Environment, Subject } from './subjects.ts'
 
-// What a gateway is for besides passing calls on: to add next to nothing, to do what many ask for once, and to use an
-// account's quota up without storming it. The upstreams here are in this process, so that what reached them is known.
+// The purposes of a gateway besides forwarding calls: to add little latency, to share equal calls, and to use the whole
+// quota of an account without exceeding it. The upstreams are in this process, so that their calls can be counted.
 
-/** What a scenario showed, and what is aimed at. */
+/** The result of a scenario, and its aim. */
 export interface Finding {
   readonly what: string
   readonly found: number
@@ -27,7 +27,7 @@ const UNITS = {
 export interface Scope {
   readonly rounds: number
   readonly seconds: number
-  /** Of the storm, those who watch, and those who wait. */
+  /** The requests of the storm, the watchers, and the waiting callers. */
   readonly many: number
 }
 
@@ -98,7 +98,7 @@ export const duplicates: Scenario = async (ground, { many }) => {
 
 const WATCHED = 50
 
-/** Many who look once a second what became of fifty tasks. */
+/** Many callers that read fifty tasks once a second. */
 export const watching: Scenario = async (ground, { many, seconds }) => {
   const sandbox = await createSandbox({ accessKeyId: 'bench-key-id', accessKeySecret: 'bench-key-secret' })
   const taskNos = Array.from({ length: WATCHED }, () => sandbox.addTask())
@@ -122,7 +122,7 @@ const QUOTA = 100
 /** For so long some wait when no more are offered. */
 const QUEUE_SECONDS = 1
 
-/** Upstream takes a third of what is offered. */
+/** Upstream accepts a third of the offered calls. */
 export const quota: Scenario = async (ground, { seconds }) => {
   const stub = await startStub({ delayMs: DELAY_MS, perSecond: QUOTA })
   const gateway = await ground.startGateway(stub.url, { UPSTREAM_MAX_RPS: String(QUOTA) })

@@ -4,11 +4,11 @@ import { createServer } from 'node:http'
 export interface StubOptions {
   /** How long each answer takes. */
   readonly delayMs?: number
-  /** Calls that it takes in a second; what comes besides is throttled. Evenly refilled, with a burst of a tenth of it. */
+  /** Calls that it accepts in a second; further calls are throttled. Refilled evenly, with a burst of a tenth of it. */
   readonly perSecond?: number
 }
 
-/** An upstream whose pace is known, and which counts. */
+/** An upstream with a known pace that counts its calls. */
 export interface Stub {
   readonly url: string
   counts(): { readonly taken: number; readonly throttled: number }

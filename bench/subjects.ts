@@ -7,7 +7,7 @@ import { closedPort, isOpen } from '../test/helpers/ports.ts'
 import { AUDIENCE, startIssuer } from './issuer.ts'
 import { memoryMiB, pin } from './machine.ts'
 
-/** Who is measured. */
+/** A process under test. */
 export interface Subject {
   readonly name: string
   readonly pid: number
@@ -19,19 +19,19 @@ export interface Subject {
   stop(): void
 }
 
-/** What a team would write instead, and the floor; the files in `peers/`. */
+/** The alternatives that a team would write, and the floor; the files in `peers/`. */
 export const PEERS = ['by-hand', 'openapi-client', 'pop-core', 'floor'] as const
 
 type Env = Readonly<Record<string, string>>
 
-/** Where contestants are started, with what all of them need. */
+/** Starts contestants, with everything that all of them need. */
 export interface Environment {
   /** The gateway with everything on: tokens of an issuer, limits, the record on SQLite, logs to a file, metrics. */
   startGateway(upstreamUrl: string, env?: Env): Promise<Subject>
   startPeer(name: (typeof PEERS)[number], upstreamUrl: string): Promise<Subject>
-  /** An upstream that costs next to nothing: nginx, which says the same to everybody. */
+  /** An upstream with minimal cost: nginx with one constant response. */
   startUpstream(): Promise<string>
-  /** Ends what was started, and leaves nothing behind. */
+  /** Stops all processes that were started, and removes their files. */
   close(): void
 }
 

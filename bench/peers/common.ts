@@ -1,6 +1,6 @@
 import { createServer, type RequestListener } from 'node:http'
 
-// What every peer is given by its environment.
+// The settings that every peer gets from its environment.
 
 export const upstream = String(process.env.UPSTREAM_URL)
 

@@ -15,16 +15,7 @@ import { type Meter, NO_METER } from '../telemetry/meter.ts'
 import { deadlineIn } from '../time.ts'
 import type { Lookup } from './lookup.ts'
 
-/** The cancellations whose outcome is unknown. They are looked at now and then until the task tells, or a day is over. */
-export interface BackgroundSettlement {
-  /** Takes up, once the start is over, what a process before this one left unknown, and later what others left. */
-  resume(): void
-  /** Takes note of an outcome: of an unknown one, to find out more; of any other, to stop that. */
-  track(intent: Pick<Intent, 'taskNo' | 'requestedAtMs'>, outcome: OutcomeEvent): void
-  /** How many there are. */
-  size(): number
-  close(): void
-}
+export type BackgroundSettlement = ReturnType<typeof createBackgroundSettlement>
 
 export interface BackgroundSettlementOptions {
   readonly trail: Pick<AuditTrail, 'find' | 'list' | 'recordOutcome'>
@@ -35,7 +26,7 @@ export interface BackgroundSettlementOptions {
   readonly now?: () => number
   readonly monotonic?: () => number
   readonly loadEveryMs?: number
-  /** How long to wait for the next look at a cancellation of that age. */
+  /** The pause before the next poll of a cancellation of this age. */
   readonly pauseMs?: ((ageMs: number) => number) | undefined
 }
 
@@ -43,28 +34,28 @@ interface UnsettledCancellation {
   readonly taskNo: string
   readonly requestedAtMs: number
   readonly outcome: OutcomeEvent
-  /** Since when it is looked at, and when next, on the monotonic clock. */
+  /** On the monotonic clock, as the time of the next poll is. */
   readonly addedAtMs: number
   pollAtMs: number
 }
 
 const GIVE_UP_MS = 24 * 3_600_000
-/** One that gets no answer holds up the others for so long. */
+/** Polls are sequential, so one without a response delays the others by this time. */
 const POLL_TIMEOUT_MS = 10_000
 const TICK_MS = 1000
 const PAUSE_MIN_MS = 2000
 const PAUSE_MAX_MS = 10 * 60_000
 const LIST_LIMIT = 200
-/** What a replica leaves when it stops is taken up by another before long. */
+/** After this time another replica continues with the unknown outcomes of a replica that stopped. */
 const LOAD_EVERY_MS = 10 * 60_000
 
-/** Ever more seldom, as what was under way for long is less and less likely to show. */
+/** Polls become rarer with age, as an old cancellation is less likely to change the task. */
 const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
 
-/** (assumption) What is complete and not cancelled so long after a request's end will not be cancelled by it any more. */
+/** (assumption) A task that is complete and not cancelled so long after a request is not cancelled by this request later. */
 const QUIET_MS = 60_000
 
-/** What the task proves about a request for its cancellation that ended so long ago, or null. */
+/** The outcome that the task proves for a cancellation that ended `quietMs` ago; null where it proves none. */
 export const outcomeShownBy = (
   { status, cancelStatus }: Pick<Task, 'status' | 'cancelStatus'>,
   quietMs: number,
@@ -74,55 +65,60 @@ export const outcomeShownBy = (
   return status === 'complete' && cancelStatus === 'none' && quietMs >= QUIET_MS ? 'failed' : null
 }
 
-export const createBackgroundSettlement = (options: BackgroundSettlementOptions): BackgroundSettlement => {
+/** Polls the tasks of cancellations with unknown outcome until a task proves the outcome, for at most a day. */
+export const createBackgroundSettlement = (options: BackgroundSettlementOptions) => {
   const { trail, lookup, log, now = Date.now, pauseMs = backoff, loadEveryMs = LOAD_EVERY_MS } = options
   const { monotonic = () => performance.now(), meter = NO_METER } = options
   const startedAtMs = now()
-  const open = new Map<string, UnsettledCancellation>()
+  const unsettled = new Map<string, UnsettledCancellation>()
   const closing = new AbortController()
-  /** Looks belong to no request, and so to no trace of the one that happens to begin them. */
+  /** Polls belong to no request, so they must not be part of the trace of the request that starts them. */
   const withoutTrace = AsyncLocalStorage.snapshot()
   let isRunning = false
 
   const poll = async (cancellation: UnsettledCancellation): Promise<void> => {
-    // Like a caller's read: it must take nothing from cancels, and can come again.
+    // The priority of a caller's read: polls must not delay cancels, and can be repeated.
     const limits = { priority: 'read', deadline: deadlineIn(POLL_TIMEOUT_MS) } as const
     const task = await lookup.find(cancellation.taskNo, limits).catch(() => null)
     const ageMs = now() - cancellation.requestedAtMs
     cancellation.pollAtMs = monotonic() + pauseMs(ageMs)
-    // A wall clock that jumps ahead must not make it long.
+    // Use the smaller of wall-clock and monotonic age, so that a clock jump cannot fake a quiet period.
     const quietMs = Math.min(now() - cancellation.outcome.finishedAtMs, monotonic() - cancellation.addedAtMs)
-    const found = task === null ? null : outcomeShownBy(task, quietMs)
-    if (found !== null) await settle(cancellation, found)
-    else if (ageMs >= GIVE_UP_MS) open.delete(cancellation.outcome.cancellationId)
+    const proved = task === null ? null : outcomeShownBy(task, quietMs)
+    if (proved !== null) await settle(cancellation, proved)
+    else if (ageMs >= GIVE_UP_MS) unsettled.delete(cancellation.outcome.cancellationId)
   }
 
-  /** The answer may have come in the meantime, to here or to a replica, and an answer tells more than the task. */
-  const settle = async (cancellation: UnsettledCancellation, found: Outcome): Promise<void> => {
+  /**
+   * Records the outcome, unless a response upstream has arrived in the meantime, here or at another replica. A response is
+   * better evidence than the task.
+   */
+  const settle = async (cancellation: UnsettledCancellation, proved: Outcome): Promise<void> => {
     const { taskNo, outcome } = cancellation
     const { cancellationId, attempts, upstreamCode } = outcome
-    const isOpen = (): boolean => open.get(cancellationId) === cancellation && !closing.signal.aborted
-    if (!isOpen()) return
-    const known = await trail.find(cancellationId, deadlineIn(POLL_TIMEOUT_MS)).catch(() => undefined)
-    if (known === undefined || !isOpen()) return
-    open.delete(cancellationId)
-    if (known?.outcome !== 'unknown') return
-    const settled = outcomeEvent(cancellationId, found, now(), { attempts, upstreamCode, settledBy: 'query' })
+    const isUnsettled = (): boolean => unsettled.get(cancellationId) === cancellation && !closing.signal.aborted
+    if (!isUnsettled()) return
+    const record = await trail.find(cancellationId, deadlineIn(POLL_TIMEOUT_MS)).catch(() => undefined)
+    if (record === undefined || !isUnsettled()) return
+    unsettled.delete(cancellationId)
+    if (record?.outcome !== 'unknown') return
+    const settled = outcomeEvent(cancellationId, proved, now(), { attempts, upstreamCode, settledBy: 'query' })
     await trail.recordOutcome(settled, deadlineIn(POLL_TIMEOUT_MS))
-    log.info('an unknown outcome was resolved', { cancellationId, taskNo, outcome: found })
-    meter.cancellation(found)
+    log.info('an unknown outcome was resolved', { cancellationId, taskNo, outcome: proved })
+    meter.cancellation(proved)
   }
 
   const pause = (ms: number): Promise<void> =>
     delay(ms, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
 
-  /** One look after the other, so that upstream is not stormed however many there are. */
+  /** Polls one task after another, so that upstream is not overloaded by many unsettled cancellations. */
   const run = async (): Promise<void> => {
     if (isRunning) return
     isRunning = true
-    while (open.size > 0 && !closing.signal.aborted) {
-      for (const each of open.values()) if (each.pollAtMs <= monotonic() && !closing.signal.aborted) await poll(each)
-      const soonestMs = [...open.values()].reduce(
+    while (unsettled.size > 0 && !closing.signal.aborted) {
+      for (const cancellation of unsettled.values())
+        if (cancellation.pollAtMs <= monotonic() && !closing.signal.aborted) await poll(cancellation)
+      const soonestMs = [...unsettled.values()].reduce(
         (soonest, { pollAtMs }) => Math.min(soonest, pollAtMs),
         monotonic() + TICK_MS,
       )
@@ -133,7 +129,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
 
   const add = (cancellation: UnsettledCancellation): void => {
     const { cancellationId } = cancellation.outcome
-    if (!open.has(cancellationId)) open.set(cancellationId, cancellation)
+    if (!unsettled.has(cancellationId)) unsettled.set(cancellationId, cancellation)
     void withoutTrace(run)
   }
 
@@ -150,8 +146,9 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
   }
 
   /**
-   * First what was asked before this process began: of what came later it knows more than the record. Then, now and then,
-   * what a replica that is gone by now may have left: whoever is there still has looked at it often enough.
+   * First loads cancellations that were requested before this process started; for later ones its own state is better than
+   * the audit trail. Then loads, at each interval, those that are older than an interval: a replica that has stopped may
+   * have left them. Replicas that still run have polled these tasks often enough.
    */
   const loadRegularly = async (): Promise<void> => {
     await pause(pauseMs(0))
@@ -162,16 +159,19 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
   }
 
   return {
-    track: ({ taskNo, requestedAtMs }, outcome) => {
+    /** To be called with each outcome that is recorded: polls the task of an unknown one, and stops after any other. */
+    track: ({ taskNo, requestedAtMs }: Pick<Intent, 'taskNo' | 'requestedAtMs'>, outcome: OutcomeEvent): void => {
       const addedAtMs = monotonic()
       const pollAtMs = addedAtMs + pauseMs(now() - requestedAtMs)
       if (outcome.outcome === 'unknown') add({ taskNo, requestedAtMs, outcome, addedAtMs, pollAtMs })
-      else open.delete(outcome.cancellationId)
+      else unsettled.delete(outcome.cancellationId)
     },
 
-    resume: () => void loadRegularly(),
-    size: () => open.size,
-    close: () => closing.abort(),
+    /** Starts to load unknown outcomes of earlier processes, and later those of replicas that have stopped. */
+    resume: (): void => void loadRegularly(),
+    /** The number of unsettled cancellations. */
+    size: (): number => unsettled.size,
+    close: (): void => closing.abort(),
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { CallLimits, Upstream } from '../alibaba/client.ts'
 import { failed, type UpstreamFailure } from '../alibaba/response.ts'
+import type { QueryContext } from '../alibaba/task-queries.ts'
 import type { AuditTrail } from '../audit/audit-trail.ts'
 import { type Intent, type OutcomeEvent, outcomeEvent } from '../audit/store.ts'
 import type { Caller } from '../callers/caller.ts'
@@ -18,86 +19,59 @@ import { createRefusals } from './refusals.ts'
 import { type CallResult, createSettling, outcomeOf } from './settle.ts'
 import { createSharedCalls, type SharedCall } from './shared-calls.ts'
 
-/** One `DELETE /tasks/:taskNo`: who asks, from where, and how long they wait. */
+/** One `DELETE /tasks/:taskNo`: its caller, the address of the caller, and how long the caller waits. */
 export interface CancelRequest {
   readonly taskNo: string
   readonly caller: Caller
-  /** Both null where the connection is gone. */
+  /** Both are null where the connection is already closed. */
   readonly clientIp: string | null
   readonly peerIp: string | null
   readonly userAgent: string | null
   readonly lang: Lang
   readonly gatewayRequestId: string
   readonly deadline: Deadline
-  /** Aborts when the caller goes away. */
+  /** Aborts when the caller disconnects. */
   readonly signal: AbortSignal
-  /** How long the caller would wait for the task to be cancelled, as far as the deadline allows; 0 for not at all. */
+  /** For how long the task is watched until it is cancelled; the deadline can shorten it. 0 returns at once. */
   readonly waitMs: number
 }
 
 export interface Cancelled {
   readonly cancellationId: string
-  /** Null where the task showed that the goal was reached, rather than an answer. */
+  /** Of the response upstream; null where the status of the task proved the success instead. */
   readonly requestId: string | null
   readonly cancelStatus: 'accepted' | 'cancelling' | 'cancelled'
-  /** For how long, at most, the task was watched. */
+  /** The time for which the task was to be watched; 0 where it could not be read. */
   readonly waitedMs: number
 }
 
-export interface Cancellations {
-  /**
-   * Cancels a task that its caller may touch: intent on record, one signed call (shared with the caller's equal requests
-   * under way), outcome on record. What the call leaves open is settled by looking at the task.
-   * @throws GatewayError with `outcome` (of this request) and `cancellationId`
-   */
-  cancel(request: CancelRequest): Promise<Cancelled>
-  /**
-   * Puts on record that the caller was refused, and returns the id of that record; null where the caller had so many
-   * refusals that this one is only counted.
-   */
-  refuse(request: CancelRequest): Promise<string | null>
-  /**
-   * Resolves when the cancellations under way have an outcome, those whose callers went away included, and refusals that
-   * were only counted are on record.
-   */
-  idle(): Promise<void>
-}
+export type Cancellations = ReturnType<typeof createCancellations>
 
 export interface CancellationOptions {
   readonly upstream: Pick<Upstream, 'call'>
   readonly lookup: Lookup
   readonly permissions: Pick<Permissions, 'forCancel'>
-  /** Goes on to look at what stays unknown. */
+  /** Polls the tasks of unknown outcomes after their requests have ended. */
   readonly settlement: Pick<BackgroundSettlement, 'track'>
   readonly trail: AuditTrail
   readonly log: Log
   readonly meter?: Meter | undefined
   readonly tracer?: Tracer | undefined
-  /** Names this process in the record. */
+  /** Identifies this process in the audit trail. */
   readonly instanceId: string
-  /** Refused cancels of one caller that are recorded one by one in a window. */
+  /** How many refused cancels of one caller are recorded one by one in a window. */
   readonly refusalLimit: { readonly max: number; readonly windowMs: number }
   readonly now?: () => number
 }
 
-/** For the record of a window's further refusals, which no request waits for. */
-const COUNTED_MS = 5000
+/** For recording the counted refusals of a window. No request waits for it. */
+const COUNTED_REFUSALS_TIMEOUT_MS = 5000
 
 /** The result of a request whose time ended before its call did. */
 const TIMED_OUT: CallResult = { result: failed('call', 'timeout', { sent: true, attempts: 1 }), observed: null }
 
-export const createCancellations = (options: CancellationOptions): Cancellations => {
-  const {
-    upstream,
-    lookup,
-    permissions,
-    settlement: unsettled,
-    trail,
-    log,
-    instanceId,
-    refusalLimit,
-    now = Date.now,
-  } = options
+export const createCancellations = (options: CancellationOptions) => {
+  const { upstream, lookup, permissions, settlement, trail, log, instanceId, refusalLimit, now = Date.now } = options
   const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const sharedCalls = createSharedCalls<CallResult>()
@@ -144,9 +118,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     meter.cancellation(outcome.outcome)
   }
 
-  const recordOutcome = async (intent: Intent, landing: CallResult, deadline: Deadline): Promise<void> => {
-    const outcome = callEvent(intent, landing, now())
-    unsettled.track(intent, outcome)
+  const recordOutcome = async (intent: Intent, callResult: CallResult, deadline: Deadline): Promise<void> => {
+    const outcome = callEvent(intent, callResult, now())
+    settlement.track(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
       span.set({ 'gateway.outcome': outcome.outcome })
       await trail.recordOutcome(outcome, deadline)
@@ -154,22 +128,26 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     report(intent, outcome)
   }
 
-  /** For whoever asked for it: watches the task until it is cancelled, and adds that to the record. */
-  const watch = async (intent: Intent, landing: CallResult, request: CancelRequest): Promise<Cancelled> => {
+  /** If the caller asked to wait: watches the task until it is cancelled, and records that as a further outcome. */
+  const watchUntilCancelled = async (
+    intent: Intent,
+    callResult: CallResult,
+    request: CancelRequest,
+  ): Promise<Cancelled> => {
     const { taskNo, signal } = request
+    const { observed } = callResult
     const leftMs = request.deadline.minus(RECORD_RESERVE_MS).remainingMs()
     const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
-    const known = { cancellationId: intent.id, requestId: requestIdOf(landing), waitedMs }
-    if (landing.observed === 'cancelled' || waitedMs === 0)
-      return { ...known, cancelStatus: landing.observed ?? 'accepted' }
-    const seen = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
-    if (seen === null) return { ...known, cancelStatus: landing.observed ?? 'accepted', waitedMs: 0 }
-    if (seen !== 'cancelled') return { ...known, cancelStatus: 'cancelling' }
-    await recordOutcome(intent, { ...landing, observed: seen }, request.deadline)
-    return { ...known, cancelStatus: seen }
+    const common = { cancellationId: intent.id, requestId: requestIdOf(callResult), waitedMs }
+    if (observed === 'cancelled' || waitedMs === 0) return { ...common, cancelStatus: observed ?? 'accepted' }
+    const status = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
+    if (status === null) return { ...common, cancelStatus: observed ?? 'accepted', waitedMs: 0 }
+    if (status !== 'cancelled') return { ...common, cancelStatus: 'cancelling' }
+    await recordOutcome(intent, { ...callResult, observed: status }, request.deadline)
+    return { ...common, cancelStatus: status }
   }
 
-  /** Puts on record that nothing is sent, and why. */
+  /** Records intent and outcome of a cancellation that is not sent: refused (no failure), or failed before sending. */
   const recordUnsent = async (intent: Intent, failure: UpstreamFailure | null, deadline: Deadline): Promise<void> => {
     const outcome = unsentEvent(intent, failure, now())
     report(intent, outcome)
@@ -181,11 +159,11 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     record: async (first, count) => {
       const outcome: OutcomeEvent = { ...unsentEvent(first, null, now()), attempts: count }
       log.warn('a caller exceeded the limit of refused cancels', { ...identity(first), refusals: count })
-      await trail.recordUnsent(first, outcome, deadlineIn(COUNTED_MS))
+      await trail.recordUnsent(first, outcome, deadlineIn(COUNTED_REFUSALS_TIMEOUT_MS))
     },
   })
 
-  /** Puts on record that the caller was refused. Null where that is only counted. */
+  /** Returns the id of the audit record; null where the refusal is only counted. */
   const recordRefusal = async (intent: Intent, deadline: Deadline): Promise<string | null> => {
     if (refusals.isRecordedAlone(intent)) {
       await recordUnsent(intent, null, deadline)
@@ -196,31 +174,21 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     return null
   }
 
-  const permissionFor = async ({
-    taskNo,
-    caller,
-    clientIp,
-    lang,
-    deadline,
-    signal,
-  }: CancelRequest): Promise<Permission> => {
-    const limits = {
-      priority: 'check',
-      caller: { clientIp, lang },
-      deadline: deadline.minus(SETTLE_RESERVE_MS),
-      signal,
-    } as const
+  const permissionFor = async (request: CancelRequest): Promise<Permission> => {
+    const { taskNo, clientIp, lang, signal } = request
+    const deadline = request.deadline.minus(SETTLE_RESERVE_MS)
+    const context: QueryContext = { priority: 'check', caller: { clientIp, lang }, deadline, signal }
     return await permissions
-      .forCancel(taskNo, caller, limits)
+      .forCancel(taskNo, request.caller, context)
       .catch((error) => ({ kind: 'indeterminate', failure: reportUnexpected(error) }) as const)
   }
 
-  /** @throws forbidden where the task is none of the caller's, another code where that could not be found out */
+  /** @throws GatewayError forbidden where the caller is denied, the code of the failure where that is indeterminate */
   const authorize = async (intent: Intent, request: CancelRequest): Promise<void> => {
     const permission = await tracer.span('policy', 'internal', async (span) => {
-      const found = await permissionFor(request)
-      span.set({ 'gateway.permission': found.kind })
-      return found
+      const evaluated = await permissionFor(request)
+      span.set({ 'gateway.permission': evaluated.kind })
+      return evaluated
     })
     if (permission.kind === 'granted') return
     if (permission.kind === 'indeterminate') {
@@ -233,7 +201,7 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled' })
   }
 
-  const run: Cancellations['cancel'] = async (request) => {
+  const run = async (request: CancelRequest): Promise<Cancelled> => {
     const { clientIp } = request
     if (clientIp === null) throw new GatewayError('bad-request', { outcome: 'not-cancelled' })
     const intent = intentOf(request)
@@ -242,24 +210,37 @@ export const createCancellations = (options: CancellationOptions): Cancellations
       trail.recordIntent(intent, request.deadline.minus(SETTLE_RESERVE_MS)),
     )
     const call = joinCall(request, clientIp)
-    const landed = await call.wait(request)
-    // Whose flight began later than this request can be out of time before it: what it comes to is added to the record.
-    if (landed === null) track(call.result.then((late) => recordOutcome(intent, late, request.deadline)))
-    const landing = landed ?? TIMED_OUT
-    await recordOutcome(intent, landing, request.deadline)
-    const { result, observed: seen } = landing
-    if (!result.ok && seen === null) throw failureOf(intent.id, result)
-    return await watch(intent, landing, request)
+    const inTime = await call.wait(request)
+    // This request may have joined a call that outlives its deadline: the result is recorded when it arrives.
+    if (inTime === null) track(call.result.then((late) => recordOutcome(intent, late, request.deadline)))
+    const callResult = inTime ?? TIMED_OUT
+    await recordOutcome(intent, callResult, request.deadline)
+    const { result, observed } = callResult
+    if (!result.ok && observed === null) throw failureOf(intent.id, result)
+    return await watchUntilCancelled(intent, callResult, request)
   }
 
-  const cancel: Cancellations['cancel'] = (request) => track(run(request))
-
-  const refuse: Cancellations['refuse'] = (request) => track(recordRefusal(intentOf(request), request.deadline))
-
   return {
-    cancel,
-    refuse,
-    idle: async () => {
+    /**
+     * Cancels a task if its caller is allowed to: records the intent, makes one signed call (shared with equal requests
+     * of the caller that are in flight), and records the outcome. If the result of the call is not conclusive, the status
+     * of the task decides.
+     * @throws GatewayError with the `outcome` of this request, and with `cancellationId` once it has one
+     */
+    cancel: (request: CancelRequest): Promise<Cancelled> => track(run(request)),
+
+    /**
+     * Records that the caller was refused. Returns the id of the audit record; null where the caller has reached its limit
+     * of refusals, so that this one is only counted.
+     */
+    refuse: (request: CancelRequest): Promise<string | null> =>
+      track(recordRefusal(intentOf(request), request.deadline)),
+
+    /**
+     * Resolves when all cancellations in flight have an outcome, even if their callers have disconnected, and when counted
+     * refusals are recorded.
+     */
+    idle: async (): Promise<void> => {
       while (inFlight.size > 0) await Promise.allSettled(inFlight.values())
       await refusals.flush()
     },
@@ -267,31 +248,31 @@ export const createCancellations = (options: CancellationOptions): Cancellations
 }
 
 /**
- * A UUID of version 7 (RFC 9562): by time, so that rows of about the same time stand side by side in an index, and a commit
- * touches few of its pages.
+ * A UUID of version 7 (RFC 9562). It is ordered by time, so that rows of about the same time are adjacent in an index, and
+ * a commit changes few of its pages.
  */
 const uuidV7 = (atMs: number): string => {
   const time = atMs.toString(16).padStart(12, '0')
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-/** What is known already does not wait for a slow answer about the task for longer than is kept for that. */
+/** Reading the task uses at most the reserved time, so that a slow read does not delay a result that is already known. */
 const settleDeadline = (deadline: Deadline): Deadline =>
   deadlineIn(Math.min(SETTLE_RESERVE_MS, deadline.minus(RECORD_RESERVE_MS).remainingMs()))
 
-/** Requests share a call only where upstream could not tell them apart: same caller, address, language and task. */
+/** Requests share a call only if upstream cannot distinguish them: same caller, address, language and task. */
 const sharedCallKey = ({ taskNo, caller, clientIp, lang }: CancelRequest): string =>
   JSON.stringify([taskNo, caller.via, caller.issuer, caller.name, clientIp, lang])
 
-const callEvent = (intent: Intent, landing: CallResult, finishedAtMs: number): OutcomeEvent =>
-  outcomeEvent(intent.id, outcomeOf(landing), finishedAtMs, {
-    attempts: landing.result.attempts,
-    requestId: requestIdOf(landing),
-    upstreamCode: landing.result.ok ? null : landing.result.upstreamCode,
-    settledBy: landing.observed === null ? null : 'query',
+const callEvent = (intent: Intent, callResult: CallResult, finishedAtMs: number): OutcomeEvent =>
+  outcomeEvent(intent.id, outcomeOf(callResult), finishedAtMs, {
+    attempts: callResult.result.attempts,
+    requestId: requestIdOf(callResult),
+    upstreamCode: callResult.result.ok ? null : callResult.result.upstreamCode,
+    settledBy: callResult.observed === null ? null : 'query',
   })
 
-/** Of what was not sent: refused by us, or failed since upstream could not be asked about the task. */
+/** For a cancellation that was not sent: refused, or failed because the task could not be read. */
 const unsentEvent = (intent: Intent, failure: UpstreamFailure | null, finishedAtMs: number): OutcomeEvent =>
   outcomeEvent(intent.id, failure === null ? 'refused' : 'failed', finishedAtMs, {
     attempts: failure?.attempts ?? 0,
@@ -299,9 +280,9 @@ const unsentEvent = (intent: Intent, failure: UpstreamFailure | null, finishedAt
     upstreamCode: failure?.upstreamCode ?? null,
   })
 
-/** Upstream's of the answer that decided; where asking decided, there is none. */
-const requestIdOf = ({ result, observed: seen }: CallResult): string | null =>
-  result.ok || seen === null ? result.requestId : null
+/** Of the response that decided the outcome; null where the status of the task decided it. */
+const requestIdOf = ({ result, observed }: CallResult): string | null =>
+  result.ok || observed === null ? result.requestId : null
 
 const failureOf = (cancellationId: string, result: UpstreamFailure): GatewayError =>
   new GatewayError(result.code, {

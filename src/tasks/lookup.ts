@@ -6,19 +6,7 @@ import type { Priority } from '../priority.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
 import { createSharedCache, type ReadOptions, SHARED_TTL_MS } from './shared-cache.ts'
 
-/** Finds a task by its number, which upstream has no filter for, at the cost of a few calls however many ask. */
-export interface Lookup {
-  /**
-   * The task as it was a moment ago; null where there is none. `startedAfterMs` (of `performance.now`) asks for a reading
-   * that began later than that; `chargeCall` charges the calls that this request starts, and those alone. Less
-   * important readings in flight or failed are not shared, see `SharedReads`.
-   * @throws GatewayError upstream-timeout where it isn't found out by the deadline, another code of upstream's, or that
-   * of `chargeCall`
-   */
-  find(taskNo: string, limits: FindLimits): Promise<Task | null>
-  /** Takes note that a task was changed: no reading that began before serves those who look for it. */
-  invalidate(taskNo: string): void
-}
+export type Lookup = ReturnType<typeof createLookup>
 
 export interface FindLimits extends ReadOptions {
   readonly deadline: Deadline
@@ -26,17 +14,17 @@ export interface FindLimits extends ReadOptions {
 
 export interface LookupOptions {
   readonly queries: TaskQueries
-  /** How many of the newest tasks are read before a task counts as old. */
+  /** A task that is not among this many of the newest tasks counts as old. */
   readonly limit: number
-  /** For one reading, which nobody's own deadline cuts short, since others wait for it too. */
+  /** For one read. The deadlines of the requests that share it do not end it. */
   readonly timeoutMs: number
-  /** How long a reading serves those who come after it; a second and a half where absent. */
+  /** For how long a cached read is served; `SHARED_TTL_MS` where absent. */
   readonly ttlMs?: number | undefined
 }
 
-/** How many tasks of an old task's day are looked through. */
+/** Of the tasks that were created on the same day as an old task, this many are searched. */
 const DAY_LIMIT = 1000
-const DETAILS_READ = 1000
+const DETAILS_PAGE_SIZE = 1000
 
 const MIB = 2 ** 20
 /** A page holds up to a hundred tasks of about half a kilobyte each. */
@@ -46,62 +34,65 @@ const DAYS_BYTES = 4 * MIB
 const CHANGES_BYTES = 4 * MIB
 const DAYS_MS = 600_000
 
-/** A list that is read for everybody: the newest tasks, or those of one day. */
+/** A list whose reads all callers share: the newest tasks, or the tasks of one day. */
 interface TaskList {
   readonly key: string
   readonly plan: Plan
   readonly days: Pick<TaskListQuery, 'createdFromMs' | 'createdToMs'>
 }
 
-/** A list as far as it was read: its first page at once, each other when a request first needs it. */
+/** One read of a list: the first page at once, each later page when a request first needs it. */
 interface ListSnapshot {
-  /** Identifies the reading: pages of different readings do not fit together. */
+  /** Part of the key of its later pages, because pages of different snapshots do not fit together. */
   readonly number: number
   readonly first: Page<Task>
 }
 
-export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS }: LookupOptions): Lookup => {
+/** Finds a task by its number, for which upstream has no filter, in a few calls that concurrent requests share. */
+export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS }: LookupOptions) => {
   const lists = createSharedCache<ListSnapshot>({ ttlMs, maxBytes: PAGES_BYTES })
   const laterPages = createSharedCache<Page<Task>>({ ttlMs, maxBytes: PAGES_BYTES })
   const oldTasks = createSharedCache<Task | null>({ ttlMs, maxBytes: OLD_TASKS_BYTES })
-  /** A moment of the day on which a task was created; that never changes. */
+  /** A moment of the day on which a task was created. It never changes. */
   const dayOf = createCache<number>({ ttlMs: DAYS_MS, maxBytes: DAYS_BYTES })
   const newest: TaskList = { key: 'newest', plan: planPages(limit), days: {} }
   const dayPlan = planPages(DAY_LIMIT)
-  let readings = 0
-  /** The latest of the changes that were evicted: from then on it counts for every task. */
-  let forgottenAtMs = 0
-  /** Kept as long as a reading that began before the change can be in flight or cached. */
+  let snapshots = 0
+  /** The latest change that was evicted. As its task is not known any more, it counts as a change of every task. */
+  let evictedChangeAtMs = 0
+  /** Each change is kept as long as a read that started before it can be in flight or cached. */
   const changedAtMs = createCache<number>({
     ttlMs: timeoutMs + ttlMs,
     maxBytes: CHANGES_BYTES,
     onEvicted: (atMs) => {
-      forgottenAtMs = Math.max(forgottenAtMs, atMs)
+      evictedChangeAtMs = Math.max(evictedChangeAtMs, atMs)
     },
   })
 
-  const limitsOf = (priority: Priority, chargeCall: ChargeCall | undefined): QueryContext => ({
+  const contextOf = (priority: Priority, chargeCall: ChargeCall | undefined): QueryContext => ({
     priority,
     deadline: deadlineIn(timeoutMs),
     chargeCall,
   })
 
-  const readPage = (asked: PageRequest, days: TaskList['days'], limits: QueryContext): Promise<Page<Task>> =>
-    queries.list({ ...asked, ...days }, limits)
+  const readPage = (request: PageRequest, days: TaskList['days'], context: QueryContext): Promise<Page<Task>> =>
+    queries.list({ ...request, ...days }, context)
 
-  const read = async ({ plan, days }: TaskList, limits: QueryContext): Promise<ListSnapshot> => {
-    readings += 1
-    const number = readings
-    return { number, first: await readPage(plan[0], days, limits) }
+  const startSnapshot = async ({ plan, days }: TaskList, context: QueryContext): Promise<ListSnapshot> => {
+    snapshots += 1
+    const number = snapshots
+    return { number, first: await readPage(plan[0], days, context) }
   }
 
-  const search = async (taskNo: string, list: TaskList, need: ReadOptions): Promise<Task | null> => {
-    const { priority, chargeCall } = need
-    const { number, first } = await lists.get(list.key, (charge) => read(list, limitsOf(priority, charge)), need)
-    for (const asked of list.plan) {
-      const readLater = (charge: ChargeCall | undefined) => readPage(asked, list.days, limitsOf(priority, charge))
+  const search = async (taskNo: string, list: TaskList, options: ReadOptions): Promise<Task | null> => {
+    const { priority, chargeCall } = options
+    const read = (charge: ChargeCall | undefined) => startSnapshot(list, contextOf(priority, charge))
+    const { number, first } = await lists.get(list.key, read, options)
+    for (const request of list.plan) {
+      const readLater = (charge: ChargeCall | undefined) => readPage(request, list.days, contextOf(priority, charge))
+      const { page } = request
       const { items, hasNext } =
-        asked.page === 1 ? first : await laterPages.get(`${number} ${asked.page}`, readLater, { priority, chargeCall })
+        page === 1 ? first : await laterPages.get(`${number} ${page}`, readLater, { priority, chargeCall })
       const task = items.find((item) => item.taskNo === taskNo)
       if (task !== undefined) return task
       if (!hasNext) return null
@@ -109,10 +100,10 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     return null
   }
 
-  const readOld = async (taskNo: string, limits: QueryContext): Promise<Task | null> => {
+  const readOldTask = async (taskNo: string, context: QueryContext): Promise<Task | null> => {
     try {
-      const asked = { taskNo, page: 1, pageSize: DETAILS_READ }
-      return fromDetails(await queries.details(asked, limits))
+      const request = { taskNo, page: 1, pageSize: DETAILS_PAGE_SIZE }
+      return taskFromDetails(await queries.details(request, context))
     } catch (error) {
       if (error instanceof GatewayError && error.code === 'task-not-found') return null
       throw error
@@ -125,48 +116,56 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     days: { createdFromMs: dayMs, createdToMs: dayMs },
   })
 
-  /** An old task's details name the day on which it was created, and upstream can list that day. */
-  const searchByDay = async (taskNo: string, need: ReadOptions): Promise<Task | null> => {
+  /** The details of an old task contain the day on which it was created, and upstream can list that day. */
+  const searchByDay = async (taskNo: string, options: ReadOptions): Promise<Task | null> => {
     const knownDayMs = dayOf.get(taskNo)
-    const listed = knownDayMs === undefined ? null : await search(taskNo, listOfDay(knownDayMs), need)
+    const listed = knownDayMs === undefined ? null : await search(taskNo, listOfDay(knownDayMs), options)
     if (listed !== null) return listed
-    // Details never tell whether a task is cancelled, so that it does not matter when their reading began.
-    const { priority, chargeCall } = need
-    const readNow = (charge: ChargeCall | undefined) => readOld(taskNo, limitsOf(priority, charge))
-    const task = await oldTasks.get(taskNo, readNow, { priority, chargeCall })
+    // Details contain no cancel status, so a read of any age is good enough.
+    const { priority, chargeCall } = options
+    const read = (charge: ChargeCall | undefined) => readOldTask(taskNo, contextOf(priority, charge))
+    const task = await oldTasks.get(taskNo, read, { priority, chargeCall })
     if (task === null || knownDayMs !== undefined || task.createdAtMs === null) return task
     const dayMs = queries.dayOf(task.createdAtMs)
     dayOf.set(taskNo, dayMs)
-    return (await search(taskNo, listOfDay(dayMs), need)) ?? task
+    return (await search(taskNo, listOfDay(dayMs), options)) ?? task
   }
 
   return {
-    invalidate: (taskNo) => {
+    /** To be called after a task was changed: a read that started before is not served for this task any more. */
+    invalidate: (taskNo: string): void => {
       changedAtMs.set(taskNo, performance.now())
     },
 
-    find: async (taskNo, { priority, deadline, startedAfterMs = 0, chargeCall }) => {
-      const sinceMs = Math.max(startedAfterMs, changedAtMs.get(taskNo) ?? 0, forgottenAtMs)
-      const need = { priority, startedAfterMs: sinceMs, chargeCall }
-      const look = async () => (await search(taskNo, newest, need)) ?? (await searchByDay(taskNo, need))
-      const looked = look().then((task) => ({ task }))
-      const found = await withDeadline(deadline, looked, null)
-      if (found === null) throw new GatewayError('upstream-timeout')
-      return found.task
+    /**
+     * The task as it was a moment ago; null where there is none. `chargeCall` is charged only for calls that this request
+     * starts. The other options are those of the shared cache.
+     * @throws GatewayError upstream-timeout where the deadline passes first, a code of the query, or the one that
+     * `chargeCall` throws
+     */
+    find: async (taskNo: string, limits: FindLimits): Promise<Task | null> => {
+      const { priority, deadline, startedAfterMs = 0, chargeCall } = limits
+      const lastChangeMs = Math.max(changedAtMs.get(taskNo) ?? 0, evictedChangeAtMs)
+      const options: ReadOptions = { priority, startedAfterMs: Math.max(startedAfterMs, lastChangeMs), chargeCall }
+      const searchAll = async () => (await search(taskNo, newest, options)) ?? (await searchByDay(taskNo, options))
+      const result = searchAll().then((task) => ({ task }))
+      const inTime = await withDeadline(deadline, result, null)
+      if (inTime === null) throw new GatewayError('upstream-timeout')
+      return inTime.task
     },
   }
 }
 
 type Plan = readonly [PageRequest, ...PageRequest[]]
 
-/** (assumption) Upstream names no maximum for its list. */
+/** (assumption) Upstream documents no maximum for its list. */
 const PAGE_SIZE_MAX = 100
-/** Rows can move up or down by so many between two pages, and none is missed. */
+/** No row is missed if rows move up or down by at most this many places between two pages. */
 const OVERLAP = 5
 
 /**
- * Pages that cover the first `limit` rows (up to 1000), each beginning before the end of the one before. As a page's
- * place follows from its size, the sizes shrink.
+ * Pages that cover the first `limit` rows (up to 1000). Each begins before the end of the previous one. The sizes shrink,
+ * because the first row of a page follows from its size.
  */
 export const planPages = (limit: number): Plan => {
   const first = Math.min(PAGE_SIZE_MAX, limit)
@@ -179,8 +178,8 @@ export const planPages = (limit: number): Plan => {
   return plan
 }
 
-/** A task that no list shows any more: what its details say of it, and nothing of whether it was cancelled. */
-const fromDetails = ({ items, totalItems, hasNext }: Page<TaskDetail>): Task | null => {
+/** A task that is in no list any more, from its details. They do not contain its cancel status. */
+const taskFromDetails = ({ items, totalItems, hasNext }: Page<TaskDetail>): Task | null => {
   const [first] = items
   if (first === undefined) return null
   const { taskNo, type, typeDescription, createdAtMs } = first

@@ -6,57 +6,43 @@ import { GatewayError, upstreamFacts } from '../errors.ts'
 import { deadlineIn, withDeadline } from '../time.ts'
 import { createSharedCache, SHARED_TTL_MS } from './shared-cache.ts'
 
-/** Whether a caller may touch a task; `untold` where upstream could not be asked. */
+/** Whether a caller may access a task; `indeterminate` where the task could not be read. */
 export type Permission =
   | { readonly kind: 'granted' | 'denied' }
   | { readonly kind: 'indeterminate'; readonly failure: UpstreamFailure }
 
-/** Holds tasks against what their callers are restricted to. Those who are not cost no reading. */
-export interface Permissions {
-  /** For a change: by a reading of its own, which begins now. */
-  forCancel(taskNo: string, restrictions: Restrictions, limits: QueryContext): Promise<Permission>
-  /**
-   * For a look: by a reading that all with the same restrictions share for a moment. `chargeCall` charges the calls
-   * that this request starts, and those alone.
-   * @throws task-not-found where it is not granted, another code of upstream's where nobody can tell, or that of
-   * `chargeCall`
-   */
-  forRead(
-    taskNo: string,
-    restrictions: Restrictions,
-    limits: Pick<QueryContext, 'deadline' | 'chargeCall'>,
-  ): Promise<void>
-}
+export type Permissions = ReturnType<typeof createPermissions>
 
 export interface PermissionOptions {
   readonly queries: Pick<TaskQueries, 'allDetails'>
   readonly policy: Policy
-  /** A task of more details is not touched by whoever is restricted. */
+  /** A restricted caller is denied a task with more details than this. */
   readonly detailsLimit: number
-  /** For one shared reading, which nobody's own deadline cuts short. */
+  /** For one shared read. The deadlines of the requests that share it do not end it. */
   readonly timeoutMs: number
   readonly ttlMs?: number | undefined
 }
 
-/** Permissions alone, and no part of a task. */
+/** Only permissions are cached, no part of a task. */
 const CACHE_BYTES = 8 * 2 ** 20
 
 const GRANTED = { kind: 'granted' } as const
 const DENIED = { kind: 'denied' } as const
 
-export const createPermissions = (options: PermissionOptions): Permissions => {
+/** Compares tasks with the restrictions of callers. For an unrestricted caller no task is read. */
+export const createPermissions = (options: PermissionOptions) => {
   const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
   const reads = createSharedCache<Permission>({ ttlMs, maxBytes: CACHE_BYTES })
 
-  /** No more is read than it takes to know. */
-  const scan = (taskNo: string, restrictions: Restrictions, limits: QueryContext): Promise<TaskScan> =>
-    queries.allDetails(taskNo, detailsLimit, limits, (details) => policy.excludes(restrictions, details))
+  /** Stops at the first page that excludes the task. */
+  const scan = (taskNo: string, restrictions: Restrictions, context: QueryContext): Promise<TaskScan> =>
+    queries.allDetails(taskNo, detailsLimit, context, (details) => policy.excludes(restrictions, details))
 
-  const evaluate = (whole: TaskScan, restrictions: Restrictions): Permission => {
-    const { failure, details } = whole
+  const evaluate = (task: TaskScan, restrictions: Restrictions): Permission => {
+    const { failure, details } = task
     if (policy.excludes(restrictions, details)) return DENIED
     if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'indeterminate', failure }
-    return policy.allows(restrictions, whole) ? GRANTED : DENIED
+    return policy.allows(restrictions, task) ? GRANTED : DENIED
   }
 
   const readPermission = async (
@@ -64,30 +50,40 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
     restrictions: Restrictions,
     chargeCall: ChargeCall | undefined,
   ): Promise<Permission> => {
-    const limits = { priority: 'read', deadline: deadlineIn(timeoutMs), chargeCall } as const
-    const whole = await scan(taskNo, restrictions, limits)
-    const { failure, details } = whole
-    // Where upstream served nothing at all, that says nothing of the task.
+    const task = await scan(taskNo, restrictions, { priority: 'read', deadline: deadlineIn(timeoutMs), chargeCall })
+    const { failure, details } = task
+    // If upstream was unavailable from the first page on, that proves nothing about the task.
     if (failure?.code === 'upstream-unavailable' && details.length === 0) return { kind: 'indeterminate', failure }
-    return evaluate(whole, restrictions)
+    return evaluate(task, restrictions)
   }
 
   return {
-    forCancel: async (taskNo, restrictions, limits) => {
+    /** Before a cancellation: by a read of its own, which starts now. */
+    forCancel: async (taskNo: string, restrictions: Restrictions, context: QueryContext): Promise<Permission> => {
       if (!policy.isRestricted(restrictions)) return GRANTED
-      const whole = await scan(taskNo, restrictions, limits)
-      const { failure } = whole
-      // Whoever left in the meantime was refused nothing.
-      const isCutShort = failure !== null && limits.signal?.aborted
-      return isCutShort ? { kind: 'indeterminate', failure } : evaluate(whole, restrictions)
+      const task = await scan(taskNo, restrictions, context)
+      const { failure } = task
+      // A caller that disconnects ends the read. That must not count as a denial.
+      const wasAborted = failure !== null && context.signal?.aborted
+      return wasAborted ? { kind: 'indeterminate', failure } : evaluate(task, restrictions)
     },
 
-    forRead: async (taskNo, restrictions, { deadline, chargeCall }) => {
+    /**
+     * Before a read: by a cached read that all callers with the same restrictions share. `chargeCall` is charged only for
+     * calls that this request starts.
+     * @throws GatewayError task-not-found where the caller is denied, a code of the query where that is indeterminate, or
+     * the one that `chargeCall` throws
+     */
+    forRead: async (
+      taskNo: string,
+      restrictions: Restrictions,
+      { deadline, chargeCall }: Pick<QueryContext, 'deadline' | 'chargeCall'>,
+    ): Promise<void> => {
       if (!policy.isRestricted(restrictions)) return
       const key = readKey(taskNo, restrictions)
-      const need = { priority: 'read', chargeCall } as const
-      const looked = reads.get(key, (charge) => readPermission(taskNo, restrictions, charge), need)
-      const permission = await withDeadline(deadline, looked, null)
+      const read = (charge: ChargeCall | undefined) => readPermission(taskNo, restrictions, charge)
+      const result = reads.get(key, read, { priority: 'read', chargeCall })
+      const permission = await withDeadline(deadline, result, null)
       if (permission === null) throw new GatewayError('upstream-timeout')
       if (permission.kind === 'denied') throw new GatewayError('task-not-found')
       if (permission.kind === 'indeterminate')
@@ -96,12 +92,12 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
   }
 }
 
-/** Short, however long the lists are. */
+/** Hashed, because the lists of restrictions can be long. */
 const readKey = (taskNo: string, { domains, taskTypes }: Restrictions): string =>
   createHash('sha256')
     .update(JSON.stringify([taskNo, domains, taskTypes]))
     .digest('base64')
 
-/** The task itself, rather than upstream, is what can't be read: it is unknown, or it was asked for and not served whole. */
+/** The task is the cause, not upstream: it does not exist, or the response to a sent request was missing or malformed. */
 const isUnreadable = ({ code, sent }: UpstreamFailure): boolean =>
   code === 'task-not-found' || code === 'upstream-bad-response' || (code === 'upstream-unavailable' && sent)

@@ -1,37 +1,30 @@
 import type { Intent } from '../audit/store.ts'
 
-/** Limits how many refused cancels of one caller are recorded one by one in a window; the others are counted. */
-export interface Refusals {
-  /** Counts a refusal. True where it is to be recorded by itself; else it is part of the record of its window. */
-  isRecordedAlone(intent: Intent): boolean
-  /** Ends every window now, and resolves when the counted refusals are recorded. */
-  flush(): Promise<void>
-}
-
 export interface RefusalOptions {
-  /** For each caller and window. */
+  /** Refusals of one caller that are recorded one by one in a window. */
   readonly max: number
   readonly windowMs: number
   /**
-   * Records the further refusals of a window, once it is over, in one entry.
-   * @param first the intent of the first of them, which the entry shows
+   * Records the further refusals of a window as one audit record, after the window has ended.
+   * @param first the intent of the first of them, which the record shows
    */
   readonly record: (first: Intent, count: number) => Promise<void>
 }
 
 interface Window {
-  /** All refusals, those that were recorded one by one included. */
+  /** All refusals, including those that were recorded one by one. */
   count: number
-  /** The first that was not recorded by itself. */
+  /** The first refusal that was not recorded on its own. */
   firstFurther: Intent | null
   readonly timer: NodeJS.Timeout
 }
 
-/** Callers whose refusals are counted at a time; for one more the oldest window ends early. */
+/** Callers whose refusals are counted at the same time. Above it the oldest window ends early. */
 const CALLERS_MAX = 10_000
 
-export const createRefusals = ({ max, windowMs, record }: RefusalOptions): Refusals => {
-  // All windows last equally long, so the oldest one comes first.
+/** Limits how many refused cancels of one caller are recorded one by one in a window; further ones are counted. */
+export const createRefusals = ({ max, windowMs, record }: RefusalOptions) => {
+  // All windows have the same length, so the oldest comes first in insertion order.
   const windows = new Map<string, Window>()
   const recording = new Set<Promise<void>>()
 
@@ -54,7 +47,8 @@ export const createRefusals = ({ max, windowMs, record }: RefusalOptions): Refus
   }
 
   return {
-    isRecordedAlone: (intent) => {
+    /** Counts a refusal. True if it must be recorded on its own; false if it is part of the record of its window. */
+    isRecordedAlone: (intent: Intent): boolean => {
       const key = JSON.stringify([intent.via, intent.issuer, intent.caller])
       const window = windows.get(key) ?? begin(key)
       window.count += 1
@@ -63,7 +57,8 @@ export const createRefusals = ({ max, windowMs, record }: RefusalOptions): Refus
       return false
     },
 
-    flush: async () => {
+    /** Ends all windows now, and resolves when the counted refusals are recorded. */
+    flush: async (): Promise<void> => {
       for (const key of [...windows.keys()]) end(key)
       await Promise.all(recording)
     },

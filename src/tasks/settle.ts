@@ -6,72 +6,72 @@ import type { ErrorCode } from '../errors.ts'
 import type { Deadline } from '../time.ts'
 import type { Lookup } from './lookup.ts'
 
-/** What a call upstream came to, and what the task itself showed where the answer was no proof. */
+/** The result of a call upstream, and the status of the task where the result alone proves nothing. */
 export interface CallResult {
   readonly result: UpstreamResult
-  /** Null where the answer says all, or the task showed nothing that proves a cancellation. */
+  /** Null where the task was not read, or its status proved no cancellation. */
   readonly observed: 'cancelling' | 'cancelled' | null
 }
 
-/** Failures for a reason of the task's; perhaps that its cancellation had been asked for before. */
+/** Failures whose reason is the state of the task, for example that its cancellation was requested before. */
 const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellable']
 
 const isRejection = (result: UpstreamResult): boolean => !result.ok && REJECTIONS.includes(result.code)
 
-/** The only outcome that this landing proves. */
-export const outcomeOf = ({ result, observed: seen }: CallResult): Outcome => {
-  if (seen === 'cancelled') return 'cancelled'
-  if (result.ok || seen === 'cancelling') return 'accepted'
+/** The only outcome that this result proves. */
+export const outcomeOf = ({ result, observed }: CallResult): Outcome => {
+  if (observed === 'cancelled') return 'cancelled'
+  if (result.ok || observed === 'cancelling') return 'accepted'
   if (result.ambiguous) return 'unknown'
   return isRejection(result) ? 'rejected' : 'failed'
 }
 
-export interface Settling {
-  /**
-   * Asks upstream for the task where a failed call may have reached its goal all the same: what is being cancelled or is
-   * cancelled is a success, whoever asked for it (RFC 9110, 9.2.2). What is not cancelled proves nothing.
-   */
-  settle(taskNo: string, result: UpstreamResult, deadline: Deadline): Promise<CallResult>
-  /** Watches a task until it is cancelled, the time is up or nobody waits; null where it could not be seen at all. */
-  watch(taskNo: string, until: Deadline, signal: AbortSignal): Promise<CancelStatus | null>
-}
-
-/** Looks are cheap: most are served by what another watcher's look has read. */
 const POLL_EVERY_MS = 250
-/** When a watch is nearly over it looks once more, and for that reading others need have begun it only a moment ago. */
+/** The last poll of a watch is this long before its end. */
 const LAST_POLL_MS = 300
+/** The last poll accepts a cached read only if it started at most this long ago. */
 const RECENT_MS = 500
 
-export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
+export const createSettling = (lookup: Pick<Lookup, 'find'>) => {
   const readStatus = async (
     taskNo: string,
     deadline: Deadline,
     startedAfterMs?: number,
   ): Promise<CancelStatus | null> => {
     try {
-      return (await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs }))?.cancelStatus ?? null
+      const task = await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs })
+      return task?.cancelStatus ?? null
     } catch {
       return null
     }
   }
 
   return {
-    settle: async (taskNo, result, deadline) => {
+    /**
+     * Reads the task after a failed call that may nevertheless have reached its goal. A task that is cancelled or being
+     * cancelled is a success, whichever request caused it (RFC 9110, 9.2.2). Any other status proves nothing.
+     */
+    settle: async (taskNo: string, result: UpstreamResult, deadline: Deadline): Promise<CallResult> => {
       if (result.ok || !(result.ambiguous || isRejection(result))) return { result, observed: null }
       const endedAtMs = performance.now()
-      // However old a reading is: what is being cancelled does not cease to be.
-      const seen = proofIn(await readStatus(taskNo, deadline)) ?? proofIn(await readStatus(taskNo, deadline, endedAtMs))
-      return { result, observed: seen }
+      // A cached read of any age can prove it, because a cancellation that has begun is never undone.
+      const observed =
+        proofIn(await readStatus(taskNo, deadline)) ?? proofIn(await readStatus(taskNo, deadline, endedAtMs))
+      return { result, observed }
     },
 
-    watch: async (taskNo, until, signal) => {
+    /**
+     * Polls a task until it is cancelled, the time is over, or the signal aborts. Returns the last status that was read;
+     * null where the task could not be read. Polls are cheap, because concurrent watches share cached reads.
+     */
+    watch: async (taskNo: string, until: Deadline, signal: AbortSignal): Promise<CancelStatus | null> => {
       const left = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true }))
-      for (let seen: CancelStatus | null = null; ; ) {
-        if (signal.aborted) return seen
+      for (let status: CancelStatus | null = null; ; ) {
+        if (signal.aborted) return status
         const isLast = until.remainingMs() <= LAST_POLL_MS
         const startedAfterMs = isLast ? performance.now() - RECENT_MS : undefined
-        seen = (await Promise.race([readStatus(taskNo, until, startedAfterMs), left])) ?? seen
-        if (seen === 'cancelled' || isLast) return seen
+        status = (await Promise.race([readStatus(taskNo, until, startedAfterMs), left])) ?? status
+        if (status === 'cancelled' || isLast) return status
         const pauseMs = Math.min(POLL_EVERY_MS, until.remainingMs() - LAST_POLL_MS)
         await delay(Math.max(0, pauseMs), undefined, { signal }).catch(() => undefined)
       }
@@ -79,5 +79,5 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>): Settling => {
   }
 }
 
-const proofIn = (seen: CancelStatus | null): CallResult['observed'] =>
-  seen === 'cancelling' || seen === 'cancelled' ? seen : null
+const proofIn = (status: CancelStatus | null): CallResult['observed'] =>
+  status === 'cancelling' || status === 'cancelled' ? status : null

@@ -1,74 +1,71 @@
 import { type Deadline, withDeadline } from '../time.ts'
 
-/** Who waits for a flight, and for how long. */
+/** A request that waits for a shared call. */
 export interface Waiter {
   readonly deadline: Deadline
-  /** Aborts when the rider goes away. */
+  /** Aborts when the caller of this request disconnects. */
   readonly signal: AbortSignal
 }
 
-/** What is under way for all who ask for the same at the same moment. */
-export interface SharedCall<T> {
-  readonly result: Promise<T>
-  /**
-   * Waits until it lands; null where the rider's time is up first. Whoever goes away or runs out of time leaves it, and
-   * the last to leave aborts the flight's signal.
-   */
-  wait(rider: Waiter): Promise<T | null>
-}
-
-/** What a flight is told while it is under way. */
+/** Given to the function that makes the call. */
 export interface CallControl {
   /**
-   * Aborted as long as nobody waits: what was not sent by then need not be. Another one after somebody has joined, so it
-   * is to be asked for anew at each step.
+   * Aborted while the call has no waiter: a request that is not sent by then need not be sent. A request that joins later
+   * replaces the signal, so read it anew at each step.
    */
   currentSignal(): AbortSignal
-  /** To be called when nobody may join any more, before anything else can happen. */
+  /** Ends the time in which requests may join. Call it in the same turn in which the call ends. */
   close(): void
 }
 
-export interface SharedCalls<T> {
-  /** The flight of that key that can still be joined, or a new one. */
-  join(key: string, takeOff: (cockpit: CallControl) => Promise<T>): SharedCall<T>
-}
+/** One call in flight whose result is shared by all requests that joined it. */
+export type SharedCall<T> = ReturnType<typeof createSharedCall<T>>
 
-export const createSharedCalls = <T>(): SharedCalls<T> => {
-  // Not a Map, for the reason that `createBag` gives.
-  const open: Record<string, SharedCall<T>> = Object.create(null)
+/** Lets equal requests that are in flight at the same time share one call. */
+export const createSharedCalls = <T>() => {
+  // Not a Map, for the reason given at `createLinkedList`.
+  const joinable: Record<string, SharedCall<T>> = Object.create(null)
 
   return {
-    join: (key, start) => {
-      const joined = open[key]
-      if (joined !== undefined) return joined
+    /** The call with this key that can still be joined, or else a new one. */
+    join: (key: string, start: (control: CallControl) => Promise<T>): SharedCall<T> => {
+      const existing = joinable[key]
+      if (existing !== undefined) return existing
       const call = createSharedCall(start, () => {
-        if (open[key] === call) delete open[key]
+        if (joinable[key] === call) delete joinable[key]
       })
-      open[key] = call
+      joinable[key] = call
       return call
     },
   }
 }
 
-/** Given as a reason, since an abort without one makes an error with a stack, each time. */
-const LEFT = 'nobody waits for it'
+/** An abort without a reason creates an error with a stack each time, so a constant text is given. */
+const NO_WAITERS = 'no request waits for this call'
 
-const createSharedCall = <T>(start: (cockpit: CallControl) => Promise<T>, close: () => void): SharedCall<T> => {
+const createSharedCall = <T>(start: (control: CallControl) => Promise<T>, close: () => void) => {
   let abandoned = new AbortController()
-  let waiting = 0
+  let waiters = 0
   const result = start({ currentSignal: () => abandoned.signal, close })
 
   return {
+    /** Also settles after the last waiter has left. */
     result,
-    wait: async ({ signal, deadline }) => {
+
+    /**
+     * Waits for the result; null if the deadline of the waiter passes first. A waiter leaves when its deadline passes or
+     * its caller disconnects. When the last waiter leaves, the signal of the call control aborts.
+     */
+    wait: async ({ signal, deadline }: Waiter): Promise<T | null> => {
       let isWaiting = true
       const leave = (): void => {
-        if (isWaiting) waiting -= 1
+        if (isWaiting) waiters -= 1
         isWaiting = false
-        if (waiting === 0) abandoned.abort(LEFT)
+        if (waiters === 0) abandoned.abort(NO_WAITERS)
       }
-      waiting += 1
-      // What was sent before everyone left flies on; for whoever joins it then it may be tried again.
+      waiters += 1
+      // A call that was already sent continues after its last waiter leaves. If another request joins it, retries are
+      // allowed again.
       if (abandoned.signal.aborted) abandoned = new AbortController()
       if (signal.aborted) leave()
       signal.addEventListener('abort', leave, { once: true })

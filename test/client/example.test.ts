@@ -26,7 +26,7 @@ test('the example tells a task that is not there from one that can no longer be 
 
 const OUTCOME_UNKNOWN = { code: 'outcome-unknown', retryable: false, outcome: 'unknown' } as const
 
-/** What can come back in place of the answer of a cancellation that took effect. */
+/** Responses that can replace the response to a cancellation that took effect. */
 const LOST = {
   'a broken connection': () => Promise.reject(new TypeError('fetch failed')),
   'the problem outcome-unknown': async () => Response.json(OUTCOME_UNKNOWN, { status: 504 }),
@@ -47,7 +47,7 @@ for (const [name, answer] of Object.entries(LOST)) {
   })
 }
 
-test('the example throws what a caller can do nothing about, by its code', async (t) => {
+test('the example throws problems that a caller cannot resolve, with their codes', async (t) => {
   const { url, upstream } = await startGateway(t)
   const client = createGatewayClient({ baseUrl: url })
   await assert.rejects(cancelTask(client, upstream.addTask()), /\(unauthenticated\)/)

@@ -38,7 +38,7 @@ const compiles = async (t: TestContext, source: string): Promise<string> => {
   )
 }
 
-test('what the client may use is there in browsers', async (t) => {
+test('the client uses only features that browsers have', async (t) => {
   assert.equal(await compiles(t, "export const a = new URL('http://a'), b = fetch(a), c = document.title"), 'yes')
 })
 

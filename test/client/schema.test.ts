@@ -61,7 +61,7 @@ const mayBeSentAgain = (code: ProblemCode): boolean => {
   }
 }
 
-test('the client knows every problem of the gateway, and what may be sent again', () => {
+test('the client knows every problem of the gateway, and which requests can be repeated', () => {
   const isOurs = (code: string): code is ErrorCode => code in PROBLEMS
   for (const code of Object.keys(PROBLEMS).filter(isOurs)) assert.equal(mayBeSentAgain(code), PROBLEMS[code].retryable)
 })

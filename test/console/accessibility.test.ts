@@ -18,7 +18,7 @@ const EVERYTHING = JSON.stringify([
 
 const AXE = createRequire(import.meta.url).resolve('axe-core')
 
-/** What is seriously wrong with the page as it is now. */
+/** Serious accessibility violations of the page in its current state. */
 const faults = async (page: Page, where: string): Promise<readonly string[]> => {
   const { violations } = await page.evaluate<AxeResults>('axe.run()')
   return violations

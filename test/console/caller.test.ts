@@ -62,7 +62,7 @@ test('without sign-in through the gateway none is offered', async (t) => {
   assert.equal(await page.locator('a[href^="auth/"]').count(), 0)
 })
 
-test('where anybody may call, nobody signs in', async (t) => {
+test('without authentication the console offers no sign-in', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, ANONYMOUS)
   await settled(page)
@@ -70,7 +70,7 @@ test('where anybody may call, nobody signs in', async (t) => {
   assert.equal(await page.getByRole('button', { name: 'Sign out' }).count(), 0)
 })
 
-test('without a key, requests that somebody’s action caused say so, and polling does not', async (t) => {
+test('without a key, requests caused by user activity are marked as such, and polls are not', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, sent } = await openConsole(t, {
     ...ANONYMOUS,
@@ -97,7 +97,7 @@ const NO_LONGER_KNOWN = {
   retryable: false,
 }
 
-test('whoever is no longer known signs in again and is where they were', async (t) => {
+test('a user whose session has ended signs in again and returns to the same page', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, {
     key: CANARIES.operatorKey,
@@ -168,7 +168,7 @@ test('a gateway that cannot be reached is told, and asked again when told to', a
   await page.getByRole('heading', { name: 'Tasks', exact: true }).waitFor()
 })
 
-test('what upstream says is shown as text, whatever it is', async (t) => {
+test('all values from upstream are shown as text', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, complaints } = await openConsole(t, {
     key: CANARIES.operatorKey,

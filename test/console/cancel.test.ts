@@ -7,7 +7,7 @@ import { requires } from '../helpers/requirements.ts'
 
 const TASK_NO = 'the-task'
 
-/** The page of a task, by somebody who may cancel it. */
+/** The page of a task, opened by a user with the scope to cancel it. */
 const openTask = (
   t: Parameters<typeof openConsole>[0],
   options: StartOptions = {},
@@ -31,7 +31,7 @@ const cancel = async (page: Page): Promise<void> => {
 
 const deletes = ({ sent }: OpenConsole) => sent.filter(({ line }) => line.startsWith('DELETE'))
 
-test('the question names what would be cancelled, and nothing is sent before it is answered', async (t) => {
+test('the confirmation dialog lists the affected domains, and nothing is sent before it is confirmed', async (t) => {
   if (!requires(t, 'chromium')) return
   const opened = await openTask(t)
   const { page, upstream } = opened
@@ -59,7 +59,7 @@ test('a cancellation is watched until the task is cancelled', async (t) => {
   assert.deepEqual([complaints(), foreign()], [[], []])
 })
 
-test('while it waits the dialog shows what the task looks like, and goes on when the gateway has stopped', async (t) => {
+test('while it waits the dialog shows the state of the task, and continues after the gateway has stopped waiting', async (t) => {
   if (!requires(t, 'chromium')) return
   let nowMs = Date.now()
   const { page } = await openTask(t, {
@@ -129,7 +129,7 @@ test('an unknown outcome is shown as one that may have happened, with a look at 
   assert.deepEqual([deletes(opened).length, cancelCalls(upstream).length], [1, 1])
 })
 
-test('a request whose answer is lost may have happened, is not sent again, and the task is looked at', async (t) => {
+test('a request whose response is lost is reported as unknown and not repeated, and the task is read', async (t) => {
   if (!requires(t, 'chromium')) return
   const opened = await openTask(t)
   const { page, upstream, api } = opened
@@ -157,12 +157,12 @@ test('an answer by something between that cannot be read may have happened, too'
   await heading(page, 'The cancellation may have happened').waitFor()
 })
 
-test('whoever stops waiting is told that the request is not taken back', async (t) => {
+test('a user who stops waiting is informed that the request is not withdrawn', async (t) => {
   if (!requires(t, 'chromium')) return
   const opened = await openTask(t)
   const { page, upstream } = opened
   await cancel(page)
-  // What was not sent by then never is.
+  // A request that was not sent by then is never sent.
   await eventually(() => (cancelCalls(upstream).length === 1 ? true : undefined))
   await page.getByRole('button', { name: 'Stop waiting' }).click()
   await heading(page, 'You stopped waiting').waitFor()
@@ -171,7 +171,7 @@ test('whoever stops waiting is told that the request is not taken back', async (
   assert.equal(cancelCalls(upstream).length, 1)
 })
 
-test('what cannot be shown is not cancelled from here', async (t) => {
+test('a task that cannot be shown cannot be cancelled in the console', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, upstream } = await openTask(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
   await page.locator('#cancel').waitFor()
@@ -181,7 +181,7 @@ test('what cannot be shown is not cancelled from here', async (t) => {
   assert.equal(await confirm(page).count(), 0)
 })
 
-test('whoever may cancel but not read cancels by the number alone', async (t) => {
+test('a user with the scope to cancel but not to read cancels by the task number alone', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, upstream } = await openTask(t, { sandbox: { cancellingMs: 0 } }, CANARIES.auditorKey)
   await cancel(page)
@@ -189,7 +189,7 @@ test('whoever may cancel but not read cancels by the number alone', async (t) =>
   assert.equal(cancelCalls(upstream).length, 1)
 })
 
-test('whoever may not cancel is not offered to', async (t) => {
+test('a user without the scope to cancel gets no button for it', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openTask(t, {}, CANARIES.readerKey)
   await page.getByText('one.com').waitFor()

@@ -33,7 +33,7 @@ const signIn = async (page: Page, gatewayUrl: string, hash = ''): Promise<void> 
   await page.locator('#who').waitFor()
 }
 
-test('somebody signs in, looks, cancels, watches, and signs out', async (t) => {
+test('a user signs in, reads, cancels, watches, and signs out', async (t) => {
   if (!requires(t, 'chromium')) return
   const { url, page, provider, record, ofPolicies } = await open(t, { sandbox: { cancellingMs: 300 } })
   await signIn(page, url)
@@ -55,7 +55,7 @@ test('somebody signs in, looks, cancels, watches, and signs out', async (t) => {
   assert.deepEqual(ofPolicies(), [])
 })
 
-test('signing in leads back to where somebody was', async (t) => {
+test('signing in leads back to the previous page', async (t) => {
   if (!requires(t, 'chromium')) return
   const { url, page } = await open(t)
   await signIn(page, url, `#/tasks/${TASK_NO}`)
@@ -95,7 +95,7 @@ test('a session that has ended is told, and a new one begins where the last one 
   await page.locator('#cancel').waitFor()
 })
 
-/** A page of its own origin, in the browser of somebody who has signed in. */
+/** A page of another origin, in the browser of a user with a session. */
 const visitWith = async (t: TestContext, host: string, isListed: boolean) => {
   const pages = createServer((_req, res) => res.setHeader('content-type', 'text/html').end('<!doctype html><title>App'))
   const port = await listenOn(t, pages)

@@ -32,7 +32,7 @@ test('where types restrict a caller no totals are shown, since there are none to
   assert.equal(await page.locator('.pages span').textContent(), 'Page 1')
 })
 
-test('the list shows what upstream has, newest first, and asks nobody but the gateway', async (t) => {
+test('the list shows the tasks of upstream, newest first, and sends requests only to the gateway', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, complaints, foreign } = await openConsole(t, {
     key: CANARIES.operatorKey,
@@ -117,7 +117,7 @@ test('a problem leads to the page that explains it, in the language of the conso
   assert.equal(await link.getAttribute('target'), '_blank')
 })
 
-test('whoever may not see the list is told so, and opens a task by its number', async (t) => {
+test('a user without access to the list is informed, and opens a task by its number', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, { key: CANARIES.auditorKey, prepare: (started) => addTasks(started, 1) })
   await page.getByRole('heading', { name: 'You may not see the list of tasks' }).waitFor()
@@ -127,7 +127,7 @@ test('whoever may not see the list is told so, and opens a task by its number', 
   assert.equal(new URL(page.url()).hash, '#/tasks/task-0')
 })
 
-test('a task has an address of its own, and shows what it does to each domain', async (t) => {
+test('a task has an address of its own, and shows its details for each domain', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, complaints } = await openConsole(t, {
     key: CANARIES.operatorKey,
@@ -164,7 +164,7 @@ test('a task in the list that is being cancelled is seen to become cancelled', a
   assert.equal(sent.filter(({ line }) => line === 'GET /tasks/task-0').length, 0)
 })
 
-test('nothing is asked while nobody can see the page, and what has not changed is not sent again', async (t) => {
+test('a hidden page sends no requests, and unchanged responses are not sent again', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, sent } = await openConsole(t, {
     key: CANARIES.operatorKey,
@@ -191,7 +191,7 @@ test('nothing is asked while nobody can see the page, and what has not changed i
   await eventually(() => looks().find(({ headers }) => headers['if-none-match'] !== undefined))
 })
 
-test('the history shows what became of each request, by outcome, task and page', async (t) => {
+test('the history shows the outcome of each request, by outcome, task and page', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, record } = await openConsole(t, {
     key: CANARIES.auditorKey,
@@ -243,7 +243,7 @@ test('the history tells an entry that counts refusals from one that counts attem
   assert.match(one, /Attempts\s*0/)
 })
 
-test('whoever may not read the history is not led there', async (t) => {
+test('a user without access to the history gets no link to it', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, { key: CANARIES.operatorKey })
   assert.deepEqual(await page.getByRole('navigation').first().getByRole('link').allTextContents(), ['Tasks'])

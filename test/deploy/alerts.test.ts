@@ -39,7 +39,7 @@ test('the rules are sound, and fire in the cases that they were written for', (t
   assert.match(promtool('check', 'config', 'prometheus.yaml'), /SUCCESS/)
 })
 
-test('the runbook says of each alert what it means and what to do, and of no other', () => {
+test('the runbook contains meaning and actions for each alert, and for no other', () => {
   const described = [...read('docs/operations.md').matchAll(/^### (Gateway\w+)\n\n(.+)/gm)]
   assert.deepEqual(described.map(([, name]) => name).sort(), [...ruleNames()].sort())
 })
@@ -48,12 +48,12 @@ const ASK_EVERY_MS = 200
 /** Some twenty gateways start meanwhile, and a Prometheus. */
 const PATIENCE_MS = 90_000
 
-/** What gateways are asked again and again, so that counters move while Prometheus looks. */
+/** Requests that are sent repeatedly, so that counters move while Prometheus scrapes. */
 type Ask = (started: Started) => Promise<unknown>
 
 const cancel: Ask = ({ api, upstream }) => api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
 
-/** A gateway that is ailing, and what it is asked meanwhile. */
+/** A gateway with a fault, and the requests to it in the meantime. */
 const ail = async (
   t: TestContext,
   options: StartOptions,
@@ -186,7 +186,7 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
   },
 }
 
-test('each alert fires on a gateway that has what it is for, and none on one that is well', async (t) => {
+test('each alert fires on a gateway with its fault, and none on a healthy one', async (t) => {
   if (!requires(t, 'prometheus')) return
   assert.deepEqual(Object.keys(AILMENTS).sort(), [...ruleNames()].sort())
   const well = await ail(t, {}, cancel)

@@ -48,7 +48,7 @@ const programOf = (resources: readonly Resource[]): string =>
     )
     .join('')
 
-/** Throws with what the compiler or the validators find. */
+/** Throws with the findings of the compiler or the validators. */
 const validate = async (t: TestContext, resources: readonly Resource[]): Promise<void> => {
   const folder = await temporaryFolder(t)
   await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
@@ -62,7 +62,7 @@ const validate = async (t: TestContext, resources: readonly Resource[]): Promise
   await run(process.execPath, ['manifests.ts'], { cwd: folder })
 }
 
-test('each manifest is what the published schemas say', async (t) => {
+test('each manifest conforms to the published schemas', async (t) => {
   assert.deepEqual(BASE.map(({ kind }) => kind).sort(), [
     ...['CronJob', 'Deployment', 'HorizontalPodAutoscaler', 'Job', 'NetworkPolicy', 'NetworkPolicy'],
     ...['PodDisruptionBudget', 'Service', 'Service', 'ServiceAccount'],
@@ -94,7 +94,7 @@ test('kustomize lists every manifest', () => {
 
 const JOBS = { migrate: find('Job').template, prune: find('CronJob').jobTemplate.spec.template } as const
 
-test('each pod runs as nobody, with nothing but what it needs', () => {
+test('each pod runs without privileges, with only the permissions that it needs', () => {
   for (const pod of [POD, JOBS.migrate.spec, JOBS.prune.spec]) {
     assert.equal(pod.containers.length, 1)
     assert.deepEqual(pod.containers[0].securityContext, {
@@ -194,7 +194,7 @@ const settingsIn = (): Readonly<Record<string, string>> => ({
   ...Object.fromEntries(CONTAINER.env.map(({ name, value }: { name: string; value: string }) => [name, value])),
 })
 
-/** What the files of its secrets would hold. */
+/** The contents of the files of its secrets. */
 const SECRETS: Readonly<Record<string, string>> = {
   'access-key-id': 'id',
   'access-key-secret': 'secret',
@@ -225,7 +225,7 @@ test('the quota is shared out among the most replicas that there can be', () => 
   const { maxReplicas, minReplicas } = find('HorizontalPodAutoscaler')
   const { replicas, strategy } = find('Deployment')
   assert.ok(Number(settingsIn().UPSTREAM_MAX_RPS) * (maxReplicas + strategy.rollingUpdate.maxSurge) <= 100)
-  // A number here would take back what the autoscaler has found, at each release.
+  // A number here would reset the choice of the autoscaler at each release.
   assert.equal(replicas, undefined)
   assert.ok(minReplicas >= 2)
 })
@@ -301,7 +301,7 @@ test('in compose passwords come as files, each to the services that need it', ()
   )
 })
 
-test('compose names what there is, and gives the gateway sound settings', () => {
+test('compose refers to files that exist, and gives the gateway valid settings', () => {
   const { services, networks, volumes, configs, secrets } = compose
   for (const [name, service] of Object.entries<Record<string, never>>(services)) {
     for (const network of service.networks ?? []) assert.ok(network in networks, `${name}: ${network}`)

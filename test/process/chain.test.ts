@@ -5,7 +5,7 @@ import { type KeyReply, startKeyServer } from '../helpers/credential-server.ts'
 import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { prepare, startProcess } from '../helpers/process.ts'
 
-/** A process whose keys come from the vendor's chain, and the server that the chain asks. */
+/** A process whose credentials come from the vendor's provider chain, and the server that the chain queries. */
 const start = async (t: TestContext, reply: KeyReply) => {
   const { sandbox, env } = await prepare(t)
   const server = await startKeyServer(t, await temporaryFolder(t), CANARIES)

@@ -32,7 +32,7 @@ const readMetrics = async (adminUrl: string) => {
   return { requests: sum('gateway_requests_total'), residentBytes: sum('process_resident_memory_bytes') }
 }
 
-/** What needs no credentials, in one line of requests each. */
+/** Requests that need no credentials, one line each. */
 const ASKED: Readonly<Record<string, string>> = {
   'a page that needs credentials': 'GET /me HTTP/1.1\r\nHost: a\r\n\r\n',
   'a cancel without credentials': 'DELETE /tasks/x HTTP/1.1\r\nHost: a\r\n\r\n',

@@ -79,7 +79,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     )
   })
 
-  test('a cancel whose caller left at SIGTERM is still recorded as what it became', async (t) => {
+  test('the outcome of a cancel whose caller disconnected at SIGTERM is still recorded', async (t) => {
     const { sandbox, env } = await prepare(t)
     const valve = await startValve(t, sandbox)
     const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
@@ -140,7 +140,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     assert.equal((await gateway.ended).code, 0)
   })
 
-  test('what is sent on a kept connection behind the last answer is refused', async (t) => {
+  test('a request on a kept connection after the last response is refused', async (t) => {
     const { sandbox, env } = await prepare(t)
     const valve = await startValve(t, sandbox)
     const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })

@@ -14,7 +14,7 @@ import { listenOn } from '../helpers/ports.ts'
 import { type Listening, startProcess } from '../helpers/process.ts'
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 
-// The real process, whose way to its upstream is spoilt.
+// The real process with network faults between it and its upstream.
 
 const TIMES = { UPSTREAM_TIMEOUT_MS: '400', REQUEST_TIMEOUT_MS: '5400', UPSTREAM_MAX_ATTEMPTS: '2' }
 
@@ -26,7 +26,7 @@ interface Route {
   readonly proxy: FaultProxy
 }
 
-/** A gateway whose calls go by way of a proxy to a sandbox. */
+/** A gateway whose calls go through a proxy to a sandbox. */
 const startRoute = async (
   t: TestContext,
   env: Env,
@@ -45,7 +45,7 @@ const read = async ({ gateway }: Route, fault: string): Promise<FaultRow> => {
   return { fault, request: 'GET', answer: answerOf(status, body), record: '–', upstream: '–' }
 }
 
-/** What comes afterwards is served as ever. */
+/** Later requests are served normally. */
 const isWell = async (route: Route): Promise<void> => {
   const [row, { answer }] = [await cancelUnder(route, 'none'), await read(route, 'none')]
   assert.deepEqual([row.answer, row.record, answer], ['202 accepted', 'accepted', '200'])
@@ -72,7 +72,7 @@ const spoilt = async (route: Route, fault: RouteFault): Promise<readonly FaultRo
   return rows
 }
 
-/** Nothing gets through at all, so that nobody can be asked what became of it either. */
+/** No call reaches the upstream, so the task cannot be read afterwards either. */
 const cutOff = async (route: Route, fault: RouteFault): Promise<FaultRow> => {
   route.proxy.meet(fault)
   const row = await cancelUnder(route, `${fault}, asking afterwards too`)
@@ -111,7 +111,7 @@ test('on a spoilt way to upstream the answer, the record and upstream agree', { 
 /** A server that speaks TLS, and nothing of upstream's. */
 const startStranger = (t: TestContext, options: TlsOptions): Promise<number> => listenOn(t, createTlsServer(options))
 
-/** What is spoken with somebody who trusts that server and takes whatever it offers. */
+/** The TLS version that a client negotiates if it trusts this server and accepts every version. */
 const protocolOf = async (t: TestContext, port: number, ca: string): Promise<string | null> => {
   const socket = connect({ port, host: 'localhost', ca, minVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' })
   t.after(() => socket.destroy())

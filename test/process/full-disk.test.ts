@@ -10,7 +10,7 @@ import { mountTmpfs, requires } from '../helpers/requirements.ts'
 
 const PAGE = Buffer.alloc(4096)
 
-/** Takes all that is left of a file system, page by page. Returns what gives it back. */
+/** Fills a file system, page by page. Returns a function that frees the space. */
 const fill = (folder: string): (() => void) => {
   const path = join(folder, 'filler')
   const file = openSync(path, 'w')

@@ -22,11 +22,11 @@ const AT_ONCE = 8
 const SALVOS = 25
 const MOST_SHOWN = 20
 const MOST_TEXT = 600
-/** What is let go of only after a while is there before memory is looked at for the first time. */
+/** Memory that is freed only after a while is allocated before the first measurement. */
 const WARM_UP = 0.25
 const MOST_GROWTH = 4 * 2 ** 20
 
-/** What an address in its absolute form has in front of the path. */
+/** The part before the path of a request target in absolute form. */
 const ABSOLUTE = /^http:\/\/[^/]*/
 
 const ORIGIN = 'https://shop.example.com'
@@ -57,7 +57,7 @@ interface Target {
   readonly allowing: readonly string[]
 }
 
-/** A gateway with everything switched on that reads what a stranger sends. */
+/** A gateway with all features enabled that parses unauthenticated input. */
 const start = async (t: TestContext): Promise<Target> => {
   const { sandbox, env } = await prepare(t)
   const issuer = await startIssuer(t)
@@ -96,7 +96,7 @@ const start = async (t: TestContext): Promise<Target> => {
   }
 }
 
-/** How long somebody who has said all waits before hanging up; where the end can't be told from the bytes, not for long. */
+/** The client closes the connection after this time; after the short one if the bytes have no recognizable end. */
 const PATIENT_MS = 20_000
 const IMPATIENT_MS = 50
 
@@ -109,7 +109,7 @@ const exchange = (url: string, bytes: string, patienceMs: number): Promise<strin
   return text(socket).catch(() => '')
 }
 
-/** What of an answer to anything at all must not be. */
+/** The violations of the contract in the response to any request. */
 const faultsOf = ({ status, body }: RawAnswer): readonly string[] => {
   if (status < 400) return []
   const problem = Object(JSON.parse(body))
@@ -118,14 +118,14 @@ const faultsOf = ({ status, body }: RawAnswer): readonly string[] => {
   return isSound ? [] : [`${status} ${body} is not in the contract`]
 }
 
-/** Every task number that whoever sent this could have meant. */
+/** Every task number that the sender of these bytes could have meant. */
 const numbersIn = (bytes: string): readonly string[] =>
   bytes.replace(/%([0-9a-f]{2})/gi, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16))).match(/[\w-]+/g) ?? []
 
 interface Shot {
   readonly bytes: string
   readonly patienceMs: number
-  /** What of that which came back must not be. */
+  /** The faults of the bytes that were received. */
   faults(answer: string): readonly string[]
 }
 
@@ -134,7 +134,7 @@ const fire = async ({ url }: Listening, { bytes, patienceMs, faults }: Shot): Pr
   return faults(answer).map((fault) => `${fault}, after ${JSON.stringify(bytes).slice(0, MOST_TEXT)}`)
 }
 
-/** Fires so many shots, a few at a time, and holds what comes of them against what may. */
+/** Fires this many shots, a few at a time, and compares their results with the allowed ones. */
 const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Arbitrary<Shot>): Promise<void> => {
   const { gateway, sandbox, allowing } = target
   const salvo = fc.record({
@@ -145,7 +145,7 @@ const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Ar
   const found: string[] = []
   let sent = 0
 
-  /** The seed and how much was sent decide what comes next. */
+  /** The seed and the number of shots so far determine the next shots. */
   const fireUntil = async (end: number): Promise<void> => {
     while (sent < end) {
       for (const { shots, fault } of fc.sample(salvo, { seed: SEED + sent, numRuns: SALVOS })) {
@@ -196,14 +196,14 @@ const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Ar
   assert.ok(heapOf(late) < heapOf(early) + MOST_GROWTH, 'memory grows')
 }
 
-test('whatever is asked is answered as documented', async (t) => {
+test('every request gets a documented response', async (t) => {
   const target = await start(t)
   const shot = wellFormed(target.ingredients).map(({ method, target: path, bytes }): Shot => {
     const faults = (answer: string): readonly string[] => {
       const { status, headers, body } = parseAnswer(answer)
       // Documented, but nothing to be found.
       if (status === PROBLEMS.internal.status) return ['internal error']
-      // What can't be read as a request has no method, and its answer a body.
+      // Input that cannot be parsed as a request has no method, and its response has a body.
       const read = method === 'HEAD' && body !== '' ? '' : method
       return violationsOf({ method: read, path: path.replace(ABSOLUTE, ''), status, headers, text: body })
     }
@@ -212,7 +212,7 @@ test('whatever is asked is answered as documented', async (t) => {
   await bombard(t, 'well formed', target, shot)
 })
 
-test('whatever bytes come in, nothing breaks and nothing is done for a stranger', async (t) => {
+test('arbitrary bytes break nothing and cause no cancellation', async (t) => {
   const target = await start(t)
   const shot = fc.tuple(malformed(target.ingredients), fc.constantFrom(0, IMPATIENT_MS)).map(
     ([bytes, patienceMs]): Shot => ({

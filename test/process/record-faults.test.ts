@@ -7,7 +7,7 @@ import { addTasks, cancel, prepare, sawCancels, startProcess, startValve } from 
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
-// The real process, whose record on PostgreSQL fails it.
+// The real process with faults of its audit trail on PostgreSQL.
 
 const servers = usePostgres()
 
@@ -29,7 +29,7 @@ const start = async (t: TestContext) => {
 
 type Broken = Pick<Awaited<ReturnType<typeof start>>, 'server' | 'database'>
 
-/** Its sessions end, so that new ones meet what has changed for the role. */
+/** Ends the sessions of the role, so that new ones have its changed privileges. */
 const change = async (database: Database, ...statements: readonly string[]): Promise<void> => {
   for (const sql of statements) await database.query(sql)
   await database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'gateway'")
@@ -66,7 +66,7 @@ const FAULTS: readonly RecordFault[] = [
   },
 ]
 
-test('whatever becomes of PostgreSQL, nothing is sent without a record, and no answer is wrong', async (t) => {
+test('with any fault of PostgreSQL nothing is sent without a record, and no response is wrong', async (t) => {
   if (!requires(t, 'postgres')) return
   const route = await start(t)
   const { server, sandbox, valve, gateway, isReady } = route

@@ -197,7 +197,7 @@ const reasonsIn = ({ logLines }: Started): readonly string[] =>
 const writableIn = async ({ adminUrl }: Started) =>
   /^gateway_audit_writable (\d)$/m.exec(await (await fetch(`${adminUrl}/metrics`)).text())?.[1]
 
-/** What a cancel meets, and how it reads in the table. */
+/** The result of a cancel during a fault, as a row of the table. */
 const cancelAfter = async (t: TestContext, { name, begin, reasons, end }: FileFault): Promise<FaultRow> => {
   const { gateway, sandbox, places } = await start(t)
   const cancel = () => gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
@@ -237,7 +237,7 @@ const cancelAfter = async (t: TestContext, { name, begin, reasons, end }: FileFa
   }
 }
 
-test('whatever becomes of the files of the record, nothing is sent and the gateway is not ready', async (t) => {
+test('with any fault of the files of the audit trail nothing is sent and the gateway is not ready', async (t) => {
   const rows: FaultRow[] = []
   for (const fault of FAULTS) {
     await t.test(fault.name, async (t) => {
@@ -283,7 +283,7 @@ test('an outcome that finds the record moved away is reported truthfully, and wr
   assert.equal(record?.outcome, 'accepted')
 })
 
-test('nothing of a damaged write-ahead log comes into the record, which holds what it held before', async (t) => {
+test('a damaged write-ahead log adds nothing to the audit trail, which keeps its earlier records', async (t) => {
   const path = join(await temporaryFolder(t), 'audit.db')
   const store = await openSqliteStore(path)
   const [kept, lost, refused] = [intentOf(), intentOf(), intentOf()]
@@ -344,7 +344,7 @@ test('VACUUM by another program, after which the record is smaller, is no fault 
   assert.equal(records.length, 2)
 })
 
-test('what was in a deleted write-ahead log is in the record after a crash', async (t) => {
+test('the records of a deleted write-ahead log are in the audit trail after a crash', async (t) => {
   const { sandbox, env, auditPath } = await prepare(t)
   const first = await startProcess(t, env)
   for (let count = 0; count < 3; count += 1) {

@@ -38,7 +38,7 @@ const start = async (t: TestContext) => {
     TRUST_PROXY: '127.0.0.1',
     UPSTREAM_TIMEOUT_MS: '1000',
     REQUEST_TIMEOUT_MS: '4500',
-    // What nginx has taken before it is told of other replicas still comes.
+    // Requests that nginx accepted before its list of replicas changed still arrive.
     SHUTDOWN_DELAY_MS: '500',
   }
   const launch = (): Promise<Listening> => startProcess(t, settings)
@@ -51,8 +51,8 @@ const start = async (t: TestContext) => {
 }
 
 /**
- * What came back from a cancel on a connection of its own; null where nothing did. A connection that is kept can be closed by
- * nginx, which is told of other replicas meanwhile, in the moment in which it is used again.
+ * The response to a cancel on a connection of its own; null where none was received. A kept connection is not used:
+ * nginx, whose list of replicas changes in the meantime, could close it in the moment in which it is used again.
  */
 const ask = (url: string, taskNo: string): Promise<Asked['answer']> =>
   new Promise((resolve) => {
@@ -88,7 +88,7 @@ const startLoad = (t: TestContext, url: string, sandbox: Sandbox) => {
 
 const isAccepted = ({ answer }: Asked): boolean => answer?.status === 202
 
-test('whatever becomes of one part, no cancel is lost, misreported or sent twice', async (t) => {
+test('with a fault of any one part no cancel is lost, misreported or sent twice', async (t) => {
   if (!requires(t, 'postgres') || !requires(t, 'redis') || !requires(t, 'nginx')) return
   const { server, redis, sandbox, places, replicas, balancer, launch } = await start(t)
   const load = startLoad(t, balancer.url, sandbox)
@@ -134,7 +134,7 @@ test('whatever becomes of one part, no cancel is lost, misreported or sent twice
   })
 
   const { asked } = load
-  // Another, which has limits of its own and looks more often for what the killed one left; replicas do so twice a minute.
+  // Another gateway, with its own limits, that recovers abandoned records more often; replicas do so twice a minute.
   const witness = await startGateway(t, { env: places, overrides: { maintenanceEveryMs: 100 } })
   const records = await eventually(async () => {
     await delay(250)

@@ -156,7 +156,7 @@ const measure = async (t: TestContext, sandbox: Sandbox, emptyEnv: Env, envs: Bo
     return [workAt(a.url), workAt(b.url)] as const
   }
   const cancels = async (urls: Both<{ readonly url: string }>) => {
-    // The first requests of a process are slow, whatever else it does.
+    // The first requests of a process are always slow.
     await inTurn(TIMES * 2, cancelsOf(urls))
     return inTurn(TIMES * 5, cancelsOf(urls))
   }
@@ -168,7 +168,7 @@ const measure = async (t: TestContext, sandbox: Sandbox, emptyEnv: Env, envs: Bo
   found['cancel, p50'] = quantiles(quiet, 0.5)
   found['cancel, p95'] = quantiles(quiet, 0.95)
 
-  /** Times beside one caller whose searches never end, at the gateway that is measured. */
+  /** Times during the endless searches of one caller at the gateway under test. */
   const besideSearch = async (url: string, count: number, work: () => Promise<unknown>) => {
     let isSearching = true
     const search = async (): Promise<void> => {

@@ -44,7 +44,7 @@ test('two gateways show the cancellations of both', async (t) => {
   }
 })
 
-test('what a killed gateway left pending stays so while its time runs, and is settled by another afterwards', async (t) => {
+test('a pending record of a killed gateway stays so until its deadline, and is settled by another one afterwards', async (t) => {
   const database = await prepareDatabase(t)
   if (database === null) return
   const { sandbox, env } = await prepare(t)

@@ -16,7 +16,7 @@ const A_SECOND = 50
 const LOOKS = 12
 const FIRST = 3
 
-/** What a gateway may have more of at the end: what it remembers for a while is bounded, and by far less than a leak leaves. */
+/** Allowed growth until the end: caches are bounded, and far smaller than a leak. */
 const MOST_GROWTH = 6 * 2 ** 20
 const MOST_NEW_HANDLES = 10
 
@@ -31,7 +31,7 @@ type Ask = (target: Target) => Promise<readonly [path: string, method: string, h
 
 const latest = ({ sandbox }: Target): string => cancelCalls(sandbox).at(-1)?.params.TaskNo ?? sandbox.addTask()
 
-/** What a team asks of a gateway in a day, one after the other. */
+/** The requests of a team to a gateway in a day, one after the other. */
 const ASKED: readonly Ask[] = [
   async ({ sandbox }) => [`/tasks/${sandbox.addTask()}`, 'DELETE', asOperator, 202],
   async (target) => [`/tasks/${latest(target)}`, 'GET', asReader, 200],
@@ -48,7 +48,7 @@ const ASKED: readonly Ask[] = [
   async () => ['/readyz', 'GET', {}, 200],
 ]
 
-/** Asks evenly, whatever becomes of what was asked before, until so many have been asked; tells what was not as expected. */
+/** Sends this many requests at an even pace, independently of responses. Returns the unexpected responses. */
 const load = async (target: Target, count: number): Promise<readonly string[]> => {
   const startedAt = performance.now()
   const answers: Promise<string | null>[] = []

@@ -5,8 +5,8 @@ import { duplicates, type Finding, quota, slowUpstream } from '../../bench/scena
 import { openEnvironment, START } from '../../bench/subjects.ts'
 import { requires } from '../helpers/requirements.ts'
 
-// A short form of `npm run bench`, from the sources. How long something takes says little where other tests run beside it:
-// what is held here are a ratio of one run, and counts.
+// A short form of `npm run bench`, from the sources. Absolute times are not reliable while other tests run, so these
+// tests check a ratio within one run, and counts.
 
 const open = async (t: TestContext) => {
   const ground = await openEnvironment([...START.slice(0, -1), 'src/server.ts'])
@@ -17,7 +17,7 @@ const open = async (t: TestContext) => {
 /** Measured alone it is less than one. */
 const RATIO_MAX = 1.5
 
-test('a cancel costs about what it costs where the same protections are written by hand', async (t) => {
+test('a cancel costs about as much as with the same protections written by hand', async (t) => {
   if (!requires(t, 'nginx') || !requires(t, 'procfs')) return
   const rounds = {
     rounds: 3,
@@ -36,7 +36,7 @@ test('a cancel costs about what it costs where the same protections are written 
 /** A busy machine lets some of a quota expire. */
 const LEEWAY = 0.75
 
-/** What is not reached of what is counted; Node holds more memory where it runs from the sources. */
+/** The counts whose aims are not reached. Memory is excluded, since Node needs more when it runs from the sources. */
 const missed = (findings: readonly Finding[]): readonly Finding[] =>
   findings
     .filter(({ unit }) => unit !== 'ms' && unit !== 'MiB')
@@ -47,7 +47,7 @@ for (const [scenario, scope] of [
   [quota, { rounds: 1, seconds: 4, many: 1 }],
   [slowUpstream, { rounds: 1, seconds: 1, many: 300 }],
 ] as const) {
-  test(`under load, ${scenario.name} comes to what is aimed at`, async (t) => {
+  test(`under load, ${scenario.name} reaches its aims`, async (t) => {
     if (!requires(t, 'procfs')) return
     const findings = await scenario(await open(t), scope)
     for (const { what, found } of findings) t.diagnostic(`${what}: ${found.toFixed(2)}`)

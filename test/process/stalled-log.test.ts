@@ -56,7 +56,7 @@ const start = async (t: TestContext, env: Env, { stdout, stderr }: Outputs, { pr
   return { pid: child.pid, kill: (signal: NodeJS.Signals) => child.kill(signal), exited: exited.then(([code]) => code) }
 }
 
-/** A gateway whose standard output, and error output too, is full and not read; it listens all the same. */
+/** A listening gateway whose standard output and standard error are full and not read. */
 const startUnread = async (t: TestContext, more: Env = {}, command = GATEWAY) => {
   const { sandbox, env } = await prepare(t)
   const [port, adminPort] = [await closedPort(), await closedPort()]
@@ -126,7 +126,7 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
     process.kill(gatewayPid, 'SIGTERM')
     await eventually(async () => (await isOpen(url)) === false || undefined)
     await eventually(() => isGone(gatewayPid) || undefined)
-    // The program that holds the terminal hands on what it has, and then the exit code.
+    // The program that holds the terminal forwards its buffered output, and then the exit code.
     const code = await eventually(() => {
       pipe.read()
       return Promise.race([exited, Promise.resolve()])
@@ -137,7 +137,7 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
   test('answers, and ends with 0 on SIGTERM, where the log goes to a socket', async (t) => {
     const { sandbox, env } = await prepare(t)
     const port = await closedPort()
-    // What Node calls a pipe to a child is a socket, as a journal has one.
+    // A `pipe` to a child of Node is a socket, like the one of a journal.
     const socket = 'pipe'
     const { kill, exited } = await start(t, { ...env, PORT: String(port) }, { stdout: socket, stderr: socket })
     const url = `http://127.0.0.1:${port}`
@@ -156,7 +156,7 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
     assert.deepEqual([status, await exited], [202, 0])
   })
 
-  test('says at the end what waited, if it is read again by then', async (t) => {
+  test('writes buffered lines at the end, if its output is read again by then', async (t) => {
     const { pipe, url, kill, exited } = await startUnread(t)
     await fetch(`${url}/livez`)
     pipe.read()

@@ -85,7 +85,7 @@ test('a record in a folder that can only be read stops the start with a message 
   assert.equal(stderr.split('\n').length, 3)
 })
 
-test('a start whose audit database lies in a folder that others can change says so, and changes nothing there', async (t) => {
+test('a start with an audit database in a folder that others can change logs a warning, and changes nothing there', async (t) => {
   const folder = await temporaryFolder(t)
   await chmod(folder, 0o777)
   const started = await startProcess(t, (await prepare(t, folder)).env)
@@ -111,8 +111,8 @@ test('a start that works says nothing but log lines', async (t) => {
 })
 
 const BUGS = {
-  'an exception that nobody catches': `throw new Error('canary')`,
-  'a rejection that nobody handles': `Promise.reject(Object.assign(new Error('canary'), { request: 'canary' }))`,
+  'an uncaught exception': `throw new Error('canary')`,
+  'an unhandled rejection': `Promise.reject(Object.assign(new Error('canary'), { request: 'canary' }))`,
 } as const
 
 for (const [name, bug] of Object.entries(BUGS)) {

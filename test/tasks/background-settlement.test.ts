@@ -11,7 +11,7 @@ import { taskOf } from '../helpers/task.ts'
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS
 
-describe('what a task proves about a request for its cancellation', () => {
+describe('the outcome that a task proves', () => {
   for (const [status, cancelStatus, ageMs, outcome] of [
     ['executing', 'cancelled', 0, 'cancelled'],
     ['complete', 'cancelled', 0, 'cancelled'],
@@ -36,7 +36,7 @@ const RESET: Fault = { reply: 'reset' }
 const RESET_AFTER_EFFECT: Fault = { reply: 'reset', effect: true }
 const DOWN: Fault = { reply: { status: 500, code: 'InternalError' } }
 
-/** A gateway whose one cancel ended as nobody knows how, since the task could not be asked either. */
+/** A gateway with one cancel of unknown outcome: the call failed, and the task could not be read either. */
 const startUnknown = async (t: TestContext, fault: Fault, options: StartOptions = {}) => {
   const env = { UPSTREAM_MAX_ATTEMPTS: '1', ...options.env }
   const started = await startGateway(t, { ...options, env })
@@ -58,7 +58,7 @@ for (const [cancellingMs, outcome] of [
   [0, 'cancelled'],
   [DAY_MS, 'accepted'],
 ] as const) {
-  test(`an unknown outcome is ${outcome} once the task shows it, and nobody has to ask`, async (t) => {
+  test(`an unknown outcome is ${outcome} once the task shows it, without a request of a caller`, async (t) => {
     const started = await startUnknown(t, RESET_AFTER_EFFECT, { sandbox: { cancellingMs }, overrides: AT_ONCE })
     assert.equal((await started.record(started.taskNo)).outcome, 'unknown')
     started.upstream.clearFaults()
@@ -68,7 +68,7 @@ for (const [cancellingMs, outcome] of [
   })
 }
 
-test('what a process before left unknown is settled after the next start', async (t) => {
+test('an unknown outcome of an earlier process is settled after the next start', async (t) => {
   const first = await startUnknown(t, RESET_AFTER_EFFECT, { overrides: { settlementPauseMs: () => DAY_MS } })
   await first.stop()
   first.upstream.clearFaults()
@@ -78,17 +78,17 @@ test('what a process before left unknown is settled after the next start', async
   assert.deepEqual([found.outcome, found.settledBy], ['accepted', 'query'])
 })
 
-test('a task that is not cancelled proves nothing, however often it is looked at', async (t) => {
+test('a task that is not cancelled proves nothing, however often it is polled', async (t) => {
   const started = await startUnknown(t, RESET, { overrides: AT_ONCE })
   started.upstream.clearFaults()
-  for (let looks = 0; looks < 5; looks += 1) await started.upstream.nextCall('QueryTaskList')
+  for (let polls = 0; polls < 5; polls += 1) await started.upstream.nextCall('QueryTaskList')
   assert.equal((await started.record(started.taskNo)).outcome, 'unknown')
 })
 
 const LOAD_EVERY_MS = 20
 
-/** The looks alone, on a clock that moves when it is told to. */
-const startLooks = (
+/** Background settlement alone, on a clock that the test advances. */
+const startSettlement = (
   t: TestContext,
   find: () => Promise<Task | null>,
   {
@@ -99,9 +99,9 @@ const startLooks = (
 ) => {
   let nowMs = DAY_MS
   const written: OutcomeEvent[] = []
-  const looks: string[] = []
+  const polls: string[] = []
   const filters: AuditFilter[] = []
-  const unsettled = createBackgroundSettlement({
+  const settlement = createBackgroundSettlement({
     trail: {
       find: async () => ({ ...RECORD, outcome: known }),
       list: async (filter) => {
@@ -112,7 +112,7 @@ const startLooks = (
     },
     lookup: {
       find: (taskNo) => {
-        looks.push(taskNo)
+        polls.push(taskNo)
         return find()
       },
     },
@@ -122,15 +122,15 @@ const startLooks = (
     loadEveryMs: LOAD_EVERY_MS,
     pauseMs,
   })
-  t.after(unsettled.close)
-  const note = (outcome: Outcome, taskNo = 't') =>
-    unsettled.track({ taskNo, requestedAtMs: nowMs }, { ...EVENT, cancellationId: taskNo, outcome })
-  const looked = (count: number, taskNo = 't') =>
-    eventually(() => looks.filter((it) => it === taskNo).length >= count || undefined)
+  t.after(settlement.close)
+  const track = (outcome: Outcome, taskNo = 't') =>
+    settlement.track({ taskNo, requestedAtMs: nowMs }, { ...EVENT, cancellationId: taskNo, outcome })
+  const polled = (count: number, taskNo = 't') =>
+    eventually(() => polls.filter((it) => it === taskNo).length >= count || undefined)
   const advance = (ms: number): void => {
     nowMs += ms
   }
-  return { note, resume: unsettled.resume, written, looks, looked, filters, advance }
+  return { track, resume: settlement.resume, written, polls, polled, filters, advance }
 }
 
 const EVENT: OutcomeEvent = {
@@ -143,47 +143,47 @@ const EVENT: OutcomeEvent = {
   settledBy: null,
 }
 
-test('what was complete and not cancelled for a minute never took effect', async (t) => {
-  const { note, written, looked, advance } = startLooks(t, async () =>
+test('a cancellation whose task was complete and not cancelled for a minute has failed', async (t) => {
+  const { track, written, polled, advance } = startSettlement(t, async () =>
     taskOf({ status: 'complete', cancelStatus: 'none' }),
   )
-  note('unknown')
-  await looked(3)
+  track('unknown')
+  await polled(3)
   assert.deepEqual(written, [])
   advance(MINUTE_MS)
   assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'failed')
 })
 
-test('an answer that comes late ends the looking, even while one is under way', async (t) => {
-  const look = Promise.withResolvers<Task>()
-  const { note, written, looks, looked } = startLooks(t, () => look.promise)
-  note('unknown')
-  await looked(1)
-  note('accepted')
-  note('unknown', 'another')
-  look.resolve(taskOf({ status: 'executing', cancelStatus: 'cancelling' }))
+test('a late response ends the polls, even while one is in flight', async (t) => {
+  const poll = Promise.withResolvers<Task>()
+  const { track, written, polls, polled } = startSettlement(t, () => poll.promise)
+  track('unknown')
+  await polled(1)
+  track('accepted')
+  track('unknown', 'another')
+  poll.resolve(taskOf({ status: 'executing', cancelStatus: 'cancelling' }))
   await eventually<OutcomeEvent>(() => written[0])
-  assert.deepEqual([written.map(({ cancellationId }) => cancellationId), looks], [['another'], ['t', 'another']])
+  assert.deepEqual([written.map(({ cancellationId }) => cancellationId), polls], [['another'], ['t', 'another']])
 })
 
-test('after a day nobody looks any more', async (t) => {
-  const { note, written, looks, looked, advance } = startLooks(t, async () => null)
-  note('unknown')
-  await looked(1)
+test('polling ends after a day', async (t) => {
+  const { track, written, polls, polled, advance } = startSettlement(t, async () => null)
+  track('unknown')
+  await polled(1)
   advance(DAY_MS)
-  note('unknown', 'another')
-  await looked(2, 'another')
-  const before = looks.filter((taskNo) => taskNo === 't').length
-  await looked(4, 'another')
-  assert.deepEqual([written, looks.filter((taskNo) => taskNo === 't').length], [[], before])
+  track('unknown', 'another')
+  await polled(2, 'another')
+  const before = polls.filter((taskNo) => taskNo === 't').length
+  await polled(4, 'another')
+  assert.deepEqual([written, polls.filter((taskNo) => taskNo === 't').length], [[], before])
 })
 
-test('a look that fails is no finding, and another follows', async (t) => {
-  const { note, written, looks } = startLooks(t, async () => {
-    if (looks.length < 3) throw new Error('down')
+test('a poll that fails proves nothing, and another follows', async (t) => {
+  const { track, written, polls } = startSettlement(t, async () => {
+    if (polls.length < 3) throw new Error('down')
     return taskOf({ status: 'executing', cancelStatus: 'cancelled' })
   })
-  note('unknown')
+  track('unknown')
   assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
 })
 
@@ -206,9 +206,9 @@ const RECORD: AuditRecord = {
   settledBy: null,
 }
 
-test('what is taken up after a start is looked at without delay, however old it is', async (t) => {
+test('unknown outcomes that are loaded after a start are polled without delay, at any age', async (t) => {
   const pauseMs = (ageMs: number) => (ageMs === 0 ? 0 : DAY_MS)
-  const { resume, written } = startLooks(t, async () => taskOf({ cancelStatus: 'cancelled' }), {
+  const { resume, written } = startSettlement(t, async () => taskOf({ cancelStatus: 'cancelled' }), {
     records: [RECORD],
     pauseMs,
   })
@@ -216,8 +216,8 @@ test('what is taken up after a start is looked at without delay, however old it 
   assert.equal((await eventually<OutcomeEvent>(() => written[0])).outcome, 'cancelled')
 })
 
-test('only what was asked before the start is taken up, no older than a day, and later what others may have left', async (t) => {
-  const { resume, filters, advance } = startLooks(t, async () => null)
+test('only cancellations from before the start and at most a day old are loaded, and later those of stopped replicas', async (t) => {
+  const { resume, filters, advance } = startSettlement(t, async () => null)
   advance(MINUTE_MS)
   resume()
   const asked = await eventually(() => (filters.length >= 2 ? filters : undefined))
@@ -230,13 +230,13 @@ test('only what was asked before the start is taken up, no older than a day, and
   )
 })
 
-test('what the record has the answer of by now is left as it is, whoever wrote that', async (t) => {
-  const { note, written, looked } = startLooks(t, async () => taskOf({ cancelStatus: 'cancelled' }), {
+test('an outcome that was recorded in the meantime is kept, even if another replica recorded it', async (t) => {
+  const { track, written, polled } = startSettlement(t, async () => taskOf({ cancelStatus: 'cancelled' }), {
     known: 'rejected',
   })
-  note('unknown')
-  await looked(1)
-  note('unknown', 'another')
-  await looked(1, 'another')
+  track('unknown')
+  await polled(1)
+  track('unknown', 'another')
+  await polled(1, 'another')
   assert.deepEqual(written, [])
 })

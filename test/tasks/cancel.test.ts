@@ -60,7 +60,7 @@ test('with PUBLIC_URL the location is absolute', async (t) => {
   assert.equal(answer.get('location'), `https://gateway.example.com/tasks/${taskNo}`)
 })
 
-test('nothing but named fields of the envelope leaves', async (t) => {
+test('only named fields of the envelope are returned', async (t) => {
   const { api, upstream } = await startGateway(t)
   upstream.fault('CancelTask', { reply: 'envelope' })
   const answer = await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
@@ -68,7 +68,7 @@ test('nothing but named fields of the envelope leaves', async (t) => {
   assert.doesNotMatch(answer.text, /Signature|AccessKeyId|url|127\.0\.0\.1/)
 })
 
-test('a record says who asked for what from where, and what became of it', async (t) => {
+test('an audit record contains caller, task, address and outcome', async (t) => {
   const { api, upstream, record } = await startGateway(t, { env: { TRUST_PROXY: '127.0.0.1' } })
   const taskNo = upstream.addTask()
   const before = Date.now()
@@ -97,7 +97,7 @@ test('a record says who asked for what from where, and what became of it', async
   )
 })
 
-test('the record carries the request id of the answer', async (t) => {
+test('the record contains the request id of the response', async (t) => {
   const { api, upstream, record } = await startGateway(t)
   const taskNo = upstream.addTask()
   const answer = await api.delete(`/tasks/${taskNo}`).set(asOperator)
@@ -121,7 +121,7 @@ test('a refused cancel is on record and never reaches upstream', async (t) => {
   assert.deepEqual(seenBy(upstream, taskNo), { calls: 0, cancelled: false })
 })
 
-test('the intent is durable before upstream hears of it', async (t) => {
+test('the intent is durable before anything is sent upstream', async (t) => {
   const { api, upstream } = await startWatched(t)
   for (const taskNo of [upstream.addTask(), upstream.addTask()]) await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.deepEqual([upstream.calls.length, upstream.violations], [2, 0])
@@ -129,7 +129,7 @@ test('the intent is durable before upstream hears of it', async (t) => {
 
 type Append = (intents: readonly Intent[], outcomes: readonly OutcomeEvent[]) => Promise<void>
 
-/** The real store, with another way to write. */
+/** The real store with another `append`. */
 const storeThat =
   (change: (append: Append) => Append) =>
   async (path: string): Promise<OpenedStore> => {
@@ -184,7 +184,7 @@ test('an outcome that can not be written for long does not change the answer', a
   isBroken = false
 })
 
-test('what a cancel came to is logged in one line', async (t) => {
+test('the outcome of a cancel is logged in one line', async (t) => {
   const { api, upstream, logLines } = await startGateway(t)
   const taskNo = upstream.addTask()
   const answer = await api.delete(`/tasks/${taskNo}`).set(asOperator)
@@ -208,7 +208,7 @@ test('what a cancel came to is logged in one line', async (t) => {
   )
 })
 
-/** The operation alone, with everything real around it but Express. */
+/** The operation without Express; everything else is real. */
 const startOperation = async (t: TestContext, changes: Partial<CancellationOptions> = {}) => {
   const sandbox = await startSandbox(t)
   const log = createLog('silent', { write: () => {} })
@@ -242,7 +242,7 @@ test('without an address nothing is sent', async (t) => {
   assert.equal(sandbox.calls.length, 0)
 })
 
-test('one who is gone before the call begins sends nothing, and the record says failed', async (t) => {
+test('if the caller disconnects before the call starts, nothing is sent and the outcome is failed', async (t) => {
   const { sandbox, request, cancel, trail } = await startOperation(t)
   const asked = request({ signal: AbortSignal.abort() })
   await assert.rejects(cancel(asked), { code: 'upstream-unavailable' })
@@ -260,7 +260,7 @@ test('with only the reserve left nothing is sent, and the caller may try again',
   assert.equal(sandbox.calls.length, 0)
 })
 
-test('a refusal does not wait for the task for longer than is kept for that', async (t) => {
+test('a rejection waits for the read of the task no longer than the reserved time', async (t) => {
   const leftMs: number[] = []
   const lookup: Lookup = {
     invalidate: () => {},

@@ -8,7 +8,7 @@ import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
 import { taskOf } from '../helpers/task.ts'
 
 const DAY_MS = 86_400_000
-/** However slow the machine is, what was read once serves for the whole test. */
+/** Even on a slow machine a cached read is served until the end of the test. */
 const LASTING = { lookupTtlMs: 600_000 }
 
 const find = async ({ api }: Started, taskNo: string) => await api.get(`/tasks/${taskNo}`).set(asOperator)
@@ -18,7 +18,7 @@ const actionsOf = ({ upstream }: Started): readonly string[] => upstream.calls.m
 const pagesOf = ({ upstream }: Started): readonly string[] =>
   upstream.calls.map(({ params }) => `${params.PageNum}x${params.PageSize}`)
 
-/** The gateway, and so many tasks, each a minute older than the one before. */
+/** The gateway and a number of tasks, each a minute older than the previous one. */
 const startWithTasks = async (t: TestContext, count: number, limit?: number) => {
   const env = limit === undefined ? {} : { TASK_LOOKUP_LIMIT: String(limit) }
   const started = await startGateway(t, { env, overrides: LASTING })
@@ -30,7 +30,7 @@ const startWithTasks = async (t: TestContext, count: number, limit?: number) => 
   return { ...started, taskAt }
 }
 
-test('pages are read only as far as the task stands, one after the other, and then serve everybody', async (t) => {
+test('pages are read one after the other, only up to the page of the task, and then serve all callers', async (t) => {
   const started = await startWithTasks(t, 250)
   assert.equal((await find(started, started.taskAt(0))).status, 200)
   assert.deepEqual(pagesOf(started), ['1x100'])
@@ -39,7 +39,7 @@ test('pages are read only as far as the task stands, one after the other, and th
   assert.deepEqual(pagesOf(started), ['1x100', '2x95', '3x67'])
 })
 
-test('many who ask at once for many tasks are served by one call', async (t) => {
+test('one call serves concurrent requests for many tasks', async (t) => {
   const started = await startWithTasks(t, 50)
   const answers = await Promise.all(
     Array.from({ length: 200 }, (_, index) => find(started, started.taskAt(index % 50))),
@@ -54,7 +54,7 @@ test('an account with few tasks is not read beyond its end', async (t) => {
   assert.deepEqual(actionsOf(started), ['QueryTaskList', 'QueryTaskDetailList'])
 })
 
-test('an older task is found by the day that its details name', async (t) => {
+test('an older task is found by the day in its details', async (t) => {
   const started = await startWithTasks(t, 5, 2)
   const { status, body } = await find(started, started.taskAt(-1))
   assert.deepEqual([status, body.cancelStatus, body.domainCount], [200, 'none', 1])
@@ -69,14 +69,14 @@ test('an older task among hundreds of its day is found too', async (t) => {
   assert.equal((await find(started, oldest)).body.cancelStatus, 'none')
 })
 
-test('an older task is remembered for a moment, a number that leads nowhere likewise', async (t) => {
+test('an older task is cached for a moment, and so is a number without a task', async (t) => {
   const started = await startWithTasks(t, 5, 2)
   await Promise.all(Array.from({ length: 20 }, () => find(started, started.taskAt(-1))))
   await Promise.all(Array.from({ length: 20 }, () => find(started, 'nowhere')))
   assert.deepEqual(actionsOf(started), ['QueryTaskList', 'QueryTaskDetailList', 'QueryTaskList', 'QueryTaskDetailList'])
 })
 
-test('however many look at however many old tasks of a day, its list is read once', async (t) => {
+test('the list of a day is read once for any number of requests for its old tasks', async (t) => {
   const started = await startWithTasks(t, 60, 1)
   const ask = (index: number) => find(started, started.taskAt(10 + (index % 50)))
   const answers = await Promise.all(Array.from({ length: 200 }, (_, index) => ask(index)))
@@ -86,13 +86,13 @@ test('however many look at however many old tasks of a day, its list is read onc
   assert.ok(calls.filter((action) => action === 'QueryTaskList').length <= 3, String(calls))
 })
 
-test('the day of an old task is remembered: its details are read once', async () => {
-  const { find, asked, detailed } = startOver(1, () => ['new', 'old'], detailsOf(['succeeded'], 1), 0)
+test('the day of an old task is cached: its details are read once', async () => {
+  const { find, queried, detailed } = startOver(1, () => ['new', 'old'], detailsOf(['succeeded'], 1), 0)
   for (let look = 0; look < 3; look += 1) assert.equal((await find('old'))?.cancelStatus, 'none')
-  assert.deepEqual([detailed(), asked.length], [1, 6])
+  assert.deepEqual([detailed(), queried.length], [1, 6])
 })
 
-test('a failure is shared: those who poll do not storm an ill upstream', async (t) => {
+test('a failure is shared: pollers do not overload an unhealthy upstream', async (t) => {
   const started = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' }, overrides: LASTING })
   started.upstream.fault('QueryTaskList', { reply: { status: 503, code: 'ServiceUnavailable' } }, 100)
   const answers = await Promise.all(Array.from({ length: 50 }, (_, index) => find(started, `t-${index}`)))
@@ -107,12 +107,12 @@ const startOver = (
   details: TaskQueries['details'],
   ttlMs?: number,
 ) => {
-  const asked: TaskListQuery[] = []
+  const queried: TaskListQuery[] = []
   let detailed = 0
   const queries: TaskQueries = {
     list: async (query) => {
-      asked.push(query)
-      const rows = list(asked.length)
+      queried.push(query)
+      const rows = list(queried.length)
       const { page, pageSize } = query
       const items = rows.slice((page - 1) * pageSize, page * pageSize).map((taskNo) => taskOf({ taskNo }))
       const totalPages = Math.ceil(rows.length / pageSize)
@@ -122,12 +122,12 @@ const startOver = (
       detailed += 1
       return details(...query)
     },
-    allDetails: () => assert.fail('nobody asks for all of them'),
+    allDetails: () => assert.fail('no test reads all details'),
     dayOf: (atMs) => atMs,
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
   const find = (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) })
-  return { asked, detailed: () => detailed, find, changed: lookup.invalidate }
+  return { queried, detailed: () => detailed, find, invalidate: lookup.invalidate }
 }
 
 const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({
@@ -140,15 +140,15 @@ const NO_DETAILS: TaskQueries['details'] = async ({ page, pageSize }) => ({
   requestId: 'r',
 })
 
-test('a task that was changed is read anew, however many others were changed after it', async () => {
-  const { find, asked, changed } = startOver(1, () => ['t'], NO_DETAILS, 600_000)
+test('a task that was changed is read again, however many others were changed after it', async () => {
+  const { find, queried, invalidate } = startOver(1, () => ['t'], NO_DETAILS, 600_000)
   await find('t')
-  changed('t')
-  for (let other = 0; other < 20_000; other += 1) changed(`other ${other}`)
+  invalidate('t')
+  for (let other = 0; other < 20_000; other += 1) invalidate(`other ${other}`)
   await find('t')
-  assert.equal(asked.length, 2)
+  assert.equal(queried.length, 2)
   await find('t')
-  assert.equal(asked.length, 2)
+  assert.equal(queried.length, 2)
 })
 
 const rowsFrom = (first: number): readonly string[] => Array.from({ length: 400 }, (_, index) => `t-${first + index}`)
@@ -165,7 +165,7 @@ for (const [how, shift] of [
   })
 }
 
-test('pages cover as many rows as they must, and each begins before the end of the one before', () => {
+test('pages cover as many rows as they must, and each begins before the end of the previous one', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 1000 }), (limit) => {
       const ranges = planPages(limit).map(({ page, pageSize }) => ({
@@ -181,7 +181,7 @@ test('pages cover as many rows as they must, and each begins before the end of t
   )
 })
 
-/** Statuses of a task's details, and what they make of the task where no list shows it. */
+/** Statuses of a task's details, and the resulting status of a task that is in no list. */
 const STATUSES = [
   [['waiting', 'waiting'], 'waiting'],
   [['waiting', 'succeeded'], 'executing'],
@@ -190,9 +190,9 @@ const STATUSES = [
   [['succeeded', 'unknown'], 'unknown'],
 ] as const
 
-describe('a task that no list shows is made of its details', () => {
+describe('a task that is in no list is built from its details', () => {
   for (const [statuses, status] of STATUSES) {
-    test(`${statuses.join(' and ')} make it ${status}, cancelled or not nobody knows`, async () => {
+    test(`${statuses.join(' and ')} make it ${status}, with an unknown cancel status`, async () => {
       const { find } = startOver(10, () => [], detailsOf(statuses, 2))
       const { taskNo, domainCount, cancelStatus, clientIp, ...rest } = (await find('old')) ?? taskOf()
       assert.deepEqual([taskNo, domainCount, cancelStatus, clientIp], ['old', 2, 'unknown', null])

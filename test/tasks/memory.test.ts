@@ -14,7 +14,7 @@ const LASTING = { lookupTtlMs: 600_000 }
 const TASKS = 24
 const WARM_UP = 4
 const DETAILS = 1000
-/** The details of so many tasks are twice as large, and more. */
+/** The details of this many tasks are more than twice as large. */
 const MOST_GROWTH = 4 * 2 ** 20
 
 const API_KEYS = keysOf({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
@@ -29,7 +29,7 @@ const heapUsed = (): number => {
   return process.memoryUsage().heapUsed
 }
 
-/** The gateway, and old tasks of a thousand details each, which are complete. */
+/** The gateway and complete old tasks with a thousand details each. */
 const start = async (t: TestContext) => {
   const env = { API_KEYS, TASK_LOOKUP_LIMIT: '1', RATE_LIMIT_MAX: '1000', RATE_LIMIT_READ_MAX: '100000' }
   const started = await startGateway(t, { env, overrides: LASTING })
@@ -62,7 +62,7 @@ const ASKED: readonly (readonly [string, Ask, status: number])[] = [
 const LONG_TEXT = 1_000_000
 
 /** Texts are cut at 4,000 characters. A value counts as that long, so it may keep nothing of the rest. */
-test('what is read of a task keeps nothing of the texts that it was cut from', () => {
+test('the fields of a task keep nothing of the longer texts that they were cut from', () => {
   const { readTasks, readDetails } = createTaskParsers(() => undefined)
   const asked = { page: 1, pageSize: 100 }
   const row = (index: number, name: string): string =>

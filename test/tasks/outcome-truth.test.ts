@@ -8,14 +8,14 @@ import { createCertificate } from '../helpers/certificate.ts'
 import { asOperator } from '../helpers/gateway.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
 
-// Four witnesses of each failure: what the caller was told, what the record says, what the upstream did, and how often
-// it was asked. The expectations differ so much that no build that always tells the same can pass.
+// Four observations of each failure: the response to the caller, the audit record, the state of the upstream, and the
+// number of calls. The expectations differ so much that a build with constant results cannot pass.
 
 interface Truth {
   readonly status: number
   readonly code?: string
   readonly outcome?: 'not-cancelled' | 'unknown'
-  /** Of a success: what the caller is told of the task. */
+  /** Of a success: the cancel status in the response. */
   readonly cancelStatus?: 'accepted' | 'cancelling' | 'cancelled'
   readonly record: 'accepted' | 'cancelled' | 'rejected' | 'failed' | 'unknown'
   readonly settledBy: 'query' | null
@@ -29,12 +29,12 @@ interface Truth {
 interface Row {
   readonly name: string
   readonly truth: Truth
-  /** What the upstream's answers meet, in order; later ones are right. */
+  /** Faults of the upstream's responses, in order; later responses are correct. */
   readonly faults?: readonly Fault[]
-  /** Meets every question about the task. */
+  /** Fault of every query about the task. */
   readonly queryFault?: Fault
   readonly task?: 'open' | 'finished' | 'unknown' | 'cancelling'
-  /** Somebody has just looked at it, and what they read is remembered. */
+  /** Another caller has just read the task, so its status is cached. */
   readonly looked?: boolean
   /** How many tasks are newer than this one. */
   readonly others?: number
@@ -75,7 +75,7 @@ const unknown = (more: Partial<Truth> = {}): Truth => ({
   ...more,
 })
 
-/** The answer proves nothing, but the task shows that it is being cancelled. */
+/** The response proves nothing, but the task shows that it is being cancelled. */
 const settled = (more: Partial<Truth> = {}): Truth => ({
   ...accepted(),
   cancelStatus: 'cancelling',
@@ -84,7 +84,7 @@ const settled = (more: Partial<Truth> = {}): Truth => ({
   ...more,
 })
 
-/** What the same answer comes to with an effect, which shows, and without, which proves nothing. */
+/** The results of the same response: with an effect, which the task shows, and without, which proves nothing. */
 const ambiguous = (effect: boolean, { hasRequestId = false, ...more }: Partial<Truth> = {}): Truth =>
   effect ? settled(more) : unknown({ hasRequestId, ...more })
 
@@ -123,7 +123,7 @@ const reply = (status: number, code: string, headers?: Record<string, string>): 
 
 const done = (effect: boolean): string => (effect ? 'after the task was cancelled' : 'and the task stays')
 
-/** Answers that prove nothing, each with and without an effect. */
+/** Responses that prove nothing, each with and without an effect. */
 const AMBIGUOUS_ANSWERS: readonly (readonly [number, string])[] = [
   [500, 'InternalError'],
   [503, 'ServiceUnavailable'],
@@ -158,7 +158,7 @@ const PAGE = '<html><body>Bad Gateway</body></html>'
 
 type Body = Readonly<Record<string, unknown>> & { readonly ErrorCode?: string }
 
-/** Bodies with 200 that deny it, and envelopes that fail without saying why. */
+/** Bodies that contradict their status 200, and envelopes that report a failure without a reason. */
 const AMBIGUOUS_BODIES: readonly (readonly [string, Body])[] = [
   ['Success false with 200', { RequestId: 'R-1', Success: false }],
   ['an ErrorCode with 200', { RequestId: 'R-1', ErrorCode: 'TaskFinished' }],
@@ -169,7 +169,7 @@ const AMBIGUOUS_BODIES: readonly (readonly [string, Body])[] = [
 
 const codeIn = ({ ErrorCode }: Body): string | null => ErrorCode ?? null
 
-/** Refusals in forms that the sandbox does not speak. */
+/** Rejections in forms that the sandbox does not produce. */
 const OTHER_FORMS: readonly Row[] = [
   ['in an envelope of 400', 200, JSON.stringify({ code: '400', data: { RequestId: 'R-1', Code: 'TaskFinished' } })],
   ['in XML', 400, '<Error><RequestId>R-1</RequestId><Code>TaskFinished</Code></Error>'],
@@ -371,12 +371,12 @@ const PLAIN: readonly Row[] = [
   { name: 'success in the envelope', faults: [{ reply: 'envelope' }], truth: accepted() },
   { name: 'success byte by byte', faults: [{ reply: 'slow' }], truth: accepted() },
   {
-    name: 'a task that nobody knows',
+    name: 'an unknown task',
     task: 'unknown',
     truth: refusedWith('TaskNotExist', { status: 404, code: 'task-not-found', record: 'rejected' }),
   },
   {
-    name: 'a task that nobody knows, in the envelope',
+    name: 'an unknown task, reported in the envelope',
     task: 'unknown',
     faults: [{ reply: 'envelope' }],
     truth: refusedWith('TaskNotExist', { status: 404, code: 'task-not-found', record: 'rejected' }),
@@ -392,7 +392,7 @@ const PLAIN: readonly Row[] = [
     truth: refusedWith('SignatureDoesNotMatch', KEYS_REJECTED),
   },
   {
-    name: 'an AccessKeyId that nobody knows',
+    name: 'an unknown AccessKeyId',
     env: { ALIBABA_CLOUD_ACCESS_KEY_ID: 'another' },
     truth: refusedWith('InvalidAccessKeyId.NotFound', KEYS_REJECTED),
   },
@@ -405,12 +405,12 @@ const PLAIN: readonly Row[] = [
 
 const NEVER_SENT: readonly Row[] = [
   {
-    name: 'a port that nobody listens on',
+    name: 'a port without a listener',
     between: async () => `http://127.0.0.1:${await closedPort()}`,
     truth: UNREACHED,
   },
   {
-    name: 'a port that nobody listens on, and one attempt',
+    name: 'a port without a listener, and one attempt',
     between: async () => `http://127.0.0.1:${await closedPort()}`,
     env: ONE_ATTEMPT,
     truth: { ...UNREACHED, attempts: 1 },
@@ -430,8 +430,8 @@ const NEVER_SENT: readonly Row[] = [
     env: { ...ONE_ATTEMPT, UPSTREAM_TIMEOUT_MS: '200' },
     truth: { ...UNREACHED, attempts: 1 },
   },
-  { name: 'a certificate that nobody vouches for', sandbox: { tls: createCertificate() }, truth: UNREACHED },
-  // A label of 64 letters is refused by the resolver itself, so no name server is asked.
+  { name: 'an untrusted certificate', sandbox: { tls: createCertificate() }, truth: UNREACHED },
+  // The resolver itself rejects a label of 64 letters, so no name server is queried.
   { name: 'a name that does not exist', between: async () => `https://${'a'.repeat(64)}.invalid`, truth: UNREACHED },
 ]
 
@@ -453,7 +453,7 @@ const witness = async (t: TestContext, row: Row) => {
   return { answer, recorded: await record(taskNo), seen: seenBy(upstream, taskNo), violations: upstream.violations }
 }
 
-/** Each ends so that the task must be asked; what it shows then, or does not, decides. */
+/** After each of these results the task must be read, and its status decides the outcome. */
 const SETTLED: readonly Row[] = [
   {
     name: 'a reset after a task that is cancelled at once',
@@ -485,7 +485,7 @@ const SETTLED: readonly Row[] = [
     truth: settled({ upstreamCode: 'TaskAlreadyCancelled', attempts: 2, calls: 3 }),
   },
   {
-    name: 'a reset after the task was cancelled, when somebody had just seen that it was not',
+    name: 'a reset after the task was cancelled, with a cached read from before the cancel',
     looked: true,
     faults: [{ reply: 'reset', effect: true }],
     truth: settled(),
@@ -534,7 +534,7 @@ for (const [suite, rows] of Object.entries(SUITES)) {
         const found = { record: recorded.outcome, attempts, upstreamCode, settledBy, hasRequestId: requestId !== null }
         assert.deepEqual({ ...told, ...found, ...seen }, row.truth)
         const { upstreamCode: toldCode = null, requestId: toldId = null, cancellationId } = answer.body
-        // Of a success, and of a bug of ours, the record knows more than the caller.
+        // After a success or an internal error the record contains more than the response to the caller.
         const tellable = code === undefined || code === 'internal' ? null : upstreamCode
         assert.deepEqual([toldCode, toldId, cancellationId], [tellable, requestId, recorded.id])
         assert.match(answer.get('retry-after') ?? '', row.retryAfter ?? /^(1)?$/)

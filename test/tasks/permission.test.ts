@@ -12,7 +12,7 @@ import { closedPort } from '../helpers/ports.ts'
 import { startCancel } from '../helpers/raw-http.ts'
 import { as, keysOf } from '../helpers/restricted-callers.ts'
 
-// What becomes of a cancellation whose task can't be held against what its caller is restricted to.
+// Cancellations of restricted callers whose task cannot be read.
 
 const API_KEYS = keysOf({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
 const INSIDE = { domains: ['www.a.example'] } as const
@@ -65,12 +65,12 @@ for (const [reply, [status, code, outcome, attempts, upstreamCode]] of FAILURES)
       [body.cancellationId, outcome, attempts, upstreamCode],
     )
     assert.equal(cancelCalls(started.upstream).length, 0)
-    // A refusal says nothing of what is refused.
+    // A refusal contains nothing about the task.
     if (code === 'forbidden') assert.deepEqual([body.upstreamCode, body.requestId], [undefined, undefined])
   })
 }
 
-test('an upstream that is not there is told as such', async (t) => {
+test('an unreachable upstream is reported as such', async (t) => {
   const started = await start(t, { UPSTREAM_URL: `http://127.0.0.1:${await closedPort()}`, UPSTREAM_MAX_ATTEMPTS: '2' })
   const { body } = await cancel(started, 't')
   assert.deepEqual([body.status, body.code, body.outcome], [503, 'upstream-unavailable', 'not-cancelled'])
@@ -78,7 +78,7 @@ test('an upstream that is not there is told as such', async (t) => {
   assert.deepEqual([id, outcome, attempts], [body.cancellationId, 'failed', 2])
 })
 
-test('a task is read for each cancellation, whatever was read of it before, and as that caller', async (t) => {
+test('a task is read for each cancellation, even if a read is cached, with the address and language of the caller', async (t) => {
   const started = await startGateway(t, {
     env: { API_KEYS, TRUST_PROXY: '127.0.0.1' },
     overrides: { lookupTtlMs: 3_600_000 },
@@ -95,7 +95,7 @@ test('a task is read for each cancellation, whatever was read of it before, and 
   assert.deepEqual([TaskNo, PageNum, PageSize, UserClientIp, Lang], [taskNo, '1', '1000', '203.0.113.9', 'zh'])
 })
 
-test('who is not restricted costs no reading', async (t) => {
+test('for an unrestricted caller no task is read', async (t) => {
   const { api, upstream } = await start(t)
   assert.equal((await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)).status, 202)
   assert.deepEqual(
@@ -104,7 +104,7 @@ test('who is not restricted costs no reading', async (t) => {
   )
 })
 
-test('for one who goes away while the task is read nothing is sent, and it is on record as failed', async (t) => {
+test('if the caller disconnects while the task is read, nothing is sent and the outcome is failed', async (t) => {
   const started = await start(t, { UPSTREAM_TIMEOUT_MS: '200' })
   const { upstream, url } = started
   const taskNo = upstream.addTask(INSIDE)
@@ -118,7 +118,7 @@ test('for one who goes away while the task is read nothing is sent, and it is on
   assert.equal(upstream.calls.length, 1)
 })
 
-test('a refusal that can not be written is a refusal all the same, with an alarm', async (t) => {
+test('a refusal that cannot be written is still a refusal, with an alarm', async (t) => {
   const started = await startGateway(t, {
     env: { API_KEYS },
     overrides: {
@@ -150,7 +150,7 @@ test('another key of the same name does not lend its restrictions, and joins no 
   assert.equal(cancelCalls(upstream).length, 2)
 })
 
-test('a reading that breaks off for one who has gone away refuses nothing', async () => {
+test('a read that ends because its caller disconnected refuses nothing', async () => {
   const failure: UpstreamFailure = {
     ok: false,
     code: 'upstream-unavailable',
@@ -177,7 +177,7 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
   assert.deepEqual(await ask(new AbortController().signal), { kind: 'denied' })
 })
 
-test('a bug while the task is looked at is told of, and grants nothing', async () => {
+test('an internal error while the task is read is reported, and grants nothing', async () => {
   const permissions = createPermissions({
     queries: { allDetails: () => Promise.reject(new Error('internal error')) },
     policy: { isRestricted: () => true, excludes: () => false, allows: () => true },

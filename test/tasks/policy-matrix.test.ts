@@ -7,8 +7,8 @@ import { asAuditor, asOperator, cancelCalls, eventually } from '../helpers/gatew
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'
 import { as, keysOf, type Restrictions } from '../helpers/restricted-callers.ts'
 
-// Every kind of caller against every kind of task, over the wire: what is answered, what is on record, and what the
-// upstream saw.
+// Every kind of caller with every kind of task, over the wire: the response, the audit record, and the calls that the
+// upstream received.
 
 const RESTRICTIONS = {
   none: {},
@@ -22,7 +22,7 @@ type Restriction = keyof typeof RESTRICTIONS
 
 const RESTRICTION_NAMES = ['none', 'domains', 'types', 'both', 'nothing'] as const
 
-/** As many as fit on two pages. */
+/** As many as two pages hold. */
 const LIMIT = 1001
 
 const inside = (count: number): readonly string[] => Array.from({ length: count }, (_, index) => `${index}.a.example`)
@@ -30,9 +30,9 @@ const inside = (count: number): readonly string[] => Array.from({ length: count 
 interface Kind {
   readonly domains: readonly string[]
   readonly taskType?: string
-  /** What its details meet when they are read; the last for ever. */
+  /** Faults of the reads of its details, in order; the last one stays. */
   readonly faults?: readonly Fault[]
-  /** Those who may cancel it. */
+  /** The callers that may cancel it. */
   readonly allowed: readonly Restriction[]
 }
 
@@ -58,7 +58,7 @@ interface Row {
   readonly company: (typeof COMPANIES)[number]
 }
 
-/** Without the scope nothing is read, so that it does not matter what there is. */
+/** Without the scope nothing is read, so the task does not matter. */
 const ROWS: readonly Row[] = COMPANIES.flatMap((company) => [
   ...Object.keys(KINDS).map((kind): Row => ({ scope: 'tasks:cancel', kind, company })),
   { scope: 'tasks:read', kind: 'a detail inside', company },
@@ -111,7 +111,7 @@ const recordsOf = async ({ api }: Held, taskNo: string) => {
   return body.items.toReversed()
 }
 
-/** Resolves when so many are on record and waiting, or one of the requests is over. */
+/** Resolves when this many requests are recorded and waiting, or one of them has ended. */
 const underWay = async (held: Held, taskNo: string, count: number, asked: readonly Promise<unknown>[]) => {
   const over = Promise.race(asked).then(() => true)
   await eventually(async () => {
@@ -150,7 +150,7 @@ const observe = async (held: Held, { kind, company }: Row, headers: Headers) => 
   }
 }
 
-/** How a caller is known, and where what it may do is written. */
+/** How a caller is authenticated, and the place of its restrictions. */
 const CALLERS: Readonly<Record<string, (issuer: Issuer, restriction: Restriction) => Caller>> = {
   'an API key': (_issuer, restriction) => ({
     env: {
@@ -169,13 +169,13 @@ const CALLERS: Readonly<Record<string, (issuer: Issuer, restriction: Restriction
     },
     headersFor: (scope) => issuer.bearer({ scope, ...RESTRICTIONS[restriction] }),
   }),
-  'a token of somebody who is granted it': (issuer, restriction) => ({
+  'a token of a subject with a grant': (issuer, restriction) => ({
     env: { ...issuer.env, GRANTS_FILE: '/grants', DOMAINS_CLAIM: 'domains', TASK_TYPES_CLAIM: 'taskTypes' },
     grants: ['tasks:cancel', 'tasks:read'].map((scope) => ({
       ...{ issuer: issuer.url, sub: scope, scopes: [scope] },
       ...RESTRICTIONS[restriction],
     })),
-    // What the token says of itself counts for nothing.
+    // The restrictions in the token itself are ignored.
     headersFor: (scope) => issuer.bearer({ sub: scope, scope: 'tasks:cancel', domains: ['*.a.example', 'a.example'] }),
   }),
 }

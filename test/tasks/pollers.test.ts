@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { asOperator } from '../helpers/gateway.ts'
 import { addTasks, prepare, startProcess } from '../helpers/process.ts'
 
-// The load that lookups are made for, against the real process: many who watch many tasks.
+// The load that lookups are designed for, against the real process: many callers that watch many tasks.
 
 const POLLERS = 1000
 const TASKS = 50
@@ -14,7 +14,7 @@ const POLL_EVERY_MS = 1000
 const LASTING_MS = 10_000
 
 interface Poll {
-  /** How many its poller had made before. */
+  /** How many requests its poller had made before. */
   readonly round: number
   readonly status: number
   readonly durationMs: number

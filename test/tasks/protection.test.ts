@@ -4,7 +4,7 @@ import { asOperator, asReader, cancelCalls, startGateway } from '../helpers/gate
 
 const FAILURE = { reply: { status: 500, code: 'InternalError' } } as const
 
-test('an upstream that fails cancels is left alone: cancels are refused at once and say when to come again', async (t) => {
+test('while the upstream fails cancels none is sent: cancels are rejected at once with Retry-After', async (t) => {
   const { api, upstream, record } = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
   upstream.fault('CancelTask', FAILURE, 10)
   for (let round = 0; round < 10; round += 1) await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
@@ -25,7 +25,7 @@ test('an upstream that fails cancels is left alone: cancels are refused at once 
   }
 })
 
-test('an upstream that fails reads is left alone: reads are refused at once and say when to come again', async (t) => {
+test('while the upstream fails reads none is sent: reads are rejected at once with Retry-After', async (t) => {
   const { api, upstream } = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
   upstream.fault('QueryTaskList', FAILURE, 10)
   for (let round = 0; round < 10; round += 1) await api.get('/tasks').set(asReader)
@@ -39,7 +39,7 @@ test('an upstream that fails reads is left alone: reads are refused at once and 
   assert.equal((await api.get('/readyz')).status, 200)
 })
 
-test('what is offered beyond UPSTREAM_MAX_RPS is refused unsent and on record, the rest is cancelled', async (t) => {
+test('cancels above UPSTREAM_MAX_RPS are rejected unsent and recorded, the others are sent', async (t) => {
   const { api, upstream, record } = await startGateway(t, { env: { UPSTREAM_MAX_RPS: '10' } })
   const tasks = Array.from({ length: 40 }, () => upstream.addTask())
   const answers = await Promise.all(tasks.map((taskNo) => api.delete(`/tasks/${taskNo}`).set(asOperator)))

@@ -13,7 +13,7 @@ const LONG: Env = { RATE_LIMIT_MAX: '30', API_KEYS: keysOf(SHOP) }
 
 type Headers = Readonly<Record<string, string>>
 
-/** Cancels so many tasks, one after the other, and returns the bodies of the answers. */
+/** Cancels this many tasks, one after the other, and returns the bodies of the responses. */
 const cancelAll = async ({ api }: Started, taskNos: readonly string[], headers: Headers) => {
   const bodies = []
   for (const taskNo of taskNos) bodies.push((await api.delete(`/tasks/${taskNo}`).set(headers)).body)
@@ -27,7 +27,7 @@ const recordsOf = async (path: string): Promise<readonly AuditRecord[]> => {
   return records
 }
 
-/** The records once the gateway has stopped: what was only counted is there too. */
+/** The records after the gateway has stopped, which include the counted refusals. */
 const recordsAfter = async ({ stop, auditPath }: Started): Promise<readonly AuditRecord[]> => {
   await stop()
   return recordsOf(auditPath)
@@ -78,7 +78,7 @@ test('at the end of each window the further refusals are recorded, and the next 
     })
   const taskNos = Array.from({ length: 5 }, (_, index) => `t-${index}`)
 
-  // At once, so that they fall into one window.
+  // Concurrently, so that they belong to one window.
   const refuseAll = () => Promise.all(taskNos.map((taskNo) => cancelAll(started, [taskNo], asReader)))
   await refuseAll()
   const first = await total(5)
@@ -104,7 +104,7 @@ for (const [max, alone] of [
   })
 }
 
-test('a caller over the limit of refusals cancels what it may, and so do others', async (t) => {
+test('a caller over the limit of refusals can still cancel its tasks, and so can others', async (t) => {
   const started = await startGateway(t, { env: LONG })
   const [inside, outside] = [['1.a.example'], ['b.example']]
   const add = (domains: readonly string[]) => started.upstream.addTask({ domains })
@@ -172,7 +172,7 @@ test('the metrics count every refusal, and those that are not recorded one by on
   assert.match(text, /^gateway_rate_limited_total\{limit="refusals"\} 7$/m)
 })
 
-test('refusals of ever new callers are counted for so many at a time, and none is lost', async () => {
+test('the number of callers whose refusals are counted is limited, and no refusal is lost', async () => {
   const recorded: number[] = []
   const refusals = createRefusals({
     max: 1,
@@ -189,7 +189,7 @@ test('refusals of ever new callers are counted for so many at a time, and none i
   assert.equal(recorded.length, callers.length)
 })
 
-test('callers of one name are told apart by how they were known', async () => {
+test('callers with the same name are distinguished by how they were authenticated', async () => {
   const refusals = createRefusals({ max: 1, windowMs: 60_000, record: async () => undefined })
   const asked = [intentOf({}), intentOf({ via: 'jwt' }), intentOf({ via: 'jwt', issuer: 'https://id.example.com' })]
   assert.deepEqual(asked.map(refusals.isRecordedAlone), [true, true, true])

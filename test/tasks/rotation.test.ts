@@ -24,7 +24,7 @@ for (const [where, choose] of KEY_PLACES) {
     await sawCancels(upstream, CANCELS / 10)
     await put(NEW)
     upstream.revokeKeys(CANARIES.accessKeyId)
-    // However fast the others were, this one comes too late for the old keys.
+    // Even if the others were fast, this one comes too late for the old keys.
     answers.push(cancel(url, upstream.addTask()))
 
     assert.deepEqual(await Promise.all(answers), Array(CANCELS + 1).fill(202))

@@ -19,28 +19,28 @@ const AMBIGUOUS: UpstreamFailure = {
   attempts: 1,
 }
 
-/** Looks that are answered as the test says, and what they were asked for. */
+/** Settling with reads whose results the test gives, and the requests for these reads. */
 const start = (find: Lookup['find']) => {
-  const asked: FindLimits[] = []
+  const reads: FindLimits[] = []
   const settling = createSettling({
     find: (taskNo, limits) => {
-      asked.push(limits)
+      reads.push(limits)
       return find(taskNo, limits)
     },
   })
-  return { ...settling, asked }
+  return { ...settling, reads }
 }
 
-test('no look of a watch goes on for longer than the watch', async () => {
-  const { watch, asked } = start(async (_taskNo, { deadline }) => {
+test('no poll of a watch takes longer than the watch', async () => {
+  const { watch, reads } = start(async (_taskNo, { deadline }) => {
     assert.ok(deadline.remainingMs() <= 50)
     return null
   })
   assert.equal(await watch('t', deadlineIn(50), new AbortController().signal), null)
-  assert.ok(asked.length >= 1)
+  assert.ok(reads.length >= 1)
 })
 
-test('whoever goes away stops a watch, even in the middle of a look', async () => {
+test('a caller that disconnects stops its watch, even during a poll', async () => {
   const leaving = new AbortController()
   const { watch } = start(() => {
     leaving.abort()
@@ -49,19 +49,19 @@ test('whoever goes away stops a watch, even in the middle of a look', async () =
   assert.equal(await watch('t', deadlineIn(FOREVER_MS), leaving.signal), null)
 })
 
-test('nobody looks for one who is gone already', async () => {
-  const { watch, asked } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
+test('a watch of a caller that has already disconnected does not poll', async () => {
+  const { watch, reads } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
   await watch('t', deadlineIn(FOREVER_MS), AbortSignal.abort())
-  assert.equal(asked.length, 0)
+  assert.equal(reads.length, 0)
 })
 
-test('what was read before the call proves a cancellation, and nothing is asked anew', async () => {
-  const { settle, asked } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
+test('a read from before the call can prove a cancellation, without another read', async () => {
+  const { settle, reads } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
   assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelling')
-  assert.equal(asked.length, 1)
+  assert.equal(reads.length, 1)
 })
 
-test('what was read before the call proves nothing else: a reading that began after it is asked for', async () => {
+test('a read from before the call proves nothing else: a read that starts after the call follows', async () => {
   const endedAtMs = performance.now()
   const { settle } = start(async (_taskNo, { startedAfterMs }) =>
     taskOf({ cancelStatus: (startedAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
@@ -69,19 +69,19 @@ test('what was read before the call proves nothing else: a reading that began af
   assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelled')
 })
 
-test('an answer that says all is not looked behind', async () => {
-  const { settle, asked } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
+test('after a conclusive result the task is not read', async () => {
+  const { settle, reads } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
   const throttled = { ...AMBIGUOUS, code: 'upstream-throttled', ambiguous: false } as const
   const accepted = { ok: true, requestId: 'r', body: {}, attempts: 1 } as const
   for (const result of [throttled, accepted]) assert.equal((await settle('t', result, deadlineIn(1000))).observed, null)
-  assert.equal(asked.length, 0)
+  assert.equal(reads.length, 0)
 })
 
-test('a watch that is nearly over looks once more, at what was read a moment ago at most', async () => {
-  const { watch, asked } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
+test('just before its end a watch polls once more, and accepts only a recent read', async () => {
+  const { watch, reads } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
   const begunAtMs = performance.now()
   assert.equal(await watch('t', deadlineIn(400), new AbortController().signal), 'cancelling')
-  const [first, last] = [asked.at(0), asked.at(-1)]
-  assert.deepEqual([asked.length > 1, first?.startedAfterMs], [true, undefined])
+  const [first, last] = [reads.at(0), reads.at(-1)]
+  assert.deepEqual([reads.length > 1, first?.startedAfterMs], [true, undefined])
   assert.ok((last?.startedAfterMs ?? 0) >= begunAtMs - 500)
 })

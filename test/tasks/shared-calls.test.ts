@@ -20,13 +20,13 @@ type Item = Readonly<Record<string, unknown>>
 interface Gated extends Started {
   readonly gate: Gate
   readonly taskNo: string
-  /** All records of the task, once there are so many for which the condition holds. */
+  /** All records of the task, once the condition holds for this many. */
   records(count: number, holds?: (item: Item) => boolean): Promise<readonly Item[]>
-  /** Resolves when the gateway has seen that many callers go away. */
+  /** Resolves when the gateway has noticed that this many callers disconnected. */
   left(count: number): Promise<unknown>
 }
 
-/** The gateway with its upstream held back: over HTTP calls are sent and not answered, over TLS they can't even be sent. */
+/** The gateway with a held upstream: over HTTP calls are sent without a response, over TLS they cannot be sent. */
 const startGated = async (
   t: TestContext,
   { tls = false, env = {} }: { tls?: boolean; env?: WatchedOptions['env'] } = {},
@@ -88,7 +88,7 @@ test('equal requests at the same moment share one call, and each has a record of
   assert.equal(new Set(records.map(({ gatewayRequestId }) => gatewayRequestId)).size, 5)
 })
 
-test('those who share a failure are all told of it', async (t) => {
+test('requests that share a failed call all report the failure', async (t) => {
   const gated = await startGated(t)
   gated.upstream.fault('CancelTask', { reply: 'reset' })
   const asked = Array.from({ length: 3 }, () => cancel(gated))
@@ -103,7 +103,7 @@ test('those who share a failure are all told of it', async (t) => {
   assert.equal(cancelCalls(gated.upstream).length, 1)
 })
 
-test('those who share a failure that is settled share the question too', async (t) => {
+test('requests that share a failed call also share the read of the task that settles it', async (t) => {
   const gated = await startGated(t)
   gated.upstream.fault('CancelTask', { reply: 'reset', effect: true })
   const asked = Array.from({ length: 3 }, () => cancel(gated))
@@ -121,7 +121,7 @@ test('those who share a failure that is settled share the question too', async (
   )
 })
 
-test('another User-Agent is no other request, but its own record', async (t) => {
+test('requests with different User-Agents share a call, with a record for each', async (t) => {
   const gated = await startGated(t)
   const asked = ['one', 'two'].map((agent) => cancel(gated, { ...asOperator, 'user-agent': agent }))
   await gated.records(2)
@@ -131,7 +131,7 @@ test('another User-Agent is no other request, but its own record', async (t) => 
   assert.deepEqual((await gated.records(2)).map(({ userAgent }) => userAgent).sort(), ['one', 'two'])
 })
 
-/** What sets requests for the same task apart. */
+/** Differences between requests for the same task. */
 const DIFFERENT: readonly (readonly [string, Headers, Headers])[] = [
   ['another caller', asOperator, asAuditor],
   [
@@ -142,20 +142,20 @@ const DIFFERENT: readonly (readonly [string, Headers, Headers])[] = [
   ['another language', { ...asOperator, 'accept-language': 'zh' }, { ...asOperator, 'accept-language': 'en' }],
 ]
 
-for (const [what, first, second] of DIFFERENT) {
-  test(`${what} does not share the call`, async (t) => {
+for (const [difference, first, second] of DIFFERENT) {
+  test(`${difference} does not share the call`, async (t) => {
     const gated = await startGated(t)
     const asked = [cancel(gated, first), cancel(gated, second)]
     await gated.records(2)
     gated.gate.open()
     const answers = await Promise.all(asked)
-    // The later call is refused by upstream, but the task is being cancelled, which is what was asked for.
+    // Upstream rejects the later call, but the task is being cancelled, which is the goal of the request.
     assert.deepEqual(answers.map(({ body }) => body.cancelStatus).sort(), ['accepted', 'cancelling'])
     assert.equal(cancelCalls(gated.upstream).length, 2)
   })
 }
 
-test('each call carries address and language of whoever asked', async (t) => {
+test('each call contains the address and language of its caller', async (t) => {
   const gated = await startGated(t)
   const from = (address: string, lang: string) =>
     cancel(gated, { ...asOperator, 'x-forwarded-for': address, 'accept-language': lang })
@@ -219,7 +219,7 @@ for (const tls of [true, false]) {
 
 const isFinished = ({ outcome }: Item): boolean => outcome !== 'pending'
 
-test('where all leave before anything was sent, nothing is, and their records say failed', async (t) => {
+test('if all waiters leave before the call is sent, nothing is sent and their outcomes are failed', async (t) => {
   const gated = await startGated(t, { tls: true })
   const asked = [startLeavable(gated), startLeavable(gated)]
   await gated.records(2)
@@ -233,7 +233,7 @@ test('where all leave before anything was sent, nothing is, and their records sa
   assert.equal(gated.upstream.task(gated.taskNo)?.cancelStatus, 'INIT')
 })
 
-test('nobody joins a call that everybody has left', async (t) => {
+test('no request joins an unsent call after its last waiter has left', async (t) => {
   const gated = await startGated(t, { tls: true })
   const first = startLeavable(gated)
   await gated.gate.connected
@@ -245,7 +245,7 @@ test('nobody joins a call that everybody has left', async (t) => {
   assert.equal(cancelCalls(gated.upstream).length, 1)
 })
 
-test('a caller who leaves after sending still gets the outcome on record', async (t) => {
+test('the outcome is recorded even if the caller disconnects after the call was sent', async (t) => {
   const gated = await startGated(t)
   const first = startLeavable(gated)
   await gated.gate.arrived
@@ -257,8 +257,8 @@ test('a caller who leaves after sending still gets the outcome on record', async
 })
 
 for (const throttled of [false, true]) {
-  const how = throttled ? ', and it is tried again for them after throttling' : ''
-  test(`whoever comes after the first has left a call on its way joins it${how}`, async (t) => {
+  const how = throttled ? ', and retries it after throttling' : ''
+  test(`a request joins a call that was sent after its first waiter has left${how}`, async (t) => {
     const gated = await startGated(t)
     if (throttled) gated.upstream.fault('CancelTask', { reply: { status: 400, code: 'Throttling.User' } })
     const first = startLeavable(gated)
@@ -274,7 +274,7 @@ for (const throttled of [false, true]) {
   })
 }
 
-test('nothing is joined after the call has landed', async (t) => {
+test('no request joins a call that has ended', async (t) => {
   const gated = await startGated(t)
   gated.gate.open()
   const [first, second] = [await cancel(gated), await cancel(gated)]
@@ -282,7 +282,7 @@ test('nothing is joined after the call has landed', async (t) => {
   assert.equal(cancelCalls(gated.upstream).length, 2)
 })
 
-test('a request that comes while the call is out waits for that call', async (t) => {
+test('a request that arrives while the call is in flight waits for that call', async (t) => {
   const gated = await startGated(t)
   const first = cancel(gated)
   await gated.gate.arrived
@@ -309,9 +309,9 @@ const NEVER_SENT: UpstreamResult = {
   attempts: 0,
 }
 
-/** The operation alone. Its one call lands when it is told to, or, not sent yet, once nobody waits for it any more. */
-const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
-  const landing = Promise.withResolvers<UpstreamResult>()
+/** The operation alone. The test ends its one call; an unsent call also ends when its last waiter leaves. */
+const startOperation = (t: TestContext, { sent }: { readonly sent: boolean }) => {
+  const upstreamResult = Promise.withResolvers<UpstreamResult>()
   const intents: Intent[] = []
   const outcomes: OutcomeEvent[] = []
   const log = createLog('silent', { write: () => {} })
@@ -319,8 +319,8 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
     ...BLIND,
     upstream: {
       call: (_action, _params, { currentSignal }) => {
-        if (!sent) currentSignal?.()?.addEventListener('abort', () => landing.resolve(NEVER_SENT))
-        return landing.promise
+        if (!sent) currentSignal?.()?.addEventListener('abort', () => upstreamResult.resolve(NEVER_SENT))
+        return upstreamResult.promise
       },
     },
     trail: createAuditTrail({
@@ -339,18 +339,18 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
     log,
     instanceId: 'i-1',
   })
-  const land = (result: UpstreamResult) => landing.resolve(result)
-  t.after(() => land(NEVER_SENT))
+  const endCall = (result: UpstreamResult) => upstreamResult.resolve(result)
+  t.after(() => endCall(NEVER_SENT))
   const ask = (changes: Partial<CancelRequest> = {}) =>
     cancellations.cancel(cancelRequest('t-1', { deadline: deadlineIn(60_000), ...changes }))
-  /** What is on record of each request, in the order in which they came. */
+  /** The recorded outcomes of each request, in the order of the requests. */
   const recorded = () =>
     intents.map(({ id }) => outcomes.filter((it) => it.cancellationId === id).map(({ outcome }) => outcome))
-  return { land, ask, recorded, idle: cancellations.idle }
+  return { endCall, ask, recorded, idle: cancellations.idle }
 }
 
-test('whoever is out of time before the call lands is told so, and the record ends with what it came to', async (t) => {
-  const { ask, land, recorded, idle } = startFlight(t, { sent: true })
+test('a request whose deadline passes before the call ends is unknown, and the result is recorded later', async (t) => {
+  const { ask, endCall, recorded, idle } = startOperation(t, { sent: true })
   await assert.rejects(ask({ deadline: deadlineIn(0) }), { code: 'outcome-unknown' })
   assert.deepEqual(recorded(), [['unknown']])
 
@@ -361,18 +361,18 @@ test('whoever is out of time before the call lands is told so, and the record en
   await setImmediate()
   assert.equal(isIdle, false)
 
-  land(ACCEPTED)
+  endCall(ACCEPTED)
   await idled
   assert.deepEqual(recorded(), [['unknown', 'accepted']])
 })
 
-test('whoever is out of time waits no more: once the others have left as well, nothing is sent', async (t) => {
-  const { ask, land, recorded, idle } = startFlight(t, { sent: false })
+test('a request whose deadline has passed is no waiter: when the others leave as well, nothing is sent', async (t) => {
+  const { ask, endCall, recorded, idle } = startOperation(t, { sent: false })
   const gone = new AbortController()
   const first = assert.rejects(ask({ signal: gone.signal }), { code: 'upstream-unavailable' })
   await assert.rejects(ask({ deadline: deadlineIn(0) }), { code: 'outcome-unknown' })
   gone.abort()
-  land(ACCEPTED)
+  endCall(ACCEPTED)
   await Promise.all([first, idle()])
   assert.deepEqual(recorded(), [['failed'], ['unknown', 'failed']])
 })

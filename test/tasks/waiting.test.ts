@@ -6,10 +6,10 @@ import { startCancel } from '../helpers/raw-http.ts'
 const cancel = ({ api }: Started, taskNo: string, prefer: string) =>
   api.delete(`/tasks/${taskNo}`).set(asOperator).set('prefer', prefer)
 
-/** However long, it is not over while the test runs. */
+/** Longer than the test. */
 const FOREVER_MS = 3_600_000
 
-test('whoever waits is told once the task is cancelled, and so is the record', async (t) => {
+test('with Prefer: wait the response and the record show when the task is cancelled', async (t) => {
   const started = await startGateway(t, { sandbox: { cancellingMs: 300 }, overrides: { lookupTtlMs: 0 } })
   const taskNo = started.upstream.addTask()
   const { status, body, headers } = await cancel(started, taskNo, 'wait=10')
@@ -19,7 +19,7 @@ test('whoever waits is told once the task is cancelled, and so is the record', a
   assert.deepEqual([outcome, settledBy, requestId], ['cancelled', 'query', body.requestId])
 })
 
-test('when the time is up first, the task is being cancelled', async (t) => {
+test('if the wait ends first, the task is being cancelled', async (t) => {
   const started = await startGateway(t, { sandbox: { cancellingMs: FOREVER_MS } })
   const taskNo = started.upstream.addTask()
   const { status, body, headers } = await cancel(started, taskNo, 'wait=1')
@@ -27,7 +27,7 @@ test('when the time is up first, the task is being cancelled', async (t) => {
   assert.equal((await started.record(taskNo)).outcome, 'accepted')
 })
 
-test('nobody waits beyond the deadline of the request, and is told for how long they did', async (t) => {
+test('the wait ends at the deadline of the request, and the response contains its length', async (t) => {
   const env = { UPSTREAM_TIMEOUT_MS: '500', REQUEST_TIMEOUT_MS: '3600' }
   const started = await startGateway(t, { env, sandbox: { cancellingMs: FOREVER_MS } })
   const { status, body, headers } = await cancel(started, started.upstream.addTask(), 'wait=600')
@@ -44,32 +44,32 @@ for (const prefer of ['wait=0', 'respond-async', 'wait=soon', 'wait']) {
   })
 }
 
-test('a task that cannot be looked at is only said to be accepted, and no wait is claimed', async (t) => {
+test('a cancel whose task cannot be read is only reported as accepted, without a wait', async (t) => {
   const started = await startGateway(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
   started.upstream.fault('QueryTaskList', { reply: { status: 500, code: 'InternalError' } }, 100)
   const { status, body, headers } = await cancel(started, started.upstream.addTask(), 'wait=1')
   assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [202, 'accepted', undefined])
 })
 
-test('a cancel that is refused is told at once', async (t) => {
+test('a cancel that upstream rejects is reported at once', async (t) => {
   const started = await startGateway(t)
   const { body } = await cancel(started, 'nowhere', 'wait=10')
   assert.deepEqual([body.code, body.outcome], ['task-not-found', 'not-cancelled'])
 })
 
-test('whoever goes away stops the watching', async (t) => {
+test('a caller that disconnects stops the watch', async (t) => {
   const started = await startGateway(t, { sandbox: { cancellingMs: FOREVER_MS }, overrides: { lookupTtlMs: 0 } })
   const taskNo = started.upstream.addTask()
   const leaving = startCancel(started.url, `/tasks/${taskNo}`, { ...asOperator, prefer: 'wait=10' })
   await started.upstream.nextCall('QueryTaskList')
   leaving.destroy()
   await eventually(() => started.logLines.find((line) => line.includes('"msg":"request"')))
-  // Stopping waits for whatever is under way: a watch that went on would last ten seconds and see much more.
+  // Stopping waits for watches in flight: a watch that continued would last ten seconds and make more calls.
   await started.stop()
   assert.ok(started.upstream.calls.length <= 4, String(started.upstream.calls.length))
 })
 
-test('whoever cancels and then looks sees what became of it, whatever others had just read', async (t) => {
+test('a read after a cancel shows its effect, even if another caller had just read the task', async (t) => {
   const started = await startGateway(t, { overrides: { lookupTtlMs: 600_000 } })
   const taskNo = started.upstream.addTask()
   const look = async () => (await started.api.get(`/tasks/${taskNo}`).set(asOperator)).body.cancelStatus
@@ -78,12 +78,12 @@ test('whoever cancels and then looks sees what became of it, whatever others had
   assert.deepEqual([await look(), await look(), started.upstream.calls.length], ['cancelling', 'cancelling', 3])
 })
 
-test('many who wait for many tasks share their looks', async (t) => {
+test('concurrent waits for many tasks share their polls', async (t) => {
   const started = await startGateway(t, { sandbox: { cancellingMs: 0 }, overrides: { lookupTtlMs: 600_000 } })
   const taskNos = Array.from({ length: 20 }, () => started.upstream.addTask())
   const watched = taskNos.map((taskNo) => cancel(started, taskNo, 'wait=1'))
   await Promise.all(watched)
   const looks = started.upstream.calls.filter(({ action }) => action === 'QueryTaskList')
-  // One at the beginning, and a few at the end, where each wants to see how it is then.
+  // One read at the beginning, and a few at the end, where each needs a recent one.
   assert.ok(looks.length <= taskNos.length / 2, String(looks.length))
 })
