@@ -10,7 +10,6 @@ import { openSqliteStore } from './audit/sqlite.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/jwks.ts'
-import { allows, excludes, isRestricted } from './callers/policy.ts'
 import type { SessionOptions } from './callers/session.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
@@ -104,7 +103,6 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   })
   const permissions = createPermissions({
     queries,
-    policy: { isRestricted, excludes, allows },
     detailsLimit: config.policyDetailsLimit,
     timeoutMs: config.requestTimeoutMs,
     ttlMs: overrides.lookupTtlMs,

@@ -19,23 +19,16 @@ export interface TaskContents {
 
 export type Restrictions = Pick<Grant, 'domains' | 'taskTypes'>
 
-/** What a grant lets its holder touch. */
-export interface Policy {
-  /** Whether it depends on the task at all. */
-  isRestricted(restrictions: Restrictions): boolean
-  /** Whether some of these details alone show that their task is outside, whatever else there is. */
-  excludes(restrictions: Restrictions, details: readonly TaskPart[]): boolean
-  /** Whether all of a task is known and inside the restrictions. */
-  allows(restrictions: Restrictions, task: TaskContents): boolean
-}
+/** Whether the permission depends on the task at all. */
+export const isRestricted = ({ domains, taskTypes }: Restrictions): boolean => domains !== null || taskTypes !== null
 
-export const isRestricted: Policy['isRestricted'] = ({ domains, taskTypes }) => domains !== null || taskTypes !== null
-
-export const excludes: Policy['excludes'] = (restrictions, details) =>
+/** Whether these details alone show that their task is outside the restrictions; the other details don't matter then. */
+export const excludes = (restrictions: Restrictions, details: readonly TaskPart[]): boolean =>
   !details.every((detail) => isInside(restrictions, detail))
 
-export const allows: Policy['allows'] = (restrictions, task) =>
-  // Every one of no details would be inside.
+/** Whether the whole task is known and inside the restrictions. */
+export const allows = (restrictions: Restrictions, task: TaskContents): boolean =>
+  // For an empty list, `every` would be true.
   task.details.length > 0 && isWhole(task) && !excludes(restrictions, task.details)
 
 /** A detail that was read twice stands where another should. */

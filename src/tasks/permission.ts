@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/client.ts'
 import type { ChargeCall, QueryContext, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
-import type { Policy, Restrictions } from '../callers/policy.ts'
+import { allows, excludes, isRestricted, type Restrictions } from '../callers/policy.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
 import { deadlineIn, withDeadline } from '../time.ts'
 import { createSharedCache, SHARED_TTL_MS } from './shared-cache.ts'
@@ -30,7 +30,6 @@ export interface Permissions {
 
 export interface PermissionOptions {
   readonly queries: Pick<TaskQueries, 'allDetails'>
-  readonly policy: Policy
   /** A task of more details is not touched by whoever is restricted. */
   readonly detailsLimit: number
   /** For one shared reading, which nobody's own deadline cuts short. */
@@ -45,18 +44,18 @@ const GRANTED = { kind: 'granted' } as const
 const DENIED = { kind: 'denied' } as const
 
 export const createPermissions = (options: PermissionOptions): Permissions => {
-  const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
+  const { queries, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
   const reads = createSharedCache<Permission>({ ttlMs, maxBytes: CACHE_BYTES })
 
   /** No more is read than it takes to know. */
   const scan = (taskNo: string, restrictions: Restrictions, limits: QueryContext): Promise<TaskScan> =>
-    queries.allDetails(taskNo, detailsLimit, limits, (details) => policy.excludes(restrictions, details))
+    queries.allDetails(taskNo, detailsLimit, limits, (details) => excludes(restrictions, details))
 
   const evaluate = (whole: TaskScan, restrictions: Restrictions): Permission => {
     const { failure, details } = whole
-    if (policy.excludes(restrictions, details)) return DENIED
+    if (excludes(restrictions, details)) return DENIED
     if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'indeterminate', failure }
-    return policy.allows(restrictions, whole) ? GRANTED : DENIED
+    return allows(restrictions, whole) ? GRANTED : DENIED
   }
 
   const readPermission = async (
@@ -74,7 +73,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
 
   return {
     forCancel: async (taskNo, restrictions, limits) => {
-      if (!policy.isRestricted(restrictions)) return GRANTED
+      if (!isRestricted(restrictions)) return GRANTED
       const whole = await scan(taskNo, restrictions, limits)
       const { failure } = whole
       // Whoever left in the meantime was refused nothing.
@@ -83,7 +82,7 @@ export const createPermissions = (options: PermissionOptions): Permissions => {
     },
 
     forRead: async (taskNo, restrictions, { deadline, chargeCall }) => {
-      if (!policy.isRestricted(restrictions)) return
+      if (!isRestricted(restrictions)) return
       const key = readKey(taskNo, restrictions)
       const need = { priority: 'read', chargeCall } as const
       const looked = reads.get(key, (charge) => readPermission(taskNo, restrictions, charge), need)

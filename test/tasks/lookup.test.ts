@@ -123,7 +123,6 @@ const startOver = (
       return details(...query)
     },
     allDetails: () => assert.fail('nobody asks for all of them'),
-    dayOf: (atMs) => atMs,
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
   const find = (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) })

@@ -163,7 +163,6 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
   }
   const permissions = createPermissions({
     queries: { allDetails: async (taskNo) => ({ taskNo, details: [], totals: [], failure }) },
-    policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,
   })
@@ -180,7 +179,6 @@ test('a reading that breaks off for one who has gone away refuses nothing', asyn
 test('a bug while the task is looked at is told of, and grants nothing', async () => {
   const permissions = createPermissions({
     queries: { allDetails: () => Promise.reject(new Error('a bug')) },
-    policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,
   })
