@@ -19,7 +19,7 @@ const run = async (): Promise<void> => {
   const { error } = dotenv.config({ quiet: true, override: false })
   if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv)
-  const log = createLog(config.logLevel, undefined, config.logAddresses)
+  const log = createLog({ level: config.logLevel, addresses: config.logAddresses })
   for (const { variable, setting } of misspelt()) {
     log.warn('a variable is no setting, its name is similar to one', { variable, setting })
   }

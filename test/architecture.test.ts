@@ -243,6 +243,16 @@ const RULES: Readonly<Record<string, Rule>> = {
       ['../sandbox/src/server.ts', "import type { Config } from '../../src/config.ts'"],
     ],
   },
+  // That connection is opened in http/, with the password in its URL.
+  'of http/, only the store in Redis knows Secrets': {
+    breaches: except(['http/middleware/redis-store.ts'], (module) =>
+      reaches(['http/', 'app.ts'], module.path) ? importsOf((from) => from === 'secret.ts')(module) : [],
+    ),
+    broken: [
+      ['app.ts', "import type { Secret } from './secret.ts'"],
+      ['http/middleware/context.ts', "import { Secret } from '../../secret.ts'"],
+    ],
+  },
   'every package stands where it belongs': {
     breaches: breaksPackage,
     broken: [

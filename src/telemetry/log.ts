@@ -66,16 +66,18 @@ export interface ProcessLog extends Log {
 /** How much of callers' addresses a line tells: all, or only the network (IPv4: /24, IPv6: /48). */
 export type LogAddresses = 'full' | 'truncated'
 
+export interface LogOptions {
+  readonly level: string
+  /** Standard output where undefined. */
+  readonly destination?: DestinationStream | undefined
+  readonly addresses?: LogAddresses | undefined
+}
+
 /**
- * JSON lines on the given stream (default: standard output), with listed fields of plain types only. A line that can't
- * be written is dropped and counted: a full disk under the log, or a reader that has stopped, must not decide about a
- * cancellation.
+ * JSON lines with listed fields of plain types only. A line that can't be written is dropped and counted: a full disk
+ * under the log, or a reader that has stopped, must not decide about a cancellation.
  */
-export const createLog = (
-  level: string,
-  destination: DestinationStream | undefined = undefined,
-  addresses: LogAddresses = 'full',
-): ProcessLog => {
+export const createLog = ({ level, destination, addresses = 'full' }: LogOptions): ProcessLog => {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: nameLevel } }
   let failed = 0
   const output = destination === undefined ? standardOutput((droppedLines) => reportDropped(droppedLines)) : null

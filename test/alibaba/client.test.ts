@@ -21,7 +21,7 @@ type Changes = Partial<Omit<UpstreamOptions, 'log'>> & { readonly sandbox?: Part
 const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes }: Changes = {}) => {
   const sandbox = await startKeyedSandbox(t, sandboxOptions)
   const lines: Record<string, unknown>[] = []
-  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const upstream = createUpstream({
     url: new URL(sandbox.url),
     signature: 'rpc-v1',

@@ -222,7 +222,7 @@ const startClient = async (t: TestContext, [status, body, headers = {}]: Respons
     maxAttempts,
     maxConcurrency: 64,
     credentials: fixedCredentials(KEYS),
-    log: createLog('silent'),
+    log: createLog({ level: 'silent' }),
     random: () => wait,
   })
   t.after(upstream.close)

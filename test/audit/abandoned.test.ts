@@ -94,7 +94,10 @@ test('a caller that disconnects, and a deadline that ends, abandon the reading i
   }
   assert.doesNotMatch(gateway.logLines.join(), /the record could not be read/)
 
-  const trail = createAuditTrail({ store: await openStore(`${gateway.auditPath}-other`), log: createLog('silent') })
+  const trail = createAuditTrail({
+    store: await openStore(`${gateway.auditPath}-other`),
+    log: createLog({ level: 'silent' }),
+  })
   t.after(() => trail.close(deadlineIn(5000)))
   await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(10)), { code: 'audit-unavailable' })
   assert.equal(signals.pop()?.aborted, true)

@@ -41,7 +41,10 @@ const start = (store: Partial<AuditStore> = {}) => {
     },
     ...store,
   }
-  const trail = createAuditTrail({ store: memory, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const trail = createAuditTrail({
+    store: memory,
+    log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
+  })
   const written = (intent: Intent) =>
     outcomes.filter(({ cancellationId }) => cancellationId === intent.id).map(({ outcome }) => outcome)
   return { trail, intents, outcomes, faults, lines, written, isClosed: () => closed }

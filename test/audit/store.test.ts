@@ -295,7 +295,10 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
       VALUES ('${intent.id}', 'accepted', 0, 'canary')`,
   )
   const lines: string[] = []
-  const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const trail = createAuditTrail({
+    store,
+    log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
+  })
   await assert.rejects(trail.find(intent.id, deadlineIn(5000)), { code: 'audit-unavailable' })
   assert.match(lines.join(), /"level":"error".*"msg":"the record could not be read"/)
   assert.doesNotMatch(lines.join(), /canary/)
@@ -311,7 +314,10 @@ testEach(
       `INSERT INTO outcomes (cancellation_id, outcome, finished_at) VALUES ('${intent.id}', 'canary', 0)`,
     )
     const lines: string[] = []
-    const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+    const trail = createAuditTrail({
+      store,
+      log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
+    })
     assert.equal((await trail.find(intent.id, deadlineIn(5000)))?.outcome, 'unknown')
     const { records } = await trail.list({ limit: 10, before: null }, deadlineIn(5000))
     assert.deepEqual(

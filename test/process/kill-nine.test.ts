@@ -28,7 +28,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const places =
       database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
     // Another on the same record, which must leave alone what the one that is killed has under way.
-    if (database !== null) await startGateway(t, { env: places, overrides: { maintenanceEveryMs: 100 } })
+    if (database !== null) await startGateway(t, { env: places, overrides: { timings: { maintenanceEveryMs: 100 } } })
     const found = await killAndLook(t, {
       kills: KILLS,
       seed: SEED,

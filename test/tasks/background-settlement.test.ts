@@ -30,7 +30,7 @@ describe('what a task proves about a request for its cancellation', () => {
   }
 })
 
-const AT_ONCE = { lookupTtlMs: 0, settlementPauseMs: () => 5 }
+const AT_ONCE = { timings: { lookupTtlMs: 0, settlementPauseMs: () => 5 } }
 
 const RESET: Fault = { reply: 'reset' }
 const RESET_AFTER_EFFECT: Fault = { reply: 'reset', effect: true }
@@ -69,7 +69,9 @@ for (const [cancellingMs, outcome] of [
 }
 
 test('what a process before left unknown is settled after the next start', async (t) => {
-  const first = await startUnknown(t, RESET_AFTER_EFFECT, { overrides: { settlementPauseMs: () => DAY_MS } })
+  const first = await startUnknown(t, RESET_AFTER_EFFECT, {
+    overrides: { timings: { settlementPauseMs: () => DAY_MS } },
+  })
   await first.stop()
   first.upstream.clearFaults()
   const env = { AUDIT_URL: `sqlite:${first.auditPath}`, UPSTREAM_URL: first.upstream.url }
@@ -116,7 +118,7 @@ const startLooks = (
         return find()
       },
     },
-    log: createLog('silent', { write: () => {} }),
+    log: createLog({ level: 'silent', destination: { write: () => {} } }),
     now: () => nowMs,
     monotonic: () => nowMs,
     loadEveryMs: LOAD_EVERY_MS,

@@ -210,7 +210,7 @@ test('what a cancel came to is logged in one line', async (t) => {
 /** The operation alone, with everything real around it but Express. */
 const startOperation = async (t: TestContext, changes: Partial<CancellationOptions> = {}) => {
   const sandbox = await startSandbox(t)
-  const log = createLog('silent', { write: () => {} })
+  const log = createLog({ level: 'silent', destination: { write: () => {} } })
   const store = await openSqliteStore(join(await temporaryFolder(t), 'audit.db'))
   const trail = createAuditTrail({ store, log })
   t.after(() => trail.close(deadlineIn(0)))

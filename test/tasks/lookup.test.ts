@@ -9,7 +9,7 @@ import { taskOf } from '../helpers/task.ts'
 
 const DAY_MS = 86_400_000
 /** However slow the machine is, what was read once serves for the whole test. */
-const LASTING = { lookupTtlMs: 600_000 }
+const LASTING = { timings: { lookupTtlMs: 600_000 } }
 
 const find = async ({ api }: Started, taskNo: string) => await api.get(`/tasks/${taskNo}`).set(asOperator)
 

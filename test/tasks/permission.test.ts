@@ -81,7 +81,7 @@ test('an upstream that is not there is told as such', async (t) => {
 test('a task is read for each cancellation, whatever was read of it before, and as that caller', async (t) => {
   const started = await startGateway(t, {
     env: { API_KEYS, TRUST_PROXY: '127.0.0.1' },
-    overrides: { lookupTtlMs: 3_600_000 },
+    overrides: { timings: { lookupTtlMs: 3_600_000 } },
   })
   const { api, upstream } = started
   const taskNo = upstream.addTask(INSIDE)

@@ -35,7 +35,7 @@ const startGated = async (
   const started = await startWatched(t, {
     env: { TRUST_PROXY: '127.0.0.1', ...env },
     sandbox: tls ? { tls: certificate } : {},
-    overrides: { upstreamCa: certificate.cert },
+    overrides: { ca: certificate.cert },
     between: async (_t, upstream) => {
       gate = await startGate(t, upstream.url)
       return `${tls ? 'https' : 'http'}://127.0.0.1:${gate.port}`
@@ -313,7 +313,7 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
   const landing = Promise.withResolvers<UpstreamResult>()
   const intents: Intent[] = []
   const outcomes: OutcomeEvent[] = []
-  const log = createLog('silent', { write: () => {} })
+  const log = createLog({ level: 'silent', destination: { write: () => {} } })
   const cancellations = createCancellations({
     ...BLIND,
     upstream: {

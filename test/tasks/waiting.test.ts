@@ -10,7 +10,7 @@ const cancel = ({ api }: Started, taskNo: string, prefer: string) =>
 const FOREVER_MS = 3_600_000
 
 test('whoever waits is told once the task is cancelled, and so is the record', async (t) => {
-  const started = await startGateway(t, { sandbox: { cancellingMs: 300 }, overrides: { lookupTtlMs: 0 } })
+  const started = await startGateway(t, { sandbox: { cancellingMs: 300 }, overrides: { timings: { lookupTtlMs: 0 } } })
   const taskNo = started.upstream.addTask()
   const { status, body, headers } = await cancel(started, taskNo, 'wait=10')
   assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [200, 'cancelled', 'wait=10'])
@@ -58,7 +58,10 @@ test('a cancel that is refused is told at once', async (t) => {
 })
 
 test('whoever goes away stops the watching', async (t) => {
-  const started = await startGateway(t, { sandbox: { cancellingMs: FOREVER_MS }, overrides: { lookupTtlMs: 0 } })
+  const started = await startGateway(t, {
+    sandbox: { cancellingMs: FOREVER_MS },
+    overrides: { timings: { lookupTtlMs: 0 } },
+  })
   const taskNo = started.upstream.addTask()
   const leaving = startCancel(started.url, `/tasks/${taskNo}`, { ...asOperator, prefer: 'wait=10' })
   await started.upstream.nextCall('QueryTaskList')
@@ -70,7 +73,7 @@ test('whoever goes away stops the watching', async (t) => {
 })
 
 test('whoever cancels and then looks sees what became of it, whatever others had just read', async (t) => {
-  const started = await startGateway(t, { overrides: { lookupTtlMs: 600_000 } })
+  const started = await startGateway(t, { overrides: { timings: { lookupTtlMs: 600_000 } } })
   const taskNo = started.upstream.addTask()
   const look = async () => (await started.api.get(`/tasks/${taskNo}`).set(asOperator)).body.cancelStatus
   assert.equal(await look(), 'none')
@@ -79,7 +82,10 @@ test('whoever cancels and then looks sees what became of it, whatever others had
 })
 
 test('many who wait for many tasks share their looks', async (t) => {
-  const started = await startGateway(t, { sandbox: { cancellingMs: 0 }, overrides: { lookupTtlMs: 600_000 } })
+  const started = await startGateway(t, {
+    sandbox: { cancellingMs: 0 },
+    overrides: { timings: { lookupTtlMs: 600_000 } },
+  })
   const taskNos = Array.from({ length: 20 }, () => started.upstream.addTask())
   const watched = taskNos.map((taskNo) => cancel(started, taskNo, 'wait=1'))
   await Promise.all(watched)
