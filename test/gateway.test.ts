@@ -15,7 +15,9 @@ const pathsTo = (forbidden: object, value: unknown, path = 'http', seen = new Se
   if (value === forbidden || value instanceof Secret) return [path]
   const items = value instanceof Map || value instanceof Set ? [...value].flat() : []
   const properties = Object.entries(Object.getOwnPropertyDescriptors(value)).map(([name, { value }]) => [name, value])
-  return [...properties, ...items.entries()].flatMap(([name, next]) => pathsTo(forbidden, next, `${path}.${name}`, seen))
+  return [...properties, ...items.entries()].flatMap(([name, next]) =>
+    pathsTo(forbidden, next, `${path}.${name}`, seen),
+  )
 }
 
 test('http/ receives neither the Config nor a Secret', async (t) => {

@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { ErrorCode } from '../errors.ts'
 import { byPriority, type Priority } from '../priority.ts'
 import type { Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
-import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
+import type { Meter } from '../telemetry/meter.ts'
+import type { Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, withDeadline } from '../time.ts'
 import { type Attempted, backoffMs, type CallLimits, createAttempt, type Params } from './attempt.ts'
 import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
@@ -83,8 +83,8 @@ export interface UpstreamOptions {
   readonly maxPerSecond?: number | undefined
   readonly credentials: CredentialProvider
   readonly log: Log
-  readonly meter?: Meter | undefined
-  readonly tracer?: Tracer | undefined
+  readonly meter: Meter
+  readonly tracer: Tracer
   readonly ca?: string | undefined
   readonly now?: () => number
   readonly random?: () => number
@@ -126,7 +126,6 @@ interface Ending extends Omit<UpstreamFailure, 'ok' | 'attempts'> {
 
 export const createUpstream = (options: UpstreamOptions): Upstream => {
   const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
-  const { meter = NO_METER, tracer = NO_TRACER } = options
   const transport = createTransport({ origin: url, ca: options.ca })
   const clock = createClock(options)
   const circuits = createCircuits({ onChange: reportChange(log) })
@@ -137,8 +136,6 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     transport,
     limiter,
     clock,
-    meter,
-    tracer,
     random,
     isClosed: () => isClosed,
   })

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createLinkedList } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
 
 /**
@@ -195,7 +195,7 @@ export interface AuditTrail {
 export interface AuditTrailOptions {
   readonly store: AuditStore
   readonly log: Log
-  readonly meter?: Meter | undefined
+  readonly meter: Meter
   readonly now?: () => number
 }
 
@@ -206,7 +206,7 @@ const CLOSE_MS = 1000
 const RETRY_MIN_MS = 100
 const RETRY_MAX_MS = 5000
 
-export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now }: AuditTrailOptions): AuditTrail => {
+export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTrailOptions): AuditTrail => {
   const unwritten = createLinkedList<Promise<void>>()
   /** Those whose outcome is yet to be written. */
   const openIntents = new Map<string, Intent>()

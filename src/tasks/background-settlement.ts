@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-schemas.ts'
 import type { AuditPage, AuditRecord, AuditTrail, Intent, Outcome, OutcomeEvent } from '../audit/audit-trail.ts'
 import type { Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { deadlineIn } from '../time.ts'
 import type { Lookup } from './lookup.ts'
 
@@ -22,7 +22,7 @@ export interface BackgroundSettlementOptions {
   readonly trail: Pick<AuditTrail, 'find' | 'list' | 'recordOutcome'>
   readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
-  readonly meter?: Meter | undefined
+  readonly meter: Meter
   /** The wall clock and a monotonic one, milliseconds. */
   readonly now?: () => number
   readonly monotonic?: () => number
@@ -68,7 +68,7 @@ export const outcomeShownBy = (
 
 export const createBackgroundSettlement = (options: BackgroundSettlementOptions): BackgroundSettlement => {
   const { trail, lookup, log, now = Date.now, pauseMs = backoff, loadEveryMs = LOAD_EVERY_MS } = options
-  const { monotonic = () => performance.now(), meter = NO_METER } = options
+  const { monotonic = () => performance.now(), meter } = options
   const startedAtMs = now()
   const open = new Map<string, UnsettledCancellation>()
   const closing = new AbortController()

@@ -5,8 +5,8 @@ import type { Caller } from '../callers/caller.ts'
 import { createLinkedList } from '../collections.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
-import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
+import type { Meter } from '../telemetry/meter.ts'
+import type { Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../time.ts'
 import { visibleUserAgent } from '../visible-text.ts'
 import type { BackgroundSettlement } from './background-settlement.ts'
@@ -69,8 +69,8 @@ export interface CancellationOptions {
   readonly settlement: Pick<BackgroundSettlement, 'track'>
   readonly trail: AuditTrail
   readonly log: Log
-  readonly meter?: Meter | undefined
-  readonly tracer?: Tracer | undefined
+  readonly meter: Meter
+  readonly tracer: Tracer
   /** Names this process in the record. */
   readonly instanceId: string
   /** Refused cancels of one caller that are recorded one by one in a window. */
@@ -108,8 +108,9 @@ export const createCancellations = (options: CancellationOptions): Cancellations
     instanceId,
     refusalLimit,
     now = Date.now,
+    meter,
+    tracer,
   } = options
-  const { meter = NO_METER, tracer = NO_TRACER } = options
   const settling = createSettling(lookup)
   const sharedCalls = createSharedCalls<CallResult>()
   const inFlight = createLinkedList<Promise<unknown>>()

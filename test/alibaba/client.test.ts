@@ -10,6 +10,8 @@ import { createUpstream, type UpstreamOptions, type UpstreamResult } from '../..
 import { fixedCredentials } from '../../src/alibaba/credentials.ts'
 import type { Credentials } from '../../src/alibaba/signing.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { type Deadline, deadlineIn } from '../../src/time.ts'
 import { eventually } from '../helpers/gateway.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
@@ -30,6 +32,8 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     maxConcurrency: 64,
     credentials: fixedCredentials(KEYS),
     log,
+    meter: NO_METER,
+    tracer: NO_TRACER,
     random: () => 0,
     ...changes,
   })

@@ -6,6 +6,8 @@ import { createUpstream, type UpstreamResult } from '../../src/alibaba/client.ts
 import { fixedCredentials } from '../../src/alibaba/credentials.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { KEYS } from '../helpers/signed-call.ts'
@@ -223,6 +225,8 @@ const startClient = async (t: TestContext, [status, body, headers = {}]: Respons
     maxConcurrency: 64,
     credentials: fixedCredentials(KEYS),
     log: createLog({ level: 'silent' }),
+    meter: NO_METER,
+    tracer: NO_TRACER,
     random: () => wait,
   })
   t.after(upstream.close)

@@ -5,6 +5,7 @@ import { openPostgresStore } from '../../src/audit/postgres.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { Secret } from '../../src/secret.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asAuditor, eventually, startGateway } from '../helpers/gateway.ts'
@@ -96,6 +97,7 @@ test('a caller that disconnects, and a deadline that ends, abandon the reading i
 
   const trail = createAuditTrail({
     store: await openStore(`${gateway.auditPath}-other`),
+    meter: NO_METER,
     log: createLog({ level: 'silent' }),
   })
   t.after(() => trail.close(deadlineIn(5000)))

@@ -11,6 +11,7 @@ import {
 } from '../../src/audit/audit-trail.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
@@ -43,6 +44,7 @@ const start = (store: Partial<AuditStore> = {}) => {
   }
   const trail = createAuditTrail({
     store: memory,
+    meter: NO_METER,
     log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
   })
   const written = (intent: Intent) =>

@@ -9,6 +9,7 @@ import {
   type Outcome,
 } from '../../src/audit/audit-trail.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
@@ -297,6 +298,7 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
   const lines: string[] = []
   const trail = createAuditTrail({
     store,
+    meter: NO_METER,
     log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
   })
   await assert.rejects(trail.find(intent.id, deadlineIn(5000)), { code: 'audit-unavailable' })
@@ -316,6 +318,7 @@ testEach(
     const lines: string[] = []
     const trail = createAuditTrail({
       store,
+      meter: NO_METER,
       log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
     })
     assert.equal((await trail.find(intent.id, deadlineIn(5000)))?.outcome, 'unknown')

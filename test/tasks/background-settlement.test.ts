@@ -5,6 +5,7 @@ import type { Task } from '../../src/alibaba/task-schemas.ts'
 import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/audit-trail.ts'
 import { createBackgroundSettlement, outcomeShownBy } from '../../src/tasks/background-settlement.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { taskOf } from '../helpers/task.ts'
 
@@ -119,6 +120,7 @@ const startLooks = (
       },
     },
     log: createLog({ level: 'silent', destination: { write: () => {} } }),
+    meter: NO_METER,
     now: () => nowMs,
     monotonic: () => nowMs,
     loadEveryMs: LOAD_EVERY_MS,

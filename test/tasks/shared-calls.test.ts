@@ -6,6 +6,8 @@ import type { UpstreamResult } from '../../src/alibaba/client.ts'
 import { createAuditTrail, type Intent, type OutcomeEvent } from '../../src/audit/audit-trail.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
 import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
@@ -316,6 +318,8 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
   const log = createLog({ level: 'silent', destination: { write: () => {} } })
   const cancellations = createCancellations({
     ...BLIND,
+    meter: NO_METER,
+    tracer: NO_TRACER,
     upstream: {
       call: (_action, _params, { signal }) => {
         if (!sent) signal?.addEventListener('abort', () => landing.resolve(NEVER_SENT))
@@ -324,6 +328,7 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
     },
     trail: createAuditTrail({
       log,
+      meter: NO_METER,
       store: {
         append: async (...[newIntents, newOutcomes]) => {
           intents.push(...newIntents)
