@@ -63,13 +63,14 @@ const roomOf = (path: string): string =>
 
 const LEAVES = [
   'addresses.ts',
+  'async.ts',
   'collections.ts',
   'errors.ts',
+  'files.ts',
   'secret.ts',
   'secret-strength.ts',
   'node-environment.ts',
   'misspelt-settings.ts',
-  'regular-file.ts',
   'setting-text.ts',
   'priority.ts',
   'time.ts',

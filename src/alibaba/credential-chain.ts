@@ -1,8 +1,9 @@
+import { singleFlight } from '../async.ts'
 import type { Log } from '../telemetry/log.ts'
 import { deadlineIn, withDeadline } from '../time.ts'
 import {
   type CredentialProvider,
-  createReadings,
+  renewAfterRejection,
   sameCredentials,
   unlessRejected,
   validCredentials,
@@ -72,11 +73,11 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
     else accept({ ...found, credentials: keys })
   }
 
-  const readings = createReadings(read, usable)
+  const reads = singleFlight(read)
 
   /** Has the keys read again where it is time to. */
   const refreshIfDue = (): Promise<void> | undefined =>
-    now() >= renewAtMs && !isPaused() ? readings.once() : readings.underWay()
+    now() >= renewAtMs && !isPaused() ? reads.run() : reads.current()
 
   void refreshIfDue()
   return {
@@ -88,7 +89,7 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
     renewAfterRejection: async (refused) => {
       // Keys that upstream refuses for good must not have the providers asked by every request.
       if (isPaused()) return unlessRejected(refused, usable())
-      const others = await readings.replacing(refused)
+      const others = await renewAfterRejection(refused, reads, usable)
       if (others === null) pausedAtMs = now()
       return others
     },

@@ -1,6 +1,7 @@
 import * as oidc from 'openid-client'
 import { z } from 'zod'
 import { isLoopback, isSafeUrl } from '../addresses.ts'
+import { singleFlight } from '../async.ts'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
@@ -37,7 +38,6 @@ export const createProvider = (options: ProviderOptions, now: () => number) => {
   const { cooldownMs: pauseMs = PAUSE_MS } = timing ?? {}
   let known: (Provider & { readonly untilMs: number }) | undefined
   let keys: { readonly url: URL; readonly keySet: KeySet } | undefined
-  let underWay: Promise<Provider> | undefined
   let failedAtMs = Number.NEGATIVE_INFINITY
   const authentication = authenticateClient(clientAuthentication, clientSecret)
   const insecure = isLoopback(new URL(issuer).hostname) ? [oidc.allowInsecureRequests] : []
@@ -73,12 +73,11 @@ export const createProvider = (options: ProviderOptions, now: () => number) => {
     }
   }
 
+  const discovery = singleFlight(discover)
+
   const discoverOnce = async (): Promise<Provider> => {
     if (performance.now() < failedAtMs + pauseMs) throw new GatewayError('identity-provider-unavailable')
-    underWay ??= discover().finally(() => {
-      underWay = undefined
-    })
-    return await underWay
+    return await discovery.run()
   }
 
   return {
