@@ -3,8 +3,8 @@ import { pause, repeat, type SingleFlight, singleFlight } from './async.ts'
 import { trimEnds } from './setting-text.ts'
 
 /**
- * The text of a file of settings, without white space and invisible characters at its ends; null if the path is no regular
- * file. Reading a pipe would never end.
+ * The text of a file of settings, without white space and invisible characters at its ends; null if it is no regular
+ * file: reading a pipe would never end.
  */
 const readRegularFile = async (path: string): Promise<string | null> =>
   (await stat(path)).isFile() ? trimEnds(await readFile(path, 'utf8')) : null
@@ -16,8 +16,8 @@ export interface FilePoller extends SingleFlight<void> {
 export const POLL_EVERY_MS = 2000
 
 /**
- * Reads the files together at regular intervals. A text is null if its file can't be read. By polling, since mounted secrets
- * are swapped by a symbolic link that file watchers don't follow.
+ * Reads the files together at regular intervals. A text is null if its file can't be read. By polling, since mounted
+ * secrets are swapped by a symbolic link that file watchers don't follow.
  */
 export const pollFiles = (
   paths: readonly string[],

@@ -40,7 +40,7 @@ import { type Deadline, deadlineIn, withDeadline } from './time.ts'
 export interface Gateway {
   /** Opens the ports. @throws ConfigError where one can't be opened */
   listen(): Promise<Listener & { readonly adminUrl: string }>
-  /** After the last answer: finishes and records what is still under way, within the deadline, and lets everything go. */
+  /** After the last response: finishes and records the work in flight by the deadline, and closes every part. */
   close(deadline?: Deadline): Promise<void>
 }
 
@@ -248,7 +248,7 @@ const TRACES_MS = 1000
 
 const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<OpenedStore> => {
   if (audit.kind === 'sqlite') return (overrides.openStore ?? openSqliteStore)(audit.path)
-  // Its client would cost every start.
+  // Its client would slow down every start.
   const { openPostgresStore } = await import('./audit/postgres.ts')
   return openPostgresStore(audit)
 }
@@ -260,7 +260,7 @@ interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
   close(): void
 }
 
-/** Who can be known: by key, by token where an issuer is named, and by signing in where a provider is. */
+/** Authentication: by key, by token if an issuer is set, and by sign-in if a provider is set. */
 const createCallers = async (
   config: Config,
   signOuts: SessionOptions['signOuts'],
@@ -291,7 +291,7 @@ const createCallers = async (
   }
 }
 
-// What tokens and sign-ins need would cost every start.
+// Tokens and sign-ins need packages that would slow down every start.
 
 const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, timings: Timings) => {
   if (jwt === null) return null
@@ -338,7 +338,7 @@ const createTracing = async (
   { traceDelayMs: delayMs, traceTimeoutMs: timeoutMs }: Timings,
 ): Promise<Tracing | null> => {
   if (endpoint === undefined) return null
-  // What tracing needs would cost every start.
+  // Its packages would slow down every start.
   const otel = await import('./telemetry/otel.ts')
   return otel.createTracing({ ...options, endpoint, delayMs, timeoutMs })
 }
@@ -358,13 +358,13 @@ const createSharedStoreIfSet = async (
   { sharedStore: timing }: Timings,
 ): Promise<SharedStore | null> => {
   if (redisUrl === undefined) return null
-  // Its client would cost every start.
+  // Its client would slow down every start.
   const { createSharedStore } = await import('./http/middleware/redis-store.ts')
   const signOuts = signIn === null ? null : known
   return createSharedStore({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
 }
 
-/** Only where it is wanted: the parser and the page's files would cost every start. */
+/** Loaded only if set: the parser and the files of the page would slow down every start. */
 const loadDocs = async (): Promise<Docs> => {
   const { createDocs } = await import('./http/routes/docs.ts')
   return createDocs()
@@ -375,7 +375,7 @@ const loadConsole = async ({ signIn }: Config): Promise<Console> => {
   return createConsole({ signIn: signIn !== null })
 }
 
-/** What the vendor's chain needs would cost every start. */
+/** Loads the vendor's chain only if it is used: its packages would slow down every start. */
 const createCredentials = async (
   given: Config['keys'],
   log: Log,

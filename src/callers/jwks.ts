@@ -218,7 +218,7 @@ const readJson = async (url: URL, signal: AbortSignal): Promise<unknown> => {
   }
 }
 
-/** Of a failed fetch the cause tells what happened. */
+/** The cause of a failed fetch holds the reason. */
 const causeOf = (error: unknown): string | null => {
   const { errorCode } = describeError(error instanceof Error ? (error.cause ?? error) : error)
   return typeof errorCode === 'string' ? errorCode : null

@@ -1,7 +1,7 @@
 import type { Grant } from './caller.ts'
 import { coversDomain, toDomain } from './domain-names.ts'
 
-/** What a task does to one domain, as upstream tells it. */
+/** The part of a task that concerns one domain, as the upstream reports it. */
 export interface TaskPart {
   readonly taskNo: string
   readonly detailNo: string | null
@@ -22,7 +22,7 @@ export type Restrictions = Pick<Grant, 'domains' | 'taskTypes'>
 /** Whether the permission depends on the task at all. */
 export const isRestricted = ({ domains, taskTypes }: Restrictions): boolean => domains !== null || taskTypes !== null
 
-/** Whether these details alone show that their task is outside the restrictions; the other details don't matter then. */
+/** Whether these details alone show that their task is outside the restrictions. */
 export const excludes = (restrictions: Restrictions, details: readonly TaskPart[]): boolean =>
   !details.every((detail) => isInside(restrictions, detail))
 
@@ -37,7 +37,7 @@ const isWhole = ({ taskNo, details, totals }: TaskContents): boolean =>
   new Set(details.map(({ detailNo }) => detailNo)).size === details.length &&
   totals.every((total) => total === details.length)
 
-/** What names no domain is known too little, whatever the restriction. */
+/** A detail without a domain is outside every restriction. */
 const isInside = ({ domains, taskTypes }: Restrictions, { type, domain }: TaskPart): boolean =>
   domain !== null &&
   domain !== '' &&

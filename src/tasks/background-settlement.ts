@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-schemas.ts'
+import { pause } from '../async.ts'
 import type { AuditPage, AuditRecord, AuditTrail, Intent, Outcome, OutcomeEvent } from '../audit/audit-trail.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
@@ -105,9 +105,6 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
     meter.cancellation(found)
   }
 
-  const pause = (ms: number): Promise<void> =>
-    delay(ms, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
-
   /** One look after the other, so that upstream is not stormed however many there are. */
   const run = async (): Promise<void> => {
     if (isRunning) return
@@ -118,7 +115,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
         (soonest, { pollAtMs }) => Math.min(soonest, pollAtMs),
         monotonic() + TICK_MS,
       )
-      await pause(Math.max(0, soonestMs - monotonic()))
+      await pause(Math.max(0, soonestMs - monotonic()), closing.signal)
     }
     isRunning = false
   }
@@ -146,10 +143,10 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
    * what a replica that is gone by now may have left: whoever is there still has looked at it often enough.
    */
   const loadRegularly = async (): Promise<void> => {
-    await pause(pauseMs(0))
+    await pause(pauseMs(0), closing.signal)
     for (let toMs = startedAtMs; !closing.signal.aborted; toMs = now() - loadEveryMs) {
       await load(toMs).catch(() => undefined)
-      await pause(loadEveryMs)
+      await pause(loadEveryMs, closing.signal)
     }
   }
 

@@ -3,7 +3,7 @@ import pino, { type DestinationStream } from 'pino'
 import { visible } from '../visible-text.ts'
 import { createLineOutput, type LineOutput } from './line-output.ts'
 
-/** Every field that a log line can have. What is not listed is not written, whoever passes it. */
+/** Every field that a log line can have. Other fields are not written. */
 const FIELDS = [
   'action',
   'adminAddress',
@@ -107,7 +107,7 @@ const FLUSH_MS = 500
 const standardOutput = (onResumed: (dropped: number) => void): LineOutput =>
   createLineOutput({ fd: STANDARD_OUTPUT, onResumed })
 
-/** What may be told of an error that is not ours: its kind and where it arose, never its message. */
+/** The loggable part of a foreign error: its kind and its stack frames, never its message. */
 export const describeError = (error: unknown): LogFields => {
   if (!(error instanceof Error)) return { errorName: typeof error }
   const code = 'code' in error ? wordIn(error.code) : null
@@ -119,7 +119,7 @@ export const describeError = (error: unknown): LogFields => {
   return { errorName: wordIn(error.name), errorCode: code, stack: frames?.join('\n') ?? null }
 }
 
-/** A name such as `TypeError` or `ECONNRESET`; what is none may be anything. */
+/** A name such as `TypeError` or `ECONNRESET`; any other text is left out, since it may hold secrets. */
 const wordIn = (value: unknown): string | null => (typeof value === 'string' && /^\w{1,64}$/.test(value) ? value : null)
 
 const truncateAddresses = (fields: LogFields): LogFields => {
