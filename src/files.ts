@@ -9,10 +9,6 @@ import { trimEnds } from './setting-text.ts'
 const readRegularFile = async (path: string): Promise<string | null> =>
   (await stat(path)).isFile() ? trimEnds(await readFile(path, 'utf8')) : null
 
-export interface FilePoller extends SingleFlight<void> {
-  close(): void
-}
-
 export const POLL_EVERY_MS = 2000
 
 /**
@@ -23,7 +19,7 @@ export const pollFiles = (
   paths: readonly string[],
   onTexts: (texts: readonly (string | null)[]) => void,
   everyMs: number = POLL_EVERY_MS,
-): FilePoller => {
+): SingleFlight<void> & { close(): void } => {
   const closing = new AbortController()
   const reads = singleFlight(async () => {
     const texts = await Promise.all(paths.map((path) => readRegularFile(path).catch(() => null)))

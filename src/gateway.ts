@@ -106,14 +106,6 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   }
 }
 
-/** Everything that `http/` receives. Neither the Config nor a Secret is among it. */
-interface HttpParts {
-  readonly app: AppParts
-  readonly adminApp: AdminAppParts
-  readonly listener: ListenerOptions
-  readonly adminListener: ListenerOptions
-}
-
 /** All parts but the two apps and their ports. Closes them in the reverse order of their construction. */
 export const createParts = async (config: Config, overrides: Overrides) => {
   const { timings = {}, now } = overrides
@@ -157,13 +149,9 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const work = { upstream, lookup, permissions, settlement, trail }
   const cancellations = createCancellations({ ...work, log, meter, tracer, instanceId, refusalLimit })
   closing.defer(() => withDeadline(closeBy, cancellations.idle(), undefined))
-  const maintenance = createMaintenance({
-    store,
-    retentionDays: config.audit.retentionDays,
-    onAbandoned: settlement.track,
-    log,
-    everyMs: timings.maintenanceEveryMs,
-  })
+  const { retentionDays } = config.audit
+  const everyMs = timings.maintenanceEveryMs
+  const maintenance = createMaintenance({ store, retentionDays, onAbandoned: settlement.track, log, everyMs })
   closing.defer(maintenance.close)
 
   const signOuts = createSignOuts(now)
@@ -182,7 +170,8 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const { publicUrl, corsOrigins, trustProxy, admin } = config
   const { readTimeoutMs = READ_TIMEOUT_MS } = timings
   const { apiKeys, tokens, auth } = callers
-  const http: HttpParts = {
+  // Everything that http/ receives: neither the Config nor a Secret is among it.
+  const http = {
     app: {
       ...{ apiKeys, tokens, auth, allowAnonymous: config.allowAnonymous },
       ...{ publicUrl, corsOrigins, trustProxy, requestTimeoutMs },
@@ -191,20 +180,20 @@ export const createParts = async (config: Config, overrides: Overrides) => {
       rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
       docs: config.docsEnabled ? await loadDocs() : null,
       console: config.consoleEnabled ? await loadConsole(config) : null,
-    },
+    } satisfies AppParts,
     adminApp: {
       ...{ host: admin.host, publicUrl, trustProxy, requestTimeoutMs, metrics: meter },
       ...{ log: quiet, meter: NO_METER, readiness, rateLimitStore },
-    },
+    } satisfies AdminAppParts,
     listener: {
       ...{ kind: 'public', host: config.host, port: config.port, publicUrl, corsOrigins, lifecycle, log, meter },
       connections: { ...config.connections, exempt: trustProxy, readTimeoutMs },
-    },
+    } satisfies ListenerOptions,
     adminListener: {
       ...{ kind: 'admin', host: admin.host, port: admin.port, publicUrl, corsOrigins: [], lifecycle, log: quiet },
       meter: { ...NO_METER, connectionClosed: meter.connectionClosed },
       connections: { ...ADMIN_CONNECTIONS, readTimeoutMs },
-    },
+    } satisfies ListenerOptions,
   }
   const gauges: Omit<GaugeSources, 'connections'> = {
     inFlight: (priority) => upstream.state().priorities[priority].inFlight,

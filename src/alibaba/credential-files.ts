@@ -66,11 +66,8 @@ export const createCredentialFiles = ({
     else if (!isNew) partial = null
   }
 
-  const poller = pollFiles(
-    files.map(({ path }) => path),
-    onTexts,
-    everyMs,
-  )
+  const paths = files.map(({ path }) => path)
+  const poller = pollFiles(paths, onTexts, everyMs)
   return {
     get: async () => held,
     renewAfterRejection: (refused) => renewAfterRejection(refused, poller, () => held),
