@@ -8,7 +8,7 @@ export interface LinkedList<T> {
   first(): T | undefined
   /** All that are in at this moment. */
   values(): T[]
-  /** Puts one in; what is returned takes it out again. */
+  /** Adds a value, and returns the function that removes it. */
   add(value: T): () => void
 }
 

@@ -35,7 +35,7 @@ export type ErrorCode =
 /** Languages that problems are written in and that upstream answers in. */
 export type Lang = 'en' | 'zh'
 
-/** What a problem can say beyond its code. Nothing here may be secret: all of it reaches the caller. */
+/** The details of a problem besides its code. No secret may be among them: all of it reaches the caller. */
 export interface ErrorFacts {
   /** Name of the faulty input, and the rule it broke. */
   readonly field?: string
@@ -52,7 +52,7 @@ export interface ErrorFacts {
   readonly scope?: string
 }
 
-/** Of a call to upstream that failed, what its problem tells. */
+/** The details of a failed upstream call that its problem shows. */
 export const upstreamFacts = ({
   upstreamCode,
   requestId,

@@ -3,6 +3,7 @@ import { createCredentialFiles } from './alibaba/credential-files.ts'
 import { type CredentialProvider, fixedCredentials } from './alibaba/credentials.ts'
 import type { Credentials } from './alibaba/signing.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
+import type { AppParts } from './app.ts'
 import { createAuditTrail } from './audit/audit-trail.ts'
 import { createMaintenance } from './audit/maintenance.ts'
 import { isFolderShared } from './audit/record-files.ts'
@@ -11,8 +12,8 @@ import { type OpenedStore, OUTCOMES } from './audit/store.ts'
 import { createApiKeys, parseApiKeys } from './callers/api-keys.ts'
 import { createGrants, type Grants, parseGrants } from './callers/grants.ts'
 import type { KeySetTiming } from './callers/jwks.ts'
-import { allows, excludes, isRestricted } from './callers/policy.ts'
 import type { SessionOptions } from './callers/session.ts'
+import type { SignInOptions } from './callers/sign-in.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
@@ -23,6 +24,7 @@ import type { AuthRouteOptions } from './http/routes/auth-routes.ts'
 import type { Console } from './http/routes/console.ts'
 import type { Docs } from './http/routes/docs.ts'
 import { createReadiness, createSharedCheck, type Lifecycle } from './http/routes/health.ts'
+import type { AdminAppParts } from './http/server/admin-app.ts'
 import { CLOSE_REASONS } from './http/server/connections.ts'
 import { type Listener, type ListenerOptions, listen } from './http/server/http-server.ts'
 import { createBackgroundSettlement } from './tasks/background-settlement.ts'
@@ -31,7 +33,7 @@ import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
 import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
 import { NO_METER } from './telemetry/meter.ts'
-import { createMetrics } from './telemetry/metrics.ts'
+import { createMetrics, type GaugeSources } from './telemetry/metrics.ts'
 import type { OtelOptions } from './telemetry/otel.ts'
 import { NO_TRACER, type Tracing } from './telemetry/tracing.ts'
 import { type Deadline, deadlineIn, withDeadline } from './time.ts'
@@ -39,52 +41,88 @@ import { type Deadline, deadlineIn, withDeadline } from './time.ts'
 export interface Gateway {
   /** Opens the ports. @throws ConfigError where one can't be opened */
   listen(): Promise<Listener & { readonly adminUrl: string }>
-  /** After the last answer: finishes and records what is still under way, within the deadline, and lets everything go. */
+  /** After the last response: finishes and records the work in flight by the deadline, and closes every part. */
   close(deadline?: Deadline): Promise<void>
 }
 
-/** The process's own log, and what tests put in another's place. */
-export interface Overrides {
-  readonly log?: ProcessLog
-  /** Certificate authorities for the upstream. */
-  readonly upstreamCa?: string
-  readonly openStore?: (path: string) => Promise<OpenedStore>
-  /** How often what lost gateways left pending is looked for. */
+/** Intervals and limits of time, in milliseconds, that tests shorten or lengthen. */
+export interface Timings {
+  /** Interval at which abandoned intents of other gateways are looked for. */
   readonly maintenanceEveryMs?: number
-  /** How often, and how patiently, the issuer's keys are read. */
-  readonly keySetTiming?: Partial<KeySetTiming>
-  /** How often files of callers and of keys are looked at. */
+  readonly keySet?: Partial<KeySetTiming>
+  /** Interval at which files of callers and of credentials are polled. */
   readonly watchEveryMs?: number
-  /** How long a reading of tasks serves those who come after it. */
+  /** Time for which one reading of tasks serves later requests. */
   readonly lookupTtlMs?: number
-  /** How soon spans are sent. */
+  /** Delay before spans are sent. */
   readonly traceDelayMs?: number
-  /** How long the trace collector may take. */
+  /** Timeout of a request to the trace collector. */
   readonly traceTimeoutMs?: number
-  /** How patiently Redis is asked. */
-  readonly sharedStoreTiming?: Partial<SharedStoreTiming>
-  /** The wall clock of sign-ins and sessions. */
-  readonly now?: () => number
-  /** How long to wait for the next look at a cancellation of unknown outcome and that age. */
+  readonly sharedStore?: Partial<SharedStoreTiming>
+  /** Pause before the next query for a cancellation of unknown outcome and of that age. */
   readonly settlementPauseMs?: (ageMs: number) => number
-  /** How long a peer may take to read one response. */
+  /** Time that a peer may take to read one response. */
   readonly readTimeoutMs?: number
 }
 
-/** Builds every part by hand. @throws ConfigError where the record can't be used */
-export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
-  const log = overrides.log ?? createLog(config.logLevel, undefined, config.logAddresses)
-  const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES, closeReasons: CLOSE_REASONS })
-  const instanceId = randomUUID()
-  const tracing = await createTracing({ endpoint: config.otlpEndpoint, instanceId, log, meter }, overrides)
-  const tracer = tracing ?? NO_TRACER
-  const lifecycle: Lifecycle = { phase: 'serving' }
+/** The log of the process, and parts that tests replace. */
+export interface Overrides {
+  readonly log?: ProcessLog
+  readonly timings?: Timings
+  readonly openStore?: (path: string) => Promise<OpenedStore>
+  /** The wall clock of sign-ins and sessions. */
+  readonly now?: () => number
+  /** Certificate authorities for the upstream. */
+  readonly ca?: string
+}
 
-  // Express and got take as long to load as the record's thread to start.
-  const [store, { createApp }, { createAdminApp }, { createUpstream }] = await Promise.all([
-    openStore(config.audit, overrides),
+/** Constructs every part explicitly. @throws ConfigError where the audit trail can't be used */
+export const createGateway = async (config: Config, overrides: Overrides = {}): Promise<Gateway> => {
+  // Express and got take as long to load as the thread of the audit trail takes to start.
+  const [parts, { createApp }, { createAdminApp }] = await Promise.all([
+    createParts(config, overrides),
     import('./app.ts'),
     import('./http/server/admin-app.ts'),
+  ])
+  const { http, log, meter, gauges, instanceId, sharedStore } = parts
+  const app = createApp(http.app)
+  const adminApp = createAdminApp(http.adminApp)
+  let admin: Listener | undefined
+  let listener: Listener | undefined
+  meter.registerGauges({ ...gauges, connections: () => listener?.connections() ?? 0 })
+  // After `createApp`: a connection takes the limits that are known by then.
+  await sharedStore?.connect()
+  return {
+    listen: async () => {
+      admin = await listen(adminApp, http.adminListener)
+      listener = await listen(app, http.listener)
+      log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
+      parts.start()
+      return { ...listener, adminUrl: admin.url }
+    },
+    close: async (deadline) => {
+      await parts.close(deadline)
+      admin?.close()
+    },
+  }
+}
+
+/** All parts but the two apps and their ports. Closes them in the reverse order of their construction. */
+export const createParts = async (config: Config, overrides: Overrides) => {
+  const { timings = {}, now } = overrides
+  const log = overrides.log ?? createLog({ level: config.logLevel, addresses: config.logAddresses })
+  const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES, closeReasons: CLOSE_REASONS })
+  const instanceId = randomUUID()
+  const closing = new AsyncDisposableStack()
+  let closeBy = deadlineIn(0)
+
+  const tracing = await createTracing({ endpoint: config.otlpEndpoint, instanceId, log, meter }, timings)
+  const tracer = tracing ?? NO_TRACER
+  closing.defer(() =>
+    withDeadline(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined),
+  )
+  const [store, { createUpstream }] = await Promise.all([
+    openStore(config.audit, overrides),
     import('./alibaba/client.ts'),
   ])
   if (store.recovered > 0) {
@@ -93,85 +131,72 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   if (config.audit.kind === 'sqlite' && isFolderShared(config.audit.path)) {
     log.warn('other users can replace files in the folder of the audit database', { setting: 'AUDIT_URL' })
   }
-  const auditTrail = createAuditTrail({ store, log, meter })
-  const credentials = await createCredentials(config.keys, log, overrides.watchEveryMs)
-  const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.upstreamCa, log, meter, tracer })
+  const credentials = await createCredentials(config.keys, log, timings.watchEveryMs)
+  closing.defer(credentials.close)
+  const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
+  closing.defer(upstream.close)
+  const trail = createAuditTrail({ store, log, meter })
+  closing.defer(() => trail.close(closeBy))
+
   const queries = createTaskQueries({ upstream, log })
-  const lookup = createLookup({
-    queries,
-    limit: config.taskLookupLimit,
-    timeoutMs: config.requestTimeoutMs,
-    ttlMs: overrides.lookupTtlMs,
-  })
-  const permissions = createPermissions({
-    queries,
-    policy: { isRestricted, excludes, allows },
-    detailsLimit: config.policyDetailsLimit,
-    timeoutMs: config.requestTimeoutMs,
-    ttlMs: overrides.lookupTtlMs,
-  })
-  const settlement = createBackgroundSettlement({
-    trail: auditTrail,
-    lookup,
-    log,
-    meter,
-    pauseMs: overrides.settlementPauseMs,
-  })
-  const maintenance = createMaintenance({
-    store,
-    retentionDays: config.audit.retentionDays,
-    onAbandoned: settlement.track,
-    log,
-    everyMs: overrides.maintenanceEveryMs,
-  })
-  const { max, windowMs } = config.rateLimit
-  const cancellations = createCancellations({
-    upstream,
-    lookup,
-    permissions,
-    settlement,
-    trail: auditTrail,
-    log,
-    meter,
-    tracer,
-    instanceId,
-    refusalLimit: { max: Math.max(1, Math.floor(max / REFUSALS_SHARE)), windowMs },
-  })
-  const signOuts = createSignOuts(overrides.now)
-  const sharedStore = await createSharedStoreIfSet(config, signOuts, log, overrides)
+  const { requestTimeoutMs, policyDetailsLimit: detailsLimit } = config
+  const reading = { queries, timeoutMs: requestTimeoutMs, ttlMs: timings.lookupTtlMs }
+  const lookup = createLookup({ ...reading, limit: config.taskLookupLimit })
+  const permissions = createPermissions({ ...reading, detailsLimit })
+  const settlement = createBackgroundSettlement({ trail, lookup, log, meter, pauseMs: timings.settlementPauseMs })
+  closing.defer(settlement.close)
+  const { max, readMax, unknownMax, windowMs } = config.rateLimit
+  const refusalLimit = { max: Math.max(1, Math.floor(max / REFUSALS_SHARE)), windowMs }
+  const work = { upstream, lookup, permissions, settlement, trail }
+  const cancellations = createCancellations({ ...work, log, meter, tracer, instanceId, refusalLimit })
+  closing.defer(() => withDeadline(closeBy, cancellations.idle(), undefined))
+  const { retentionDays } = config.audit
+  const everyMs = timings.maintenanceEveryMs
+  const maintenance = createMaintenance({ store, retentionDays, onAbandoned: settlement.track, log, everyMs })
+  closing.defer(maintenance.close)
+
+  const signOuts = createSignOuts(now)
+  const sharedStore = await createSharedStoreIfSet(config, signOuts, log, timings)
+  closing.defer(() => sharedStore?.close())
   const callers = await createCallers(config, sharedSignOuts(signOuts, sharedStore), log, overrides)
+  closing.defer(callers.close)
   if (config.allowAnonymous) log.warn('every user of this machine may cancel tasks', { setting: 'ALLOW_ANONYMOUS' })
 
-  const docs = config.docsEnabled ? await loadDocs() : null
-  const consolePages = config.consoleEnabled ? await loadConsole(config) : null
-  const isAuditWritable = createSharedCheck(auditTrail.isWritable)
+  const lifecycle: Lifecycle = { phase: 'serving' }
+  const isAuditWritable = createSharedCheck(trail.isWritable)
   const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
-  const parts = {
-    rateLimit: { ...config.rateLimit, storeFor: sharedStore?.storeFor },
-    rateLimitStore: () => sharedStore?.inUse(),
-    lifecycle,
-    readiness,
-    trail: auditTrail,
-    cancellations,
-    queries,
-    lookup,
-    permissions,
-    docs,
-    console: consolePages,
-    log,
-    meter,
-    tracing,
-  }
-  const app = createApp({ ...config, ...callers, ...parts })
-  // Probes come every few seconds, and none of them is a request of a caller: they are neither logged nor counted.
+  const rateLimitStore = () => sharedStore?.inUse()
+  // Probes come every few seconds, and they are no requests of callers: they are neither logged nor counted.
   const quiet = { ...log, info: () => undefined }
-  const adminParts = { ...parts, ...config.admin, metrics: meter, log: quiet, meter: NO_METER }
-  const adminApp = createAdminApp({ ...config, ...adminParts })
-
-  let admin: Listener | undefined
-  let listener: Listener | undefined
-  meter.registerGauges({
-    connections: () => listener?.connections() ?? 0,
+  const { publicUrl, corsOrigins, trustProxy, admin } = config
+  const { readTimeoutMs = READ_TIMEOUT_MS } = timings
+  const { apiKeys, tokens, auth } = callers
+  // Everything that http/ receives: neither the Config nor a Secret is among it.
+  const http = {
+    app: {
+      ...{ apiKeys, tokens, auth, allowAnonymous: config.allowAnonymous },
+      ...{ publicUrl, corsOrigins, trustProxy, requestTimeoutMs },
+      ...{ queries, lookup, permissions, cancellations, trail },
+      ...{ log, meter, tracing, lifecycle, readiness, rateLimitStore },
+      rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
+      docs: config.docsEnabled ? await loadDocs() : null,
+      console: config.consoleEnabled ? await loadConsole(config) : null,
+    } satisfies AppParts,
+    adminApp: {
+      ...{ host: admin.host, publicUrl, trustProxy, requestTimeoutMs, metrics: meter },
+      ...{ log: quiet, meter: NO_METER, readiness, rateLimitStore },
+    } satisfies AdminAppParts,
+    listener: {
+      ...{ kind: 'public', host: config.host, port: config.port, publicUrl, corsOrigins, lifecycle, log, meter },
+      connections: { ...config.connections, exempt: trustProxy, readTimeoutMs },
+    } satisfies ListenerOptions,
+    adminListener: {
+      ...{ kind: 'admin', host: admin.host, port: admin.port, publicUrl, corsOrigins: [], lifecycle, log: quiet },
+      meter: { ...NO_METER, connectionClosed: meter.connectionClosed },
+      connections: { ...ADMIN_CONNECTIONS, readTimeoutMs },
+    } satisfies ListenerOptions,
+  }
+  const gauges: Omit<GaugeSources, 'connections'> = {
     inFlight: (priority) => upstream.state().priorities[priority].inFlight,
     waiting: (priority) => upstream.state().priorities[priority].waiting,
     isUnhealthy: (priority) => upstream.state().priorities[priority].isUnhealthy,
@@ -184,44 +209,20 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     isRateLimitStoreUp: () => (sharedStore === null ? undefined : sharedStore.inUse() === 'redis'),
     unsharedSignOuts: () => (config.signIn === null ? undefined : sharedStore?.unsharedSignOuts()),
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
-    unwritten: auditTrail.unwritten,
+    unwritten: trail.unwritten,
     unsettled: settlement.size,
     faultyFiles: () => ({ ...callers.faultyFiles(), ...credentials.faultyFiles() }),
     droppedLogLines: log.dropped,
-  })
-  await sharedStore?.connect()
-
-  const { readTimeoutMs = READ_TIMEOUT_MS } = overrides
-  const { publicUrl, corsOrigins, trustProxy } = config
-  const publicOptions: ListenerOptions = {
-    ...{ kind: 'public', host: config.host, port: config.port, publicUrl, corsOrigins, lifecycle, log, meter },
-    connections: { ...config.connections, exempt: trustProxy, readTimeoutMs },
-  }
-  const adminOptions: ListenerOptions = {
-    ...{ kind: 'admin', ...config.admin, publicUrl, corsOrigins: [], lifecycle, log: quiet },
-    meter: { ...NO_METER, connectionClosed: meter.connectionClosed },
-    connections: { ...ADMIN_CONNECTIONS, readTimeoutMs },
   }
   return {
-    listen: async () => {
-      admin = await listen(adminApp, adminOptions)
-      listener = await listen(app, publicOptions)
-      log.info('listening', { address: listener.url, adminAddress: admin.url, instanceId })
+    ...{ http, gauges, log, meter, instanceId, sharedStore },
+    start: () => {
       settlement.resume()
       maintenance.start()
-      return { ...listener, adminUrl: admin.url }
     },
-    close: async (deadline = deadlineIn(CLOSE_MS)) => {
-      callers.close()
-      sharedStore?.close()
-      maintenance.close()
-      await withDeadline(deadline, cancellations.idle(), undefined)
-      settlement.close()
-      await auditTrail.close(deadline)
-      upstream.close()
-      credentials.close()
-      await withDeadline(deadlineIn(TRACES_MS), tracing?.close().catch(() => undefined) ?? Promise.resolve(), undefined)
-      admin?.close()
+    close: (deadline = deadlineIn(CLOSE_MS)) => {
+      closeBy = deadline
+      return closing.disposeAsync()
     },
   }
 }
@@ -237,7 +238,7 @@ const TRACES_MS = 1000
 
 const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<OpenedStore> => {
   if (audit.kind === 'sqlite') return (overrides.openStore ?? openSqliteStore)(audit.path)
-  // Its client would cost every start.
+  // Its client would slow down every start.
   const { openPostgresStore } = await import('./audit/postgres.ts')
   return openPostgresStore(audit)
 }
@@ -249,14 +250,15 @@ interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
   close(): void
 }
 
-/** Who can be known: by key, by token where an issuer is named, and by signing in where a provider is. */
+/** Authentication: by key, by token if an issuer is set, and by sign-in if a provider is set. */
 const createCallers = async (
   config: Config,
   signOuts: SessionOptions['signOuts'],
   log: Log,
   overrides: Overrides,
 ): Promise<Callers> => {
-  const { watchEveryMs: everyMs } = overrides
+  const { timings = {}, now } = overrides
+  const { watchEveryMs: everyMs } = timings
   const apiKeys = createApiKeys(config.apiKeys.entries)
   const { file } = config.apiKeys
   const keysWatch =
@@ -264,8 +266,8 @@ const createCallers = async (
       ? null
       : watchFile({ path: file, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace: apiKeys.replace, log, everyMs })
   const { grants, watch: grantsWatch } = createWatchedGrants(config.grants, log, everyMs)
-  const jwt = await createJwt(config.jwt, grants, log, overrides)
-  const auth = await createAuth(config, grants, signOuts, log, overrides)
+  const jwt = await createJwt(config.jwt, grants, log, timings)
+  const auth = await createAuth(config, grants, signOuts, log, { now, timing: timings.keySet })
   const files = [keysWatch, grantsWatch].filter((watched) => watched !== null)
   return {
     apiKeys,
@@ -279,15 +281,15 @@ const createCallers = async (
   }
 }
 
-// What tokens and sign-ins need would cost every start.
+// Tokens and sign-ins need packages that would slow down every start.
 
-const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, overrides: Overrides) => {
+const createJwt = async (jwt: Config['jwt'], grants: Grants | null, log: Log, timings: Timings) => {
   if (jwt === null) return null
   const [{ createKeySet }, { createTokens }] = await Promise.all([
     import('./callers/jwks.ts'),
     import('./callers/jwt.ts'),
   ])
-  const keySet = createKeySet({ ...jwt, log, timing: overrides.keySetTiming })
+  const keySet = createKeySet({ ...jwt, log, timing: timings.keySet })
   return { tokens: createTokens({ ...jwt, keySet, grants, log }), ageMs: keySet.ageMs, close: keySet.close }
 }
 
@@ -296,7 +298,7 @@ const createAuth = async (
   grants: Grants | null,
   signOuts: SessionOptions['signOuts'],
   log: Log,
-  { now, keySetTiming }: Overrides,
+  seams: Pick<SignInOptions, 'now' | 'timing'>,
 ): Promise<Callers['auth']> => {
   if (signIn === null) return null
   const [{ createSessions }, { createSignIn }] = await Promise.all([
@@ -306,8 +308,8 @@ const createAuth = async (
   const { publicUrl } = signIn
   const signedOutUrl = consoleEnabled ? `${publicUrl}/console` : undefined
   return {
-    sessions: createSessions({ ...signIn, grants, signOuts, log, now }),
-    signIn: createSignIn({ ...signIn, signedOutUrl, log, now, timing: keySetTiming }),
+    sessions: createSessions({ ...signIn, grants, signOuts, log, now: seams.now }),
+    signIn: createSignIn({ ...signIn, signedOutUrl, log, ...seams }),
     publicUrl,
     home: consoleEnabled ? '/console' : '/me',
   }
@@ -323,19 +325,19 @@ const createWatchedGrants = (given: Config['grants'], log: Log, everyMs: number 
 
 const createTracing = async (
   { endpoint, ...options }: Pick<OtelOptions, 'instanceId' | 'log' | 'meter'> & { readonly endpoint: URL | undefined },
-  { traceDelayMs: delayMs, traceTimeoutMs: timeoutMs }: Overrides,
+  { traceDelayMs: delayMs, traceTimeoutMs: timeoutMs }: Timings,
 ): Promise<Tracing | null> => {
   if (endpoint === undefined) return null
-  // What tracing needs would cost every start.
+  // Its packages would slow down every start.
   const otel = await import('./telemetry/otel.ts')
   return otel.createTracing({ ...options, endpoint, delayMs, timeoutMs })
 }
 
 /** Remembered here at once, and by other replicas where Redis is. */
-const sharedSignOuts = (signOuts: SignOuts, counts: SharedStore | null): SessionOptions['signOuts'] => ({
+const sharedSignOuts = (signOuts: SignOuts, store: SharedStore | null): SessionOptions['signOuts'] => ({
   has: signOuts.has,
   add: async (signOut) => {
-    if (signOuts.add(signOut)) await counts?.shareSignOut(signOut)
+    if (signOuts.add(signOut)) await store?.shareSignOut(signOut)
   },
 })
 
@@ -343,16 +345,16 @@ const createSharedStoreIfSet = async (
   { rateLimit: { redisUrl, storeFailure, windowMs }, signIn }: Config,
   known: SignOuts,
   log: Log,
-  { sharedStoreTiming: timing }: Overrides,
+  { sharedStore: timing }: Timings,
 ): Promise<SharedStore | null> => {
   if (redisUrl === undefined) return null
-  // Its client would cost every start.
-  const { createSharedStore: createSharedCounts } = await import('./http/middleware/redis-store.ts')
+  // Its client would slow down every start.
+  const { createSharedStore } = await import('./http/middleware/redis-store.ts')
   const signOuts = signIn === null ? null : known
-  return createSharedCounts({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
+  return createSharedStore({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
 }
 
-/** Only where it is wanted: the parser and the page's files would cost every start. */
+/** Loaded only if set: the parser and the files of the page would slow down every start. */
 const loadDocs = async (): Promise<Docs> => {
   const { createDocs } = await import('./http/routes/docs.ts')
   return createDocs()
@@ -363,18 +365,18 @@ const loadConsole = async ({ signIn }: Config): Promise<Console> => {
   return createConsole({ signIn: signIn !== null })
 }
 
-/** What the vendor's chain needs would cost every start. */
+/** Loads the vendor's chain only if it is used: its packages would slow down every start. */
 const createCredentials = async (
   given: Config['keys'],
   log: Log,
   everyMs: number | undefined,
 ): Promise<CredentialProvider> => {
   if (given === null) {
-    const [{ createCredentialChain: createKeyChain }, { fetchVendorCredentials: fetchVendorKeys }] = await Promise.all([
+    const [{ createCredentialChain }, { fetchVendorCredentials }] = await Promise.all([
       import('./alibaba/credential-chain.ts'),
       import('./alibaba/vendor-credentials.ts'),
     ])
-    return createKeyChain({ fetchCredentials: fetchVendorKeys, log })
+    return createCredentialChain({ fetchCredentials: fetchVendorCredentials, log })
   }
   const { files } = given
   const keys = revealCredentials(given)

@@ -19,7 +19,7 @@ const run = async (): Promise<void> => {
   const { error } = dotenv.config({ quiet: true, override: false })
   if (error !== undefined && error.code !== 'ENOENT') throw new ConfigError(['.env must be a file that can be read'])
   const config = parseConfig(process.env, (path) => readFileSync(path, 'utf8'), process.execArgv)
-  const log = createLog(config.logLevel, undefined, config.logAddresses)
+  const log = createLog({ level: config.logLevel, addresses: config.logAddresses })
   for (const { variable, setting } of misspelt()) {
     log.warn('a variable is not a setting, but its name is similar to one', { variable, setting })
   }
@@ -64,7 +64,7 @@ const run = async (): Promise<void> => {
   await listening
 }
 
-/** Of the grace period, what is kept for writing the last outcomes. */
+/** The part of the grace period reserved for writing the last outcomes. */
 const CLOSE_MS = 2000
 /** How long a slow reader of standard error is waited for. */
 const FLUSH_MS = 500
@@ -75,7 +75,7 @@ const errorOutput = createLineOutput({ fd: 2 })
 const misspelt = () => misspeltSettings(Object.keys(process.env), SETTING_NAMES)
 
 run().catch((error: unknown) => {
-  // A ConfigError names settings and rules only; what else can happen here may quote more than that.
+  // A ConfigError names settings and rules only. The message of any other error may quote secrets.
   const reason = error instanceof ConfigError ? error.message : JSON.stringify(describeError(error))
   const hints = error instanceof ConfigError ? misspelt() : []
   errorOutput.write(`The gateway did not start. ${reason}\n`)

@@ -1,9 +1,9 @@
 import { z } from 'zod'
 
-/** Kept back from what attempts may use up, so that there is time to settle and record what became of a call. */
+/** Time that attempts may not use, reserved for settling and recording the outcome of a call. */
 export const SETTLE_RESERVE_MS = 3000
 
-/** Kept back from settling and watching, so that there is time to record what was found. */
+/** Time that settling and waiting may not use, reserved for recording the outcome. */
 export const RECORD_RESERVE_MS = 1000
 
 /** A moment by which something must be over, on the monotonic clock: a jump of the wall clock moves nothing. */
@@ -48,5 +48,5 @@ export const parseMoment = (text: string): number | null => {
   return parsed.success ? Date.parse(parsed.data) : null
 }
 
-/** Milliseconds since the epoch as ISO 8601 in UTC, the form of every time in an answer. What is not known stays null. */
+/** Milliseconds since the epoch as ISO 8601 in UTC, the form of every time in a response. Null stays null. */
 export const isoTime = (ms: number | null): string | null => (ms === null ? null : new Date(ms).toISOString())

@@ -353,7 +353,7 @@ test('whatever is done with tokens, none leaves', async (t) => {
     await sign(await createIssuerKey(), issuer.claims({ private: CLAIM })),
     await sign(issuer.key, issuer.claims({ private: CLAIM }), { kid: CLAIM }),
   ]
-  const overrides = { keySetTiming: { cooldownMs: 0 } }
+  const overrides = { timings: { keySet: { cooldownMs: 0 } } }
   const started = await startGateway(t, { env: issuer.env, overrides })
   const { url, upstream, logLines, auditPath, stop } = started
   const answers: string[] = []

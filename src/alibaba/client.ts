@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { byPriority, type Priority } from '../priority.ts'
 import type { Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
-import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
+import type { Meter } from '../telemetry/meter.ts'
+import type { Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, withDeadline } from '../time.ts'
 import { signAcs3 } from './acs3.ts'
 import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
@@ -76,8 +76,8 @@ export interface UpstreamOptions {
   readonly maxPerSecond?: number | undefined
   readonly credentials: CredentialProvider
   readonly log: Log
-  readonly meter?: Meter | undefined
-  readonly tracer?: Tracer | undefined
+  readonly meter: Meter
+  readonly tracer: Tracer
   readonly ca?: string | undefined
   readonly now?: () => number
   readonly random?: () => number
@@ -110,7 +110,7 @@ export const backoffMs = (attempt: number, random: () => number): number =>
 
 export const createUpstream = (options: UpstreamOptions): Upstream => {
   const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
-  const { meter = NO_METER, tracer = NO_TRACER, credentials: provider } = options
+  const { meter, tracer, credentials: provider } = options
   const sign = SIGNERS[options.signature]
   const transport = createTransport({ origin: url, ca: options.ca })
   const clock = createClock(options)

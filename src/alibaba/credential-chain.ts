@@ -1,8 +1,9 @@
+import { singleFlight } from '../async.ts'
 import type { Log } from '../telemetry/log.ts'
 import { deadlineIn, withDeadline } from '../time.ts'
 import {
   type CredentialProvider,
-  createReadings,
+  renewAfterRejection,
   sameCredentials,
   unlessRejected,
   validCredentials,
@@ -74,11 +75,11 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
     else accept({ ...found, credentials })
   }
 
-  const readings = createReadings(read, usable)
+  const reads = singleFlight(read)
 
   /** Starts a read if one is due. */
   const refreshIfDue = (): Promise<void> | undefined =>
-    now() >= renewAtMs && !isPaused() ? readings.once() : readings.underWay()
+    now() >= renewAtMs && !isPaused() ? reads.run() : reads.current()
 
   void refreshIfDue()
   return {
@@ -90,7 +91,7 @@ export const createCredentialChain = (options: CredentialChainOptions): Credenti
     renewAfterRejection: async (refused) => {
       // Credentials that the upstream always rejects must not cause a read for every request.
       if (isPaused()) return unlessRejected(refused, usable())
-      const others = await readings.replacing(refused)
+      const others = await renewAfterRejection(refused, reads, usable)
       if (others === null) pausedAtMs = now()
       return others
     },

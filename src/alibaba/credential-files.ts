@@ -1,7 +1,7 @@
-import { readRegularFile } from '../regular-file.ts'
+import { POLL_EVERY_MS, pollFiles } from '../files.ts'
 import { textFault } from '../setting-text.ts'
 import type { Log } from '../telemetry/log.ts'
-import { type CredentialProvider, createReadings, sameCredentials, stateSince } from './credentials.ts'
+import { type CredentialProvider, renewAfterRejection, sameCredentials, stateSince } from './credentials.ts'
 import type { Credentials } from './signing.ts'
 
 /** A part of the credentials that is stored in a file. */
@@ -20,8 +20,6 @@ export interface CredentialFilesOptions {
   readonly everyMs?: number | undefined
 }
 
-const EVERY_MS = 2000
-
 /**
  * Credentials that follow their files. All files are read together and accepted together; a faulty or missing file changes
  * nothing. By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
@@ -30,7 +28,7 @@ export const createCredentialFiles = ({
   keys,
   files,
   log,
-  everyMs = EVERY_MS,
+  everyMs = POLL_EVERY_MS,
 }: CredentialFilesOptions): CredentialProvider => {
   const setting = files.map((file) => file.setting).join(', ')
   let held = keys
@@ -58,9 +56,8 @@ export const createCredentialFiles = ({
     })
   }
 
-  const poll = async (): Promise<void> => {
+  const onTexts = (texts: readonly (string | null)[]): void => {
     const wasFaulty = faults.size > 0
-    const texts = await Promise.all(files.map(({ path }) => readRegularFile(path).catch(() => null)))
     faults = faultsOf(files, texts)
     if (faults.size > 0) {
       if (!wasFaulty) warn()
@@ -73,25 +70,15 @@ export const createCredentialFiles = ({
     else if (!isNew) partial = null
   }
 
-  const readings = createReadings(poll, () => held)
-
-  const pollRegularly = async (): Promise<void> => {
-    await readings.once()
-    if (!isClosed) timer = setTimeout(pollRegularly, everyMs).unref()
-  }
-
-  let isClosed = false
-  let timer = setTimeout(pollRegularly, everyMs).unref()
+  const paths = files.map(({ path }) => path)
+  const poller = pollFiles(paths, onTexts, everyMs)
   return {
     get: async () => held,
-    renewAfterRejection: readings.replacing,
+    renewAfterRejection: (refused) => renewAfterRejection(refused, poller, () => held),
     isReady: () => true,
     state: () => stateSince(takenAtMs),
     faultyFiles: () => Object.fromEntries(files.map(({ setting }) => [setting, faults.has(setting)])),
-    close: () => {
-      isClosed = true
-      clearTimeout(timer)
-    },
+    close: poller.close,
   }
 }
 

@@ -1,3 +1,4 @@
+import type { SingleFlight } from '../async.ts'
 import { textFault, trimEnds } from '../setting-text.ts'
 import type { Credentials } from './signing.ts'
 
@@ -57,29 +58,19 @@ export const sameCredentials = (a: Credentials | null, b: Credentials | null): b
   a?.accessKeySecret === b?.accessKeySecret &&
   a?.securityToken === b?.securityToken
 
-/** The latest credentials, unless they are those that the upstream rejected. */
+/** The latest credentials, unless they are the rejected ones. */
 export const unlessRejected = (refused: Credentials, latest: Credentials | null): Credentials | null =>
   sameCredentials(latest, refused) ? null : latest
 
-/** Reads credentials, one read at a time: callers join a read that is in progress. */
-export const createReadings = (read: () => Promise<void>, latest: () => Credentials | null) => {
-  let underWay: Promise<void> | undefined
-  const once = (): Promise<void> => {
-    underWay ??= read().finally(() => {
-      underWay = undefined
-    })
-    return underWay
-  }
-
-  return {
-    once,
-    underWay: () => underWay,
-    replacing: async (refused: Credentials): Promise<Credentials | null> => {
-      const other = (): Credentials | null => unlessRejected(refused, latest())
-      // The read in progress may have started before the rejection.
-      if (other() === null) await underWay
-      if (other() === null) await once()
-      return other()
-    },
-  }
+/** Credentials other than the rejected ones, read again if the latest are the same; null where there are none. */
+export const renewAfterRejection = async (
+  refused: Credentials,
+  reads: SingleFlight<void>,
+  latest: () => Credentials | null,
+): Promise<Credentials | null> => {
+  const other = (): Credentials | null => unlessRejected(refused, latest())
+  // The read in flight may have begun before the rejection.
+  if (other() === null) await reads.current()
+  if (other() === null) await reads.run()
+  return other()
 }

@@ -11,7 +11,6 @@ import {
   type Task,
   type TaskDetail,
 } from './task-schemas.ts'
-import { noonOfUpstreamDay } from './upstream-time.ts'
 
 /** The caller of a query, if it has only one: the upstream's common parameters. */
 export interface CallerContext {
@@ -76,8 +75,6 @@ export interface TaskQueries {
     limits: QueryContext,
     isEnough: (details: readonly TaskDetail[]) => boolean,
   ): Promise<TaskScan>
-  /** A moment that stands for the day of upstream's on which the given one lies: the same for all of that day. */
-  dayOf(atMs: number): number
 }
 
 export interface TaskQueryOptions {
@@ -112,7 +109,6 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     ask('QueryTaskDetailList', detailParams(query), limits, (body) => answers.readDetails(body, query))
 
   return {
-    dayOf: noonOfUpstreamDay,
     list: async (query, limits) => {
       const params = {
         PageNum: query.page,

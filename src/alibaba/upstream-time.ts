@@ -53,6 +53,9 @@ const zoneOf = (zone: string | undefined): number | null => {
   return (sign === '-' ? -1 : 1) * (Number(hours) * 60 + Number(minutes)) * 60_000
 }
 
-/** Noon of the day of upstream's on which a moment lies. Should upstream count days in UTC after all, it is the same date. */
+/**
+ * Noon of the upstream's day in which the moment lies, the same for the whole day. If the upstream counts days in UTC
+ * after all, noon has the same date.
+ */
 export const noonOfUpstreamDay = (atMs: number): number =>
   Math.floor((atMs + UTC_PLUS_8_MS) / DAY_MS) * DAY_MS + DAY_MS / 2 - UTC_PLUS_8_MS

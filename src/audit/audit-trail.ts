@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { createLinkedList } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
 import {
   AppendError,
@@ -19,7 +19,7 @@ import {
 export interface AuditTrailOptions {
   readonly store: AuditStore
   readonly log: Log
-  readonly meter?: Meter | undefined
+  readonly meter: Meter
   readonly now?: () => number
 }
 
@@ -33,7 +33,7 @@ const RETRY_MAX_MS = 5000
 export type AuditTrail = ReturnType<typeof createAuditTrail>
 
 /** The audit trail of cancellations: each intent is recorded before the call, and each outcome after it. */
-export const createAuditTrail = ({ store, log, meter = NO_METER, now = Date.now }: AuditTrailOptions) => {
+export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTrailOptions) => {
   const unwritten = createLinkedList<Promise<void>>()
   /** Intents without a written outcome. */
   const openIntents = new Map<string, Intent>()

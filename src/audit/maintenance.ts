@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises'
+import { pause, repeat } from '../async.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import type { AbandonedIntent, OpenedStore } from './store.ts'
 
@@ -41,14 +41,11 @@ export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
     }
   }
 
-  const pause = (ms: number): Promise<void> =>
-    delay(ms, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
-
   const inBatches = async (batch: () => Promise<boolean>): Promise<void> => {
     for (let isThereMore = true; isThereMore && !closing.signal.aborted; ) {
       const startedAtMs = performance.now()
       isThereMore = await batch()
-      if (isThereMore) await pause(PAUSE_PER_WORK * (performance.now() - startedAtMs))
+      if (isThereMore) await pause(PAUSE_PER_WORK * (performance.now() - startedAtMs), closing.signal)
     }
   }
 
@@ -63,17 +60,12 @@ export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
       if (!closing.signal.aborted) log.error('the maintenance of the audit trail failed', describeError(error))
     })
 
-  const repeat = async (work: () => Promise<void>): Promise<void> => {
-    while (!closing.signal.aborted) {
-      await attempt(work)
-      await pause(everyMs)
-    }
-  }
-
   return {
     // Apart, since a large record takes minutes for the second and the third.
     start: () => {
-      for (const work of [recover, prune, () => inBatches(store.backfill)]) void repeat(work)
+      for (const work of [recover, prune, () => inBatches(store.backfill)]) {
+        void repeat(() => attempt(work), everyMs, closing.signal)
+      }
     },
     close: () => closing.abort(),
   }

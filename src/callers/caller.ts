@@ -2,10 +2,10 @@ export const SCOPES = ['tasks:cancel', 'tasks:read', 'audit:read'] as const
 
 export type Scope = (typeof SCOPES)[number]
 
-/** How a caller proved who they are. */
+/** How a caller was authenticated. */
 export type Via = 'api-key' | 'jwt' | 'session' | 'anonymous'
 
-/** What a caller may do, and to which tasks. */
+/** The scopes of a caller, and the tasks that they apply to. */
 export interface Grant {
   readonly scopes: readonly Scope[]
   /** Patterns in A-labels, one of which must cover each detail of a task; null: any. An empty list leaves nothing. */
@@ -14,20 +14,20 @@ export interface Grant {
   readonly taskTypes: readonly string[] | null
 }
 
-/** Who asks us. A caller is the same as another where via, issuer and name are. */
+/** The caller of a request. Two callers are the same if via, issuer and name are equal. */
 export interface Caller extends Grant {
   readonly via: Via
-  /** Who vouches for the name; null where we do. */
+  /** The issuer that vouches for the name; null for the gateway's own keys. */
   readonly issuer: string | null
   readonly name: string
 }
 
 export const NO_GRANT: Grant = { scopes: [], domains: null, taskTypes: null }
 
-/** One text per caller, for counting what each asks. */
+/** One text per caller, for counting its requests. */
 export const callerKey = ({ via, issuer, name }: Caller): string => JSON.stringify([via, issuer, name])
 
-/** Who everybody is where `ALLOW_ANONYMOUS` is set; the record stays readable to operators on the machine only. */
+/** The caller of every request if `ALLOW_ANONYMOUS` is set. Only operators on the machine read the audit trail then. */
 export const ANONYMOUS: Caller = {
   via: 'anonymous',
   issuer: null,

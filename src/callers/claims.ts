@@ -7,7 +7,7 @@ export const DEFAULT_SCOPE_CLAIM = 'scope'
 
 export type Claims = Readonly<Record<string, unknown>>
 
-/** Which claims say what the holder of a token may do. */
+/** The claims that hold the scopes and restrictions of a token. */
 export interface ClaimNames {
   readonly scopeClaim: string
   /** Undefined where tokens do not restrict their holders so. */
@@ -15,10 +15,10 @@ export interface ClaimNames {
   readonly taskTypesClaim: string | undefined
 }
 
-/** No list or text of scopes, domains or types is longer; of what is longer nothing counts. */
+/** Limit for a list or text of scopes, domains or types; a longer one counts as empty. */
 const LIST_MAX = 1000
 
-/** What a token grants its holder by itself. */
+/** The grant in the claims of a token. */
 export const grantIn = (claims: Claims, { scopeClaim, domainsClaim, taskTypesClaim }: ClaimNames): Grant => ({
   scopes: scopesIn(claims, scopeClaim),
   domains: restrictionIn(claims, domainsClaim, domainPatterns),

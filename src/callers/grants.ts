@@ -2,14 +2,14 @@ import { z } from 'zod'
 import { type Grant, NO_GRANT } from './caller.ts'
 import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entry-schema.ts'
 
-/** What one subject of an issuer may do, whatever its tokens say. */
+/** The grant of one subject of an issuer; the claims of its tokens don't count then. */
 export interface NamedGrant extends Grant {
   readonly issuer: string
   readonly sub: string
 }
 
 export interface Grants {
-  /** Nothing for whoever is not listed. */
+  /** An empty grant for a subject that is not listed. */
   grantOf(issuer: string, sub: string): Grant
   /** Takes new grants in place of the old ones. */
   replace(grants: readonly NamedGrant[]): void
@@ -39,7 +39,7 @@ export const createGrants = (initial: readonly NamedGrant[]): Grants => {
   }
 }
 
-/** What a subject may do: what its grants say where there are any, else what it brought along. */
+/** The grant of a subject: from the grants file if there is one, else from its token. */
 export const grantFor = (grants: Grants | null, issuer: string, sub: string, own: Grant): Grant => {
   const { scopes, domains, taskTypes } = grants === null ? own : grants.grantOf(issuer, sub)
   return { scopes, domains, taskTypes }

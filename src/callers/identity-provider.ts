@@ -1,6 +1,7 @@
 import * as oidc from 'openid-client'
 import { z } from 'zod'
 import { isLoopback, isSafeUrl } from '../addresses.ts'
+import { singleFlight } from '../async.ts'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
@@ -25,19 +26,18 @@ const ANSWER_MAX_BYTES = 256 * 1024
 /** No address in use is longer, and browsers are sent there with a query of some hundred characters. */
 const ADDRESS_MAX = 2048
 
-/** What the provider says of itself, and its keys. */
+/** The metadata of the provider, and its keys. */
 export interface Provider {
   readonly config: oidc.Configuration
   readonly keySet: KeySet
 }
 
-/** What the provider says of itself, read when it is first needed and now and then; the last holds while it is away. */
+/** The provider's metadata: read at the first use and again at intervals; kept while the provider is down. */
 export const createProvider = (options: ProviderOptions, now: () => number) => {
   const { issuer, clientId, clientSecret, clientAuthentication, timing, log } = options
   const { cooldownMs: pauseMs = PAUSE_MS } = timing ?? {}
   let known: (Provider & { readonly untilMs: number }) | undefined
   let keys: { readonly url: URL; readonly keySet: KeySet } | undefined
-  let underWay: Promise<Provider> | undefined
   let failedAtMs = Number.NEGATIVE_INFINITY
   const authentication = authenticateClient(clientAuthentication, clientSecret)
   const insecure = isLoopback(new URL(issuer).hostname) ? [oidc.allowInsecureRequests] : []
@@ -73,12 +73,11 @@ export const createProvider = (options: ProviderOptions, now: () => number) => {
     }
   }
 
+  const discovery = singleFlight(discover)
+
   const discoverOnce = async (): Promise<Provider> => {
     if (performance.now() < failedAtMs + pauseMs) throw new GatewayError('identity-provider-unavailable')
-    underWay ??= discover().finally(() => {
-      underWay = undefined
-    })
-    return await underWay
+    return await discovery.run()
   }
 
   return {
@@ -111,7 +110,7 @@ const checkMetadata = (config: oidc.Configuration, issuer: string): URL => {
   return jwksUrl
 }
 
-/** Null where the provider names none that can be used. Metadata can hold anything, whatever its type says. */
+/** Null if the provider names no usable page. Metadata can hold any value: their type is not checked by the library. */
 export const logoutPageOf = (config: oidc.Configuration): URL | null => {
   const { end_session_endpoint: end } = config.serverMetadata()
   const url = typeof end === 'string' && end.length <= ADDRESS_MAX ? URL.parse(end) : null
@@ -154,7 +153,7 @@ const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
 
 const objectSchema = z.record(z.string(), z.unknown())
 
-/** Of a response with tokens the ID token alone is used: no other member must make a sign-in fail, whatever its form. */
+/** Only the ID token of a token response is used: no other member, in any form, may make a sign-in fail. */
 const idTokenIn = (text: string): string => {
   try {
     const { id_token: idToken } = objectSchema.parse(JSON.parse(text.replace(/^\uFEFF/, '')))
@@ -164,11 +163,11 @@ const idTokenIn = (text: string): string => {
   }
 }
 
-/** The library hands on what its fetch threw as the cause of an error of its own. */
+/** The library wraps an error of its fetch as the cause of its own error. */
 export const providerErrorIn = (error: unknown): ProviderError | undefined =>
   error instanceof Error ? [error, error.cause].find((it) => it instanceof ProviderError) : undefined
 
-/** What may be told of a failure: a code of the library's or OAuth's or a text of ours, never a text or value of others. */
+/** The loggable reason of a failure: a code of the library or of OAuth, or a fixed text; never a foreign text. */
 export const reasonOf = (error: unknown): string => {
   if (typeof error === 'string') return error
   if (error instanceof KeyRefusal) return error.message

@@ -1,6 +1,7 @@
 import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwksCache } from 'jose'
 import { z } from 'zod'
 import { isSafeUrl } from '../addresses.ts'
+import { repeat } from '../async.ts'
 import { GatewayError } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
 import { readBounded } from './bounded-body.ts'
@@ -99,11 +100,8 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
     [customFetch]: (_url, { signal }) => fetchSet(signal),
   })
 
-  const refresh = async (): Promise<void> => {
-    // The log has it.
-    await remote.reload().catch(() => undefined)
-    if (!closing.signal.aborted) timer = setTimeout(refresh, refreshMs).unref()
-  }
+  // A failure is in the log.
+  const refresh = (): Promise<void> => remote.reload().catch(() => undefined)
 
   const keyFor: JWTVerifyGetKey = async (header, token) => {
     try {
@@ -120,8 +118,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
     return Math.max(0, Math.max(readAtMs, failedAtMs) + cooldownMs - performance.now())
   }
 
-  let timer: NodeJS.Timeout | undefined
-  void refresh()
+  void repeat(refresh, refreshMs, closing.signal)
   return {
     keyFor: async (header, token) => {
       try {
@@ -148,10 +145,7 @@ export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySe
     },
     version: changes.version,
     ageMs: changes.ageMs,
-    close: () => {
-      closing.abort()
-      clearTimeout(timer)
-    },
+    close: () => closing.abort(),
   }
 }
 
@@ -224,7 +218,7 @@ const readJson = async (url: URL, signal: AbortSignal): Promise<unknown> => {
   }
 }
 
-/** Of a failed fetch the cause tells what happened. */
+/** The cause of a failed fetch holds the reason. */
 const causeOf = (error: unknown): string | null => {
   const { errorCode } = describeError(error instanceof Error ? (error.cause ?? error) : error)
   return typeof errorCode === 'string' ? errorCode : null

@@ -17,7 +17,7 @@ export interface TokenOptions {
   readonly audience: string
   readonly algorithms: readonly string[]
   readonly keySet: KeySet
-  /** What counts instead of what the tokens say themselves; null: that counts. */
+  /** Used instead of the tokens' claims; null: the claims count. */
   readonly grants: Grants | null
   readonly log: Log
   readonly now?: () => number
@@ -39,7 +39,7 @@ const CACHE_TTL_MS = 300_000
 // An issuer signs other things with the same key, such as orders to sign out (RFC 8725, section 3.11).
 const TYPE = /^(application\/)?(at\+)?jwt$/i
 
-/** What a verified token says of its holder. */
+/** The identity and grant in a verified token. */
 interface VerifiedToken {
   readonly sub: string
   readonly grant: Grant
@@ -62,7 +62,7 @@ const claimsSchema = (nowMs: number) =>
 export const createTokens = (options: TokenOptions): Tokens => {
   const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
   const verifiedTokens = createCache<VerifiedToken>({ maxBytes: CACHE_BYTES, ttlMs: CACHE_TTL_MS })
-  /** Whoever comes with the same token meanwhile waits, and is not taken for another attempt. */
+  /** Requests with the same token wait for the verification in flight, and don't count as further attempts. */
   const inFlight = new Map<string, Promise<Caller | undefined>>()
 
   const toCaller = ({ sub, grant }: VerifiedToken): Caller => ({
@@ -143,7 +143,7 @@ const verifyByCurrentKeys = async (token: string, keySet: KeySet, rules: JWTVeri
   }
 }
 
-/** What may be told of a refused token: the kind of fault and the claim, never a value. */
+/** The loggable reason of a refused token: the kind of fault and the claim, never a value. */
 const reasonOf = (error: unknown): string => {
   if (error instanceof errors.JWTClaimValidationFailed || error instanceof errors.JWTExpired)
     return `${error.code} ${error.claim}`

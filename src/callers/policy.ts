@@ -1,7 +1,7 @@
 import type { Grant } from './caller.ts'
 import { coversDomain, toDomain } from './domain-names.ts'
 
-/** What a task does to one domain, as upstream tells it. */
+/** The part of a task that concerns one domain, as the upstream reports it. */
 export interface TaskPart {
   readonly taskNo: string
   readonly detailNo: string | null
@@ -19,23 +19,16 @@ export interface TaskContents {
 
 export type Restrictions = Pick<Grant, 'domains' | 'taskTypes'>
 
-/** What a grant lets its holder touch. */
-export interface Policy {
-  /** Whether it depends on the task at all. */
-  isRestricted(restrictions: Restrictions): boolean
-  /** Whether some of these details alone show that their task is outside, whatever else there is. */
-  excludes(restrictions: Restrictions, details: readonly TaskPart[]): boolean
-  /** Whether all of a task is known and inside the restrictions. */
-  allows(restrictions: Restrictions, task: TaskContents): boolean
-}
+/** Whether the permission depends on the task at all. */
+export const isRestricted = ({ domains, taskTypes }: Restrictions): boolean => domains !== null || taskTypes !== null
 
-export const isRestricted: Policy['isRestricted'] = ({ domains, taskTypes }) => domains !== null || taskTypes !== null
-
-export const excludes: Policy['excludes'] = (restrictions, details) =>
+/** Whether these details alone show that their task is outside the restrictions. */
+export const excludes = (restrictions: Restrictions, details: readonly TaskPart[]): boolean =>
   !details.every((detail) => isInside(restrictions, detail))
 
-export const allows: Policy['allows'] = (restrictions, task) =>
-  // Every one of no details would be inside.
+/** Whether the whole task is known and inside the restrictions. */
+export const allows = (restrictions: Restrictions, task: TaskContents): boolean =>
+  // For an empty list, `every` would be true.
   task.details.length > 0 && isWhole(task) && !excludes(restrictions, task.details)
 
 /** A detail that was read twice stands where another should. */
@@ -44,7 +37,7 @@ const isWhole = ({ taskNo, details, totals }: TaskContents): boolean =>
   new Set(details.map(({ detailNo }) => detailNo)).size === details.length &&
   totals.every((total) => total === details.length)
 
-/** What names no domain is known too little, whatever the restriction. */
+/** A detail without a domain is outside every restriction. */
 const isInside = ({ domains, taskTypes }: Restrictions, { type, domain }: TaskPart): boolean =>
   domain !== null &&
   domain !== '' &&

@@ -3,7 +3,7 @@ import { CompactEncrypt, compactDecrypt } from 'jose'
 import type { z } from 'zod'
 import type { Secret } from '../secret.ts'
 
-/** Hides a value from whoever carries it, and tells whether it came back unchanged (JWE, RFC 7516: `dir`, `A256GCM`). */
+/** Encrypts a value for its carrier, and verifies that it comes back unchanged (JWE, RFC 7516: `dir`, `A256GCM`). */
 export interface Seal<T> {
   seal(value: T): Promise<string>
   /**

@@ -1,4 +1,4 @@
-/** Codes are sent to the provider once, by the sign-in that they complete. `T`: what the provider returns for one. */
+/** Each code is sent to the provider once, by the sign-in that it completes. `T`: the provider's response to it. */
 export interface SentCodes<T> {
   /** Sends the code, or joins the request that has sent it. @throws CodeUsed where the sign-in is complete */
   once(state: string, send: () => Promise<T>): Promise<T>

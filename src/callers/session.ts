@@ -10,7 +10,7 @@ import { type Grants, grantFor } from './grants.ts'
 import { createSeal } from './seal.ts'
 import type { SignOut } from './sign-outs.ts'
 
-/** Who signed in, and what the provider grants them. */
+/** The subject that signed in, and the grant from the provider. */
 export interface Identity {
   readonly sub: string
   readonly grant: Grant
@@ -48,7 +48,7 @@ export interface SessionOptions {
   readonly idleMs: number
   /** From the sign-in to the end. */
   readonly maxMs: number
-  /** What counts instead of what the provider grants; null: that counts. */
+  /** Used instead of the provider's grants; null: those count. */
   readonly grants: Grants | null
   readonly signOuts: {
     has(signOut: SignOut): boolean

@@ -102,7 +102,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
       log.error('the identity provider is not available', { setting: 'OIDC_ISSUER', reason })
       throw new GatewayError('identity-provider-unavailable')
     }
-    // The provider does not know the gateway, whoever signs in.
+    // The provider does not know the gateway, so that every sign-in fails.
     if (CLIENT_REFUSED.includes(reason))
       log.error('the identity provider rejected the gateway as a client', { setting: 'OIDC_CLIENT_SECRET', reason })
     else log.info('a sign-in was refused', { reason })

@@ -6,7 +6,7 @@ export interface SignOut {
   readonly endsAtMs: number
 }
 
-/** Sessions that were signed out: each is remembered until its own end, whatever their number. */
+/** Sessions that were signed out: each is stored until its own end, and their number is not limited. */
 export interface SignOuts {
   /** Whether that is news: false where it is known, or the session has ended by itself. */
   add(signOut: SignOut): boolean

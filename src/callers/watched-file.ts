@@ -1,4 +1,4 @@
-import { readRegularFile } from '../regular-file.ts'
+import { pollFiles } from '../files.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { ParsedEntries } from './entry-schema.ts'
 
@@ -20,14 +20,12 @@ export interface WatchedFile {
   close(): void
 }
 
-const EVERY_MS = 2000
-
 /**
- * Re-reads a file of entries and takes what changed; a file that is faulty or gone changes nothing and raises an alarm.
- * By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
+ * Polls a file of entries and replaces the entries when its text has changed. A file that is faulty or gone changes
+ * nothing and is logged as an error.
  */
 export const watchFile = <T>(options: WatchOptions<T>): WatchedFile => {
-  const { path, setting, parse, replace, log, everyMs = EVERY_MS } = options
+  const { path, setting, parse, replace, log, everyMs } = options
   let seen: string | null | undefined
   let isFaulty = false
 
@@ -43,23 +41,11 @@ export const watchFile = <T>(options: WatchOptions<T>): WatchedFile => {
     else if (!first) log.info('the new entries of the file are in force', { setting })
   }
 
-  // The next look begins after the last has ended: an old reading must not overtake a newer one.
-  const look = async (): Promise<void> => {
-    const text = await readRegularFile(path).catch(() => null)
-    if (closed) return
+  const onTexts = ([text = null]: readonly (string | null)[]): void => {
     if (text !== seen) take(text, seen === undefined)
     seen = text
-    timer = setTimeout(look, everyMs).unref()
   }
 
-  let closed = false
-  let timer = setTimeout(look, everyMs).unref()
-  return {
-    setting,
-    isFaulty: () => isFaulty,
-    close: () => {
-      closed = true
-      clearTimeout(timer)
-    },
-  }
+  const { close } = pollFiles([path], onTexts, everyMs)
+  return { setting, isFaulty: () => isFaulty, close }
 }

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Task } from '../alibaba/task-schemas.ts'
+import { pause } from '../async.ts'
 import type { AuditTrail } from '../audit/audit-trail.ts'
 import {
   type AuditPage,
@@ -11,7 +11,7 @@ import {
   outcomeEvent,
 } from '../audit/store.ts'
 import type { Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
+import type { Meter } from '../telemetry/meter.ts'
 import { deadlineIn } from '../time.ts'
 import type { Lookup } from './lookup.ts'
 
@@ -21,7 +21,7 @@ export interface BackgroundSettlementOptions {
   readonly trail: Pick<AuditTrail, 'find' | 'list' | 'recordOutcome'>
   readonly lookup: Pick<Lookup, 'find'>
   readonly log: Log
-  readonly meter?: Meter | undefined
+  readonly meter: Meter
   /** The wall clock and a monotonic one, milliseconds. */
   readonly now?: () => number
   readonly monotonic?: () => number
@@ -68,7 +68,7 @@ export const outcomeShownBy = (
 /** Polls the tasks of cancellations with unknown outcome until a task proves the outcome, for at most a day. */
 export const createBackgroundSettlement = (options: BackgroundSettlementOptions) => {
   const { trail, lookup, log, now = Date.now, pauseMs = backoff, loadEveryMs = LOAD_EVERY_MS } = options
-  const { monotonic = () => performance.now(), meter = NO_METER } = options
+  const { monotonic = () => performance.now(), meter } = options
   const startedAtMs = now()
   const unsettled = new Map<string, UnsettledCancellation>()
   const closing = new AbortController()
@@ -108,9 +108,6 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
     meter.cancellation(proved)
   }
 
-  const pause = (ms: number): Promise<void> =>
-    delay(ms, undefined, { signal: closing.signal, ref: false }).catch(() => undefined)
-
   /** Polls one task after another, so that upstream is not overloaded by many unsettled cancellations. */
   const run = async (): Promise<void> => {
     if (isRunning) return
@@ -122,7 +119,7 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
         (soonest, { pollAtMs }) => Math.min(soonest, pollAtMs),
         monotonic() + TICK_MS,
       )
-      await pause(Math.max(0, soonestMs - monotonic()))
+      await pause(Math.max(0, soonestMs - monotonic()), closing.signal)
     }
     isRunning = false
   }
@@ -151,10 +148,10 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
    * have left them. Replicas that still run have polled these tasks often enough.
    */
   const loadRegularly = async (): Promise<void> => {
-    await pause(pauseMs(0))
+    await pause(pauseMs(0), closing.signal)
     for (let toMs = startedAtMs; !closing.signal.aborted; toMs = now() - loadEveryMs) {
       await load(toMs).catch(() => undefined)
-      await pause(loadEveryMs)
+      await pause(loadEveryMs, closing.signal)
     }
   }
 

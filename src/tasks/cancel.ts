@@ -8,8 +8,8 @@ import type { Caller } from '../callers/caller.ts'
 import { createLinkedList } from '../collections.ts'
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import { describeError, type Log } from '../telemetry/log.ts'
-import { type Meter, NO_METER } from '../telemetry/meter.ts'
-import { NO_TRACER, type Tracer } from '../telemetry/tracing.ts'
+import type { Meter } from '../telemetry/meter.ts'
+import type { Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../time.ts'
 import { visibleUserAgent } from '../visible-text.ts'
 import type { BackgroundSettlement } from './background-settlement.ts'
@@ -55,8 +55,8 @@ export interface CancellationOptions {
   readonly settlement: Pick<BackgroundSettlement, 'track'>
   readonly trail: AuditTrail
   readonly log: Log
-  readonly meter?: Meter | undefined
-  readonly tracer?: Tracer | undefined
+  readonly meter: Meter
+  readonly tracer: Tracer
   /** Identifies this process in the audit trail. */
   readonly instanceId: string
   /** How many refused cancels of one caller are recorded one by one in a window. */
@@ -72,7 +72,7 @@ const TIMED_OUT: CallResult = { result: failed('call', 'timeout', { sent: true, 
 
 export const createCancellations = (options: CancellationOptions) => {
   const { upstream, lookup, permissions, settlement, trail, log, instanceId, refusalLimit, now = Date.now } = options
-  const { meter = NO_METER, tracer = NO_TRACER } = options
+  const { meter, tracer } = options
   const settling = createSettling(lookup)
   const sharedCalls = createSharedCalls<CallResult>()
   const inFlight = createLinkedList<Promise<unknown>>()

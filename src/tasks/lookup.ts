@@ -1,5 +1,6 @@
 import type { ChargeCall, QueryContext, TaskListQuery, TaskQueries } from '../alibaba/task-queries.ts'
 import type { Page, PageRequest, Task, TaskDetail } from '../alibaba/task-schemas.ts'
+import { noonOfUpstreamDay } from '../alibaba/upstream-time.ts'
 import { createCache } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import type { Priority } from '../priority.ts'
@@ -126,7 +127,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     const read = (charge: ChargeCall | undefined) => readOldTask(taskNo, contextOf(priority, charge))
     const task = await oldTasks.get(taskNo, read, { priority, chargeCall })
     if (task === null || knownDayMs !== undefined || task.createdAtMs === null) return task
-    const dayMs = queries.dayOf(task.createdAtMs)
+    const dayMs = noonOfUpstreamDay(task.createdAtMs)
     dayOf.set(taskNo, dayMs)
     return (await search(taskNo, listOfDay(dayMs), options)) ?? task
   }

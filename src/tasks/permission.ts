@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { UpstreamFailure } from '../alibaba/response.ts'
 import type { ChargeCall, QueryContext, TaskQueries, TaskScan } from '../alibaba/task-queries.ts'
-import type { Policy, Restrictions } from '../callers/policy.ts'
+import { allows, excludes, isRestricted, type Restrictions } from '../callers/policy.ts'
 import { GatewayError, upstreamFacts } from '../errors.ts'
 import { deadlineIn, withDeadline } from '../time.ts'
 import { createSharedCache, SHARED_TTL_MS } from './shared-cache.ts'
@@ -15,7 +15,6 @@ export type Permissions = ReturnType<typeof createPermissions>
 
 export interface PermissionOptions {
   readonly queries: Pick<TaskQueries, 'allDetails'>
-  readonly policy: Policy
   /** A restricted caller is denied a task with more details than this. */
   readonly detailsLimit: number
   /** For one shared read. The deadlines of the requests that share it do not end it. */
@@ -31,18 +30,18 @@ const DENIED = { kind: 'denied' } as const
 
 /** Compares tasks with the restrictions of callers. For an unrestricted caller no task is read. */
 export const createPermissions = (options: PermissionOptions) => {
-  const { queries, policy, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
+  const { queries, detailsLimit, timeoutMs, ttlMs = SHARED_TTL_MS } = options
   const reads = createSharedCache<Permission>({ ttlMs, maxBytes: CACHE_BYTES })
 
   /** Stops at the first page that excludes the task. */
   const scan = (taskNo: string, restrictions: Restrictions, context: QueryContext): Promise<TaskScan> =>
-    queries.allDetails(taskNo, detailsLimit, context, (details) => policy.excludes(restrictions, details))
+    queries.allDetails(taskNo, detailsLimit, context, (details) => excludes(restrictions, details))
 
   const evaluate = (task: TaskScan, restrictions: Restrictions): Permission => {
     const { failure, details } = task
-    if (policy.excludes(restrictions, details)) return DENIED
+    if (excludes(restrictions, details)) return DENIED
     if (failure !== null) return isUnreadable(failure) ? DENIED : { kind: 'indeterminate', failure }
-    return policy.allows(restrictions, task) ? GRANTED : DENIED
+    return allows(restrictions, task) ? GRANTED : DENIED
   }
 
   const readPermission = async (
@@ -60,7 +59,7 @@ export const createPermissions = (options: PermissionOptions) => {
   return {
     /** Before a cancellation: by a read of its own, which starts now. */
     forCancel: async (taskNo: string, restrictions: Restrictions, context: QueryContext): Promise<Permission> => {
-      if (!policy.isRestricted(restrictions)) return GRANTED
+      if (!isRestricted(restrictions)) return GRANTED
       const task = await scan(taskNo, restrictions, context)
       const { failure } = task
       // A caller that disconnects ends the read. That must not count as a denial.
@@ -79,7 +78,7 @@ export const createPermissions = (options: PermissionOptions) => {
       restrictions: Restrictions,
       { deadline, chargeCall }: Pick<QueryContext, 'deadline' | 'chargeCall'>,
     ): Promise<void> => {
-      if (!policy.isRestricted(restrictions)) return
+      if (!isRestricted(restrictions)) return
       const key = readKey(taskNo, restrictions)
       const read = (charge: ChargeCall | undefined) => readPermission(taskNo, restrictions, charge)
       const result = reads.get(key, read, { priority: 'read', chargeCall })

@@ -3,7 +3,7 @@ import pino, { type DestinationStream } from 'pino'
 import { visible } from '../visible-text.ts'
 import { createLineOutput, type LineOutput } from './line-output.ts'
 
-/** Every field that a log line can have. What is not listed is not written, whoever passes it. */
+/** Every field that a log line can have. Other fields are not written. */
 const FIELDS = [
   'action',
   'adminAddress',
@@ -66,16 +66,18 @@ export interface ProcessLog extends Log {
 /** How much of callers' addresses a line tells: all, or only the network (IPv4: /24, IPv6: /48). */
 export type LogAddresses = 'full' | 'truncated'
 
+export interface LogOptions {
+  readonly level: string
+  /** Standard output where undefined. */
+  readonly destination?: DestinationStream | undefined
+  readonly addresses?: LogAddresses | undefined
+}
+
 /**
- * JSON lines on the given stream (default: standard output), with listed fields of plain types only. A line that can't
- * be written is dropped and counted: a full disk under the log, or a reader that has stopped, must not decide about a
- * cancellation.
+ * JSON lines with listed fields of plain types only. A line that can't be written is dropped and counted: a full disk
+ * under the log, or a reader that has stopped, must not decide about a cancellation.
  */
-export const createLog = (
-  level: string,
-  destination: DestinationStream | undefined = undefined,
-  addresses: LogAddresses = 'full',
-): ProcessLog => {
+export const createLog = ({ level, destination, addresses = 'full' }: LogOptions): ProcessLog => {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: nameLevel } }
   let failed = 0
   const output = destination === undefined ? standardOutput((droppedLines) => reportDropped(droppedLines)) : null
@@ -105,7 +107,7 @@ const FLUSH_MS = 500
 const standardOutput = (onResumed: (dropped: number) => void): LineOutput =>
   createLineOutput({ fd: STANDARD_OUTPUT, onResumed })
 
-/** What may be told of an error that is not ours: its kind and where it arose, never its message. */
+/** The loggable part of a foreign error: its kind and its stack frames, never its message. */
 export const describeError = (error: unknown): LogFields => {
   if (!(error instanceof Error)) return { errorName: typeof error }
   const code = 'code' in error ? wordIn(error.code) : null
@@ -117,7 +119,7 @@ export const describeError = (error: unknown): LogFields => {
   return { errorName: wordIn(error.name), errorCode: code, stack: frames?.join('\n') ?? null }
 }
 
-/** A name such as `TypeError` or `ECONNRESET`; what is none may be anything. */
+/** A name such as `TypeError` or `ECONNRESET`; any other text is left out, since it may hold secrets. */
 const wordIn = (value: unknown): string | null => (typeof value === 'string' && /^\w{1,64}$/.test(value) ? value : null)
 
 const truncateAddresses = (fields: LogFields): LogFields => {

@@ -1,6 +1,6 @@
 import type { ErrorCode } from '../errors.ts'
 
-/** What is counted, told as it happens. Durations are milliseconds; every label has few values. */
+/** Counts events when they happen. Durations are milliseconds; every label has few values. */
 export interface Meter {
   /** An answer, or none where the caller left. The route is a pattern; null where there is none. */
   request(request: {
@@ -10,7 +10,7 @@ export interface Meter {
     readonly code: ErrorCode | null
     readonly durationMs: number
   }): void
-  /** What became of a cancellation, each time that it is found out. */
+  /** The outcome of a cancellation, each time that one is found. */
   cancellation(outcome: string): void
   /** One attempt to ask upstream: which it was, and how it read. */
   attempt(attempt: {
@@ -21,7 +21,7 @@ export interface Meter {
   }): void
   /** An append to the record. */
   auditWrite(write: { readonly isDone: boolean; readonly durationMs: number }): void
-  /** Somebody was over that limit. */
+  /** A request was over that limit. */
   rateLimited(limit: string): void
   /** A connection was closed for one of the limits that connections have. */
   connectionClosed(closed: { readonly port: 'public' | 'admin'; readonly reason: string }): void
@@ -29,7 +29,7 @@ export interface Meter {
   spans(result: 'exported' | 'failed' | 'dropped', count: number): void
 }
 
-/** Where nobody counts. */
+/** Counts nothing. */
 export const NO_METER: Meter = {
   request: () => undefined,
   cancellation: () => undefined,

@@ -2,7 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { PRIORITIES, type Priority } from '../priority.ts'
 import type { Meter } from './meter.ts'
 
-/** What is read when somebody looks. Undefined where there is nothing to tell. */
+/** Values that are read at each scrape; undefined: the gauge is absent. */
 export interface GaugeSources {
   /** Open connections of the public port. */
   readonly connections: () => number
@@ -25,17 +25,17 @@ export interface GaugeSources {
   readonly unsharedSignOuts: () => number | undefined
   /** Whether a write to the record works; undefined where the process is about to stop. */
   readonly isAuditWritable: () => Promise<boolean | undefined>
-  /** Outcomes that could not be written yet, and cancellations that nobody knows the outcome of yet. */
+  /** Outcomes that could not be written yet, and cancellations whose outcome is still unknown. */
   readonly unwritten: () => number
   readonly unsettled: () => number
-  /** By setting, whether the file that it names is faulty, so that what it held before is in force. */
+  /** By setting, whether its file is faulty, so that the previous content is in force. */
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
   /** Lines that the log could not write since the start. */
   readonly droppedLogLines: () => number
 }
 
 export interface Metrics extends Meter {
-  /** Has these read whenever somebody looks. */
+  /** Reads these at every scrape. */
   registerGauges(readings: GaugeSources): void
   readonly contentType: string
   /** Everything, in the text format of Prometheus. */
@@ -44,12 +44,12 @@ export interface Metrics extends Meter {
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
-/** What Express calls no route; and a method or an attempt that is one of many. */
+/** Labels for a request without a route, and for methods and attempts beyond the listed ones. */
 const OTHER = 'other'
 const METHODS = ['GET', 'HEAD', 'DELETE', 'POST', 'OPTIONS']
 const ATTEMPTS_MAX = 5
 
-/** What is counted before it happens: a series that begins at one shows Prometheus no increase. */
+/** Label values whose series start at zero: for a series that starts at one, Prometheus sees no increase. */
 export interface InitialLabels {
   readonly codes: readonly string[]
   readonly outcomes: readonly string[]

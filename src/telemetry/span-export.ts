@@ -19,7 +19,7 @@ export const QUEUE_MAX = 2048
 
 const SETTING = 'OTEL_EXPORTER_OTLP_ENDPOINT'
 
-/** Sends spans in batches, counts what becomes of each, and logs when the collector begins and ends to refuse them. */
+/** Sends spans in batches, counts the result of each, and logs when the collector starts and stops refusing them. */
 export const createSpanExport = (options: SpanExportOptions): SpanProcessor => {
   const { exporter, delayMs: scheduledDelayMillis, timeoutMs, log, meter } = options
   let queued = 0
@@ -78,7 +78,7 @@ const createOnce = <T>(use: (value: T) => void): ((value: T) => void) => {
   }
 }
 
-/** What the exporter's errors tell: a status, a code of the network, or neither. Their texts are the collector's. */
+/** The status or network code in an exporter's error, or neither. Its text comes from the collector: not logged. */
 const failureOf = (error: unknown): LogFields => {
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (typeof code === 'number') return { reason: 'it refuses them', status: code }

@@ -1,9 +1,9 @@
-/** What a span tells: names of OpenTelemetry's conventions where there is one. Nothing secret, and no address. */
+/** Attributes of a span, named after OpenTelemetry's conventions. No secret and no address is among them. */
 export type Attributes = Readonly<Record<string, string | number | boolean>>
 
 export interface Span {
   set(attributes: Attributes): void
-  /** It did not do what it is for, and of which kind that is. */
+  /** The work failed; `type` is the kind of failure. */
   fail(type: string): void
 }
 
@@ -15,7 +15,7 @@ export interface Tracer {
 /** A request, from its head to the end of its answer. */
 export interface RequestSpan extends Span {
   readonly traceId: string
-  /** Runs what belongs to it. */
+  /** Runs work within the span. */
   run(work: () => void): void
   end(name: string): void
 }
@@ -26,7 +26,7 @@ export interface Tracing extends Tracer {
    * @param isAlwaysRecorded records the request even where its caller does not record that trace
    */
   request(headers: Readonly<Record<string, string | string[] | undefined>>, isAlwaysRecorded: boolean): RequestSpan
-  /** Sends what is still to be sent. */
+  /** Sends the remaining spans. */
   close(): Promise<void>
 }
 

@@ -10,6 +10,8 @@ import { fixedCredentials } from '../../src/alibaba/credentials.ts'
 import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import type { Credentials } from '../../src/alibaba/signing.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { type Deadline, deadlineIn } from '../../src/time.ts'
 import { eventually } from '../helpers/gateway.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
@@ -21,7 +23,7 @@ type Changes = Partial<Omit<UpstreamOptions, 'log'>> & { readonly sandbox?: Part
 const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes }: Changes = {}) => {
   const sandbox = await startKeyedSandbox(t, sandboxOptions)
   const lines: Record<string, unknown>[] = []
-  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const upstream = createUpstream({
     url: new URL(sandbox.url),
     signature: 'rpc-v1',
@@ -30,6 +32,8 @@ const startClient = async (t: TestContext, { sandbox: sandboxOptions, ...changes
     maxConcurrency: 64,
     credentials: fixedCredentials(KEYS),
     log,
+    meter: NO_METER,
+    tracer: NO_TRACER,
     random: () => 0,
     ...changes,
   })

@@ -5,7 +5,7 @@ import { createLog } from '../../src/telemetry/log.ts'
 
 const start = () => {
   const lines: Record<string, unknown>[] = []
-  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const ours = { atMs: Date.UTC(2026, 0, 1) }
   const clock = createClock({ log, now: () => ours.atMs })
   const told = () => lines.splice(0).map(({ level, clockSkewMs }) => [level, clockSkewMs])

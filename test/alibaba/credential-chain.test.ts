@@ -27,7 +27,7 @@ const start = (t: TestContext, answer = lasting('1'), timeoutMs = 10_000) => {
       asked += 1
       return answer()
     },
-    log: createLog('info', { write: (line) => void lines.push(JSON.parse(line)) }),
+    log: createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } }),
     now: () => nowMs,
     timeoutMs,
   })

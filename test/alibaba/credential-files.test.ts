@@ -35,7 +35,7 @@ const watch = async (t: TestContext, everyMs = 1) => {
   await swap(folder, setOf('1'))
   for (const part of PARTS) await symlink(join('..data', part), join(folder, part))
   const lines: Readonly<Record<string, unknown>>[] = []
-  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const files = PARTS.map((part) => ({ part, setting: `${part}_FILE`, path: join(folder, part) }))
   const source = createCredentialFiles({ keys: setOf('1'), files, log, everyMs })
   t.after(source.close)

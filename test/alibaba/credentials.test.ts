@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
-import { createReadings } from '../../src/alibaba/credentials.ts'
+import { renewAfterRejection } from '../../src/alibaba/credentials.ts'
 import type { Credentials } from '../../src/alibaba/signing.ts'
+import { singleFlight } from '../../src/async.ts'
 
 const OLD: Credentials = { accessKeyId: 'old', accessKeySecret: 'secret' }
 const NEW: Credentials = { accessKeyId: 'new', accessKeySecret: 'secret' }
@@ -11,18 +12,16 @@ const NEW: Credentials = { accessKeyId: 'new', accessKeySecret: 'secret' }
 const start = () => {
   const turns: (() => void)[] = []
   let [source, latest] = [OLD, OLD]
-  const readings = createReadings(
-    async () => {
-      const found = source
-      await new Promise<void>((resolve) => turns.push(resolve))
-      latest = found
-    },
-    () => latest,
-  )
+  const reads = singleFlight(async () => {
+    const found = source
+    await new Promise<void>((resolve) => turns.push(resolve))
+    latest = found
+  })
+  const renew = (refused: Credentials) => renewAfterRejection(refused, reads, () => latest)
   const change = (): void => {
     source = NEW
   }
-  return { readings, turns, change }
+  return { reads, renew, turns, change }
 }
 
 const settle = async (turns: readonly (() => void)[]): Promise<void> => {
@@ -34,26 +33,26 @@ const settle = async (turns: readonly (() => void)[]): Promise<void> => {
 }
 
 test('a refusal is not answered by a reading that began before it', async () => {
-  const { readings, turns, change } = start()
-  void readings.once()
+  const { reads, renew, turns, change } = start()
+  void reads.run()
   change()
-  const others = readings.replacing(OLD)
+  const others = renew(OLD)
   await settle(turns)
   assert.deepEqual(await others, NEW)
   assert.equal(turns.length, 2)
 })
 
 test('however many are refused at once, one reading serves them', async () => {
-  const { readings, turns, change } = start()
+  const { renew, turns, change } = start()
   change()
-  const others = Array.from({ length: 100 }, () => readings.replacing(OLD))
+  const others = Array.from({ length: 100 }, () => renew(OLD))
   await settle(turns)
   for (const keys of await Promise.all(others)) assert.deepEqual(keys, NEW)
   assert.equal(turns.length, 1)
 })
 
 test('a rejection of credentials that have been replaced since needs no read', async () => {
-  const { readings, turns } = start()
-  assert.deepEqual(await readings.replacing(NEW), OLD)
+  const { renew, turns } = start()
+  assert.deepEqual(await renew(NEW), OLD)
   assert.equal(turns.length, 0)
 })

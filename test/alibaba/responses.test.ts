@@ -7,6 +7,8 @@ import { fixedCredentials } from '../../src/alibaba/credentials.ts'
 import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import type { ErrorCode } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { KEYS } from '../helpers/signed-call.ts'
@@ -223,7 +225,9 @@ const startClient = async (t: TestContext, [status, body, headers = {}]: Respons
     maxAttempts,
     maxConcurrency: 64,
     credentials: fixedCredentials(KEYS),
-    log: createLog('silent'),
+    log: createLog({ level: 'silent' }),
+    meter: NO_METER,
+    tracer: NO_TRACER,
     random: () => wait,
   })
   t.after(upstream.close)

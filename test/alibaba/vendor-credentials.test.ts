@@ -32,7 +32,7 @@ const start = async (t: TestContext) => {
 
 const open = (t: TestContext, timeoutMs?: number) => {
   const lines: Readonly<Record<string, unknown>>[] = []
-  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const source = createCredentialChain({ fetchCredentials: fetchVendorCredentials, log, timeoutMs })
   t.after(source.close)
   return { source, lines }

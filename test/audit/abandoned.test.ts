@@ -6,6 +6,7 @@ import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditFilter } from '../../src/audit/store.ts'
 import { Secret } from '../../src/secret.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asAuditor, eventually, startGateway } from '../helpers/gateway.ts'
@@ -95,7 +96,11 @@ test('a caller that disconnects, and a deadline that ends, abandon the reading i
   }
   assert.doesNotMatch(gateway.logLines.join(), /the audit trail could not be read/)
 
-  const trail = createAuditTrail({ store: await openStore(`${gateway.auditPath}-other`), log: createLog('silent') })
+  const trail = createAuditTrail({
+    store: await openStore(`${gateway.auditPath}-other`),
+    meter: NO_METER,
+    log: createLog({ level: 'silent' }),
+  })
   t.after(() => trail.close(deadlineIn(5000)))
   await assert.rejects(trail.list({ limit: 1, before: null }, deadlineIn(10)), { code: 'audit-unavailable' })
   assert.equal(signals.pop()?.aborted, true)

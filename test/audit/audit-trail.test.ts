@@ -11,6 +11,7 @@ import {
 } from '../../src/audit/store.ts'
 import { GatewayError } from '../../src/errors.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
@@ -41,7 +42,11 @@ const start = (store: Partial<AuditStore> = {}) => {
     },
     ...store,
   }
-  const trail = createAuditTrail({ store: memory, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const trail = createAuditTrail({
+    store: memory,
+    meter: NO_METER,
+    log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
+  })
   const written = (intent: Intent) =>
     outcomes.filter(({ cancellationId }) => cancellationId === intent.id).map(({ outcome }) => outcome)
   return { trail, intents, outcomes, faults, lines, written, isClosed: () => closed }

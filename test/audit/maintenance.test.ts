@@ -12,7 +12,7 @@ const DAY_MS = 24 * 3_600_000
 const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'backfill' | 'prune'>, everyMs = 1) => {
   const lines: string[] = []
   const lost: AbandonedIntent[] = []
-  const log = createLog('info', { write: (line) => void lines.push(line) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } })
   const onLost = (intent: AbandonedIntent['intent'], outcome: AbandonedIntent['outcome']) =>
     void lost.push({ intent, outcome })
   const upkeep = createMaintenance({ store, retentionDays: 365, onAbandoned: onLost, log, everyMs })

@@ -3,6 +3,7 @@ import { type TestContext, test } from 'node:test'
 import { createAuditTrail } from '../../src/audit/audit-trail.ts'
 import { type AuditFilter, type AuditPage, type Intent, OUTCOMES, type Outcome } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
@@ -289,7 +290,11 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
       VALUES ('${intent.id}', 'accepted', 0, 'canary')`,
   )
   const lines: string[] = []
-  const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+  const trail = createAuditTrail({
+    store,
+    meter: NO_METER,
+    log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
+  })
   await assert.rejects(trail.find(intent.id, deadlineIn(5000)), { code: 'audit-unavailable' })
   assert.match(lines.join(), /"level":"error".*"msg":"the audit trail could not be read"/)
   assert.doesNotMatch(lines.join(), /canary/)
@@ -305,7 +310,11 @@ testEach(
       `INSERT INTO outcomes (cancellation_id, outcome, finished_at) VALUES ('${intent.id}', 'canary', 0)`,
     )
     const lines: string[] = []
-    const trail = createAuditTrail({ store, log: createLog('info', { write: (line) => void lines.push(line) }) })
+    const trail = createAuditTrail({
+      store,
+      meter: NO_METER,
+      log: createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } }),
+    })
     assert.equal((await trail.find(intent.id, deadlineIn(5000)))?.outcome, 'unknown')
     const { records } = await trail.list({ limit: 10, before: null }, deadlineIn(5000))
     assert.deepEqual(

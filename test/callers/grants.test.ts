@@ -74,7 +74,7 @@ const startGranting = async (t: TestContext, scopes: readonly string[]) => {
   await put(textOf(scopes))
   const env = { ...issuer.env, GRANTS_FILE: path }
   const readFile = () => textOf(scopes)
-  const started = await startGateway(t, { env, readFile, overrides: { watchEveryMs: 1 } })
+  const started = await startGateway(t, { env, readFile, overrides: { timings: { watchEveryMs: 1 } } })
   const scopesOf = async (claims = {}): Promise<readonly string[]> =>
     (await started.api.get('/me').set(await issuer.bearer(claims))).body.scopes
   return { ...started, issuer, put, textOf, scopesOf }

@@ -21,7 +21,10 @@ const start = async (t: TestContext, { timing, env, reply = 'keys' }: Options = 
   const issuer = await startIssuer(t)
   issuer.answerWith(reply)
   const keySetTiming = { cooldownMs: 0, refreshMs: NEVER, ...timing }
-  const started = await startGateway(t, { env: { ...issuer.env, ...env }, overrides: { keySetTiming } })
+  const started = await startGateway(t, {
+    env: { ...issuer.env, ...env },
+    overrides: { timings: { keySet: keySetTiming } },
+  })
   const codeFor = async (token: string): Promise<string | number> => {
     const { status, body } = await started.api.get('/me').set('authorization', `Bearer ${token}`)
     return body.code ?? status

@@ -410,7 +410,7 @@ test('a subject of another issuer is not the same caller', async (t) => {
 /** Tokens as the gateway has them, on a clock of the test's own. */
 const startClock = async (t: TestContext, domainsClaim?: string) => {
   const issuer = await startIssuer(t)
-  const log = createLog('silent')
+  const log = createLog({ level: 'silent' })
   const keySet = createKeySet({ issuer: issuer.url, jwksUrl: undefined, log })
   t.after(() => keySet.close())
   let nowMs = Date.now()
@@ -479,7 +479,7 @@ test('many requests at once with a token that proves nothing are as many failure
 
 test('who waits in vain for the verification of another has failed too', async (t) => {
   const env = { RATE_LIMIT_UNKNOWN_MAX: '5', UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4000' }
-  const { api, issuer } = await start(t, { env, overrides: { keySetTiming: { timeoutMs: 20_000 } } })
+  const { api, issuer } = await start(t, { env, overrides: { timings: { keySet: { timeoutMs: 20_000 } } } })
   issuer.answerWith('slow')
   const credentials = await issuer.bearer()
   const answers = await Promise.all(Array.from({ length: 40 }, () => api.get('/me').set(credentials)))

@@ -20,7 +20,7 @@ const watch = async (
   await prepare(folder)
   const path = join(folder, 'keys')
   const lines: Readonly<Record<string, unknown>>[] = []
-  const log = createLog('info', { write: (line) => void lines.push(JSON.parse(line)) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const apiKeys = createApiKeys([])
   const { replace } = apiKeys
   const watcher = watchFile({ path, setting: 'API_KEYS_FILE', parse: parseApiKeys, replace, log, everyMs: 1 })

@@ -158,12 +158,13 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
     const path = join(await temporaryFolder(t), 'keys.json')
     await writeFile(path, '{')
     const env = { API_KEYS: undefined, API_KEYS_FILE: path }
-    return ail(t, { env, readFile: () => API_KEYS, overrides: { watchEveryMs: 5 } }, cancel)
+    return ail(t, { env, readFile: () => API_KEYS, overrides: { timings: { watchEveryMs: 5 } } }, cancel)
   },
-  GatewayLogLinesDropped: (t) => ail(t, { overrides: { log: createLog('info', FULL) } }, cancel),
+  GatewayLogLinesDropped: (t) =>
+    ail(t, { overrides: { log: createLog({ level: 'info', destination: FULL }) } }, cancel),
   GatewayIssuerAway: async (t) => {
     const issuer = await startIssuer(t)
-    const ailing = await ail(t, { env: issuer.env, overrides: { keySetTiming: { refreshMs: 10 } } }, cancel)
+    const ailing = await ail(t, { env: issuer.env, overrides: { timings: { keySet: { refreshMs: 10 } } } }, cancel)
     return {
       url: ailing.url,
       ask: async () => {

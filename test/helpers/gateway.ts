@@ -99,7 +99,7 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   const auditPath = join(await temporaryFolder(t), 'audit.db')
   const upstream = await startSandbox(t, options.sandbox)
   const logLines: string[] = []
-  const log = createLog('info', { write: (line) => void logLines.push(line) })
+  const log = createLog({ level: 'info', destination: { write: (line) => void logLines.push(line) } })
   const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, options.readFile ?? (() => ''))
   const gateway = await createGateway(config, { log, ...options.overrides })
   const listener = await gateway.listen().catch(async (error) => {

@@ -30,7 +30,7 @@ const sessionsOf = (issuer: string) =>
     grants: null,
     signOuts: { has: () => false, add: async () => undefined },
     claimNames: { scopeClaim: DEFAULT_SCOPE_CLAIM, domainsClaim: undefined, taskTypesClaim: undefined },
-    log: createLog('silent'),
+    log: createLog({ level: 'silent' }),
   })
 
 /** The header of a browser that has signed in at such a gateway, or at one with another issuer. */

@@ -285,7 +285,11 @@ test('of requests without X-Forwarded-For, or through a trusted proxy, no such l
 
 test('where addresses are truncated, the peer of such a line is too', async (t) => {
   const logLines: string[] = []
-  const log = createLog('info', { write: (line) => void logLines.push(line) }, 'truncated')
+  const log = createLog({
+    level: 'info',
+    destination: { write: (line) => void logLines.push(line) },
+    addresses: 'truncated',
+  })
   const { api } = await startGateway(t, { overrides: { log } })
   await api.get('/livez').set('X-Forwarded-For', '203.0.113.9')
   assert.deepEqual(

@@ -137,7 +137,10 @@ const PAGE = 'GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n'
 const READERS = 10
 
 test('connections that read nothing, or little at a time, are closed, and others are served meanwhile', async (t) => {
-  const started = await startGateway(t, { env: { DOCS_ENABLED: 'true' }, overrides: { readTimeoutMs: 2000 } })
+  const started = await startGateway(t, {
+    env: { DOCS_ENABLED: 'true' },
+    overrides: { timings: { readTimeoutMs: 2000 } },
+  })
   const sockets = await Promise.all(Array.from({ length: READERS }, () => open(t, started.url)))
   for (const socket of sockets) sendForever(socket, PAGE)
   await eventually(async () => {
@@ -149,7 +152,10 @@ test('connections that read nothing, or little at a time, are closed, and others
 })
 
 test('a client that reads keeps its connection, however many responses it asks for', async (t) => {
-  const started = await startGateway(t, { env: { DOCS_ENABLED: 'true' }, overrides: { readTimeoutMs: 2000 } })
+  const started = await startGateway(t, {
+    env: { DOCS_ENABLED: 'true' },
+    overrides: { timings: { readTimeoutMs: 2000 } },
+  })
   const answers = await sendBytes(
     started.url,
     pipelined(300, () => ['GET /openapi.json HTTP/1.1']),
@@ -161,7 +167,10 @@ test('a client that reads keeps its connection, however many responses it asks f
 test('a request that takes longer than a response may be read keeps its connection', async (t) => {
   const upstream = await startGateway(t)
   const valve = await startValve(t, upstream.upstream)
-  const started = await startGateway(t, { env: { UPSTREAM_URL: valve.url }, overrides: { readTimeoutMs: 10 } })
+  const started = await startGateway(t, {
+    env: { UPSTREAM_URL: valve.url },
+    overrides: { timings: { readTimeoutMs: 10 } },
+  })
   const answer = started.api.get('/tasks').set(asReader).then()
   await eventually(() => (upstream.upstream.calls.length > 0 ? true : undefined))
   for (let asked = 0; asked < 20; asked += 1) await sendLine(started.url, 'GET /livez')

@@ -146,7 +146,7 @@ test('over the limit nobody makes the gateway ask the issuer for keys', async (t
   const issuer = await startIssuer(t)
   issuer.answerWith('error')
   const env = { ...issuer.env, RATE_LIMIT_UNKNOWN_MAX: '1' }
-  const started = await startGateway(t, { env, overrides: { keySetTiming: { cooldownMs: 0 } } })
+  const started = await startGateway(t, { env, overrides: { timings: { keySet: { cooldownMs: 0 } } } })
   const token = await issuer.bearer()
   assert.deepEqual(await statusesOf(started, '/me', [token]), [503])
   const asked = issuer.requests.length

@@ -16,7 +16,7 @@ const redisOf = useRedis()
 const DAY_MS = 86_400_000
 const LIMIT = 100
 /** However slow the machine is, a cached read serves for the whole test. */
-const LASTING = { lookupTtlMs: 600_000 }
+const LASTING = { timings: { lookupTtlMs: 600_000 } }
 
 const API_KEYS = keysOf(
   { name: 'other', scopes: ['tasks:read'] },
@@ -284,8 +284,14 @@ describe('with limits in Redis', () => {
     if (!requires(t, 'redis')) return
     const { url } = await redisOf(t)
     const env = { REDIS_URL: url, RATE_LIMIT_READ_MAX: '10', TASK_LOOKUP_LIMIT: '150' }
-    const one = await startGateway(t, { env, overrides: { ...LASTING, sharedStoreTiming: countsTiming } })
-    const other = await startGateway(t, { env, overrides: { ...LASTING, sharedStoreTiming: countsTiming } })
+    const one = await startGateway(t, {
+      env,
+      overrides: { timings: { ...LASTING.timings, sharedStore: countsTiming } },
+    })
+    const other = await startGateway(t, {
+      env,
+      overrides: { timings: { ...LASTING.timings, sharedStore: countsTiming } },
+    })
     const { answer, calls } = await read(one, `/tasks/${fill(one.upstream).old}`, asOperator)
     assert.deepEqual([answer.status, calls, leftIn(answer)], [200, 6, 4])
     const cut = await read(other, `/tasks/${fill(other.upstream).old}`, asOperator)
@@ -305,7 +311,7 @@ describe('with limits in Redis', () => {
       const env = { REDIS_URL: redis.url, RATE_LIMIT_STORE_FAILURE: failure, RATE_LIMIT_READ_MAX: '10' }
       const { api } = await startGateway(t, {
         env: { ...env, TASK_LOOKUP_LIMIT: '150', UPSTREAM_URL: valve.url },
-        overrides: { ...LASTING, sharedStoreTiming: { ...countsTiming, retryEveryMs: 600_000 } },
+        overrides: { timings: { ...LASTING.timings, sharedStore: { ...countsTiming, retryEveryMs: 600_000 } } },
       })
       const sent = sandbox.nextCall('QueryTaskList')
       const reading = read({ api, upstream: sandbox }, `/tasks/${old}`, asOperator)

@@ -17,7 +17,7 @@ const redisOf = useRedis()
 const start = (t: TestContext, url: string, env: Env = {}, retryEveryMs = 20): Promise<Started> =>
   startGateway(t, {
     env: { REDIS_URL: url, RATE_LIMIT_MAX: '1000', ...env },
-    overrides: { sharedStoreTiming: { retryEveryMs } },
+    overrides: { timings: { sharedStore: { retryEveryMs } } },
   })
 
 const inUse = async ({ api }: Started): Promise<unknown> => (await api.get('/readyz').expect(200)).body.rateLimitStore

@@ -15,7 +15,7 @@ const countsTiming = { answerMs: 500, connectMs: 5000, retryEveryMs: 20 }
 const start = (t: TestContext, url: string, env: Env = {}): Promise<Started> =>
   startGateway(t, {
     env: { REDIS_URL: url, RATE_LIMIT_READ_MAX: '3', ...env },
-    overrides: { sharedStoreTiming: countsTiming },
+    overrides: { timings: { sharedStore: countsTiming } },
   })
 
 const read = async ({ api }: Started): Promise<number> => (await api.get('/me').set(asReader)).status

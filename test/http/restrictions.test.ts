@@ -70,7 +70,7 @@ const OUTSIDE: Readonly<Record<string, (started: Started) => string>> = {
 }
 
 test('what one caller was shown a moment ago is not shown to one with other restrictions', async (t) => {
-  const { api, upstream } = await start(t, { overrides: { lookupTtlMs: 3_600_000 } })
+  const { api, upstream } = await start(t, { overrides: { timings: { lookupTtlMs: 3_600_000 } } })
   const [ofDomain, ofType] = [
     upstream.addTask({ domains: ['b.example'] }),
     upstream.addTask({ ...INSIDE, taskType: 'X' }),
@@ -109,7 +109,7 @@ for (const pageSize of [1, 7]) {
 describe('what is outside looks the same as what there is not', () => {
   for (const [name, prepare] of Object.entries(OUTSIDE)) {
     test(name, async (t) => {
-      const started = await start(t, { overrides: { lookupTtlMs: 0 } })
+      const started = await start(t, { overrides: { timings: { lookupTtlMs: 0 } } })
       const missing = await Promise.all(PATHS.map((path) => started.api.get(`/tasks/nowhere${path}`).set(as('both'))))
       const taskNo = prepare(started)
       for (const [index, path] of PATHS.entries()) {
@@ -176,7 +176,7 @@ test('an upstream that does not answer is not waited for beyond the deadline', a
 })
 
 test('however many look at a task at one moment, its details are read once for the same restrictions', async (t) => {
-  const started = await start(t, { overrides: { lookupTtlMs: 60_000 } })
+  const started = await start(t, { overrides: { timings: { lookupTtlMs: 60_000 } } })
   const taskNo = started.upstream.addTask(INSIDE)
   const look = (caller: string) => started.api.get(`/tasks/${taskNo}`).set(as(caller))
   const callers = Array.from({ length: 10 }, () => ['domains', 'domains-too']).flat()
@@ -190,13 +190,13 @@ test('however many look at a task at one moment, its details are read once for t
 })
 
 test('what is not there is asked for once as well', async (t) => {
-  const started = await start(t, { overrides: { lookupTtlMs: 60_000 } })
+  const started = await start(t, { overrides: { timings: { lookupTtlMs: 60_000 } } })
   for (let time = 1; time <= 3; time += 1) await started.api.get('/tasks/nowhere').set(as('domains'))
   assert.deepEqual([detailReads(started), started.upstream.calls.length], [1, 1])
 })
 
 test('a look of another moment reads anew', async (t) => {
-  const started = await start(t, { overrides: { lookupTtlMs: 0 } })
+  const started = await start(t, { overrides: { timings: { lookupTtlMs: 0 } } })
   const taskNo = started.upstream.addTask(INSIDE)
   for (let time = 1; time <= 2; time += 1) await started.api.get(`/tasks/${taskNo}`).set(as('domains'))
   assert.equal(detailReads(started), 2)

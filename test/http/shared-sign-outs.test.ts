@@ -14,7 +14,10 @@ const redisOf = useRedis()
 const countsTiming = { answerMs: 500, connectMs: 5000, retryEveryMs: 20 }
 
 const start = (t: TestContext, url: string, env: Env = {}): Promise<Started> =>
-  startGateway(t, { env: { ...SIGN_IN_ENV, REDIS_URL: url, ...env }, overrides: { sharedStoreTiming: countsTiming } })
+  startGateway(t, {
+    env: { ...SIGN_IN_ENV, REDIS_URL: url, ...env },
+    overrides: { timings: { sharedStore: countsTiming } },
+  })
 
 type Headers = Readonly<Record<string, string>>
 
@@ -213,7 +216,7 @@ test('only what is news is published', async (t) => {
   const redis = await redisOf(t)
   const started = await start(t, redis.url)
   const session = await sessionCookie()
-  const overrides = { countsTiming, now: () => Date.now() + 7_200_000 }
+  const overrides = { timings: { sharedStore: countsTiming }, now: () => Date.now() + 7_200_000 }
   const later = await startGateway(t, { env: { ...SIGN_IN_ENV, REDIS_URL: redis.url }, overrides })
   await redis.ask('CONFIG', 'RESETSTAT')
   for (const replica of [started, started, later]) await signOut(replica, session).expect(200)

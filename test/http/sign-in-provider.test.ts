@@ -22,7 +22,7 @@ const start = async (
   const gateway = await startGateway(t, {
     ...options,
     env: { ...provider.env, ...options.env },
-    overrides: { keySetTiming: { cooldownMs: 0 }, ...options.overrides },
+    overrides: { ...options.overrides, timings: { keySet: { cooldownMs: 0 }, ...options.overrides?.timings } },
   })
   const visitor = createVisitor()
   const begin = (query?: string) => beginAt(provider, visitor, gateway.url, query)
@@ -56,7 +56,7 @@ test('ID tokens without a kid are verified by each key that fits', async (t) => 
 
 for (const cooldownMs of [0, COOLDOWN_MS]) {
   test(`ID tokens without a kid have new keys read, with a pause of ${cooldownMs} ms`, async (t) => {
-    const { provider, signIn, keyReadings } = await start(t, { overrides: { keySetTiming: { cooldownMs } } })
+    const { provider, signIn, keyReadings } = await start(t, { overrides: { timings: { keySet: { cooldownMs } } } })
     provider.header = { kid: undefined }
     assert.equal((await signIn()).status, 200)
     const before = keyReadings()
@@ -87,7 +87,7 @@ test('keys that are replaced at the moment of the sign-in do not cost it', async
 })
 
 test('where the set was read too short a time ago to be read again, the sign-in waits and succeeds', async (t) => {
-  const timing = { overrides: { keySetTiming: { cooldownMs: COOLDOWN_MS } } }
+  const timing = { overrides: { timings: { keySet: { cooldownMs: COOLDOWN_MS } } } }
   const { provider, signIn, keyReadings } = await start(t, timing)
   assert.equal((await signIn()).status, 200)
   const before = keyReadings()

@@ -275,7 +275,7 @@ test('a provider that is away is told apart from a sign-in that failed', async (
 })
 
 test('a provider that was never reached is asked again after a pause', async (t) => {
-  const pause = { keySetTiming: { cooldownMs: 0 } }
+  const pause = { timings: { keySet: { cooldownMs: 0 } } }
   const { gateway, provider, visitor } = await start(t, { overrides: pause })
   provider.setAway(true)
   assert.deepEqual(await codeOf(await visitor.visit(`${gateway.url}/auth/login`)), [

@@ -28,7 +28,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const places =
       database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
     // Another gateway with the same audit trail, which must not touch the requests in flight of the killed one.
-    if (database !== null) await startGateway(t, { env: places, overrides: { maintenanceEveryMs: 100 } })
+    if (database !== null) await startGateway(t, { env: places, overrides: { timings: { maintenanceEveryMs: 100 } } })
     const found = await killAndLook(t, {
       kills: KILLS,
       seed: SEED,

@@ -137,7 +137,7 @@ test('a third gateway that starts leaves alone what two others have under way', 
   ]
   await sawCancels(sandbox, 2)
 
-  const third = await startGateway(t, { env, overrides: { maintenanceEveryMs: 1 } })
+  const third = await startGateway(t, { env, overrides: { timings: { maintenanceEveryMs: 1 } } })
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'pending')
   valve.release()
 

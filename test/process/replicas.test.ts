@@ -135,7 +135,7 @@ test('with a fault of any one part no cancel is lost, misreported or sent twice'
 
   const { asked } = load
   // Another gateway, with its own limits, that recovers abandoned records more often; replicas do so twice a minute.
-  const witness = await startGateway(t, { env: places, overrides: { maintenanceEveryMs: 100 } })
+  const witness = await startGateway(t, { env: places, overrides: { timings: { maintenanceEveryMs: 100 } } })
   const records = await eventually(async () => {
     await delay(250)
     const all = await allRecords(witness)

@@ -55,7 +55,7 @@ test('a pending record of a killed gateway stays so until its deadline, and is s
   const asked = cancel(killed.url, taskNo).catch(() => undefined)
   await sawCancels(sandbox, 1)
 
-  const overrides = { maintenanceEveryMs: 1, settlementPauseMs: () => 0 }
+  const overrides = { timings: { maintenanceEveryMs: 1, settlementPauseMs: () => 0 } }
   const other = await startGateway(t, {
     env: { ...envFor(database), UPSTREAM_URL: sandbox.url },
     overrides,

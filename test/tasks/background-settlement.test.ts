@@ -5,6 +5,7 @@ import type { Task } from '../../src/alibaba/task-schemas.ts'
 import type { AuditFilter, AuditRecord, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { createBackgroundSettlement, outcomeShownBy } from '../../src/tasks/background-settlement.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
 import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { taskOf } from '../helpers/task.ts'
 
@@ -30,7 +31,7 @@ describe('the outcome that a task proves', () => {
   }
 })
 
-const AT_ONCE = { lookupTtlMs: 0, settlementPauseMs: () => 5 }
+const AT_ONCE = { timings: { lookupTtlMs: 0, settlementPauseMs: () => 5 } }
 
 const RESET: Fault = { reply: 'reset' }
 const RESET_AFTER_EFFECT: Fault = { reply: 'reset', effect: true }
@@ -69,7 +70,9 @@ for (const [cancellingMs, outcome] of [
 }
 
 test('an unknown outcome of an earlier process is settled after the next start', async (t) => {
-  const first = await startUnknown(t, RESET_AFTER_EFFECT, { overrides: { settlementPauseMs: () => DAY_MS } })
+  const first = await startUnknown(t, RESET_AFTER_EFFECT, {
+    overrides: { timings: { settlementPauseMs: () => DAY_MS } },
+  })
   await first.stop()
   first.upstream.clearFaults()
   const env = { AUDIT_URL: `sqlite:${first.auditPath}`, UPSTREAM_URL: first.upstream.url }
@@ -116,7 +119,8 @@ const startSettlement = (
         return find()
       },
     },
-    log: createLog('silent', { write: () => {} }),
+    log: createLog({ level: 'silent', destination: { write: () => {} } }),
+    meter: NO_METER,
     now: () => nowMs,
     monotonic: () => nowMs,
     loadEveryMs: LOAD_EVERY_MS,

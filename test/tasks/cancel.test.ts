@@ -11,6 +11,8 @@ import { GatewayError } from '../../src/errors.ts'
 import { type CancellationOptions, type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import type { Lookup } from '../../src/tasks/lookup.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { seenBy, startWatched } from '../helpers/between.ts'
 import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
@@ -211,9 +213,9 @@ test('the outcome of a cancel is logged in one line', async (t) => {
 /** The operation without Express; everything else is real. */
 const startOperation = async (t: TestContext, changes: Partial<CancellationOptions> = {}) => {
   const sandbox = await startSandbox(t)
-  const log = createLog('silent', { write: () => {} })
+  const log = createLog({ level: 'silent', destination: { write: () => {} } })
   const store = await openSqliteStore(join(await temporaryFolder(t), 'audit.db'))
-  const trail = createAuditTrail({ store, log })
+  const trail = createAuditTrail({ store, log, meter: NO_METER })
   t.after(() => trail.close(deadlineIn(0)))
   const { accessKeyId, accessKeySecret } = CANARIES
   const keys = fixedCredentials({ accessKeyId, accessKeySecret })
@@ -226,10 +228,21 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
     maxAttempts: 3,
     credentials: keys,
     log,
+    meter: NO_METER,
+    tracer: NO_TRACER,
   })
   t.after(upstream.close)
   const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
-  const cancellations = createCancellations({ ...BLIND, upstream, trail, log, instanceId: randomUUID(), ...changes })
+  const cancellations = createCancellations({
+    ...BLIND,
+    meter: NO_METER,
+    tracer: NO_TRACER,
+    upstream,
+    trail,
+    log,
+    instanceId: randomUUID(),
+    ...changes,
+  })
   return { sandbox, trail, request, ...cancellations }
 }
 

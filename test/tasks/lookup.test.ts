@@ -9,7 +9,7 @@ import { taskOf } from '../helpers/task.ts'
 
 const DAY_MS = 86_400_000
 /** Even on a slow machine a cached read is served until the end of the test. */
-const LASTING = { lookupTtlMs: 600_000 }
+const LASTING = { timings: { lookupTtlMs: 600_000 } }
 
 const find = async ({ api }: Started, taskNo: string) => await api.get(`/tasks/${taskNo}`).set(asOperator)
 
@@ -123,7 +123,6 @@ const startOver = (
       return details(...query)
     },
     allDetails: () => assert.fail('no test reads all details'),
-    dayOf: (atMs) => atMs,
   }
   const lookup = createLookup({ queries, limit, timeoutMs: 1000, ttlMs })
   const find = (taskNo: string) => lookup.find(taskNo, { priority: 'read', deadline: deadlineIn(10_000) })

@@ -10,7 +10,7 @@ import { mebibytes } from '../helpers/vitals.ts'
 // Memory after reads and cancels, while every cache entry is still valid.
 
 const DAY_MS = 86_400_000
-const LASTING = { lookupTtlMs: 600_000 }
+const LASTING = { timings: { lookupTtlMs: 600_000 } }
 const TASKS = 24
 const WARM_UP = 4
 const DETAILS = 1000

@@ -81,7 +81,7 @@ test('an unreachable upstream is reported as such', async (t) => {
 test('a task is read for each cancellation, even if a read is cached, with the address and language of the caller', async (t) => {
   const started = await startGateway(t, {
     env: { API_KEYS, TRUST_PROXY: '127.0.0.1' },
-    overrides: { lookupTtlMs: 3_600_000 },
+    overrides: { timings: { lookupTtlMs: 3_600_000 } },
   })
   const { api, upstream } = started
   const taskNo = upstream.addTask(INSIDE)
@@ -163,7 +163,6 @@ test('a read that ends because its caller disconnected refuses nothing', async (
   }
   const permissions = createPermissions({
     queries: { allDetails: async (taskNo) => ({ taskNo, details: [], totals: [], failure }) },
-    policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,
   })
@@ -180,7 +179,6 @@ test('a read that ends because its caller disconnected refuses nothing', async (
 test('an internal error while the task is read is reported, and grants nothing', async () => {
   const permissions = createPermissions({
     queries: { allDetails: () => Promise.reject(new Error('internal error')) },
-    policy: { isRestricted: () => true, excludes: () => false, allows: () => true },
     detailsLimit: 1,
     timeoutMs: 1000,
   })

@@ -77,7 +77,7 @@ for (const signature of ['rpc-v1', 'acs3']) {
         env: { ...env, UPSTREAM_SIGNATURE: signature },
         readFile: (path) => readFileSync(path, 'utf8'),
         sandbox: { securityToken },
-        overrides: { watchEveryMs: 5 },
+        overrides: { timings: { watchEveryMs: 5 } },
       })
       for (const [setting] of files) await writeFile(join(folder, setting), spoiled)
       await eventually(async () => {

@@ -7,6 +7,8 @@ import { createAuditTrail } from '../../src/audit/audit-trail.ts'
 import type { Intent, OutcomeEvent } from '../../src/audit/store.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
+import { NO_METER } from '../../src/telemetry/meter.ts'
+import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
 import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
@@ -36,7 +38,7 @@ const startGated = async (
   const started = await startWatched(t, {
     env: { TRUST_PROXY: '127.0.0.1', ...env },
     sandbox: tls ? { tls: certificate } : {},
-    overrides: { upstreamCa: certificate.cert },
+    overrides: { ca: certificate.cert },
     between: async (_t, upstream) => {
       gate = await startGate(t, upstream.url)
       return `${tls ? 'https' : 'http'}://127.0.0.1:${gate.port}`
@@ -314,9 +316,11 @@ const startOperation = (t: TestContext, { sent }: { readonly sent: boolean }) =>
   const upstreamResult = Promise.withResolvers<UpstreamResult>()
   const intents: Intent[] = []
   const outcomes: OutcomeEvent[] = []
-  const log = createLog('silent', { write: () => {} })
+  const log = createLog({ level: 'silent', destination: { write: () => {} } })
   const cancellations = createCancellations({
     ...BLIND,
+    meter: NO_METER,
+    tracer: NO_TRACER,
     upstream: {
       call: (_action, _params, { currentSignal }) => {
         if (!sent) currentSignal?.()?.addEventListener('abort', () => upstreamResult.resolve(NEVER_SENT))
@@ -325,6 +329,7 @@ const startOperation = (t: TestContext, { sent }: { readonly sent: boolean }) =>
     },
     trail: createAuditTrail({
       log,
+      meter: NO_METER,
       store: {
         append: async (...[newIntents, newOutcomes]) => {
           intents.push(...newIntents)

@@ -10,7 +10,7 @@ const cancel = ({ api }: Started, taskNo: string, prefer: string) =>
 const FOREVER_MS = 3_600_000
 
 test('with Prefer: wait the response and the record show when the task is cancelled', async (t) => {
-  const started = await startGateway(t, { sandbox: { cancellingMs: 300 }, overrides: { lookupTtlMs: 0 } })
+  const started = await startGateway(t, { sandbox: { cancellingMs: 300 }, overrides: { timings: { lookupTtlMs: 0 } } })
   const taskNo = started.upstream.addTask()
   const { status, body, headers } = await cancel(started, taskNo, 'wait=10')
   assert.deepEqual([status, body.cancelStatus, headers['preference-applied']], [200, 'cancelled', 'wait=10'])
@@ -58,7 +58,10 @@ test('a cancel that upstream rejects is reported at once', async (t) => {
 })
 
 test('a caller that disconnects stops the watch', async (t) => {
-  const started = await startGateway(t, { sandbox: { cancellingMs: FOREVER_MS }, overrides: { lookupTtlMs: 0 } })
+  const started = await startGateway(t, {
+    sandbox: { cancellingMs: FOREVER_MS },
+    overrides: { timings: { lookupTtlMs: 0 } },
+  })
   const taskNo = started.upstream.addTask()
   const leaving = startCancel(started.url, `/tasks/${taskNo}`, { ...asOperator, prefer: 'wait=10' })
   await started.upstream.nextCall('QueryTaskList')
@@ -70,7 +73,7 @@ test('a caller that disconnects stops the watch', async (t) => {
 })
 
 test('a read after a cancel shows its effect, even if another caller had just read the task', async (t) => {
-  const started = await startGateway(t, { overrides: { lookupTtlMs: 600_000 } })
+  const started = await startGateway(t, { overrides: { timings: { lookupTtlMs: 600_000 } } })
   const taskNo = started.upstream.addTask()
   const look = async () => (await started.api.get(`/tasks/${taskNo}`).set(asOperator)).body.cancelStatus
   assert.equal(await look(), 'none')
@@ -79,7 +82,10 @@ test('a read after a cancel shows its effect, even if another caller had just re
 })
 
 test('concurrent waits for many tasks share their polls', async (t) => {
-  const started = await startGateway(t, { sandbox: { cancellingMs: 0 }, overrides: { lookupTtlMs: 600_000 } })
+  const started = await startGateway(t, {
+    sandbox: { cancellingMs: 0 },
+    overrides: { timings: { lookupTtlMs: 600_000 } },
+  })
   const taskNos = Array.from({ length: 20 }, () => started.upstream.addTask())
   const watched = taskNos.map((taskNo) => cancel(started, taskNo, 'wait=1'))
   await Promise.all(watched)

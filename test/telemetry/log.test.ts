@@ -40,7 +40,7 @@ const LISTED: readonly string[] = [
 /** What a log wrote, line by line. */
 const linesOf = (use: (log: Log) => void, level = 'info'): Readonly<Record<string, unknown>>[] => {
   const written: string[] = []
-  use(createLog(level, { write: (line) => void written.push(line) }))
+  use(createLog({ level, destination: { write: (line) => void written.push(line) } }))
   return written.map((line) => JSON.parse(line))
 }
 
@@ -95,7 +95,9 @@ test('whatever is passed, only listed fields of plain types are written', () => 
 test('no text can begin a line of its own', () => {
   const property = fc.property(fc.string({ unit: 'binary' }), (text) => {
     const written: string[] = []
-    createLog('info', { write: (line) => void written.push(line) }).info(text, { reason: `${text}\n{"level":"x"}` })
+    createLog({ level: 'info', destination: { write: (line) => void written.push(line) } }).info(text, {
+      reason: `${text}\n{"level":"x"}`,
+    })
     assert.equal(written.join('').trimEnd().split('\n').length, 1)
   })
   fc.assert(property)
@@ -169,7 +171,11 @@ for (const [address, network] of [
 ] as const) {
   test(`where addresses are truncated, of ${address} only ${network} is told`, () => {
     const lines: string[] = []
-    const log = createLog('info', { write: (line) => void lines.push(line) }, 'truncated')
+    const log = createLog({
+      level: 'info',
+      destination: { write: (line) => void lines.push(line) },
+      addresses: 'truncated',
+    })
     log.info('request', { clientIp: address, address: 'http://127.0.0.1:1', requestId: address })
     const { clientIp, requestId } = JSON.parse(lines[0] ?? '')
     assert.deepEqual([clientIp, requestId], [network, address])
@@ -177,9 +183,12 @@ for (const [address, network] of [
 }
 
 test('a line that could not be written is counted', () => {
-  const log = createLog('info', {
-    write: () => {
-      throw new Error('no space')
+  const log = createLog({
+    level: 'info',
+    destination: {
+      write: () => {
+        throw new Error('no space')
+      },
     },
   })
   log.info('x')

@@ -181,7 +181,7 @@ test('a file of callers that is faulty is told', async (t) => {
   const started = await startGateway(t, {
     env: { API_KEYS: undefined, API_KEYS_FILE: path },
     readFile: () => API_KEYS,
-    overrides: { watchEveryMs: 5 },
+    overrides: { timings: { watchEveryMs: 5 } },
   })
   const isFaulty = async () => sampleOf(await scrape(started), 'gateway_file_faulty', { setting: 'API_KEYS_FILE' })
   assert.equal(await isFaulty(), 0)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer, type ServerResponse } from 'node:http'
 import { connect } from 'node:net'
 import { type TestContext, test } from 'node:test'
-import type { Overrides } from '../../src/gateway.ts'
+import type { Timings } from '../../src/gateway.ts'
 import { CANARIES, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
 
@@ -33,8 +33,11 @@ const startServer = async (t: TestContext, first: Respond) => {
 /** Long enough for a busy machine to respond in. */
 const QUICK = { traceTimeoutMs: 1000 }
 
-const start = (t: TestContext, url: string, overrides: Overrides = QUICK): Promise<Started> =>
-  startGateway(t, { env: { OTEL_EXPORTER_OTLP_ENDPOINT: url }, overrides: { traceDelayMs: 1, ...overrides } })
+const start = (t: TestContext, url: string, timings: Timings = QUICK): Promise<Started> =>
+  startGateway(t, {
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: url },
+    overrides: { timings: { traceDelayMs: 1, ...timings } },
+  })
 
 const lines = ({ logLines }: Started) =>
   logLines.map((line) => JSON.parse(line)).filter(({ setting }) => setting === 'OTEL_EXPORTER_OTLP_ENDPOINT')

@@ -12,7 +12,7 @@ const traced = (traceId = TRACE, flags = '01') => ({ traceparent: `00-${traceId}
 const start = async (t: TestContext) => {
   const collector = await startCollector(t)
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url }
-  const started = await startGateway(t, { env, overrides: { traceDelayMs: 10 } })
+  const started = await startGateway(t, { env, overrides: { timings: { traceDelayMs: 10 } } })
   return { ...started, collector }
 }
 
@@ -139,7 +139,7 @@ test('looks that come later belong to nobody’s trace', async (t) => {
   const collector = await startCollector(t)
   const { api, upstream } = await startGateway(t, {
     env: { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, UPSTREAM_MAX_ATTEMPTS: '1' },
-    overrides: { traceDelayMs: 10, lookupTtlMs: 0, settlementPauseMs: () => 5 },
+    overrides: { timings: { traceDelayMs: 10, lookupTtlMs: 0, settlementPauseMs: () => 5 } },
   })
   upstream.fault('CancelTask', { reply: 'reset' })
   await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).set(traced()).expect(504)
@@ -157,7 +157,7 @@ test('looks that come later belong to nobody’s trace', async (t) => {
 
 test('a collector that is away changes nothing', async (t) => {
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${await closedPort()}` }
-  const { api, upstream, stop } = await startGateway(t, { env, overrides: { traceDelayMs: 1 } })
+  const { api, upstream, stop } = await startGateway(t, { env, overrides: { timings: { traceDelayMs: 1 } } })
   await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).expect(202)
   await stop()
 })
