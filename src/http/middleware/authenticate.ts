@@ -6,7 +6,7 @@ import type { Tokens } from '../../callers/jwt.ts'
 import type { Sessions } from '../../callers/session.ts'
 import { GatewayError } from '../../errors.ts'
 import { type Deadline, withDeadline } from '../../time.ts'
-import { type Context, withinRequestDeadline } from './context.ts'
+import { type Context, type Credential, withinRequestDeadline } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
 
 export interface AuthenticationOptions {
@@ -79,11 +79,6 @@ export const requireScope = (...anyOf: readonly Scope[]): RequestHandler =>
     if (!anyOf.some((it) => callerIn(req).scopes.includes(it))) throw new GatewayError('forbidden', { scope })
     next()
   }
-
-export interface Credential {
-  readonly scheme: 'api-key' | 'authorization' | 'session'
-  readonly value: string
-}
 
 // Counted on the distinct lines: of two Authorization lines Node silently keeps the first.
 const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): readonly Credential[] => {

@@ -10,9 +10,14 @@ import { type ErrorCode, GatewayError, type Lang } from '../../errors.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { Meter } from '../../telemetry/meter.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../../time.ts'
-import type { Credential } from './authenticate.ts'
 import { clientAddress } from './client-ip.ts'
 import { createLogLimit } from './log-limit.ts'
+
+/** A header or cookie by which a caller may be known; it is not verified yet. */
+export interface Credential {
+  readonly scheme: 'api-key' | 'authorization' | 'session'
+  readonly value: string
+}
 
 /** What is known of a request from its first moment on; the open fields are filled on its way. */
 export interface Context {
@@ -30,7 +35,6 @@ export interface Context {
   /** Aborts when the caller goes away before the answer is complete. */
   readonly signal: AbortSignal
   readonly isCancel: boolean
-  /** Whatever claims to prove who asks. */
   credentials: readonly Credential[]
   caller: Caller | null
   /** Where the caller has signed in. */
