@@ -23,17 +23,14 @@ import type { StoreInUse } from './http/middleware/redis-store.ts'
 import { guardSession, refuseSignedOut, requireCsrf } from './http/middleware/session-guard.ts'
 import { traceRequests } from './http/middleware/trace.ts'
 import { type AuthRouteOptions, createAuthRoutes } from './http/routes/auth-routes.ts'
-import { createCancelRoute } from './http/routes/cancel-route.ts'
 import type { Console } from './http/routes/console.ts'
 import type { Docs } from './http/routes/docs.ts'
 import { createReadyz, type Lifecycle, livez, type Readiness } from './http/routes/health.ts'
 import { me } from './http/routes/me.ts'
 import { problemPage } from './http/routes/problem-pages.ts'
 import { createRecordRoutes } from './http/routes/record-routes.ts'
-import { checkTaskNo } from './http/routes/task-no.ts'
-import { createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
+import { checkTaskNo, createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
 import { createExpress } from './http/server/express-app.ts'
-import type { Cancellations } from './tasks/cancel.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 
 export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {
@@ -50,7 +47,6 @@ export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, Conte
   /** Undefined where replicas share no limits. */
   readonly rateLimitStore: () => StoreInUse | undefined
   readonly trail: AuditTrail
-  readonly cancellations: Cancellations
   /** Null where they are switched off. */
   readonly docs: Docs | null
   readonly console: Console | null
@@ -67,8 +63,7 @@ export const createApp = (parts: AppParts): Express => {
     requireCaller,
     guardSession(trustedOrigins),
   ]
-  const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
-  const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
+  const { listTasks, findTask, listDetails, requireCancelScope, cancelTask } = createTaskRoutes(parts)
   const { listCancellations, findCancellation } = createRecordRoutes(parts.trail)
 
   const app = createExpress()
