@@ -8,29 +8,25 @@ import {
   requireScope,
   verifyToken,
 } from './http/middleware/authenticate.ts'
+import { limitBody } from './http/middleware/body-limit.ts'
 import { assignContext, type ContextOptions, startDeadline } from './http/middleware/context.ts'
 import { allowOrigins, answerPreflights } from './http/middleware/cors.ts'
-import {
-  checkHost,
-  keepUnreadableEscapes,
-  limitBody,
-  refuseWhenDraining,
-  securityHeaders,
-} from './http/middleware/hardening.ts'
+import { checkHost } from './http/middleware/host.ts'
 import { allowOnly, handleProblems, notFound } from './http/middleware/problem-handler.ts'
 import { createRateLimits, type RateLimitOptions } from './http/middleware/rate-limit.ts'
 import type { StoreInUse } from './http/middleware/redis-store.ts'
+import { securityHeaders } from './http/middleware/security-headers.ts'
 import { guardSession, refuseSignedOut, requireCsrf } from './http/middleware/session-guard.ts'
 import { traceRequests } from './http/middleware/trace.ts'
 import { type AuthRouteOptions, createAuthRoutes } from './http/routes/auth-routes.ts'
 import type { Console } from './http/routes/console.ts'
 import type { Docs } from './http/routes/docs.ts'
-import { createReadyz, type Lifecycle, livez, type Readiness } from './http/routes/health.ts'
+import { createReadyz, type Lifecycle, livez, type Readiness, refuseWhenDraining } from './http/routes/health.ts'
 import { me } from './http/routes/me.ts'
 import { problemPage } from './http/routes/problem-pages.ts'
 import { createRecordRoutes } from './http/routes/record-routes.ts'
 import { checkTaskNo, createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
-import { createExpress } from './http/server/express-app.ts'
+import { createExpress, keepUnreadableEscapes } from './http/server/express-app.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 
 export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {

@@ -51,3 +51,12 @@ export const createSharedCheck = <T>(ask: () => Promise<T>): (() => Promise<T>) 
 }
 
 const SHARED_MS = 1000
+
+/** During shutdown, closes connections with their responses; while draining, refuses requests. @throws shutting-down */
+export const refuseWhenDraining = (lifecycle: Lifecycle): RequestHandler =>
+  function drainGuard(_req, res, next) {
+    if (lifecycle.phase === 'serving') return next()
+    res.set('Connection', 'close')
+    if (lifecycle.phase === 'draining') throw new GatewayError('shutting-down')
+    next()
+  }

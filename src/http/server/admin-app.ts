@@ -1,8 +1,10 @@
 import type { Express, RequestHandler } from 'express'
+import { limitBody } from '../middleware/body-limit.ts'
 import { assignContext, type ContextOptions } from '../middleware/context.ts'
-import { checkHost, isPrivateName, limitBody, securityHeaders } from '../middleware/hardening.ts'
+import { checkHost, isPrivateName } from '../middleware/host.ts'
 import { allowOnly, handleProblems, notFound } from '../middleware/problem-handler.ts'
 import type { StoreInUse } from '../middleware/redis-store.ts'
+import { securityHeaders } from '../middleware/security-headers.ts'
 import { createReadyz, livez, type Readiness } from '../routes/health.ts'
 import { createExpress } from './express-app.ts'
 
