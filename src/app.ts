@@ -18,7 +18,7 @@ import type { StoreInUse } from './http/middleware/redis-store.ts'
 import { securityHeaders } from './http/middleware/security-headers.ts'
 import { guardSession, refuseSignedOut, requireCsrf } from './http/middleware/session-guard.ts'
 import { traceRequests } from './http/middleware/trace.ts'
-import { type AuthRouteOptions, createAuthRoutes } from './http/routes/auth-routes.ts'
+import { type AuthRouteOptions, createAuthRoutes, showAuthProblem } from './http/routes/auth-routes.ts'
 import type { Console } from './http/routes/console.ts'
 import type { Docs } from './http/routes/docs.ts'
 import { createReadyz, type Lifecycle, livez, type Readiness, refuseWhenDraining } from './http/routes/health.ts'
@@ -101,11 +101,11 @@ export const createApp = (parts: AppParts): Express => {
     const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.refundSignInStart })
     app
       .route('/auth/login')
-      .get(auth.previewLogin, limits.signInStarts, auth.login, auth.showProblem)
+      .get(auth.previewLogin, limits.signInStarts, auth.login, showAuthProblem)
       .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/callback')
-      .get(auth.refusePreview, limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, auth.showProblem)
+      .get(auth.refusePreview, limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, showAuthProblem)
       .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/logout')
