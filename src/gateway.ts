@@ -123,7 +123,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     log,
     everyMs: overrides.maintenanceEveryMs,
   })
-  const { max, windowMs } = config.rateLimit
+  const { max, readMax, unknownMax, windowMs } = config.rateLimit
   const cancellations = createCancellations({
     upstream,
     lookup,
@@ -146,7 +146,7 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   const isAuditWritable = createSharedCheck(auditTrail.isWritable)
   const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
   const parts = {
-    rateLimit: { ...config.rateLimit, storeFor: sharedStore?.storeFor },
+    rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
     rateLimitStore: () => sharedStore?.inUse(),
     lifecycle,
     readiness,
@@ -161,7 +161,10 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
     meter,
     tracing,
   }
-  const app = createApp({ ...config, ...callers, ...parts })
+  const { allowAnonymous, publicUrl, corsOrigins, trustProxy, requestTimeoutMs } = config
+  const { apiKeys, tokens, auth } = callers
+  const settings = { allowAnonymous, publicUrl, corsOrigins, trustProxy, requestTimeoutMs }
+  const app = createApp({ ...parts, ...settings, apiKeys, tokens, auth })
   // Probes come every few seconds, and none of them is a request of a caller: they are neither logged nor counted.
   const quiet = { ...log, info: () => undefined }
   const adminParts = { ...parts, ...config.admin, metrics: meter, log: quiet, meter: NO_METER }
@@ -191,7 +194,6 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
   await sharedStore?.connect()
 
   const { readTimeoutMs = READ_TIMEOUT_MS } = overrides
-  const { publicUrl, corsOrigins, trustProxy } = config
   const publicOptions: ListenerOptions = {
     ...{ kind: 'public', host: config.host, port: config.port, publicUrl, corsOrigins, lifecycle, log, meter },
     connections: { ...config.connections, exempt: trustProxy, readTimeoutMs },

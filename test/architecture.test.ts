@@ -103,7 +103,10 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   },
   // Of the trail only its list of outcomes is more than a type: a filter is checked against it.
   'http/': { any: ['tasks/', 'callers/', ...TOLD, 'audit/audit-trail.ts', 'audit/record-json.ts'], types: TASK_DATA },
-  'app.ts': { any: ['http/'], types: ['audit/audit-trail.ts', 'callers/', 'tasks/', 'telemetry/tracing.ts'] },
+  'app.ts': {
+    any: ['http/'],
+    types: ['alibaba/task-queries.ts', 'audit/audit-trail.ts', 'callers/', 'tasks/', ...TOLD],
+  },
   'gateway.ts': {
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],

@@ -101,7 +101,7 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
 }
 
 /** A caller that is slow to send a body uses up its own time, not that of the upstream and the record. */
-export const startDeadline = ({ requestTimeoutMs }: ContextOptions): RequestHandler =>
+export const startDeadline = (requestTimeoutMs: number): RequestHandler =>
   function deadlineStarter(req, _res, next) {
     req.context.deadline = deadlineIn(requestTimeoutMs)
     next()
