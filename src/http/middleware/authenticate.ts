@@ -99,10 +99,12 @@ const callerOf = async (
 ): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
-  const recalled = token === null ? undefined : tokens?.cached(token)
-  if (!(recalled instanceof Promise)) return recalled ?? null
-  const caller = await withDeadline(deadline, recalled, undefined)
-  // One by one: who is counted in memory in the same turn as others is told the count of all of them.
+  if (token === null || tokens === null) return null
+  const cached = tokens.cached(token)
+  const pending = cached === undefined ? tokens.pending(token) : undefined
+  if (pending === undefined) return cached ?? null
+  const caller = await withDeadline(deadline, pending, undefined)
+  // In a turn of its own: requests that the memory store counts in one turn are all told the count of the last one.
   await setImmediate()
   return caller ?? null
 }
