@@ -5,8 +5,9 @@ import { withDeadline } from '../../time.ts'
 const BODY_LIMIT_BYTES = 8192
 
 /**
- * No route takes a body; a small one is read and ignored, so that the connection can be used again. Express's own
- * parsers read a body that is too large to its end before they refuse it.
+ * No route takes a body. A small one is read and ignored, so that the connection can be used again. Express's own
+ * parsers read a body that is too large to its end before they refuse it. @throws content-too-large, bad-request,
+ * request-timeout
  */
 export const limitBody: RequestHandler = async function bodyGuard(req, res, next) {
   const { 'content-length': length, 'transfer-encoding': coding } = req.headers
@@ -29,7 +30,7 @@ const faultOfBody = async (req: Request): Promise<'content-too-large' | 'bad-req
     }
     return null
   } catch {
-    // The connection ended first; nobody reads the answer.
+    // The connection has ended, so the response is not read.
     return 'bad-request'
   }
 }

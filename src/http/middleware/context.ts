@@ -19,7 +19,7 @@ export interface Credential {
   readonly value: string
 }
 
-/** What is known of a request from its first moment on; the open fields are filled on its way. */
+/** Facts about a request. Middleware sets the fields that are not readonly. */
 export interface Context {
   readonly requestId: string
   readonly correlationId: string | null
@@ -63,7 +63,7 @@ export interface ContextOptions {
 
 const SAFE_ID = /^[A-Za-z0-9._-]{1,64}$/
 
-/** First of all: gives the request its id, address and language; at its end logs one line, and counts it. */
+/** Comes first: gives the request its id, address and language; at its end logs one line, and counts it. */
 export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: ContextOptions): RequestHandler => {
   const mayLog = createLogLimit()
   return function contextAssigner(req, res, next) {
@@ -108,13 +108,13 @@ export const startDeadline = (requestTimeoutMs: number): RequestHandler =>
   }
 
 /**
- * By the bare request, since some are refused before there is a route, or an Express. The scheme of a target in absolute form
- * has no case (RFC 3986, 3.1); the path has.
+ * By the bare request, since some are refused before there is a route, or an Express. The scheme of a target in
+ * absolute form has no case (RFC 3986, 3.1); the path has.
  */
 export const isCancel = ({ method, url = '' }: IncomingMessage): boolean =>
   method === 'DELETE' && /^\/tasks([/?]|$)/.test(url.replace(/^https?:\/\/[^/?]*/i, ''))
 
-/** `?lang=` wins over the header; what is neither language is English. */
+/** `?lang=` has precedence over the header; the default is English. */
 const languageOf = (req: Request): Lang => {
   const { lang } = req.query
   if (lang === 'zh' || lang === 'en') return lang
@@ -153,7 +153,7 @@ const logRequest = (log: Log, meter: Meter, req: Request, res: Response): void =
 
 const LATE = Symbol('late')
 
-/** What a request waits for, for as long as it has time. @throws the code where that takes longer */
+/** Waits for a promise until the deadline of the request. @throws the given code after the deadline */
 export const withinRequestDeadline = async <T>(req: Request, awaited: Promise<T>, code: ErrorCode): Promise<T> => {
   const outcome = await withDeadline(req.context.deadline, awaited, LATE)
   if (outcome === LATE) throw new GatewayError(code)

@@ -4,8 +4,8 @@ import { GatewayError } from '../../errors.ts'
 
 /**
  * Requires exactly one Host header, and one that `isAllowed` accepts (null: every name). A page on the web can point a
- * name of its own at any address (DNS rebinding), so where callers need no credentials, requests must use a name that no
- * such page can have. @throws bad-request, misdirected
+ * name of its own at any address (DNS rebinding), so where callers need no credentials, requests must use a name that
+ * no such page can have. @throws bad-request, misdirected
  */
 export const checkHost = (isAllowed: ((hostname: string) => boolean) | null): RequestHandler =>
   function hostGuard(req, _res, next) {
@@ -17,9 +17,9 @@ export const checkHost = (isAllowed: ((hostname: string) => boolean) | null): Re
 
 /**
  * Names of the machine itself, of its addresses, of containers and of services in a cluster, and the configured name. A
- * page on the web cannot be loaded from any of them: public names have a dot, and `internal` and `cluster.local` are in no
- * public DNS. A dot at the end does not change a name. An empty name is that of an HTTP/1.0 client without a Host header,
- * which is no browser.
+ * page on the web cannot be loaded from any of them: public names have a dot, and `internal` and `cluster.local` are in
+ * no public DNS. A dot at the end does not change a name. An empty name is that of an HTTP/1.0 client without a Host
+ * header, which is no browser.
  */
 export const isPrivateName =
   (ownName: string) =>

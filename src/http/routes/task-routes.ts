@@ -105,7 +105,7 @@ export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, 
       const task = await lookup.find(taskNo, queryContextOf(req))
       if (task === null) throw new GatewayError('task-not-found')
       const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
-      // Of what this caller sees: two callers can see a task differently.
+      // Made of the body for this caller: two callers can see a task differently.
       const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
       res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
       if (matches(req.get('if-none-match'), etag)) res.status(304).end()
@@ -161,10 +161,10 @@ const queryContextOf = ({ context }: Request): QueryContext => ({
   chargeCall: context.chargeCall,
 })
 
-/** Addresses of people are for those who read the record. */
+/** Only callers who may read the audit trail see addresses of people. */
 const maySeeAddresses = (req: Request): boolean => callerIn(req).scopes.includes('audit:read')
 
-/** Totals are null where they would count what the caller may not see. */
+/** Totals are null where they would count tasks that the caller may not see. */
 type SentPage<T> = Omit<PageResponse<T>, 'totalItems' | 'totalPages'> & {
   readonly totalItems: number | null
   readonly totalPages: number | null

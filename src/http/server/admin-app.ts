@@ -23,7 +23,9 @@ export interface AdminAppParts extends ContextOptions {
   readonly rateLimitStore: () => StoreInUse | undefined
 }
 
-/** The way of a request to the admin port: metrics and probes, without credentials. Its order is its security policy. */
+/**
+ * The way of a request to the admin port: metrics and probes, without credentials. Its order is its security policy.
+ */
 export const createAdminApp = (parts: AdminAppParts): Express => {
   const app = createExpress()
   app.use(assignContext(parts), securityHeaders(), checkHost(isPrivateName(parts.host)), limitBody)
