@@ -48,7 +48,7 @@ test('a page is in one language, but for the link to the other', async (t) => {
   }
 })
 
-/** What a page says on whether a cancellation may have taken effect, and on trying again. */
+/** The statements of a page on the effect of a cancellation and on retries. */
 const ANSWERS = [
   ['task-not-found', /^No\. .* changed nothing/, /^Not as it is/],
   ['upstream-unavailable', /^No\. .* changed nothing/, /^Yes/],
