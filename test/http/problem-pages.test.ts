@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import type { ErrorCode, Lang } from '../../src/errors.ts'
-import { PROBLEMS } from '../../src/http/presentation/problem.ts'
+import { PROBLEMS } from '../../src/http/presentation/problems.ts'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
 import { sendLine } from '../helpers/raw-http.ts'
 

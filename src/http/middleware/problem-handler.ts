@@ -1,7 +1,8 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express'
 import { GatewayError } from '../../errors.ts'
 import { describeError, type Log } from '../../telemetry/log.ts'
-import { PROBLEMS, problemBody, retryAfterSeconds } from '../presentation/problem.ts'
+import { problemBody, retryAfterSeconds } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 import { challengeOf } from './authenticate.ts'
 
 export interface ProblemOptions {

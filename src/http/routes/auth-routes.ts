@@ -13,7 +13,7 @@ import {
   surplusSignIns,
 } from '../middleware/cookies.ts'
 import { html, sendHtml } from '../presentation/html.ts'
-import { PROBLEMS } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 import { describeProblem } from './problem-pages.ts'
 import { langParameter, parseQuery, rule } from './query.ts'
 

@@ -1,7 +1,7 @@
 import type { RequestHandler } from 'express'
 import { type ErrorCode, GatewayError, type Lang } from '../../errors.ts'
 import { type Html, html, type Page, sendHtml } from '../presentation/html.ts'
-import { PROBLEMS } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 
 /** The page that a problem's `type` points at. Its content comes from the table, not from the request. */
 export const problemPage: RequestHandler = function problemPage(req, res) {
