@@ -1,106 +1,114 @@
 import type { Express } from 'express'
-import { isLoopback } from './addresses.ts'
+import { isLoopback, type Subnets } from './addresses.ts'
+import type { TaskQueries } from './alibaba/task-queries.ts'
 import type { AuditTrail } from './audit/audit-trail.ts'
-import {
-  type AuthenticationOptions,
-  identify,
-  requireCaller,
-  requireScope,
-  verifyToken,
-} from './http/middleware/authenticate.ts'
-import { assignContext, type ContextOptions, startDeadline } from './http/middleware/context.ts'
+import type { ApiKeys } from './callers/api-keys.ts'
+import type { Tokens } from './callers/jwt.ts'
+import { identify, requireCaller, requireScope, verifyToken } from './http/middleware/authenticate.ts'
+import { limitBody } from './http/middleware/body-limit.ts'
+import { assignContext, startDeadline } from './http/middleware/context.ts'
 import { allowOrigins, answerPreflights } from './http/middleware/cors.ts'
-import {
-  checkHost,
-  keepUnreadableEscapes,
-  limitBody,
-  refuseWhenDraining,
-  securityHeaders,
-} from './http/middleware/hardening.ts'
+import { checkHost } from './http/middleware/host.ts'
 import { allowOnly, handleProblems, notFound } from './http/middleware/problem-handler.ts'
 import { createRateLimits, type RateLimitOptions } from './http/middleware/rate-limit.ts'
 import type { StoreInUse } from './http/middleware/redis-store.ts'
+import { securityHeaders } from './http/middleware/security-headers.ts'
 import { guardSession, refuseSignedOut, requireCsrf } from './http/middleware/session-guard.ts'
 import { traceRequests } from './http/middleware/trace.ts'
-import { type AuthRouteOptions, createAuthRoutes } from './http/routes/auth-routes.ts'
-import { createCancelRoute } from './http/routes/cancel-route.ts'
+import { type AuthRouteOptions, createAuthRoutes, showAuthProblem } from './http/routes/auth-routes.ts'
 import type { Console } from './http/routes/console.ts'
 import type { Docs } from './http/routes/docs.ts'
-import { createReadyz, type Lifecycle, livez, type Readiness } from './http/routes/health.ts'
+import { createReadyz, type Lifecycle, livez, type Readiness, refuseWhenDraining } from './http/routes/health.ts'
 import { me } from './http/routes/me.ts'
 import { problemPage } from './http/routes/problem-pages.ts'
 import { createRecordRoutes } from './http/routes/record-routes.ts'
-import { checkTaskNo } from './http/routes/task-no.ts'
-import { createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
-import { createExpress } from './http/server/express-app.ts'
+import { checkTaskNo, createTaskRoutes } from './http/routes/task-routes.ts'
+import { createExpress, keepUnreadableEscapes } from './http/server/express-app.ts'
 import type { Cancellations } from './tasks/cancel.ts'
+import type { Lookup } from './tasks/lookup.ts'
+import type { Permissions } from './tasks/permission.ts'
+import type { Log } from './telemetry/log.ts'
+import type { Meter } from './telemetry/meter.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 
-export interface AppParts extends Omit<AuthenticationOptions, 'sessions'>, ContextOptions, TaskRouteOptions {
-  readonly rateLimit: Omit<RateLimitOptions, 'meter'>
-  readonly publicUrl: string | undefined
-  /** Of pages that may read answers and use sessions. */
-  readonly corsOrigins: readonly string[]
-  /** Null where nobody signs in. */
+/** Parts that the app needs. The whole Config and secrets are not among them. */
+export interface AppParts {
+  readonly apiKeys: ApiKeys
+  /** Null where no tokens are accepted. */
+  readonly tokens: Tokens | null
+  /** Null where sign-in is not configured. */
   readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
-  /** Null where nothing is traced. */
-  readonly tracing: Tracing | null
-  readonly lifecycle: Lifecycle
-  readonly readiness: Readiness
+  readonly allowAnonymous: boolean
+  readonly publicUrl: string | undefined
+  /** Origins of pages that may read responses and use sessions. */
+  readonly corsOrigins: readonly string[]
+  readonly trustProxy: Subnets
+  readonly requestTimeoutMs: number
+  readonly rateLimit: Omit<RateLimitOptions, 'meter'>
   /** Undefined where replicas share no limits. */
   readonly rateLimitStore: () => StoreInUse | undefined
-  readonly trail: AuditTrail
+  readonly queries: TaskQueries
+  readonly lookup: Lookup
+  readonly permissions: Permissions
   readonly cancellations: Cancellations
+  readonly trail: AuditTrail
+  readonly lifecycle: Lifecycle
+  readonly readiness: Readiness
+  readonly log: Log
+  readonly meter: Meter
+  /** Null where requests are not traced. */
+  readonly tracing: Tracing | null
   /** Null where they are switched off. */
   readonly docs: Docs | null
   readonly console: Console | null
 }
 
-/** The way of a request. The order of these lines is the security policy. */
+/** The request pipeline. The order of its middleware is the security policy. */
 export const createApp = (parts: AppParts): Express => {
-  const trustedOrigins = [...parts.corsOrigins, ...(parts.publicUrl === undefined ? [] : [parts.publicUrl])]
-  const limits = createRateLimits({ ...parts.rateLimit, meter: parts.meter })
-  const known = [
-    identify({ ...parts, sessions: parts.auth?.sessions ?? null }),
+  const { apiKeys, tokens, allowAnonymous, publicUrl, corsOrigins, trustProxy, requestTimeoutMs, log, meter } = parts
+  const { queries, lookup, permissions, cancellations } = parts
+  const trustedOrigins = [...corsOrigins, ...(publicUrl === undefined ? [] : [publicUrl])]
+  const limits = createRateLimits({ ...parts.rateLimit, meter })
+  const authenticated = [
+    identify({ apiKeys, tokens, sessions: parts.auth?.sessions ?? null, allowAnonymous }),
     limits.unauthenticated,
-    verifyToken(parts.tokens, limits.refund),
+    verifyToken(tokens, limits.refund),
     requireCaller,
     guardSession(trustedOrigins),
   ]
-  const { requireCancelScope, cancelTask } = createCancelRoute(parts.cancellations, parts.publicUrl)
-  const { listTasks, findTask, listDetails } = createTaskRoutes(parts)
-  const { listCancellations, findCancellation } = createRecordRoutes(parts.trail)
+  const tasks = createTaskRoutes({ cancellations, queries, lookup, permissions, publicUrl })
+  const records = createRecordRoutes(parts.trail)
 
   const app = createExpress()
-  app.use(assignContext(parts))
+  app.use(assignContext({ trustProxy, requestTimeoutMs, log, meter }))
   if (parts.tracing !== null) app.use(traceRequests(parts.tracing))
-  app.use(securityHeaders(), allowOrigins(parts), refuseWhenDraining(parts.lifecycle))
+  app.use(securityHeaders(), allowOrigins({ corsOrigins, publicUrl, log }), refuseWhenDraining(parts.lifecycle))
   app.use(
-    checkHost(parts.allowAnonymous ? isLoopback : null),
+    checkHost(allowAnonymous ? isLoopback : null),
     limitBody,
-    startDeadline(parts),
+    startDeadline(requestTimeoutMs),
     keepUnreadableEscapes,
     answerPreflights,
   )
 
-  const knownToRead = [...known, limits.reads, refuseSignedOut]
-  const mayRead = [...knownToRead, requireScope('tasks:read')]
-  app.route('/tasks').get(mayRead, listTasks).all(allowOnly('GET, HEAD'))
+  const authenticatedRead = [...authenticated, limits.reads, refuseSignedOut]
+  const taskRead = [...authenticatedRead, requireScope('tasks:read')]
+  app.route('/tasks').get(taskRead, tasks.listTasks).all(allowOnly('GET, HEAD'))
   app
     .route('/tasks/:taskNo')
-    .delete(checkTaskNo, known, limits.cancels, refuseSignedOut, requireCancelScope, cancelTask)
-    .get(checkTaskNo, mayRead, findTask)
+    .delete(checkTaskNo, authenticated, limits.cancels, refuseSignedOut, tasks.requireCancelScope, tasks.cancelTask)
+    .get(checkTaskNo, taskRead, tasks.findTask)
     .all(allowOnly('DELETE, GET, HEAD'))
-  app.route('/tasks/:taskNo/details').get(checkTaskNo, mayRead, listDetails).all(allowOnly('GET, HEAD'))
+  app.route('/tasks/:taskNo/details').get(checkTaskNo, taskRead, tasks.listDetails).all(allowOnly('GET, HEAD'))
   app
     .route('/cancellations')
-    .get(knownToRead, requireScope('audit:read'), listCancellations)
+    .get(authenticatedRead, requireScope('audit:read'), records.listCancellations)
     .all(allowOnly('GET, HEAD'))
   app
     .route('/cancellations/:id')
-    .get(knownToRead, requireScope('audit:read', 'tasks:cancel'), findCancellation)
+    .get(authenticatedRead, requireScope('audit:read', 'tasks:cancel'), records.findCancellation)
     .all(allowOnly('GET, HEAD'))
-  app.route('/me').get(knownToRead, me).all(allowOnly('GET, HEAD'))
+  app.route('/me').get(authenticatedRead, me).all(allowOnly('GET, HEAD'))
   app.route('/problems/:code').get(problemPage).all(allowOnly('GET, HEAD'))
   app.route('/livez').get(livez).all(allowOnly('GET, HEAD'))
   const readyz = createReadyz(parts.readiness, parts.rateLimitStore)
@@ -110,11 +118,11 @@ export const createApp = (parts: AppParts): Express => {
     const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.refundSignInStart })
     app
       .route('/auth/login')
-      .get(auth.previewLogin, limits.signInStarts, auth.login, auth.showProblem)
+      .get(auth.previewLogin, limits.signInStarts, auth.login, showAuthProblem)
       .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/callback')
-      .get(auth.refusePreview, limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, auth.showProblem)
+      .get(auth.refusePreview, limits.signIns, auth.completeSignIn, limits.sessions, auth.callback, showAuthProblem)
       .all(allowOnly('GET, HEAD'))
     app
       .route('/auth/logout')
@@ -133,6 +141,6 @@ export const createApp = (parts: AppParts): Express => {
   }
 
   app.use(notFound)
-  app.use(handleProblems({ ...parts, acceptsTokens: parts.tokens !== null }))
+  app.use(handleProblems({ publicUrl, acceptsTokens: tokens !== null, log }))
   return app
 }

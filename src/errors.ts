@@ -1,4 +1,4 @@
-/** Every failure a caller can be told about. http/problem.ts maps each to a status and a text. */
+/** Every failure that is reported to callers. http/presentation/problems.ts maps each to a status and texts. */
 export type ErrorCode =
   | 'audit-unavailable'
   | 'bad-request'

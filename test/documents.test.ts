@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
 import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
-import { PROBLEMS } from '../src/http/presentation/problem.ts'
+import { PROBLEMS } from '../src/http/presentation/problems.ts'
 import { createSecret } from '../src/secret-strength.ts'
 
 const read = (name: string): string => {

@@ -25,8 +25,10 @@ export interface TokenOptions {
 
 /** Tokens of callers: JWTs of one issuer (RFC 7519, RFC 8725). */
 export interface Tokens {
-  /** The caller of a token that was verified a moment ago, or is being verified for another. Costs a hash; never rejects. */
-  cached(token: string): Promise<Caller | undefined> | Caller | undefined
+  /** The caller of a token that was verified a short time ago. Costs a hash. */
+  cached(token: string): Caller | undefined
+  /** The result of a verification of that token that is in flight; undefined where there is none. Never rejects. */
+  pending(token: string): Promise<Caller | undefined> | undefined
   /** The caller of a token; undefined where it proves nothing. @throws identity-provider-unavailable */
   verify(token: string): Promise<Caller | undefined>
 }
@@ -62,7 +64,7 @@ const claimsSchema = (nowMs: number) =>
 export const createTokens = (options: TokenOptions): Tokens => {
   const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
   const verifiedTokens = createCache<VerifiedToken>({ maxBytes: CACHE_BYTES, ttlMs: CACHE_TTL_MS })
-  /** Requests with the same token wait for the verification in flight, and don't count as further attempts. */
+  /** Requests with the same token wait for these verifications, and do not count as further attempts. */
   const inFlight = new Map<string, Promise<Caller | undefined>>()
 
   const toCaller = ({ sub, grant }: VerifiedToken): Caller => ({
@@ -98,11 +100,13 @@ export const createTokens = (options: TokenOptions): Tokens => {
     cached: (token) => {
       const digest = digestOf(token)
       const proof = verifiedTokens.get(digest)
-      if (proof === undefined) return inFlight.get(digest)?.catch(() => undefined)
+      if (proof === undefined) return undefined
       if (now() < proof.untilMs && proof.version === keySet.version()) return toCaller(proof)
       verifiedTokens.delete(digest)
       return undefined
     },
+
+    pending: (token) => inFlight.get(digestOf(token))?.catch(() => undefined),
 
     verify: (token) => {
       const digest = digestOf(token)

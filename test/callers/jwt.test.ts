@@ -432,9 +432,9 @@ test('of very many large tokens the first are forgotten, and one that stays in u
   for (const token of [first, comesAgain]) await verify(token)
   for (let index = 0; index < 500; index += 1) {
     await verify(await tokenOf(String(index)))
-    assert.notEqual(await tokens.cached(comesAgain), undefined)
+    assert.notEqual(tokens.cached(comesAgain), undefined)
   }
-  assert.equal(await tokens.cached(first), undefined)
+  assert.equal(tokens.cached(first), undefined)
 })
 
 for (const [lifetime, passed, isRemembered] of [
@@ -449,7 +449,7 @@ for (const [lifetime, passed, isRemembered] of [
     assert.equal(tokens.cached(token), undefined)
     assert.equal((await tokens.verify(token))?.name, 'shop')
     pass(passed)
-    assert.equal((await tokens.cached(token))?.name, isRemembered ? 'shop' : undefined)
+    assert.equal(tokens.cached(token)?.name, isRemembered ? 'shop' : undefined)
   })
 }
 
@@ -493,7 +493,7 @@ test('who waits for the verification of another learns what it comes to', async 
   const { issuer, tokens } = await startClock(t)
   const [sound, faulty] = [await issuer.token(), await issuer.token({ aud: 'other' })]
   const verified = [tokens.verify(sound), tokens.verify(faulty)]
-  const recalled = [sound, faulty].map((token) => tokens.cached(token))
+  const recalled = [sound, faulty].map((token) => tokens.pending(token))
   assert.deepEqual(
     recalled.map((each) => each instanceof Promise),
     [true, true],
@@ -507,7 +507,7 @@ test('who waits for a verification that fails for want of keys is told nothing, 
   issuer.answerWith('down')
   const token = await issuer.token()
   const verified = tokens.verify(token)
-  const recalled = tokens.cached(token)
+  const recalled = tokens.pending(token)
   await assert.rejects(verified, { code: 'identity-provider-unavailable' })
   assert.equal(await recalled, undefined)
 })

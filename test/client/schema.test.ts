@@ -6,7 +6,7 @@ import { test } from 'node:test'
 import { promisify } from 'node:util'
 import type { ProblemCode } from '../../client/src/index.ts'
 import type { ErrorCode } from '../../src/errors.ts'
-import { PROBLEMS } from '../../src/http/presentation/problem.ts'
+import { PROBLEMS } from '../../src/http/presentation/problems.ts'
 import { ROOT } from '../helpers/process.ts'
 
 const run = promisify(execFile)

@@ -30,7 +30,7 @@ const ADDRESSES: readonly (readonly [string, string | null])[] = [
   ['2001:db8:0:0:1:0:0:1', '2001:db8::1:0:0:1'],
   ['2001:db8:0:1:1:1:1:1', '2001:db8:0:1:1:1:1:1'],
   ['64:ff9b::192.0.2.1', '64:ff9b::c000:201'],
-  // Neither mapped nor an address of IPv4: these stay what they are.
+  // Neither mapped nor an address of IPv4: these stay unchanged.
   ['::ffff:0:192.0.2.1', '::ffff:0:c000:201'],
   ['1::ffff:192.0.2.1', '1::ffff:c000:201'],
   // Only space and tab are cut: proxies pass other bytes on as a part of the value.

@@ -31,8 +31,8 @@ test('everything that the page loads is served as it stands in the repository', 
 })
 
 const POLICY =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; " +
-  "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+  "default-src 'none';base-uri 'none';form-action 'none';frame-ancestors 'none';script-src 'self';style-src 'self';" +
+  "img-src 'self';connect-src 'self';require-trusted-types-for 'script';trusted-types 'none'"
 
 test('the page may load from the gateway alone, and make no code of texts', async (t) => {
   const { api } = await startGateway(t, WITH_CONSOLE)

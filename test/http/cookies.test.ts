@@ -41,7 +41,7 @@ const ODD_BYTES = [
   '%20',
 ]
 
-/** Cookies that are not the victim's session, whatever they look like. */
+/** Cookies that resemble a session, but are not the victim's. */
 const PLANTED: readonly string[] = [
   ...ODD_BYTES.map((odd) => `${odd}__Host-session=${ATTACKER}`),
   ...ODD_BYTES.map((odd) => `__Host-session${odd}=${ATTACKER}`),

@@ -23,7 +23,7 @@ const visit = async (t: TestContext, host: string) => {
   const browser = await openBrowser(t, started)
   await browser.page.goto(`http://${host}:${port}/`)
 
-  /** What a script of the page learns of an answer; the name of the error where it learns nothing. */
+  /** The part of a response that a script of the page can read; the name of the error where it can read nothing. */
   const ask = (path: string, init: Init = {}) =>
     browser.page.evaluate(
       async ([url, options]) => {

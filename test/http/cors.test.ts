@@ -51,7 +51,7 @@ const PREFLIGHT = {
   'access-control-max-age': '7200',
 }
 
-/** What an answer says of other origins; and that caches are told what it depends on, once. */
+/** The headers of a response about other origins, and that `Vary` names each header once. */
 const corsIn = (answer: string): Readonly<Record<string, string>> => {
   const head = answer.slice(0, answer.indexOf('\r\n\r\n'))
   assert.deepEqual(head.match(/^vary:.*$/gim), ['Vary: Accept-Language, Origin'])
@@ -211,7 +211,7 @@ test('with no origins listed nothing is said of any, and preflights are refused'
   }
 })
 
-/** What is sent before the gateway stops, and what after. */
+/** Bytes that are sent before the gateway stops, and after it. */
 const HALVES: Readonly<Record<string, readonly [string, string]>> = {
   'a request that ends': ['DELETE /tasks/x HTTP/1.1\r\nHost: a\r\nOrigin: ORIGIN\r\n', '\r\n'],
   'a preflight that ends': [`OPTIONS /tasks/x HTTP/1.1\r\nHost: a\r\nOrigin: ORIGIN\r\n`, `${PREFLIGHT_LINE}\r\n\r\n`],

@@ -95,8 +95,8 @@ test('the documents need no credential, and no limit counts them', async (t) => 
 })
 
 const LOADS_ITSELF =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  "default-src 'none';base-uri 'none';form-action 'none';frame-ancestors 'none';" +
+  "script-src 'self';style-src 'self';img-src 'self' data:;connect-src 'self'"
 const LOADS_NOTHING = "default-src 'none';base-uri 'none';form-action 'none';frame-ancestors 'none'"
 
 test('the page may load from the gateway alone, and nothing else that is served may load anything', async (t) => {

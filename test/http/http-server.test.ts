@@ -10,7 +10,7 @@ const CLOSE = 'Connection: close\r\n'
 const LARGE = 'x'.repeat(8193)
 const chunk = (text: string): string => `${text.length.toString(16)}\r\n${text}\r\n`
 
-/** Bytes as they are sent, and what becomes of them. */
+/** Bytes as they are sent, and the response. */
 const REFUSED: readonly (readonly [string, string, number, string])[] = [
   ['rubbish', 'HELLO\r\n\r\n', 400, 'bad-request'],
   ['a TLS handshake', '\x16\x03\x01\x02\x00\x01\x00', 400, 'bad-request'],
@@ -79,7 +79,7 @@ for (const [name, bytes] of ENDLESS) {
   })
 }
 
-/** What is answered as if there were nothing about it. */
+/** Unusual requests that get a normal response. */
 const TAKEN: readonly (readonly [string, string])[] = [
   ['HTTP/1.0 without a Host', 'GET /livez HTTP/1.0\r\n\r\n'],
   ['a body of the largest size', `${HEAD}${CLOSE}Content-Length: 8192\r\n\r\n${LARGE.slice(1)}`],

@@ -8,14 +8,14 @@ import { listenOn } from '../helpers/ports.ts'
 import { createVisitor } from '../helpers/provider.ts'
 import { SIGN_IN_ENV } from '../helpers/session.ts'
 
-// A provider that says what no certified one would: each row is refused, and the log holds nothing that it said.
+// A provider that sends what a certified one never sends: each row is refused, and the log contains none of its texts.
 
 interface Answer {
   readonly status?: number
   readonly body: Readonly<Record<string, unknown>>
 }
 
-/** What the token endpoint answers to whoever brings the code, by the nonce that belongs there. */
+/** The response of the token endpoint to a code, by the expected nonce. */
 type Lie = (nonce: string, keys: { readonly own: IssuerKey; readonly other: IssuerKey }, url: string) => Promise<Answer>
 
 const claimsOf = (nonce: string, url: string, changes: Readonly<Record<string, unknown>> = {}): JWTPayload => ({

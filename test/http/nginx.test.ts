@@ -38,7 +38,7 @@ const start = async (t: TestContext, { trustProxy, lines = [APPENDS, SENDS_ONCE]
   }
 }
 
-/** What a client says of its own address, in vain. */
+/** Header lines in which a client states its own address; they are ignored. */
 const FORGED: readonly (readonly string[])[] = [
   [],
   ['X-Forwarded-For: 6.6.6.6'],
@@ -77,7 +77,7 @@ test('behind nginx, with nothing but nginx trusted, upstream and the record get 
   }
 })
 
-/** Mistakes that the README warns of, and whose address is taken then. */
+/** Mistakes that the README warns of, and the address that is used then. */
 const MISTAKES: Readonly<Record<string, Scene & { readonly taken: string }>> = {
   'nginx is not trusted': { trustProxy: '', taken: NGINX_ADDRESS },
   'more than nginx is trusted': { trustProxy: '127.0.0.0/8', taken: '6.6.6.6' },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import type { ErrorCode, Lang } from '../../src/errors.ts'
-import { PROBLEMS } from '../../src/http/presentation/problem.ts'
+import { PROBLEMS } from '../../src/http/presentation/problems.ts'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
 import { sendLine } from '../helpers/raw-http.ts'
 
@@ -48,7 +48,7 @@ test('a page is in one language, but for the link to the other', async (t) => {
   }
 })
 
-/** What a page says on whether a cancellation may have taken effect, and on trying again. */
+/** The statements of a page on the effect of a cancellation and on retries. */
 const ANSWERS = [
   ['task-not-found', /^No\. .* changed nothing/, /^Not as it is/],
   ['upstream-unavailable', /^No\. .* changed nothing/, /^Yes/],

@@ -46,7 +46,7 @@ interface CancelOptions extends StartOptions {
   readonly times?: number
 }
 
-/** Cancels once, or until the last of some times, and tells what was answered. */
+/** Cancels once, or several times, and returns the last response. */
 const cancel =
   ({ reply, taskNo, headers = asOperator, body, times = 1, ...options }: CancelOptions): Row['provoke'] =>
   async (t, lang) => {
@@ -93,7 +93,7 @@ const whileDraining: Row['provoke'] = async (t, lang) => {
   return answer
 }
 
-/** Node looks for late requests twice a minute; what it does then is done here at once. The rest comes after all. */
+/** Node looks for late requests twice a minute; this does at once the same as Node then. The rest comes after all. */
 const tooLate = async (t: TestContext, bytes: string, rest: string): Promise<Seen> => {
   const { url } = await startGateway(t, { env: { PUBLIC_URL } })
   const { socket, server, peer } = await halfARequest(t, url, bytes)
@@ -311,7 +311,7 @@ const ROWS = {
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
-/** Headers that only some problems carry: whoever has no row for one must not send it. */
+/** Headers that only some problems carry: a problem without a row for a header must not send it. */
 const SPECIAL = ['allow', 'retry-after', 'www-authenticate'] as const
 
 const checkCommon = ({ headers, body, status }: Seen, code: string, row: Row): void => {

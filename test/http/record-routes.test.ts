@@ -77,7 +77,7 @@ test('an item has just these members', async (t) => {
 
 type Kind = 'accepted' | 'others' | 'refused' | 'rejected' | 'failed' | 'unknown'
 
-/** What each filter leaves, newest first. */
+/** The records that each filter leaves, newest first. */
 const FILTERS: readonly (readonly [Query, readonly Kind[]])[] = [
   [{ outcome: 'accepted' }, ['others', 'accepted']],
   [{ outcome: 'refused' }, ['refused']],

@@ -10,7 +10,7 @@ import { REDIS_PASSWORD, type Redis, startOwnRedis, useRedis } from '../helpers/
 import { requires } from '../helpers/requirements.ts'
 import { SIGN_IN_ENV } from '../helpers/session.ts'
 
-// Why Redis is not in use, and what is no outage. Each server belongs to the tests.
+// Reasons why Redis is not in use, and cases that are no outage. The tests start each server.
 
 const redisOf = useRedis()
 
@@ -121,7 +121,7 @@ for (const [database, commands] of [
   })
 }
 
-/** Refusals of a real server: its settings, what it is told first, the address, and the reason in the log. */
+/** Refusals of a real server: its settings, first commands, the address, and the reason in the log. */
 const REFUSALS: Readonly<Record<string, Refusal>> = {
   'a wrong password': {
     url: ({ url }) => url.replace(REDIS_PASSWORD, 'canary-wrong-password'),

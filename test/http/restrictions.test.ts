@@ -6,7 +6,7 @@ import { asAuditor, asOperator, type Started, type StartOptions, startGateway } 
 import { closedPort } from '../helpers/ports.ts'
 import { as, keysOf } from '../helpers/restricted-callers.ts'
 
-// What a caller who is restricted to domains or types of tasks can look at.
+// Reads of a caller that is restricted to domains or types of tasks.
 
 const scopes = ['tasks:cancel', 'tasks:read', 'audit:read'] as const
 
@@ -26,7 +26,7 @@ const start = (t: TestContext, { env, ...options }: StartOptions = {}): Promise<
 const detailReads = ({ upstream }: Started): number =>
   upstream.calls.filter(({ action }) => action === 'QueryTaskDetailList').length
 
-/** All that a caller is told but what differs between any two answers. */
+/** A response without the members that differ between any two responses. */
 const toldBy = ({ status, body, headers }: Response) => {
   const { instance, ...members } = body
   const { date, 'x-request-id': requestId, ratelimit, 'content-length': length, ...others } = headers
@@ -246,7 +246,7 @@ test('the list shows tasks of its types to one restricted to types, and counts n
 const cancel = async ({ api, upstream }: Started, headers: Readonly<Record<string, string>>): Promise<string> =>
   (await api.delete(`/tasks/${upstream.addTask(INSIDE)}`).set(headers)).body.cancellationId
 
-/** What everybody did, and how it is paged and filtered, as that caller sees it. */
+/** The cancellations of all callers, paged and filtered, as that caller sees them. */
 const recordOf = async ({ api }: Started, caller: string, query = {}) => {
   const ids: string[] = []
   let cursor: string | null = null

@@ -6,7 +6,7 @@ import { codeOf, sendLine, sendRaw } from '../helpers/raw-http.ts'
 const OPERATOR = `X-API-Key: ${CANARIES.operatorKey}`
 const LONGEST = 'a'.repeat(64)
 
-/** Paths as they are sent, and what becomes of a cancel there. */
+/** Paths as they are sent, and the result of a cancel there. */
 const PATHS: readonly (readonly [string, number, string])[] = [
   ['/TASKS/x', 404, 'not-found'],
   ['/Tasks/x', 404, 'not-found'],
@@ -93,7 +93,7 @@ test('what is nearly a path is none', async (t) => {
   }
 })
 
-/** What each path answers to a method that it does not know. */
+/** The response of each path to a method that it does not support. */
 const METHODS: readonly (readonly [string, string, string])[] = [
   ['POST', '/tasks/x', 'DELETE, GET, HEAD'],
   ['OPTIONS', '/tasks/x', 'DELETE, GET, HEAD'],

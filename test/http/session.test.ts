@@ -12,7 +12,7 @@ const MAX_MS = 3_600_000
 const TOLERANCE_MS = 5000
 const SCOPES = { scope: 'tasks:cancel tasks:read audit:read' }
 
-/** A gateway, and the cookie of somebody who has signed in there. */
+/** A gateway, and the cookie of a person that has signed in there. */
 const start = async (t: TestContext, options: StartOptions = {}) => {
   let nowMs = Date.now()
   const provider = await startProvider(t)
@@ -214,7 +214,7 @@ const recordOf = async (api: Awaited<ReturnType<typeof startGateway>>['api'], co
 
 type Headers = Readonly<Record<string, string | readonly string[]>>
 
-/** Who sends a DELETE with a session, as far as its headers tell. The gateway’s own origin is `own`. */
+/** Headers of a DELETE with a session, by its sender. The gateway’s own origin is `own`. */
 const SENDERS: Readonly<Record<string, readonly [own: boolean, headers: (own: string) => Headers]>> = {
   'a script of the gateway’s own': [true, (own) => ({ origin: own, 'x-csrf': '1' })],
   'a script without the header': [false, (own) => ({ origin: own })],

@@ -8,7 +8,7 @@ import { createIssuerKey } from '../helpers/issuer.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { createVisitor } from '../helpers/provider.ts'
 
-// What providers say and do that differs from the certified one, and must not make a sign-in fail.
+// Behaviour of providers that differs from the certified one, and must not make a sign-in fail.
 
 const COOLDOWN_MS = 200
 
@@ -255,7 +255,7 @@ for (const secret of SECRETS) {
     await signIn()
     const [id = '', sent = '', ...more] = basicIn(provider.tokenRequests[0]?.authorization).split(':')
     assert.deepEqual([id, decodeURIComponent(sent), more], ['gateway', secret, []])
-    // Providers differ in what they decode, so what needs no escape has none.
+    // Providers differ in which escapes they decode, so only characters that need an escape have one.
     if (/^[\w.~!*'()-]+$/.test(secret)) assert.equal(sent, secret)
   })
 

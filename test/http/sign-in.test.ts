@@ -161,7 +161,7 @@ const TAMPERED: Readonly<Record<string, Tamper>> = {
   },
 }
 
-/** What leaves a sign-in that was begun as it is: the request proves nothing about it. */
+/** Requests that leave a sign-in that was begun as it is: they prove nothing about it. */
 const UNRELATED: Readonly<Record<string, Tamper>> = {
   'a state of another sign-in': (back) => back.searchParams.set('state', 'x'.repeat(52)),
   'a state that nobody gave': (back) => back.searchParams.set('state', '\0; Path=/'),
@@ -356,7 +356,7 @@ test('a sign-out over the limit of its address ends the session all the same', a
   assert.deepEqual(await codeOf(await visitor.visit(`${gateway.url}/me`)), [401, 'unauthenticated'])
 })
 
-/** Comes back from the provider with those cookies, byte by byte, and tells the name of who has a session then. */
+/** Returns from the provider with those cookies, byte by byte; the result is the name of the session's person. */
 const comeBack = async ({ url }: Started, back: URL, ...cookies: readonly string[]) => {
   const answer = await sendLine(url, `GET ${back.pathname}${back.search}`, `Cookie: ${cookies.join('; ')}`)
   const [session] = /__Host-session=[^;]+/.exec(answer.headers['set-cookie'] ?? '') ?? []

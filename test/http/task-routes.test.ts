@@ -34,7 +34,7 @@ const ENV = { API_KEYS: JSON.stringify([...JSON.parse(API_KEYS), INSPECTOR]) } a
 const start = (t: TestContext, { env, ...options }: StartOptions = {}): Promise<Started> =>
   startGateway(t, { ...options, env: { ...ENV, ...env } })
 
-/** A gateway whose upstream says what it would never say. */
+/** A gateway whose upstream sends responses that the real one never sends. */
 const startRewritten = (t: TestContext, rewrite: (answer: string) => string): Promise<Started> =>
   startWatched(t, { env: ENV, between: (t, upstream) => startRewriter(t, upstream.url, rewrite) })
 
@@ -193,7 +193,7 @@ test('a list is narrowed to whole days of the vendor’s', async (t) => {
   }
 })
 
-// What is asked wrong.
+// Faulty queries.
 
 const RULES = {
   page: ['must be a whole number from 1 to 1000000', '必须为 1 到 1000000 的整数'],
@@ -263,7 +263,7 @@ test('what stands at the bounds is allowed', async (t) => {
   for (const path of ALLOWED) assert.equal((await get(started, path)).status, 200, path)
 })
 
-// Who may see what.
+// Permissions.
 
 const PATHS = ['/tasks', '/tasks/t-1', '/tasks/t-1/details'] as const
 
@@ -477,7 +477,7 @@ test('a page of details past the last is empty', async (t) => {
   assert.deepEqual([status, items, body.totalItems, body.totalPages], [200, [], 1, 1])
 })
 
-// What upstream says that nobody expects.
+// Unexpected responses of the upstream.
 
 test('a type that nobody has heard of is passed on', async (t) => {
   const started = await start(t)
@@ -562,7 +562,7 @@ for (const taskNo of ['9007199254740992', '9007199254740993', '12345678901234567
   })
 }
 
-/** Puts members that nobody documents into every object of a text of JSON. */
+/** Adds undocumented members to every object of a JSON text. */
 const stuffed = (text: string): string =>
   text.replaceAll('{"', '{"url":"http://127.0.0.1/?AccessKeyId=LTAI&Signature=c2lnbmVk","Secret":"c2VjcmV0","')
 
@@ -610,7 +610,7 @@ test('a list that is no list is an unreadable answer', async (t) => {
 
 const coded = (status: number, code: string): FaultReply => ({ status, code })
 
-/** What upstream does, and how a read that meets it is answered. */
+/** The behaviour of the upstream, and the response to a read. */
 const FAILURES: readonly (readonly [FaultReply, number, string, boolean])[] = [
   ['reset', 503, 'upstream-unavailable', true],
   ['truncate', 503, 'upstream-unavailable', true],

@@ -6,21 +6,21 @@ import type { Tokens } from '../../callers/jwt.ts'
 import type { Sessions } from '../../callers/session.ts'
 import { GatewayError } from '../../errors.ts'
 import { type Deadline, withDeadline } from '../../time.ts'
-import { type Context, withinRequestDeadline } from './context.ts'
+import { type Context, type Credential, withinRequestDeadline } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
 
 export interface AuthenticationOptions {
   readonly apiKeys: ApiKeys
   /** Null where no tokens are accepted. */
   readonly tokens: Tokens | null
-  /** Null where nobody signs in. */
+  /** Null where sign-in is not configured. */
   readonly sessions: Sessions | null
   readonly allowAnonymous: boolean
 }
 
 /**
- * Finds out who asks, as far as a hash tells, or a cookie that only the gateway can have sealed. Leaves `context.caller` null where nobody known does, so that the attempt
- * can be counted before more is spent on it, or `requireCaller` refuses it.
+ * Identifies the caller by a hash, or by a cookie that only the gateway can have sealed. Leaves `context.caller` null
+ * for an unknown caller, so that the attempt is counted before a signature is verified, or `requireCaller` refuses it.
  */
 export const identify = (options: AuthenticationOptions): RequestHandler =>
   async function identifier(req, _res, next) {
@@ -34,7 +34,7 @@ export const identify = (options: AuthenticationOptions): RequestHandler =>
     next()
   }
 
-/** Verifies a token that is not known yet. `forgive` takes back that the attempt was counted. */
+/** Verifies a token that is not known yet. `refund` takes back the count of the attempt. */
 export const verifyToken = (tokens: Tokens | null, refund: Refund): RequestHandler =>
   async function tokenVerifier(req, res, next) {
     const [credential, ...more] = req.context.credentials
@@ -80,15 +80,10 @@ export const requireScope = (...anyOf: readonly Scope[]): RequestHandler =>
     next()
   }
 
-export interface Credential {
-  readonly scheme: 'api-key' | 'authorization' | 'session'
-  readonly value: string
-}
-
 // Counted on the distinct lines: of two Authorization lines Node silently keeps the first.
 const credentialsOf = (req: Request, { sessions }: AuthenticationOptions): readonly Credential[] => {
   const { authorization = [], 'x-api-key': keys = [] } = req.headersDistinct
-  // Where nobody signs in, such a cookie is another's: a host's cookies go to all its ports.
+  // Without sign-in, such a cookie belongs to another program: browsers send a host's cookies to all its ports.
   const cookies = sessions === null ? [] : cookieValues(req, SESSION_COOKIE)
   return [
     ...keys.map((value) => ({ scheme: 'api-key', value }) as const),
@@ -104,10 +99,12 @@ const callerOf = async (
 ): Promise<Caller | null> => {
   if (credential.scheme === 'api-key') return apiKeys.find(credential.value) ?? null
   const token = bearerTokenIn(credential)
-  const recalled = token === null ? undefined : tokens?.cached(token)
-  if (!(recalled instanceof Promise)) return recalled ?? null
-  const caller = await withDeadline(deadline, recalled, undefined)
-  // One by one: who is counted in memory in the same turn as others is told the count of all of them.
+  if (token === null || tokens === null) return null
+  const cached = tokens.cached(token)
+  const pending = cached === undefined ? tokens.pending(token) : undefined
+  if (pending === undefined) return cached ?? null
+  const caller = await withDeadline(deadline, pending, undefined)
+  // In a turn of its own: requests that the memory store counts in one turn are all told the count of the last one.
   await setImmediate()
   return caller ?? null
 }
@@ -116,11 +113,11 @@ const callerOf = async (
 const bearerTokenIn = (credential: Credential | undefined): string | null =>
   credential?.scheme === 'authorization' ? (/^Bearer +([\w.~+/-]+=*)$/i.exec(credential.value)?.[1] ?? null) : null
 
-/** Whether somebody tried it with a token, however odd. */
+/** Whether the request carries a bearer token, also one that is not well-formed. */
 const carriesToken = (req: Request): boolean =>
   req.context.credentials.some(({ scheme, value }) => scheme === 'authorization' && /^Bearer +[^ ]/i.test(value))
 
-/** What `WWW-Authenticate` says of a refusal; null where it says nothing. Source: RFC 6750, section 3. */
+/** The value of `WWW-Authenticate` for a problem; null for none. Source: RFC 6750, section 3. */
 export const challengeOf = (
   { code, facts }: Pick<GatewayError, 'code' | 'facts'>,
   req: Request,

@@ -3,7 +3,7 @@ import { ipKeyGenerator } from 'express-rate-limit'
 import type { Subnets } from '../../addresses.ts'
 import { trimOws } from './ows.ts'
 
-/** The caller's address as we believe it, and the address that the connection comes from. */
+/** The caller's address as derived from trusted proxies, and the address of the connection's peer. */
 export interface Addresses {
   readonly clientIp: string | null
   readonly peerIp: string | null
@@ -32,12 +32,12 @@ const stripDecoration = (text: string): string => {
 // One customer of an access provider usually holds a /56, and can change addresses inside it at will.
 const IPV6_PREFIX = 56
 
-/** What limits count for an address in its canonical form: itself, and of an IPv6 address its /56. */
+/** The key of an address (canonical form) for limits: IPv4 the address, IPv6 its /56. */
 export const networkOf = (address: string): string => ipKeyGenerator(address, IPV6_PREFIX)
 
 /**
- * Who the caller is, read from the right of `X-Forwarded-For` as far as the hops are proxies of ours. At the first hop
- * that is no address reading stops, and the nearest trusted hop counts.
+ * The caller's address. Reads `X-Forwarded-For` from the right for as long as the hops are trusted proxies. Reading stops
+ * at the first hop that is no address, and the nearest trusted hop counts.
  * @param forwardedFor the values of all `X-Forwarded-For` lines in order
  */
 export const clientAddress = (

@@ -10,11 +10,16 @@ import { type ErrorCode, GatewayError, type Lang } from '../../errors.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { Meter } from '../../telemetry/meter.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../../time.ts'
-import type { Credential } from './authenticate.ts'
 import { clientAddress } from './client-ip.ts'
 import { createLogLimit } from './log-limit.ts'
 
-/** What is known of a request from its first moment on; the open fields are filled on its way. */
+/** A header or cookie by which a caller may be known; it is not verified yet. */
+export interface Credential {
+  readonly scheme: 'api-key' | 'authorization' | 'session'
+  readonly value: string
+}
+
+/** Facts about a request. Middleware sets the fields that are not readonly. */
 export interface Context {
   readonly requestId: string
   readonly correlationId: string | null
@@ -30,7 +35,6 @@ export interface Context {
   /** Aborts when the caller goes away before the answer is complete. */
   readonly signal: AbortSignal
   readonly isCancel: boolean
-  /** Whatever claims to prove who asks. */
   credentials: readonly Credential[]
   caller: Caller | null
   /** Where the caller has signed in. */
@@ -59,7 +63,7 @@ export interface ContextOptions {
 
 const SAFE_ID = /^[A-Za-z0-9._-]{1,64}$/
 
-/** First of all: gives the request its id, address and language; at its end logs one line, and counts it. */
+/** Comes first: gives the request its id, address and language; at its end logs one line, and counts it. */
 export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: ContextOptions): RequestHandler => {
   const mayLog = createLogLimit()
   return function contextAssigner(req, res, next) {
@@ -97,20 +101,20 @@ export const assignContext = ({ trustProxy, requestTimeoutMs, log, meter }: Cont
 }
 
 /** A caller that is slow to send a body uses up its own time, not that of the upstream and the record. */
-export const startDeadline = ({ requestTimeoutMs }: ContextOptions): RequestHandler =>
+export const startDeadline = (requestTimeoutMs: number): RequestHandler =>
   function deadlineStarter(req, _res, next) {
     req.context.deadline = deadlineIn(requestTimeoutMs)
     next()
   }
 
 /**
- * By the bare request, since some are refused before there is a route, or an Express. The scheme of a target in absolute form
- * has no case (RFC 3986, 3.1); the path has.
+ * By the bare request, since some are refused before there is a route, or an Express. The scheme of a target in
+ * absolute form has no case (RFC 3986, 3.1); the path has.
  */
 export const isCancel = ({ method, url = '' }: IncomingMessage): boolean =>
   method === 'DELETE' && /^\/tasks([/?]|$)/.test(url.replace(/^https?:\/\/[^/?]*/i, ''))
 
-/** `?lang=` wins over the header; what is neither language is English. */
+/** `?lang=` has precedence over the header; the default is English. */
 const languageOf = (req: Request): Lang => {
   const { lang } = req.query
   if (lang === 'zh' || lang === 'en') return lang
@@ -149,7 +153,7 @@ const logRequest = (log: Log, meter: Meter, req: Request, res: Response): void =
 
 const LATE = Symbol('late')
 
-/** What a request waits for, for as long as it has time. @throws the code where that takes longer */
+/** Waits for a promise until the deadline of the request. @throws the given code after the deadline */
 export const withinRequestDeadline = async <T>(req: Request, awaited: Promise<T>, code: ErrorCode): Promise<T> => {
   const outcome = await withDeadline(req.context.deadline, awaited, LATE)
   if (outcome === LATE) throw new GatewayError(code)

@@ -9,7 +9,7 @@ interface Cookie {
   readonly options: CookieOptions
 }
 
-/** Never sent with what another site causes, and gone with the browser. */
+/** Browsers never send it with requests that another site causes, and delete it when they close. */
 export const SESSION_COOKIE: Cookie = { name: '__Host-session', options: { ...HOST_ONLY, sameSite: 'strict' } }
 
 type Pair = readonly [name: string, value: string]
@@ -46,7 +46,7 @@ const MARKER = 'done.'
 
 export const markerValue = (sealed: string): string => `${MARKER}${sealed}`
 
-/** What is sealed in those values: transactions, and markers of sign-ins that are complete. */
+/** The sealed values: transactions, and markers of sign-ins that are complete. */
 export const sortSignInValues = (values: readonly string[]) => ({
   transactions: values.filter((value) => !value.startsWith(MARKER)),
   markers: values.filter((value) => value.startsWith(MARKER)).map((value) => value.slice(MARKER.length)),

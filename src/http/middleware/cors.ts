@@ -15,7 +15,7 @@ const PREFLIGHT = {
 const EXPOSED =
   'Location, Link, ETag, RateLimit, RateLimit-Policy, Retry-After, Preference-Applied, X-Request-Id, WWW-Authenticate'
 
-/** What lets a page of a listed origin read the answer; nothing for anyone else. */
+/** Headers that let a page of a listed origin read the response; none for other origins. */
 export const corsHeaders = (
   origins: readonly string[],
   { headers: { origin } }: IncomingMessage,
@@ -62,7 +62,7 @@ const ORIGIN = /^(null|[a-z][a-z0-9+.-]{0,30}:\/\/([a-z0-9._-]{1,253}|\[[0-9a-f:
 
 const shown = (origin: string): string => (ORIGIN.test(origin) ? origin : 'not valid')
 
-/** What a browser asks before it sends what a form could not. It never carries credentials, and no limit counts it. */
+/** Responds to preflight requests (Fetch, CORS protocol). They never carry credentials, and no limit counts them. */
 export const answerPreflights: RequestHandler = function preflightAnswer(req, res, next) {
   const isPreflight = req.method === 'OPTIONS' && req.headers['access-control-request-method'] !== undefined
   if (!isPreflight || !res.hasHeader('Access-Control-Allow-Origin')) return next()

@@ -1,7 +1,8 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express'
 import { GatewayError } from '../../errors.ts'
 import { describeError, type Log } from '../../telemetry/log.ts'
-import { PROBLEMS, problemBody, retryAfterSeconds } from '../presentation/problem.ts'
+import { problemBody, retryAfterSeconds } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 import { challengeOf } from './authenticate.ts'
 
 export interface ProblemOptions {
@@ -14,13 +15,16 @@ export const notFound: RequestHandler = function notFound() {
   throw new GatewayError('not-found')
 }
 
-/** For a path that exists, after the methods it knows. */
+/** Comes after the supported methods of a route. @throws method-not-allowed */
 export const allowOnly = (allow: string): RequestHandler =>
   function methodGuard() {
     throw new GatewayError('method-not-allowed', { allow })
   }
 
-/** Last of all: turns whatever was thrown into a problem (RFC 9457). What is not ours is told to the log alone. */
+/**
+ * Comes last: turns every error into a problem (RFC 9457). Details of other errors than GatewayError go to the log
+ * only.
+ */
 export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions): ErrorRequestHandler =>
   function problemHandler(error, req, res, _next) {
     const problem = toGatewayError(error)
@@ -41,7 +45,7 @@ export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions
     res.send(JSON.stringify(problemBody(problem, { requestId, traceId, lang, isCancel, publicUrl })))
   }
 
-/** Express throws errors with a `status`: those are the caller's; everything else is a bug. */
+/** Errors of Express with a 4xx `status` are the caller's; every other error is a bug. */
 const toGatewayError = (error: unknown): GatewayError => {
   if (error instanceof GatewayError) return error
   const status = error instanceof Error && 'status' in error ? Number(error.status) : 500

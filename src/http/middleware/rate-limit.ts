@@ -1,4 +1,4 @@
-import type { Request, RequestHandler, Response } from 'express'
+import type { NextFunction, Request, Response } from 'express'
 import { type IncrementResponse, rateLimit, type Store } from 'express-rate-limit'
 import type { ChargeCall } from '../../alibaba/task-queries.ts'
 import { callerKey } from '../../callers/caller.ts'
@@ -13,32 +13,12 @@ export interface RateLimitOptions {
   readonly readMax: number
   readonly unknownMax: number
   readonly windowMs: number
-  /** Where each limit counts: here, unless replicas share that. */
   readonly meter: Meter
+  /** Where each limit counts: in memory, unless replicas share the counts. */
   readonly storeFor?: ((limit: string) => Store) | undefined
 }
 
-export interface RateLimits {
-  /** Failed authentication, by address. Known callers pass without being counted. */
-  readonly unauthenticated: RequestHandler
-  /** Takes back what `unknown` counted, for one who proved to be known after it. */
-  readonly refund: (req: Request, res: Response) => Promise<void>
-  /** Sign-ins that were begun and not completed, by address. */
-  readonly signInStarts: RequestHandler
-  /** Takes back what `signInStarts` counted, for a sign-in that was completed. */
-  readonly refundSignInStart: (req: Request) => Promise<void>
-  /** Sign-ins that came to nothing, by address: each can cost a call to the identity provider. */
-  readonly signIns: RequestHandler
-  /** Completed sign-ins, by caller: each can be signed out, which is remembered until the session's end. */
-  readonly sessions: RequestHandler
-  /** Sign-outs, by address. */
-  readonly signOuts: RequestHandler
-  readonly cancels: RequestHandler
-  /** Counts a read as 1, and adds to its context the function that charges its further calls to the upstream. */
-  readonly reads: RequestHandler
-}
-
-export const createRateLimits = (options: RateLimitOptions): RateLimits => {
+export const createRateLimits = (options: RateLimitOptions) => {
   const { max, readMax, unknownMax, windowMs, meter, storeFor = () => createMemoryStore(windowMs) } = options
   const limiter = (identifier: string, limit: number, keyGenerator: (req: Request) => string) =>
     ({
@@ -49,10 +29,10 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
       keyGenerator,
       standardHeaders: 'draft-8',
       legacyHeaders: false,
-      // Its checks are for apps that leave addresses to Express; ours come from the request's context.
+      // The library's checks assume addresses from Express; these come from the request's context.
       validate: false,
       handler: (_req: Request, res: Response): never => {
-        // In the last moment of a window it would be none at all.
+        // At the very end of a window the value would be 0.
         if (res.get('Retry-After') === '0') res.set('Retry-After', '1')
         meter.rateLimited(identifier)
         throw new GatewayError('too-many-requests')
@@ -63,20 +43,28 @@ export const createRateLimits = (options: RateLimitOptions): RateLimits => {
   const reads = limiter('reads', readMax, byCaller)
   const countRead = rateLimit(reads)
   return {
+    /** Failed authentication, by address. Known callers pass without being counted. */
     unauthenticated: rateLimit({ ...failures, skip: (req) => req.context.caller !== null }),
-    refund: async (req, res) => {
+    /** Takes back the count of `unauthenticated` for a caller that is verified after it. */
+    refund: async (req: Request, res: Response): Promise<void> => {
       await failures.store.decrement(addressOf(req))
-      // The next limit would add its own to what they say.
+      // The next limit would append its own values to these headers.
       res.removeHeader('RateLimit')
       res.removeHeader('RateLimit-Policy')
     },
+    /** Sign-ins that were begun and not completed, by address. */
     signInStarts: rateLimit(starts),
-    refundSignInStart: async (req) => void (await starts.store.decrement(addressOf(req))),
+    /** Takes back the count of `signInStarts` for a sign-in that was completed. */
+    refundSignInStart: async (req: Request): Promise<void> => void (await starts.store.decrement(addressOf(req))),
+    /** Failed sign-ins, by address: each can cost a call to the identity provider. */
     signIns: rateLimit({ ...limiter('sign-ins', unknownMax, addressOf), skipSuccessfulRequests: true }),
+    /** Completed sign-ins, by caller: each can be signed out, and a sign-out is kept until the end of the session. */
     sessions: rateLimit(limiter('sessions', max, byCaller)),
+    /** Sign-outs, by address. */
     signOuts: rateLimit(limiter('sign-outs', unknownMax, addressOf)),
     cancels: rateLimit(limiter('cancels', max, byCaller)),
-    reads: function readLimiter(req, res, next) {
+    /** Counts a read as 1, and adds to its context the function that charges its further calls to the upstream. */
+    reads: function readLimiter(req: Request, res: Response, next: NextFunction) {
       req.context.chargeCall = createChargeCall(reads, req, res)
       return countRead(req, res, next)
     },

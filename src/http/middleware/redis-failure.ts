@@ -19,7 +19,9 @@ export interface RedisFailure {
 /** Redis took longer than a command or a connection may take. */
 export class RedisTimeout extends Error {}
 
-/** Patterns of replies, the first that matches counts. Source: redis.io, "Redis serialization protocol", simple errors. */
+/**
+ * Patterns of replies, the first that matches counts. Source: redis.io, "Redis serialization protocol", simple errors.
+ */
 const REPLIES: readonly (readonly [pattern: RegExp, reason: string])[] = [
   [/^(WRONGPASS|NOAUTH|ERR invalid password|ERR AUTH)\b/, 'the password or the user name is not accepted'],
   [/^ERR .*without any password configured/, 'the password or the user name is not accepted'],

@@ -10,19 +10,21 @@ import { createMemoryStore } from './memory-store.ts'
 import { isConnectionClosed, isUnsent, type RedisFailure, RedisTimeout, readRedisFailure } from './redis-failure.ts'
 import { createSignOutChannel, type SignOutChannel } from './shared-sign-outs.ts'
 
-// Counts of limits, and sign-outs, that replicas share, in Redis. What is asked of Redis while it is away is not waited
-// for: it is asked whether it is back, apart from requests.
+// Counts of limits, and sign-outs, that replicas share in Redis. Requests never wait for a Redis that is away; a timer
+// checks whether it is back.
 
-/** What holds while Redis is away: each replica counts for itself, or nobody passes who would be counted. */
+/**
+ * The behaviour while Redis is away: each replica counts by itself, or all requests that a limit counts are refused.
+ */
 export type StoreFailure = 'local' | 'deny'
 
-/** What counts right now. */
+/** The store that counts at present. */
 export type StoreInUse = 'redis' | StoreFailure
 
 export interface SharedStoreOptions {
   readonly url: Secret
   readonly onFailure: StoreFailure
-  /** What is learned of sign-outs at other replicas goes there; null where no browser signs in. */
+  /** Receives sign-outs of other replicas; null where sign-in is not configured. */
   readonly signOuts: SignOuts | null
   readonly windowMs: number
   readonly log: Log
@@ -45,7 +47,9 @@ export interface SharedStore {
   /** Where the limit of that name counts. */
   storeFor(limit: string): Store
   inUse(): StoreInUse
-  /** Tells other replicas of a sign-out; where Redis is away, once it is back. Resolves within the time of one command. */
+  /**
+   * Tells other replicas of a sign-out; where Redis is away, once it is back. Resolves within the time of one command.
+   */
   shareSignOut(signOut: SignOut): Promise<void>
   /** Sign-outs that other replicas were not told of yet. */
   unsharedSignOuts(): number
@@ -115,7 +119,7 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
   let unshared = createSignOuts()
   /** Reasons logged since Redis was last in use. */
   const loggedReasons = new Set<string>()
-  /** What requests wait for while a connection that Redis closed is replaced. */
+  /** Requests wait for it while a connection that Redis closed is replaced. */
   let replacement: Promise<void> | null = null
   let replacedAtMs: readonly number[] = []
   let isClosed = false
@@ -131,7 +135,7 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
     client.once(protocol === 'rediss:' ? 'connect' : 'ready', () => {
       opening = null
     })
-    // Its errors quote what it was told.
+    // Messages of these errors quote commands.
     client.on('error', (error) => {
       firstError ??= error
       leave(connection, error)
@@ -154,7 +158,7 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
   /** Has the scripts loaded, and counts and takes back a probe: a server that is full or read-only answers as well. */
   const reach = async ({ client, counters }: Connection): Promise<void> => {
     await client.connect()
-    // Given up meanwhile: the client connects all the same, and nobody else would end that.
+    // The attempt was given up meanwhile, but the client connects all the same: end that connection here.
     if (!client.isOpen) {
       client.destroy()
       throw new RedisTimeout()
@@ -182,7 +186,7 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
 
   const withinAnswerTime = async <T>(asked: Promise<T>): Promise<T> => {
     const first = await withDeadline(deadlineIn(answerMs), asked, LATE)
-    // Timers come before what has arrived: an answer may be there, unread, where this program was held up.
+    // Timers run before I/O: after a delay of the event loop, a reply may have arrived but be unread.
     const reply = first === LATE ? await Promise.race([asked, setImmediate(LATE)]) : first
     if (reply === LATE) throw new RedisTimeout()
     return reply

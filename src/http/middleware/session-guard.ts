@@ -4,20 +4,23 @@ import { SESSION_COOKIE } from './cookies.ts'
 
 const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
 
-/** Browsers add cookies to what other pages cause, so a session alone changes nothing. Other callers are not concerned. */
+/**
+ * Browsers add cookies to requests that other pages cause, so a session alone permits no change. Other callers pass.
+ */
 export const guardSession = (trustedOrigins: readonly string[]): RequestHandler =>
   async function sessionGuard(req, res, next) {
     const { session } = req.context
     if (session === null) return next()
     if (!SAFE_METHODS.includes(req.method)) checkCsrf(req, trustedOrigins)
-    // What somebody did keeps the session alive. What a page does by itself, such as polling, comes without the header.
+    // User activity renews the session. Requests that a page sends by itself, such as polling, lack the header.
     if (hasCsrfHeader(req)) res.cookie(SESSION_COOKIE.name, await session.renew(), SESSION_COOKIE.options)
     next()
   }
 
 /**
- * After the limit of the caller. Replies of Redis come after what was published there before, so a sign-out at another
- * replica that was complete before this request is known by now, without a call of its own. @throws unauthenticated
+ * Comes after the limit of the caller. Redis replies to the limit's command after it has delivered earlier
+ * publications, so a sign-out that another replica completed before this request is known without a further command.
+ * @throws unauthenticated
  */
 export const refuseSignedOut: RequestHandler = function signOutGuard(req, res, next) {
   if (req.context.session?.isSignedOut() !== true) return next()

@@ -4,7 +4,7 @@ import type { SignOut, SignOuts } from '../../callers/sign-outs.ts'
 
 /** Sign-outs that replicas tell each other through one connection to Redis. */
 export interface SignOutChannel {
-  /** Learns what other replicas know, and tells them what they lack. Rejects where Redis does not serve that. */
+  /** Exchanges known sign-outs with other replicas, in both directions. Rejects where Redis does not permit that. */
   open(): Promise<void>
   /** Resolves once each replica that is connected was told, and each that connects later will be. */
   publish(signOuts: readonly SignOut[]): Promise<void>
@@ -21,13 +21,13 @@ export interface SignOutChannelOptions {
 const KEY = 'domain-task-gateway:sign-outs'
 /** Longer than any session lasts. */
 const KEPT_MS = 7_200_000
-/** Clocks of replicas differ: what one takes for over is removed a while later. */
+/** Clocks of replicas differ, so an entry is removed some time after its end. */
 const MARGIN_MS = 600_000
 const PAGE = 1000
 
 /**
- * In one step: what is in the set was told to all who subscribed before, and those who do later read it there. By a script,
- * since Redis before 7.2 puts what a connection publishes to itself in the middle of the reply of EXEC.
+ * In one step: earlier subscribers were told of every entry of the set, and later ones read it there. A script, since
+ * Redis before 7.2 puts publications of a connection to itself in the middle of the reply of EXEC.
  */
 const PUBLISH = `
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
@@ -40,7 +40,7 @@ const messageSchema = z.array(z.tuple([z.string().min(1).max(64), z.number()]))
 
 export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChannelOptions): SignOutChannel => {
   const learn = (signOut: SignOut): void => {
-    // What Redis holds may be of others: nothing of it is remembered for longer than a session lasts.
+    // Other programs may write to Redis: no entry is kept for longer than a session lasts.
     if (signOut.endsAtMs < Date.now() + KEPT_MS) signOuts.add(signOut)
   }
 
@@ -49,7 +49,7 @@ export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChanne
     for (const [id, endsAtMs] of parsed.data ?? []) learn({ id, endsAtMs })
   }
 
-  /** Identifiers that Redis holds. What is there from the first page to the last is on one of them. */
+  /** Identifiers that Redis holds. An entry that stays in the set during the whole scan is on one of the pages. */
   const readAll = async (): Promise<ReadonlySet<string>> => {
     const ids = new Set<string>()
     for (let cursor = '0', isFirst = true; isFirst || cursor !== '0'; isFirst = false) {
@@ -76,8 +76,8 @@ export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChanne
 
   return {
     open: async () => {
-      // In this order, so that what is added meanwhile is heard or read. On the connection of the limits, so that their
-      // replies come after what was published before.
+      // In this order, so that each entry that is added meanwhile is heard or read. On the connection of the limits, so
+      // that their replies come after earlier publications.
       await inTime(client.subscribe(KEY, hear))
       const shared = await readAll()
       await publishAll([...signOuts.all()].filter(({ id }) => !shared.has(id)))

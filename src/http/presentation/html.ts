@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Response } from 'express'
 import type { Lang } from '../../errors.ts'
+import { csp } from './csp.ts'
 
 /** Markup that is safe to send. */
 export interface Html {
@@ -31,14 +32,8 @@ nav { text-align: end }
 // The hash is that of the text between the tags, to the letter.
 const STYLE_MARKUP: Html = { markup: STYLE }
 
-// These pages have that style, and nothing else gets in.
-const POLICY = [
-  "default-src 'none'",
-  `style-src 'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`,
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join(';')
+/** Allows that style, and nothing else. */
+const POLICY = csp({ 'style-src': `'sha256-${createHash('sha256').update(STYLE).digest('base64')}'` })
 
 export interface Page {
   readonly lang: Lang

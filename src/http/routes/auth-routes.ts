@@ -13,54 +13,34 @@ import {
   surplusSignIns,
 } from '../middleware/cookies.ts'
 import { html, sendHtml } from '../presentation/html.ts'
-import { PROBLEMS } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 import { describeProblem } from './problem-pages.ts'
 import { langParameter, parseQuery, rule } from './query.ts'
-
-/** Signing browsers in and out, at an identity provider. */
-export interface AuthRoutes {
-  /** Handles requests for `login` that no person waits for: they start no sign-in. */
-  readonly previewLogin: RequestHandler
-  /** Refuses requests for `callback` that no person waits for: they complete no sign-in. */
-  readonly refusePreview: RequestHandler
-  readonly login: RequestHandler
-  /**
-   * Learns from the provider who signs in: the caller of what follows. Where that sign-in was completed a short time ago,
-   * shows its page again.
-   */
-  readonly completeSignIn: RequestHandler
-  /** After `completeSignIn`: begins the session. */
-  readonly callback: RequestHandler
-  /** Shows what went wrong to a person, where a page was asked for. */
-  readonly showProblem: ErrorRequestHandler
-  /** Ends the session of the request and clears its cookie, also if the request is then refused. */
-  readonly endSession: RequestHandler
-  readonly logout: RequestHandler
-}
 
 export interface AuthRouteOptions {
   readonly sessions: Sessions
   readonly signIn: SignIn
   readonly publicUrl: string
-  /** Where those go who did not say where they came from: a path. */
+  /** Path to go to after a sign-in without `returnTo`. */
   readonly home: string
-  /** After the provider has said who signs in. */
+  /** Called once the provider has identified the person. */
   readonly onSignedIn: (req: Request) => Promise<void>
 }
 
 const RETURN_TO_MAX = 1000
 
-export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn }: AuthRouteOptions): AuthRoutes => {
+/** Signing browsers in and out, at an identity provider. */
+export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn }: AuthRouteOptions) => {
   const path = z
     .string(rule('returnTo'))
     .startsWith('/', rule('returnTo'))
     .transform((text) => URL.parse(text, publicUrl))
     .refine((url) => url?.origin === publicUrl, rule('returnTo'))
     .transform((url) => String(url).slice(publicUrl.length))
-    // It travels in a cookie, in this form.
+    // A cookie holds it, in this form.
     .refine((text) => text.length <= RETURN_TO_MAX, rule('returnTo'))
   const returnTo = z.preprocess((text) => (text === undefined || text === '' ? home : text), path)
-  // Parameters that it does not know it ignores (OpenID Connect Core, section 4).
+  // Unknown parameters are ignored (OpenID Connect Core, section 4).
   const loginQuery = z.object({ returnTo, lang: langParameter })
   const begin = (req: Request) =>
     withinRequestDeadline(
@@ -69,7 +49,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       'identity-provider-unavailable',
     )
 
-  // A redirect would still belong to what the provider's site began, and carry no Strict cookie.
+  // A redirect would belong to the navigation that the provider's site began, so it would carry no Strict cookie.
   const showSignedIn = (req: Request, res: Response, path: string): void => {
     const { lang } = req.context
     const { title, go } = WORDS[lang]
@@ -79,6 +59,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
   }
 
   return {
+    /** Handles requests for `login` that no person waits for: they start no sign-in. */
     previewLogin: async function loginPreviewer(req, res, next) {
       refusePrefetch(req)
       if (req.method !== 'HEAD') return next()
@@ -86,6 +67,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       res.status(302).location(location.href).end()
     },
 
+    /** Refuses requests for `callback` that no person waits for: they complete no sign-in. */
     refusePreview: function previewGuard(req, _res, next) {
       refusePrefetch(req)
       if (req.method === 'HEAD') throw new GatewayError('sign-in-failed')
@@ -100,6 +82,10 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       res.status(302).location(location.href).end()
     },
 
+    /**
+     * Learns from the provider the person who signs in, and makes it the caller of the request. Where that sign-in was
+     * completed a short time ago, shows its page again.
+     */
     completeSignIn: async function signInCompleter(req, res, next) {
       const { search: query } = new URL(req.url, publicUrl)
       const id = signIn.idOf(query)
@@ -113,7 +99,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       }
       const completed = signIn.complete({ query, transactions, onUsedUp })
       const arrival = await withinRequestDeadline(req, completed, 'identity-provider-unavailable')
-      // Until there is a session: the limit of the caller follows.
+      // The response clears the cookie unless `callback` begins a session: the limit of the caller may refuse that.
       onUsedUp()
       req.context.signInResult = arrival
       req.context.caller = sessions.callerOf(arrival.identity)
@@ -121,6 +107,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       next()
     },
 
+    /** After `completeSignIn`: begins the session. */
     callback: async function callback(req, res) {
       const { signInResult: arrival } = req.context
       if (arrival === null) throw new GatewayError('sign-in-failed')
@@ -138,16 +125,7 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
       showSignedIn(req, res, arrival.returnTo)
     },
 
-    showProblem: function authProblemHandler(error, req, res, next) {
-      const wantsPage = req.accepts(['application/problem+json', 'text/html']) === 'text/html'
-      if (!wantsPage || !(error instanceof GatewayError)) return next(error)
-      const { lang } = req.context
-      req.context.code = error.code
-      const { title, body } = describeProblem(error.code, lang)
-      res.status(PROBLEMS[error.code].status)
-      sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
-    },
-
+    /** Ends the session of the request and clears its cookie, also if the request is then refused. */
     endSession: async function sessionEnder(req, res, next) {
       res.clearCookie(SESSION_COOKIE.name, SESSION_COOKIE.options)
       await sessions.end(cookieValues(req, SESSION_COOKIE))
@@ -157,7 +135,18 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
     logout: function logout(_req, res) {
       res.json({ logoutUrl: signIn.logoutUrl() })
     },
-  }
+  } satisfies Record<string, RequestHandler>
+}
+
+/** Responds to an error with a page where the browser accepts one. */
+export const showAuthProblem: ErrorRequestHandler = function authProblemHandler(error, req, res, next) {
+  const wantsPage = req.accepts(['application/problem+json', 'text/html']) === 'text/html'
+  if (!wantsPage || !(error instanceof GatewayError)) return next(error)
+  const { lang } = req.context
+  req.context.code = error.code
+  const { title, body } = describeProblem(error.code, lang)
+  res.status(PROBLEMS[error.code].status)
+  sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
 }
 
 /** Removes cookies of other sign-ins, as far as those that follow need their room. */

@@ -1,31 +1,21 @@
 import { readFile } from 'node:fs/promises'
 import type { RequestHandler } from 'express'
 import { parse } from 'yaml'
-import { GatewayError } from '../../errors.ts'
+import { csp } from '../presentation/csp.ts'
+import { createAssets } from './assets.ts'
 
-/** The description of the interface, for tools and as a page. */
-export interface Docs {
-  readonly openapi: RequestHandler
-  readonly page: RequestHandler
-  /** What the page loads, by the `:file` of the path. */
-  readonly asset: RequestHandler
-}
+export type Docs = Awaited<ReturnType<typeof createDocs>>
 
 const DOCUMENT = new URL('../../../openapi.yaml', import.meta.url)
 const SWAGGER_UI = import.meta.resolve('swagger-ui-dist/package.json')
-const ASSET_AGE_S = 3600
 
-/** The page loads from here alone, and no code or style stands in it. Icons are images that stand in the style sheet. */
-const POLICY = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "img-src 'self' data:",
-  "connect-src 'self'",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join('; ')
+/** The page contains no code or style, and loads from the gateway alone. Icons are images inside the style sheet. */
+const POLICY = csp({
+  'script-src': "'self'",
+  'style-src': "'self'",
+  'img-src': "'self' data:",
+  'connect-src': "'self'",
+})
 
 const PAGE = `<!doctype html>
 <html lang="en">
@@ -44,8 +34,8 @@ const PAGE = `<!doctype html>
 </html>
 `
 
-// The plain layout: the other one brings a badge that asks a stranger whether the document is valid.
-// A request with a key or a token goes without cookies: beside a session it would be ambiguous.
+// The standalone layout would show a badge that asks a third party whether the document is valid.
+// A request with a key or a token is sent without cookies: together with a session it would be ambiguous.
 const START = `const isCredential = (name) => ['x-api-key', 'authorization'].includes(name.toLowerCase())
 
 const requestInterceptor = (request) => {
@@ -56,31 +46,20 @@ const requestInterceptor = (request) => {
 SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true, requestInterceptor })
 `
 
-/** Reads everything once, since none of it changes while the process runs. */
-export const createDocs = async (): Promise<Docs> => {
+/** The OpenAPI document, for tools and as a page, and the files that the page loads. */
+export const createDocs = async () => {
   const document: unknown = parse(await readFile(DOCUMENT, 'utf8'))
-  const assets = await readAssets()
-  return {
-    openapi: function openapi(_req, res) {
-      res.json(document)
-    },
-
-    page: function docsPage(_req, res) {
-      res.set('Content-Security-Policy', POLICY).type('html').send(PAGE)
-    },
-
-    asset: function docsAsset(req, res) {
-      const name = String(req.params.file)
-      const content = assets.get(name)
-      if (content === undefined) throw new GatewayError('not-found')
-      res.set({ 'Content-Security-Policy': POLICY, 'Cache-Control': `public, max-age=${ASSET_AGE_S}` })
-      res.type(name).send(content)
-    },
+  const asset = await createAssets(new URL('.', SWAGGER_UI), {
+    names: /^swagger-ui(\.css|-bundle\.js)$/,
+    contentSecurityPolicy: POLICY,
+    cacheControl: 'public, max-age=3600',
+    texts: { 'start.js': START },
+  })
+  const openapi: RequestHandler = function openapi(_req, res) {
+    res.json(document)
   }
-}
-
-const readAssets = async (): Promise<ReadonlyMap<string, Buffer>> => {
-  const names = ['swagger-ui.css', 'swagger-ui-bundle.js'] as const
-  const read = names.map(async (name) => [name, await readFile(new URL(name, SWAGGER_UI))] as const)
-  return new Map([...(await Promise.all(read)), ['start.js', Buffer.from(START)] as const])
+  const page: RequestHandler = function docsPage(_req, res) {
+    res.set('Content-Security-Policy', POLICY).type('html').send(PAGE)
+  }
+  return { openapi, page, asset }
 }

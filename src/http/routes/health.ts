@@ -2,7 +2,7 @@ import type { RequestHandler } from 'express'
 import { type ErrorCode, GatewayError } from '../../errors.ts'
 import type { StoreInUse } from '../middleware/redis-store.ts'
 
-/** Where the process stands: `leaving` still serves, but wants no new connections; `draining` takes nothing new. */
+/** `leaving` still serves, but closes connections after each response; `draining` refuses new requests. */
 export type Phase = 'serving' | 'leaving' | 'draining'
 
 export interface Lifecycle {
@@ -13,12 +13,13 @@ export const livez: RequestHandler = function livez(_req, res) {
   res.json({ status: 'ok' })
 }
 
-/** What is lacking, as a problem's code; null where nothing is. */
+/** The reason for not being ready, as a problem code; null if ready. */
 export type Readiness = () => Promise<ErrorCode | null>
 
 /**
- * Ready: not on the way out, with keys to sign with, and able to write the record. An ill upstream does not make a
- * replica unready; without keys it is as good as out of reach.
+ * Ready: serving, with credentials for the upstream, and able to write audit records. An unhealthy upstream does not
+ * make a replica unready. A replica without credentials cannot use the upstream, so it reports the upstream as
+ * unavailable.
  */
 export const createReadiness = (
   lifecycle: Lifecycle,
@@ -51,3 +52,12 @@ export const createSharedCheck = <T>(ask: () => Promise<T>): (() => Promise<T>) 
 }
 
 const SHARED_MS = 1000
+
+/** During shutdown, closes connections with their responses; while draining, refuses requests. @throws shutting-down */
+export const refuseWhenDraining = (lifecycle: Lifecycle): RequestHandler =>
+  function drainGuard(_req, res, next) {
+    if (lifecycle.phase === 'serving') return next()
+    res.set('Connection', 'close')
+    if (lifecycle.phase === 'draining') throw new GatewayError('shutting-down')
+    next()
+  }

@@ -2,7 +2,7 @@ import type { RequestHandler } from 'express'
 import { visible } from '../../visible-text.ts'
 import { callerIn } from '../middleware/authenticate.ts'
 
-/** Tells callers who the gateway takes them for. */
+/** Tells callers their identity and scopes. */
 export const me: RequestHandler = function me(req, res) {
   const { name, via, scopes } = callerIn(req)
   res.json({ name: visible(name), via, scopes })

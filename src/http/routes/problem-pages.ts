@@ -1,9 +1,9 @@
 import type { RequestHandler } from 'express'
 import { type ErrorCode, GatewayError, type Lang } from '../../errors.ts'
 import { type Html, html, type Page, sendHtml } from '../presentation/html.ts'
-import { PROBLEMS } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 
-/** The page that a problem's `type` points at. It is made of the table alone: nothing of the request is on it. */
+/** The page that a problem's `type` points at. Its content comes from the table, not from the request. */
 export const problemPage: RequestHandler = function problemPage(req, res) {
   const { code } = req.params
   if (typeof code !== 'string' || !isErrorCode(code)) throw new GatewayError('not-found')
@@ -16,7 +16,7 @@ export const problemPage: RequestHandler = function problemPage(req, res) {
 
 const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(PROBLEMS, code)
 
-/** What is to be said of a problem to people. */
+/** The explanation of a problem for people. */
 export const describeProblem = (code: ErrorCode, lang: Lang): Pick<Page, 'title' | 'body'> => ({
   title: PROBLEMS[code][lang].title,
   body: html`<main>\n${contentOf(code, lang)}\n</main>`,

@@ -36,7 +36,7 @@ type RuleName = keyof typeof RULES
 /** For a schema's `error`: names the rule that its failure breaks. */
 export const rule = (name: RuleName): { error: RuleName } => ({ error: name })
 
-// What several routes ask for.
+// Parameters of several routes.
 
 export const langParameter = z.enum(['en', 'zh'], rule('lang')).optional()
 
@@ -65,7 +65,9 @@ export const countParameter = (name: RuleName, max: number) =>
     .transform(Number)
     .pipe(z.number().min(1, rule(name)).max(max, rule(name)))
 
-/** Reads a query by a schema whose errors are names of rules. @throws query-invalid naming the first faulty parameter */
+/**
+ * Reads a query by a schema whose errors are names of rules. @throws query-invalid naming the first faulty parameter
+ */
 export const parseQuery = <T>(schema: z.ZodType<T>, query: unknown): T => {
   const parsed = schema.safeParse(query)
   if (parsed.success) return parsed.data

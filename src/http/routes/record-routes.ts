@@ -9,11 +9,6 @@ import { GatewayError } from '../../errors.ts'
 import { callerIn } from '../middleware/authenticate.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 
-export interface RecordRoutes {
-  readonly listCancellations: RequestHandler
-  readonly findCancellation: RequestHandler
-}
-
 const LIMIT_MAX = 200
 const LIMIT_DEFAULT = 50
 
@@ -27,7 +22,7 @@ const cursor = z
   })
   .optional()
 
-// Strict, since a mistyped filter would show everything and look like an answer.
+// Strict: without it, a mistyped filter would return all records as if they matched.
 const listQuery = z.strictObject({
   taskNo: textParameter,
   caller: textParameter,
@@ -39,36 +34,37 @@ const listQuery = z.strictObject({
   lang: langParameter,
 })
 
-/** What else there is is no id of ours, and some of it no database takes. */
+/** The form of ids. Other texts are no ids, and databases refuse some of them. */
 const ID = /^[0-9a-f-]{36}$/
 
-export const createRecordRoutes = (trail: AuditTrail): RecordRoutes => ({
-  listCancellations: async function listCancellations(req, res) {
-    const query = parseQuery(listQuery, req.query)
-    const { records, next } = await trail.list(
-      {
-        ...query,
-        fromMs: query.from,
-        toMs: query.to,
-        before: query.cursor ?? null,
-        owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
-      },
-      req.context.deadline,
-      req.context.signal,
-    )
-    res.json({ items: records.map(recordToJson), nextCursor: next === null ? null : encodeCursor(next) })
-  },
+export const createRecordRoutes = (trail: AuditTrail) =>
+  ({
+    listCancellations: async function listCancellations(req, res) {
+      const query = parseQuery(listQuery, req.query)
+      const { records, next } = await trail.list(
+        {
+          ...query,
+          fromMs: query.from,
+          toMs: query.to,
+          before: query.cursor ?? null,
+          owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
+        },
+        req.context.deadline,
+        req.context.signal,
+      )
+      res.json({ items: records.map(recordToJson), nextCursor: next === null ? null : encodeCursor(next) })
+    },
 
-  findCancellation: async function findCancellation(req, res) {
-    const id = String(req.params.id)
-    const record = ID.test(id) ? await trail.find(id, req.context.deadline, req.context.signal) : null
-    // Another's record looks the same as none, so that ids can't be probed.
-    if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
-    res.json(recordToJson(record))
-  },
-})
+    findCancellation: async function findCancellation(req, res) {
+      const id = String(req.params.id)
+      const record = ID.test(id) ? await trail.find(id, req.context.deadline, req.context.signal) : null
+      // A record of another caller and an unknown id get the same response, so that ids cannot be probed.
+      if (record === null || !maySee(callerIn(req), record)) throw new GatewayError('not-found')
+      res.json(recordToJson(record))
+    },
+  }) satisfies Record<string, RequestHandler>
 
-/** The record names tasks that restrictions keep from a caller, so the right to read it reaches no further than they do. */
+/** Records name tasks that restrictions hide from a caller, so a restricted caller sees its own records only. */
 const maySeeAll = (caller: Caller): boolean => caller.scopes.includes('audit:read') && !isRestricted(caller)
 
 const ownerOf = ({ via, issuer, name }: Caller) => ({ via, issuer, caller: name })

@@ -4,26 +4,32 @@ import { z } from 'zod'
 import type { PageResponse, QueryContext, TaskQueries } from '../../alibaba/task-queries.ts'
 import type { Task, TaskDetail } from '../../alibaba/task-schemas.ts'
 import { GatewayError } from '../../errors.ts'
+import type { Cancellations, CancelRequest } from '../../tasks/cancel.ts'
 import type { Lookup } from '../../tasks/lookup.ts'
 import type { Permissions } from '../../tasks/permission.ts'
 import { isoTime } from '../../time.ts'
 import { visible, visibleOrNull } from '../../visible-text.ts'
 import { callerIn } from '../middleware/authenticate.ts'
 import { trimOws } from '../middleware/ows.ts'
+import { waitSeconds } from './prefer.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
-import { taskNoOf } from './task-no.ts'
-
-export interface TaskRoutes {
-  readonly listTasks: RequestHandler
-  readonly findTask: RequestHandler
-  readonly listDetails: RequestHandler
-}
 
 export interface TaskRouteOptions {
+  readonly cancellations: Cancellations
   readonly queries: TaskQueries
   readonly lookup: Lookup
   readonly permissions: Pick<Permissions, 'forRead'>
+  /** Origin that `Location` is built on; a path alone where it is undefined. */
+  readonly publicUrl: string | undefined
 }
+
+// Vendor examples are UUIDs, but no format is published: every character is allowed that needs no escaping anywhere.
+const TASK_NO = /^[A-Za-z0-9_-]{1,64}$/
+
+const TASK_NO_RULE = {
+  en: 'must be 1 to 64 letters, digits, hyphens or underscores',
+  zh: '必须为 1 到 64 个字母、数字、连字符或下划线',
+} as const
 
 const DAY_MS = 86_400_000
 
@@ -57,42 +63,87 @@ const detailQuery = z.strictObject({
 
 const findQuery = z.strictObject({ lang: langParameter })
 
-export const createTaskRoutes = ({ queries, lookup, permissions }: TaskRouteOptions): TaskRoutes => ({
-  listTasks: async function listTasks(req, res) {
-    const { createdFrom, createdTo, ...asked } = parseQuery(listQuery, req.query)
-    const query = { ...asked, createdFromMs: createdFrom, createdToMs: createdTo }
-    const { domains, taskTypes } = callerIn(req)
-    // Its rows name no domains.
-    if (domains !== null) throw new GatewayError('forbidden')
-    const tasks = onlyOf(taskTypes, await queries.list(query, queryContextOf(req)))
-    sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
-  },
+// Not strict, unlike the query of a read: an unknown parameter does not change which task is cancelled.
+const cancelQuery = z.object({ lang: langParameter })
 
-  findTask: async function findTask(req, res) {
-    parseQuery(findQuery, req.query)
-    const taskNo = taskNoOf(req)
-    await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
-    const task = await lookup.find(taskNo, queryContextOf(req))
-    if (task === null) throw new GatewayError('task-not-found')
-    const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
-    // Of what this caller sees: two callers can see a task differently.
-    const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
-    res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
-    if (matches(req.get('if-none-match'), etag)) res.status(304).end()
-    else res.type('application/json').send(body)
-  },
+/** Handlers of all routes under `/tasks`. */
+export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, publicUrl }: TaskRouteOptions) =>
+  ({
+    /** Takes the place of a scope check: a refused cancel is recorded. */
+    requireCancelScope: async function cancelScopeGuard(req, _res, next) {
+      if (callerIn(req).scopes.includes('tasks:cancel')) return next()
+      const cancellationId = await cancellations.refuse(cancelRequest(req))
+      throw new GatewayError('forbidden', { cancellationId, outcome: 'not-cancelled', scope: 'tasks:cancel' })
+    },
 
-  listDetails: async function listDetails(req, res) {
-    const query = parseQuery(detailQuery, req.query)
-    const taskNo = taskNoOf(req)
-    await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
-    const details = await queries.details({ ...query, taskNo }, queryContextOf(req))
-    // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
-    if (details.totalItems === 0 && (await lookup.find(taskNo, queryContextOf(req))) === null) {
-      throw new GatewayError('task-not-found', { requestId: details.requestId })
-    }
-    sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
-  },
+    cancelTask: async function cancelTask(req, res) {
+      parseQuery(cancelQuery, req.query)
+      const taskNo = taskNoOf(req)
+      const { waitedMs, ...cancelled } = await cancellations.cancel(cancelRequest(req))
+      const waitedSeconds = Math.round(waitedMs / 1000)
+      if (waitedSeconds > 0) res.set('Preference-Applied', `wait=${waitedSeconds}`)
+      res
+        .status(cancelled.cancelStatus === 'cancelled' ? 200 : 202)
+        .location(`${publicUrl ?? ''}/tasks/${taskNo}`)
+        .json({ taskNo, ...cancelled })
+    },
+
+    listTasks: async function listTasks(req, res) {
+      const { createdFrom, createdTo, ...asked } = parseQuery(listQuery, req.query)
+      const query = { ...asked, createdFromMs: createdFrom, createdToMs: createdTo }
+      const { domains, taskTypes } = callerIn(req)
+      // Its rows name no domains.
+      if (domains !== null) throw new GatewayError('forbidden')
+      const tasks = onlyOf(taskTypes, await queries.list(query, queryContextOf(req)))
+      sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
+    },
+
+    findTask: async function findTask(req, res) {
+      parseQuery(findQuery, req.query)
+      const taskNo = taskNoOf(req)
+      await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
+      const task = await lookup.find(taskNo, queryContextOf(req))
+      if (task === null) throw new GatewayError('task-not-found')
+      const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
+      // Made of the body for this caller: two callers can see a task differently.
+      const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
+      res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
+      if (matches(req.get('if-none-match'), etag)) res.status(304).end()
+      else res.type('application/json').send(body)
+    },
+
+    listDetails: async function listDetails(req, res) {
+      const query = parseQuery(detailQuery, req.query)
+      const taskNo = taskNoOf(req)
+      await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
+      const details = await queries.details({ ...query, taskNo }, queryContextOf(req))
+      // A filter can leave nothing of a task, and an unknown one has nothing: only a look tells which it is.
+      if (details.totalItems === 0 && (await lookup.find(taskNo, queryContextOf(req))) === null) {
+        throw new GatewayError('task-not-found', { requestId: details.requestId })
+      }
+      sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
+    },
+  }) satisfies Record<string, RequestHandler>
+
+export const checkTaskNo: RequestHandler = function taskNoGuard(req, _res, next) {
+  if (!TASK_NO.test(taskNoOf(req))) throw new GatewayError('task-no-invalid', { field: 'taskNo', rule: TASK_NO_RULE })
+  next()
+}
+
+/** The `:taskNo` of the path; empty where the route has none. */
+const taskNoOf = (req: Request): string => (typeof req.params.taskNo === 'string' ? req.params.taskNo : '')
+
+const cancelRequest = (req: Request): CancelRequest => ({
+  taskNo: taskNoOf(req),
+  caller: callerIn(req),
+  clientIp: req.context.clientIp,
+  peerIp: req.context.peerIp,
+  userAgent: req.get('user-agent') ?? null,
+  lang: req.context.lang,
+  gatewayRequestId: req.context.requestId,
+  deadline: req.context.deadline,
+  signal: req.context.signal,
+  waitMs: (waitSeconds(req.get('prefer')) ?? 0) * 1000,
 })
 
 /**
@@ -110,10 +161,10 @@ const queryContextOf = ({ context }: Request): QueryContext => ({
   chargeCall: context.chargeCall,
 })
 
-/** Addresses of people are for those who read the record. */
+/** Only callers who may read the audit trail see addresses of people. */
 const maySeeAddresses = (req: Request): boolean => callerIn(req).scopes.includes('audit:read')
 
-/** Totals are null where they would count what the caller may not see. */
+/** Totals are null where they would count tasks that the caller may not see. */
 type SentPage<T> = Omit<PageResponse<T>, 'totalItems' | 'totalPages'> & {
   readonly totalItems: number | null
   readonly totalPages: number | null

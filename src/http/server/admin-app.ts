@@ -1,8 +1,10 @@
 import type { Express, RequestHandler } from 'express'
+import { limitBody } from '../middleware/body-limit.ts'
 import { assignContext, type ContextOptions } from '../middleware/context.ts'
-import { checkHost, isPrivateName, limitBody, securityHeaders } from '../middleware/hardening.ts'
+import { checkHost, isPrivateName } from '../middleware/host.ts'
 import { allowOnly, handleProblems, notFound } from '../middleware/problem-handler.ts'
 import type { StoreInUse } from '../middleware/redis-store.ts'
+import { securityHeaders } from '../middleware/security-headers.ts'
 import { createReadyz, livez, type Readiness } from '../routes/health.ts'
 import { createExpress } from './express-app.ts'
 
@@ -21,7 +23,9 @@ export interface AdminAppParts extends ContextOptions {
   readonly rateLimitStore: () => StoreInUse | undefined
 }
 
-/** The way of a request to the admin port: metrics and probes, without credentials. Its order is its security policy. */
+/**
+ * The way of a request to the admin port: metrics and probes, without credentials. Its order is its security policy.
+ */
 export const createAdminApp = (parts: AdminAppParts): Express => {
   const app = createExpress()
   app.use(assignContext(parts), securityHeaders(), checkHost(isPrivateName(parts.host)), limitBody)

@@ -137,8 +137,8 @@ const HEAD_END = Buffer.from('\r\n\r\n')
 
 /**
  * Gives Node's parser one request head at a time, and nothing further while `MAX_UNANSWERED` requests are unanswered.
- * Node itself parses all that one read of 64 KiB holds, some three thousand requests, and runs them at once. What is not
- * parsed yet stays in the socket's buffer, and a full one stops the peer.
+ * Node itself parses the whole content of one read of 64 KiB, some three thousand requests, and runs them at once.
+ * Bytes that are not parsed yet stay in the socket's buffer, and a full buffer stops the peer.
  */
 const parseInTurns = (connection: Connection, continueLater: (connection: Connection) => void): void => {
   const { socket } = connection
@@ -162,7 +162,7 @@ const parseInTurns = (connection: Connection, continueLater: (connection: Connec
     }
     socket.unshift(rest)
   })
-  // Node closes its own side when the peer has closed its side; what was parsed just before is answered first.
+  // Node closes its own side when the peer has closed its side; requests that were parsed before are answered first.
   const listeners = socket.listeners('end')
   socket.removeAllListeners('end')
   socket.once('end', () =>

@@ -15,7 +15,8 @@ import type { Log } from '../../telemetry/log.ts'
 import type { Meter } from '../../telemetry/meter.ts'
 import { type Context, isCancel } from '../middleware/context.ts'
 import { corsHeaders } from '../middleware/cors.ts'
-import { PROBLEMS, problemBody } from '../presentation/problem.ts'
+import { problemBody } from '../presentation/problem.ts'
+import { PROBLEMS } from '../presentation/problems.ts'
 import type { Lifecycle } from '../routes/health.ts'
 import { type ConnectionLimits, guardConnections } from './connections.ts'
 import { openPort, type Port } from './listen.ts'
@@ -70,7 +71,10 @@ const createHttpServer = (app: RequestListener): Server => {
   return server
 }
 
-/** A path, or an address of http(s) with a host and without a user (RFC 9110, 4.2) or a backslash, which is read as a slash. */
+/**
+ * A path, or an address of http(s) with a host and without a user (RFC 9110, 4.2) or a backslash, which is read as a
+ * slash.
+ */
 const TARGET = /^([/*]|https?:\/\/[^/?@\\]+([/?][^\\]*)?$)/i
 
 /**
@@ -93,7 +97,7 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
     meter.connectionClosed({ port: kind, reason }),
   )
   const url = await openPort(server, options, kind === 'admin' ? 'ADMIN_' : '')
-  // What watches a process keeps none alive.
+  // The admin port alone does not keep the process alive.
   if (kind === 'admin') server.unref()
 
   return {
@@ -114,9 +118,9 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
   }
 }
 
-/** What is under way now began before the drain: its connection must not be kept either. */
+/** Requests in flight began before the drain: their connections must not be kept either. */
 const leaveConnections = (open: LinkedList<ServerResponse>, options: ListenerOptions): void => {
-  // Of pipelined requests the last: whatever stands behind a `Connection: close` is never answered.
+  // Of pipelined requests the last: requests after a `Connection: close` get no response.
   const lasts = new Map(open.values().map((res) => [res.req.socket, res])).values()
   for (const res of lasts) {
     if (res.headersSent) continue
@@ -137,12 +141,12 @@ const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'request-timeout',
 }
 
-/** What Node's parser turns away never reaches the app; it is answered as a problem all the same, and its content never logged. */
+/** Requests that Node's parser rejects never reach the app. They get a problem too, and their content is not logged. */
 const refuseBeforeRouting = (server: Server, open: LinkedList<ServerResponse>, options: ListenerOptions): void => {
   server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
     const underWay = open.values().find((res) => res.socket === socket && res.req.complete)
     if (underWay !== undefined) {
-      // Rubbish behind a request that is being answered: a refusal now would be read as that answer.
+      // Malformed bytes after a request in flight: a refusal now would be read as the response to that request.
       if (!underWay.headersSent) underWay.setHeader('Connection', 'close')
       underWay.once('close', () => socket.destroy())
       return
@@ -150,7 +154,7 @@ const refuseBeforeRouting = (server: Server, open: LinkedList<ServerResponse>, o
     if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
     const halfRead = open.values().find((res) => res.socket === socket)
     const code = PARSER_CODES[error.code ?? ''] ?? 'bad-request'
-    // Of what can't be parsed no origin is known, so that no page reads this.
+    // The origin of a malformed request is unknown, so no CORS header is sent.
     const { status, headers, body } = refusal(code, options, halfRead?.req)
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
     socket.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, '', body].join('\r\n'), () => socket.destroy())
@@ -165,10 +169,10 @@ const refuse = (res: ServerResponse, code: ErrorCode, options: ListenerOptions):
   res.writeHead(status, { ...headers, ...corsHeaders(options.corsOrigins, res.req) }).end(body)
 }
 
-/** One that the app knows already tells of itself at its end. */
+/** A request with a context is logged by the app at its end. */
 type Refused = IncomingMessage & { readonly context?: Pick<Context, 'requestId' | 'code'> }
 
-/** A problem for whoever is turned away here; where there is no request yet, with the log line that goes with it. */
+/** A problem for a request that is refused here, logged unless the app logs the request. */
 const refusal = (code: ErrorCode, { publicUrl, log, meter }: ListenerOptions, refused?: Refused) => {
   const requestId = refused?.context?.requestId ?? randomUUID()
   const { status } = PROBLEMS[code]

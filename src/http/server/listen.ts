@@ -7,7 +7,9 @@ export interface Port {
   readonly port: number
 }
 
-/** Opens a port, and resolves with where it can be reached. @throws ConfigError naming the settings that can't be kept */
+/**
+ * Opens a port, and resolves with where it can be reached. @throws ConfigError naming the settings that can't be kept
+ */
 export const openPort = (server: Server, { host, port }: Port, prefix: '' | 'ADMIN_' = ''): Promise<string> =>
   new Promise((resolve, reject) => {
     const fail = (error: Error & { code?: string }): void => reject(new ConfigError([refusedPort(prefix, error.code)]))

@@ -1,0 +1,456 @@
+import type { ErrorCode } from '../../errors.ts'
+
+export interface ProblemText {
+  readonly title: string
+  /** Together they are the problem's `detail`. */
+  readonly happened: string
+  readonly advice: string
+}
+
+interface Problem {
+  readonly status: number
+  readonly retryable: boolean
+  /** What became of the cancel that failed so; null where no cancel can fail so, or only the failure knows. */
+  readonly outcome: 'not-cancelled' | 'unknown' | null
+  readonly en: ProblemText
+  readonly zh: ProblemText
+}
+
+const refusal = { retryable: false, outcome: 'not-cancelled' } as const
+const later = { retryable: true, outcome: 'not-cancelled' } as const
+
+/** What each code means on the wire. Source of the texts: this table alone. */
+export const PROBLEMS = {
+  'audit-unavailable': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'The audit trail is not available',
+      happened:
+        'The gateway cannot read or write the audit trail at the moment. It cancels no task without an audit record.',
+      advice: 'Try again later.',
+    },
+    zh: {
+      title: '审计记录不可用',
+      happened: '网关暂时无法读取或写入审计记录。没有审计记录时，网关不会取消任务。',
+      advice: '请稍后重试。',
+    },
+  },
+  'bad-request': {
+    status: 400,
+    ...refusal,
+    en: {
+      title: 'The request is malformed',
+      happened: 'The request is not valid HTTP, or a required part is missing.',
+      advice: 'Correct the request before you send it again.',
+    },
+    zh: {
+      title: '请求格式错误',
+      happened: '该请求不是有效的 HTTP 请求，或缺少必要内容。',
+      advice: '请更正后重新发送。',
+    },
+  },
+  'content-too-large': {
+    status: 413,
+    ...refusal,
+    en: {
+      title: 'The request body is too large',
+      happened: 'The request body is larger than the gateway accepts.',
+      advice: 'Send the request without a body. No route needs a body.',
+    },
+    zh: {
+      title: '请求体过大',
+      happened: '请求体超出了网关允许的大小。',
+      advice: '请去掉请求体后重新发送。所有接口均不需要请求体。',
+    },
+  },
+  'credentials-ambiguous': {
+    status: 400,
+    ...refusal,
+    en: {
+      title: 'More than one credential',
+      happened: 'The request carries more than one credential. The gateway cannot tell which credential to use.',
+      advice: 'Send exactly one credential, in one header.',
+    },
+    zh: {
+      title: '请求携带了多个凭证',
+      happened: '请求携带了多个凭证，网关无法确定使用哪一个。',
+      advice: '请仅在一个请求头中发送一个凭证。',
+    },
+  },
+  'csrf-rejected': {
+    status: 403,
+    ...refusal,
+    en: {
+      title: 'The request was not sent by a trusted page',
+      happened:
+        'The request uses a session. The header “X-CSRF: 1” is missing, or the gateway does not trust the origin of the request.',
+      advice: 'The gateway blocked the request. If you did not send it, do nothing.',
+    },
+    zh: {
+      title: '请求并非来自受信任的页面',
+      happened: '该请求使用了登录会话，但缺少请求头“X-CSRF: 1”，或者请求来源不受网关信任。',
+      advice: '网关已拦截该请求。如果这不是您的操作，则无需处理。',
+    },
+  },
+  'expectation-failed': {
+    status: 417,
+    ...refusal,
+    en: {
+      title: 'The Expect header is not supported',
+      happened: 'The Expect header asks for a feature that the gateway does not support.',
+      advice: 'Remove the header, or set it to "100-continue".',
+    },
+    zh: {
+      title: '不支持该 Expect 请求头',
+      happened: 'Expect 请求头要求的功能不受网关支持。',
+      advice: '请删除该请求头，或将其设置为“100-continue”。',
+    },
+  },
+  forbidden: {
+    status: 403,
+    ...refusal,
+    en: {
+      title: 'Permission denied',
+      happened: 'The gateway knows your identity, but you do not have the permission for this request.',
+      advice: 'If you need the permission, ask the operator of the gateway.',
+    },
+    zh: {
+      title: '没有权限',
+      happened: '您的身份已通过验证，但没有执行此操作的权限。',
+      advice: '如需此权限，请联系网关运维人员。',
+    },
+  },
+  'gateway-busy': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'The gateway is busy',
+      happened: 'Too many requests are waiting to be sent to Alibaba Cloud. Nothing was sent for this request.',
+      advice: 'Wait for the time in the Retry-After header, then try again.',
+    },
+    zh: {
+      title: '网关繁忙',
+      happened: '等待发送至阿里云的请求过多，该请求未被发送。',
+      advice: '请按照 Retry-After 响应头指定的时间等待后重试。',
+    },
+  },
+  'headers-too-large': {
+    status: 431,
+    retryable: false,
+    outcome: null,
+    en: {
+      title: 'The request headers are too large',
+      happened: 'The request headers are larger than the gateway accepts.',
+      advice: 'Send fewer or shorter headers.',
+    },
+    zh: { title: '请求头过大', happened: '请求头超出了网关允许的大小。', advice: '请减少请求头的数量或长度。' },
+  },
+  'identity-provider-unavailable': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'The identity provider is not available',
+      happened: 'The gateway needs the identity provider to verify your identity. Nothing was changed.',
+      advice: 'Try again later.',
+    },
+    zh: {
+      title: '身份提供商不可用',
+      happened: '网关暂时无法通过身份提供商验证您的身份。未做任何更改。',
+      advice: '请稍后重试。',
+    },
+  },
+  internal: {
+    status: 500,
+    retryable: false,
+    outcome: 'unknown',
+    en: {
+      title: 'Internal error of the gateway',
+      happened: 'The gateway failed because of an internal error.',
+      advice:
+        'Report the error with the request id. If you were cancelling a task, check the task before you try again.',
+    },
+    zh: {
+      title: '网关内部错误',
+      happened: '网关因内部错误未能完成请求。',
+      advice: '请提供请求 ID 并报告此问题。如果该请求用于取消任务，请先查看任务状态，再决定是否重试。',
+    },
+  },
+  'method-not-allowed': {
+    status: 405,
+    retryable: false,
+    outcome: null,
+    en: {
+      title: 'Method not allowed',
+      happened: 'This route does not support the method of the request.',
+      advice: 'Use one of the methods in the Allow header.',
+    },
+    zh: {
+      title: '不支持该请求方法',
+      happened: '该接口不支持此请求方法。',
+      advice: '请使用 Allow 响应头中列出的方法。',
+    },
+  },
+  misdirected: {
+    status: 421,
+    ...refusal,
+    en: {
+      title: 'Wrong host',
+      happened: 'The gateway does not serve the host that the request names.',
+      advice: 'Use the correct address of the gateway.',
+    },
+    zh: { title: '主机名错误', happened: '网关不为请求中指定的主机名提供服务。', advice: '请使用网关的正确地址。' },
+  },
+  'not-found': {
+    status: 404,
+    ...refusal,
+    en: {
+      title: 'Not found',
+      happened: 'The route or the audit record does not exist, or you may not see the audit record.',
+      advice: 'Check the path and every id in it.',
+    },
+    zh: {
+      title: '未找到',
+      happened: '该路径或审计记录不存在，或者您无权查看该审计记录。',
+      advice: '请检查路径及其中的 ID。',
+    },
+  },
+  'outcome-unknown': {
+    status: 504,
+    retryable: false,
+    outcome: 'unknown',
+    en: {
+      title: 'The cancellation may or may not have happened',
+      happened: 'The request was sent. Neither the response nor the task shows whether it took effect.',
+      advice:
+        'Read the task later (GET /tasks/:taskNo). Cancel it again only if it is neither cancelled nor being cancelled.',
+    },
+    zh: {
+      title: '取消操作可能已生效，也可能未生效',
+      happened: '请求已发送至阿里云，但根据响应和任务状态均无法确定其是否生效。',
+      advice: '请稍后再次查看该任务（GET /tasks/:taskNo）。仅当任务未取消且不在取消中时，才可再次取消。',
+    },
+  },
+  'query-invalid': {
+    status: 400,
+    ...refusal,
+    en: {
+      title: 'A query parameter is not valid',
+      happened: 'A query parameter is unknown, or its value is not valid.',
+      advice: 'Correct the parameter that the detail of the problem names.',
+    },
+    zh: {
+      title: '查询参数无效',
+      happened: '存在未知的查询参数，或查询参数的值无效。',
+      advice: '请更正错误详情中指出的参数。',
+    },
+  },
+  'request-timeout': {
+    status: 408,
+    ...later,
+    en: {
+      title: 'The request took too long',
+      happened: 'The complete request did not arrive in time.',
+      advice: 'Send the request again.',
+    },
+    zh: { title: '请求超时', happened: '网关未能及时收到完整的请求。', advice: '请重新发送请求。' },
+  },
+  'shutting-down': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'This instance is shutting down',
+      happened: 'This instance of the gateway is shutting down. It accepts no new requests.',
+      advice: 'Try again in a moment. Another instance can respond then.',
+    },
+    zh: {
+      title: '实例正在关闭',
+      happened: '该网关实例正在关闭，不再接受新请求。',
+      advice: '请稍后重试，其他实例可以处理该请求。',
+    },
+  },
+  'sign-in-failed': {
+    status: 400,
+    retryable: true,
+    outcome: null,
+    en: {
+      title: 'The sign-in failed',
+      happened: 'The response of the identity provider does not complete a sign-in that this browser started.',
+      advice: 'Sign in again. If the sign-in fails again, tell the operator of the gateway.',
+    },
+    zh: {
+      title: '登录失败',
+      happened: '身份提供商返回的内容无法完成由此浏览器发起的登录。',
+      advice: '请重新登录。如果仍然失败，请联系网关运维人员。',
+    },
+  },
+  'task-no-invalid': {
+    status: 400,
+    ...refusal,
+    en: {
+      title: 'The task number is not valid',
+      happened: 'A task number must be 1 to 64 letters, digits, hyphens or underscores.',
+      advice: 'Check the number against the list of tasks.',
+    },
+    zh: {
+      title: '任务编号无效',
+      happened: '任务编号必须由 1 到 64 个字母、数字、短划线或下划线组成。',
+      advice: '请对照任务列表检查任务编号。',
+    },
+  },
+  'task-not-cancellable': {
+    status: 409,
+    ...refusal,
+    en: {
+      title: 'The task cannot be cancelled',
+      happened:
+        'Alibaba Cloud refused the request for a reason that concerns the task. The task may be complete, or its type may not allow cancellation.',
+      advice: 'Check the task. The same request is unlikely to succeed.',
+    },
+    zh: {
+      title: '任务无法取消',
+      happened: '阿里云因任务自身的原因拒绝了该请求。任务可能已完成，或者该类型的任务不支持取消。',
+      advice: '请查看该任务。重复发送相同的请求通常不会成功。',
+    },
+  },
+  'task-not-found': {
+    status: 404,
+    ...refusal,
+    en: {
+      title: 'No such task',
+      happened: 'The account has no task with this number, or you may not see the task.',
+      advice: 'Check the number against the list of tasks.',
+    },
+    zh: {
+      title: '任务不存在',
+      happened: '账号中不存在该编号的任务，或者您无权查看该任务。',
+      advice: '请对照任务列表检查任务编号。',
+    },
+  },
+  'too-many-requests': {
+    status: 429,
+    ...later,
+    en: {
+      title: 'Too many requests',
+      happened: 'The number of requests exceeds a limit of the gateway.',
+      advice: 'Wait for the time in the Retry-After header, then try again.',
+    },
+    zh: {
+      title: '请求过于频繁',
+      happened: '请求次数超出了网关的限制。',
+      advice: '请按照 Retry-After 响应头指定的时间等待后重试。',
+    },
+  },
+  unauthenticated: {
+    status: 401,
+    ...refusal,
+    en: {
+      title: 'Authentication is required',
+      happened: 'The request carries no credential, or the credential is not valid.',
+      advice: 'Sign in, or send a valid credential of the kind that the WWW-Authenticate header names.',
+    },
+    zh: {
+      title: '需要身份验证',
+      happened: '请求未携带凭证，或凭证无效。',
+      advice: '请登录，或按照 WWW-Authenticate 响应头指定的方式提供有效凭证。',
+    },
+  },
+  'upstream-bad-response': {
+    status: 502,
+    retryable: false,
+    outcome: 'unknown',
+    en: {
+      title: 'The response of Alibaba Cloud cannot be read',
+      happened: 'Alibaba Cloud responded, but the gateway cannot interpret the response.',
+      advice:
+        'If you were cancelling a task, check the task before you try again. If the problem persists, tell the operator of the gateway.',
+    },
+    zh: {
+      title: '无法识别阿里云的响应',
+      happened: '阿里云返回了响应，但网关无法解析。',
+      advice: '如果该请求用于取消任务，请先查看任务状态，再决定是否重试。如果问题持续存在，请联系网关运维人员。',
+    },
+  },
+  'upstream-credentials-rejected': {
+    status: 502,
+    ...refusal,
+    en: {
+      title: 'Alibaba Cloud rejected the credentials of the gateway',
+      happened: 'The gateway has no credentials that Alibaba Cloud accepts. Your request is not the cause.',
+      advice: 'Tell the operator of the gateway.',
+    },
+    zh: {
+      title: '阿里云拒绝了网关的访问凭证',
+      happened: '网关没有阿里云认可的访问凭证（AccessKey）。此问题与您的请求无关。',
+      advice: '请联系网关运维人员。',
+    },
+  },
+  'upstream-forbidden': {
+    status: 502,
+    ...refusal,
+    en: {
+      title: 'The gateway lacks a permission',
+      happened:
+        'The RAM policy or the Alibaba Cloud account of the gateway does not allow this operation. Your request is not the cause.',
+      advice: 'Tell the operator of the gateway.',
+    },
+    zh: {
+      title: '网关缺少权限',
+      happened: '网关的 RAM 权限策略或阿里云账号不允许此操作。此问题与您的请求无关。',
+      advice: '请联系网关运维人员。',
+    },
+  },
+  'upstream-misconfigured': {
+    status: 502,
+    ...refusal,
+    en: {
+      title: 'The gateway is misconfigured',
+      happened: 'The endpoint, the API version or the clock of the gateway is wrong. Your request is not the cause.',
+      advice: 'Tell the operator of the gateway.',
+    },
+    zh: {
+      title: '网关配置错误',
+      happened: '网关的服务接入点、API 版本或系统时间有误。此问题与您的请求无关。',
+      advice: '请联系网关运维人员。',
+    },
+  },
+  'upstream-throttled': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'Alibaba Cloud is throttling',
+      happened: 'Alibaba Cloud limits the rate of requests and did not carry out this request.',
+      advice: 'Wait, then try again. If the response has a Retry-After header, wait for the time in it.',
+    },
+    zh: {
+      title: '请求被阿里云限流',
+      happened: '阿里云限制了请求频率，该请求未被执行。',
+      advice: '请稍后重试。如果响应中包含 Retry-After 响应头，请按照其指定的时间等待。',
+    },
+  },
+  'upstream-timeout': {
+    status: 504,
+    ...later,
+    en: {
+      title: 'Alibaba Cloud took too long to respond',
+      happened: 'The gateway could not read from Alibaba Cloud in time. Nothing was changed.',
+      advice: 'Try again later.',
+    },
+    zh: { title: '阿里云响应超时', happened: '网关未能及时从阿里云读取数据。未做任何更改。', advice: '请稍后重试。' },
+  },
+  'upstream-unavailable': {
+    status: 503,
+    ...later,
+    en: {
+      title: 'Alibaba Cloud is not available',
+      happened:
+        'The gateway could not reach Alibaba Cloud, or Alibaba Cloud did not process the request. Nothing was changed.',
+      advice: 'Try again later.',
+    },
+    zh: {
+      title: '阿里云暂时不可用',
+      happened: '网关无法连接阿里云，或者阿里云未处理该请求。未做任何更改。',
+      advice: '请稍后重试。',
+    },
+  },
+} as const satisfies Record<ErrorCode, Problem>
