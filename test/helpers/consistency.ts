@@ -1,8 +1,44 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
 import type { Sandbox } from '../../sandbox/src/server.ts'
-import { asOperator } from './gateway.ts'
+import {
+  asOperator,
+  cancelCalls,
+  type Started,
+  type StartOptions,
+  startGateway,
+  startSandbox,
+  temporaryFolder,
+} from './gateway.ts'
 import type { Listening } from './process.ts'
 import type { FaultRow } from './reliability-doc.ts'
+
+// Compares the response to the caller, the audit record and the state of the upstream.
+
+export interface WatchedOptions extends StartOptions {
+  /** Starts a proxy before the sandbox and returns its address. */
+  readonly proxy?: (t: TestContext, upstream: Sandbox) => Promise<string>
+}
+
+/** A gateway whose sandbox checks that each cancel request has an intent in the audit trail. */
+export const startWatchedGateway = async (t: TestContext, options: WatchedOptions = {}): Promise<Started> => {
+  const { proxy, env, sandbox, ...rest } = options
+  const auditPath = join(await temporaryFolder(t), 'audit.db')
+  const upstream = await startSandbox(t, { ...sandbox, auditPath })
+  const url = proxy === undefined ? upstream.url : await proxy(t, upstream)
+  const started = await startGateway(t, {
+    ...rest,
+    env: { UPSTREAM_URL: url, AUDIT_URL: `sqlite:${auditPath}`, ...env },
+  })
+  return { ...started, upstream, auditPath }
+}
+
+/** How many cancel requests reached the upstream, and whether it cancelled the task. */
+export const upstreamState = (upstream: Sandbox, taskNo: string) => ({
+  calls: cancelCalls(upstream).length,
+  cancelled: (upstream.task(taskNo)?.cancelStatus ?? 'INIT') !== 'INIT',
+})
 
 export interface Watched {
   readonly gateway: Listening

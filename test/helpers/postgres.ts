@@ -11,6 +11,7 @@ import { Client } from 'pg'
 import { eventually } from './gateway.ts'
 import { closedPort, listenOn } from './ports.ts'
 import { shareServer } from './shared-server.ts'
+import { closeTogether } from './upstream-proxy.ts'
 
 const VERSIONS = '/usr/lib/postgresql'
 
@@ -206,9 +207,7 @@ export const startCutter = async (t: TestContext, database: Database) => {
   let isArmed = false
   const relay = (near: Socket): void => {
     const far = connect(database.port, '127.0.0.1')
-    for (const socket of [near, far]) socket.on('error', () => undefined)
-    near.on('close', () => far.destroy())
-    far.on('close', () => near.destroy())
+    closeTogether(near, far)
     near.pipe(far)
     far.on('data', (chunk) => {
       if (isArmed) near.resetAndDestroy()

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import { createServer, request } from 'node:http'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
@@ -114,31 +113,6 @@ export const cancel = async (url: string, taskNo: string): Promise<number> => {
 /** Resolves when the sandbox has seen so many requests for CancelTask. */
 export const sawCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
   while (cancelCalls(sandbox).length < count) await sandbox.nextCall('CancelTask')
-}
-
-/** Stands before a sandbox and keeps its answers back until they are released, and again once they are to be held. */
-export const startValve = async (t: TestContext, { url }: Sandbox) => {
-  let opened = Promise.withResolvers<void>()
-  const server = createServer((req, res) => {
-    const { method, headers } = req
-    const onward = request(new URL(req.url ?? '', url), { method, headers, agent: false }, async (answer) => {
-      await opened.promise
-      res.writeHead(answer.statusCode ?? 0, answer.headers)
-      answer.pipe(res)
-    })
-    req.pipe(onward.on('error', () => res.destroy()))
-  })
-  t.after(() => server.close().closeAllConnections())
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('the valve does not listen on a port')
-  return {
-    url: `http://127.0.0.1:${address.port}`,
-    release: () => opened.resolve(),
-    hold: () => {
-      opened = Promise.withResolvers()
-    },
-  }
 }
 
 /** Keeps the log lines; what is not one is only part of the output. */

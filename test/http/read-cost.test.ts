@@ -3,11 +3,11 @@ import { describe, type TestContext, test } from 'node:test'
 import type { Response } from 'supertest'
 import type { Env } from '../../src/config.ts'
 import { asOperator, eventually, type Started, startGateway, startSandbox } from '../helpers/gateway.ts'
-import { startValve } from '../helpers/process.ts'
 import { startGet } from '../helpers/raw-http.ts'
 import { useRedis } from '../helpers/redis.ts'
 import { requires } from '../helpers/requirements.ts'
 import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // The cost of reads: 1 for each call to the upstream that a read starts, and at least 1.
 
@@ -50,12 +50,12 @@ const start = async (t: TestContext, env: Env = {}) => {
 const startHeld = async (t: TestContext, env: Env = {}) => {
   const sandbox = await startSandbox(t)
   const tasks = fill(sandbox)
-  const valve = await startValve(t, sandbox)
+  const proxy = await startResponseHoldingProxy(t, sandbox.url)
   const started = await startGateway(t, {
-    env: { API_KEYS, TASK_LOOKUP_LIMIT: '150', RATE_LIMIT_READ_MAX: '10', UPSTREAM_URL: valve.url, ...env },
+    env: { API_KEYS, TASK_LOOKUP_LIMIT: '150', RATE_LIMIT_READ_MAX: '10', UPSTREAM_URL: proxy.url, ...env },
     overrides: LASTING,
   })
-  return { ...started, upstream: sandbox, release: valve.release, tasks }
+  return { ...started, upstream: sandbox, release: proxy.release, tasks }
 }
 
 type Asking = Pick<Started, 'api' | 'upstream'>
@@ -301,17 +301,17 @@ describe('with limits in Redis', () => {
       const redis = await redisOf(t)
       const sandbox = await startSandbox(t)
       const { old } = fill(sandbox)
-      const valve = await startValve(t, sandbox)
+      const proxy = await startResponseHoldingProxy(t, sandbox.url)
       const env = { REDIS_URL: redis.url, RATE_LIMIT_STORE_FAILURE: failure, RATE_LIMIT_READ_MAX: '10' }
       const { api } = await startGateway(t, {
-        env: { ...env, TASK_LOOKUP_LIMIT: '150', UPSTREAM_URL: valve.url },
+        env: { ...env, TASK_LOOKUP_LIMIT: '150', UPSTREAM_URL: proxy.url },
         overrides: { ...LASTING, sharedStoreTiming: { ...countsTiming, retryEveryMs: 600_000 } },
       })
       const sent = sandbox.nextCall('QueryTaskList')
       const reading = read({ api, upstream: sandbox }, `/tasks/${old}`, asOperator)
       await sent
       await redis.stop()
-      valve.release()
+      proxy.release()
       assert.deepEqual([(await reading).answer.status, sandbox.calls.length], [status, calls])
     })
   }

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Response } from 'supertest'
-import { startRewriter, startWatched } from '../helpers/between.ts'
+import { startWatchedGateway } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { startRewritingProxy } from '../helpers/upstream-proxy.ts'
 
 // What a caller who is restricted to domains or types of tasks can look at.
 
@@ -95,9 +96,9 @@ for (const pageSize of [1, 7]) {
       if (body.Data?.TaskDetail !== undefined) body.Data.TaskDetail.length = pageSize
       return JSON.stringify(body)
     }
-    const started = await startWatched(t, {
+    const started = await startWatchedGateway(t, {
       env: { API_KEYS, POLICY_DETAILS_LIMIT: '5000' },
-      between: (t, upstream) => startRewriter(t, upstream.url, short),
+      proxy: (t, upstream) => startRewritingProxy(t, upstream.url, short),
     })
     const domains = Array.from({ length: 2500 }, (_, index) => `${index}.a.example`)
     const taskNo = started.upstream.addTask({ domains })

@@ -8,7 +8,8 @@ import type { Env } from '../../src/config.ts'
 import { build } from '../helpers/build.ts'
 import { asOperator, eventually } from '../helpers/gateway.ts'
 import { isOpen } from '../helpers/ports.ts'
-import { cancel, prepare, ROOT, sawCancels, startProcess, startValve } from '../helpers/process.ts'
+import { cancel, prepare, ROOT, sawCancels, startProcess } from '../helpers/process.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 test('the compiled gateway cancels and records like its source', async (t) => {
   const { sandbox, env } = await prepare(t)
@@ -72,15 +73,15 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   test(`${signal} to npm start reaches the gateway, which drains before npm ends`, async (t) => {
     if (process.platform === 'win32') return t.skip('needs a shell that has exec')
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const { kill, exited, output } = await startByNpm(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const { kill, exited, output } = await startByNpm(t, { ...env, UPSTREAM_URL: proxy.url })
     const url = /"address":"([^"]+)"/.exec(output())?.[1] ?? ''
     const status = cancel(url, sandbox.addTask())
     await sawCancels(sandbox, 1)
 
     kill(signal)
     await eventually(() => output().includes('"stopping"') || undefined)
-    valve.release()
+    proxy.release()
 
     assert.equal(await status, 202)
     assert.deepEqual(await exited, [0, null])

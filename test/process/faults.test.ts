@@ -8,11 +8,11 @@ import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { answerOf, cancelUnder } from '../helpers/consistency.ts'
-import { type FaultProxy, ROUTE_FAULTS, type RouteFault, startFaultProxy } from '../helpers/fault-proxy.ts'
 import { asOperator, baseEnv, CANARIES, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { listenOn } from '../helpers/ports.ts'
 import { type Listening, startProcess } from '../helpers/process.ts'
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
+import { type FaultProxy, NETWORK_FAULTS, type NetworkFault, startFaultProxy } from '../helpers/upstream-proxy.ts'
 
 // The real process, whose way to its upstream is spoilt.
 
@@ -61,30 +61,30 @@ const keptQuiet = async ({ gateway }: Route): Promise<void> => {
 
 const signatures = ['rpc-v1', 'acs3'] as const
 
-const spoilt = async (route: Route, fault: RouteFault): Promise<readonly FaultRow[]> => {
+const spoilt = async (route: Route, fault: NetworkFault): Promise<readonly FaultRow[]> => {
   const rows: FaultRow[] = []
-  route.proxy.meet(fault, 'CancelTask')
+  route.proxy.setFault(fault, 'CancelTask')
   rows.push(await cancelUnder(route, fault))
-  route.proxy.meet(fault, 'QueryTaskList')
+  route.proxy.setFault(fault, 'QueryTaskList')
   rows.push(await read(route, fault))
-  route.proxy.meet(null)
+  route.proxy.setFault(null)
   await isWell(route)
   return rows
 }
 
 /** Nothing gets through at all, so that nobody can be asked what became of it either. */
-const cutOff = async (route: Route, fault: RouteFault): Promise<FaultRow> => {
-  route.proxy.meet(fault)
+const cutOff = async (route: Route, fault: NetworkFault): Promise<FaultRow> => {
+  route.proxy.setFault(fault)
   const row = await cancelUnder(route, `${fault}, asking afterwards too`)
-  route.proxy.meet(null)
+  route.proxy.setFault(null)
   await isWell(route)
   return row
 }
 
 const refused = async (route: Route): Promise<readonly FaultRow[]> => {
-  await route.proxy.lead(null)
+  await route.proxy.redirect(null)
   const rows = [await cancelUnder(route, 'connection refused'), await read(route, 'connection refused')]
-  await route.proxy.lead(portOf(route.sandbox.url))
+  await route.proxy.redirect(portOf(route.sandbox.url))
   await isWell(route)
   return rows
 }
@@ -96,7 +96,7 @@ test('on a spoilt way to upstream the answer, the record and upstream agree', { 
       await t.test(`signed by ${signature}`, async (t) => {
         const route = await startRoute(t, { UPSTREAM_SIGNATURE: signature })
         rows.push(...(await refused(route)))
-        for (const fault of ROUTE_FAULTS) rows.push(...(await spoilt(route, fault)))
+        for (const fault of NETWORK_FAULTS) rows.push(...(await spoilt(route, fault)))
         for (const fault of ['black hole', 'answer lost'] as const) rows.push(await cutOff(route, fault))
         await keptQuiet(route)
       })
@@ -140,15 +140,15 @@ test('where upstream cannot prove who it is, nothing is sent', async (t) => {
   ] as const) {
     const port = await startStranger(t, options)
     if (options === old) assert.equal(await protocolOf(t, port, own.cert), 'TLSv1.1')
-    await route.proxy.lead(port)
+    await route.proxy.redirect(port)
     rows.push(await cancelUnder(route, fault), await read(route, fault))
-    await route.proxy.lead(portOf(route.sandbox.url))
+    await route.proxy.redirect(portOf(route.sandbox.url))
     await isWell(route)
   }
-  await route.proxy.lead(portOf(route.sandbox.url))
-  route.proxy.meet('black hole')
+  await route.proxy.redirect(portOf(route.sandbox.url))
+  route.proxy.setFault('black hole')
   rows.push(await cancelUnder(route, 'TLS handshake not answered'), await read(route, 'TLS handshake not answered'))
-  route.proxy.meet(null)
+  route.proxy.setFault(null)
   await isWell(route)
   await keptQuiet(route)
   holdTable('tls', rows)

@@ -3,9 +3,10 @@ import { type TestContext, test } from 'node:test'
 import { cancelUnder } from '../helpers/consistency.ts'
 import { asOperator, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
 import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
-import { addTasks, cancel, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
+import { addTasks, cancel, prepare, sawCancels, startProcess } from '../helpers/process.ts'
 import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // The real process, whose record on PostgreSQL fails it.
 
@@ -17,14 +18,14 @@ const start = async (t: TestContext) => {
   const server = await servers(t)
   const database = await server.database()
   const { sandbox, env } = await prepare(t)
-  const valve = await startValve(t, sandbox)
-  valve.release()
+  const proxy = await startResponseHoldingProxy(t, sandbox.url)
+  proxy.release()
   const places = { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
-  const gateway = await startProcess(t, { ...env, ...TIMES, ...places, UPSTREAM_URL: valve.url })
+  const gateway = await startProcess(t, { ...env, ...TIMES, ...places, UPSTREAM_URL: proxy.url })
   const isReady = async (): Promise<void> => {
     await eventually(async () => ((await gateway.api.get('/readyz')).status === 200 ? true : undefined))
   }
-  return { server, database, sandbox, valve, gateway, isReady, places }
+  return { server, database, sandbox, proxy, gateway, isReady, places }
 }
 
 type Broken = Pick<Awaited<ReturnType<typeof start>>, 'server' | 'database'>
@@ -69,7 +70,7 @@ const FAULTS: readonly RecordFault[] = [
 test('whatever becomes of PostgreSQL, nothing is sent without a record, and no answer is wrong', async (t) => {
   if (!requires(t, 'postgres')) return
   const route = await start(t)
-  const { server, sandbox, valve, gateway, isReady } = route
+  const { server, sandbox, proxy, gateway, isReady } = route
   const rows: FaultRow[] = []
 
   const isWell = async (): Promise<void> => {
@@ -96,7 +97,7 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
 
   for (const fault of FAULTS) {
     const sent = cancelCalls(sandbox).length + 1
-    valve.hold()
+    proxy.hold()
     const row = cancelUnder(route, `${fault.name} before the outcome`, async (taskNo) => {
       await gateway.line('the outcome of a cancellation could not be written, trying again')
       await fault.end(route)
@@ -105,7 +106,7 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
     })
     await sawCancels(sandbox, sent)
     await fault.begin(route)
-    valve.release()
+    proxy.release()
     rows.push(await row)
     await isWell()
   }
@@ -123,10 +124,10 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
 
 test('a third gateway that starts leaves alone what two others have under way', async (t) => {
   if (!requires(t, 'postgres')) return
-  const { sandbox, valve, gateway, places } = await start(t)
-  const env = { ...places, UPSTREAM_URL: valve.url }
+  const { sandbox, proxy, gateway, places } = await start(t)
+  const env = { ...places, UPSTREAM_URL: proxy.url }
   const second = await startGateway(t, { env })
-  valve.hold()
+  proxy.hold()
   const [one = '', two = ''] = addTasks(sandbox, 2)
   const answers = [
     cancel(gateway.url, one),
@@ -139,7 +140,7 @@ test('a third gateway that starts leaves alone what two others have under way', 
 
   const third = await startGateway(t, { env, overrides: { maintenanceEveryMs: 1 } })
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'pending')
-  valve.release()
+  proxy.release()
 
   assert.deepEqual(await Promise.all(answers), [202, 202])
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'accepted')

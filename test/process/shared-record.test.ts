@@ -3,8 +3,9 @@ import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, eventually, startGateway } from '../helpers/gateway.ts'
 import { startPgbouncer } from '../helpers/pgbouncer.ts'
 import { type Database, startCutter, usePostgres } from '../helpers/postgres.ts'
-import { addTasks, cancel, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
+import { addTasks, cancel, prepare, sawCancels, spawnGateway, startProcess } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // Several gateways on one record.
 
@@ -50,7 +51,7 @@ test('what a killed gateway left pending stays so while its time runs, and is se
   const { sandbox, env } = await prepare(t)
   const [taskNo = ''] = addTasks(sandbox, 1)
   // The sandbox holds its answer back for good.
-  const held = await startValve(t, sandbox)
+  const held = await startResponseHoldingProxy(t, sandbox.url)
   const killed = await startProcess(t, { ...env, ...envFor(database), UPSTREAM_URL: held.url })
   const asked = cancel(killed.url, taskNo).catch(() => undefined)
   await sawCancels(sandbox, 1)

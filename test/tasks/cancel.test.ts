@@ -11,8 +11,8 @@ import { type CancellationOptions, type CancelRequest, createCancellations } fro
 import type { Lookup } from '../../src/tasks/lookup.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'
-import { seenBy, startWatched } from '../helpers/between.ts'
 import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
+import { startWatchedGateway, upstreamState } from '../helpers/consistency.ts'
 import {
   asAuditor,
   asOperator,
@@ -117,11 +117,11 @@ test('a refused cancel is on record and never reaches upstream', async (t) => {
   assert.deepEqual([status, body.code, body.outcome], [403, 'forbidden', 'not-cancelled'])
   const { id, outcome, attempts, caller } = await record(taskNo)
   assert.deepEqual([id, outcome, attempts, caller], [body.cancellationId, 'refused', 0, 'operator'])
-  assert.deepEqual(seenBy(upstream, taskNo), { calls: 0, cancelled: false })
+  assert.deepEqual(upstreamState(upstream, taskNo), { calls: 0, cancelled: false })
 })
 
 test('the intent is durable before upstream hears of it', async (t) => {
-  const { api, upstream } = await startWatched(t)
+  const { api, upstream } = await startWatchedGateway(t)
   for (const taskNo of [upstream.addTask(), upstream.addTask()]) await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.deepEqual([upstream.calls.length, upstream.violations], [2, 0])
 })
@@ -145,7 +145,7 @@ test('an intent that can not be written sends nothing', async (t) => {
   const taskNo = upstream.addTask()
   const { status, body } = await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.deepEqual([status, body.code, body.outcome], [503, 'audit-unavailable', 'not-cancelled'])
-  assert.deepEqual(seenBy(upstream, taskNo), { calls: 0, cancelled: false })
+  assert.deepEqual(upstreamState(upstream, taskNo), { calls: 0, cancelled: false })
   assert.match(logLines.join(''), /"level":"error".*could not be written/)
 })
 
