@@ -4,28 +4,17 @@ import { chmod, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
-import type { AuditFilter } from '../../src/audit/audit-trail.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
+import { openAt } from '../helpers/stores.ts'
 
 /** A store that can be closed and opened again; it is closed when the test is over. */
 const openStore = async (t: TestContext, path?: string) => {
   const file = path ?? join(await temporaryFolder(t), 'audit.db')
-  const store = await openSqliteStore(file)
-  let closed: Promise<void> | undefined
-  const close = (): Promise<void> => {
-    closed ??= store.close()
-    return closed
-  }
-  t.after(close)
-  const taskNos = async (filter: Partial<AuditFilter>) => {
-    const { records } = await store.list({ limit: 100, before: null, ...filter })
-    return records.map(({ taskNo }) => taskNo)
-  }
-  return { ...store, close, path: file, taskNos }
+  return { ...(await openAt(t, { open: () => openSqliteStore(file) })), path: file }
 }
 
 /** Another connection to the same file. */

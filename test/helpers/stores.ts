@@ -76,7 +76,7 @@ export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<P
 }
 
 /** A store at that place, closed when the test is over. */
-export const openAt = async (t: TestContext, place: Place) => {
+export const openAt = async (t: TestContext, place: Pick<Place, 'open'>) => {
   const store = await place.open()
   let closed: Promise<void> | undefined
   const close = (): Promise<void> => {
