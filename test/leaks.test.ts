@@ -10,8 +10,8 @@ import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
 import { startCollector } from './helpers/collector.ts'
 import { startWatchedGateway } from './helpers/consistency.ts'
-import { startKeyServer } from './helpers/credential-server.ts'
-import { KEY_PLACES } from './helpers/credential-sources.ts'
+import { startCredentialServer } from './helpers/credential-server.ts'
+import { CREDENTIAL_SOURCES } from './helpers/credential-sources.ts'
 import { baseEnv, CANARIES, eventually, type Started, startGateway, temporaryFolder } from './helpers/gateway.ts'
 import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
 import { closedPort, listenOn } from './helpers/ports.ts'
@@ -298,7 +298,7 @@ const NEW_KEYS = {
   securityToken: 'canary-new-token',
 } as const
 
-for (const [where, choose] of KEY_PLACES) {
+for (const [where, choose] of CREDENTIAL_SOURCES) {
   test(`neither keys in ${where} nor those that take their place leave, whatever goes wrong`, async (t) => {
     const { env, put } = await choose(t, CANARIES)
     const readFile = (path: string) => readFileSync(path, 'utf8')
@@ -327,7 +327,7 @@ for (const [where, choose] of KEY_PLACES) {
 
 for (const reply of ['error', 'garbage', 'incomplete'] as const) {
   test(`a chain that answers with ${reply} has none of its keys leave`, async (t) => {
-    const server = await startKeyServer(t, await temporaryFolder(t), NEW_KEYS)
+    const server = await startCredentialServer(t, await temporaryFolder(t), NEW_KEYS)
     server.answerWith(reply)
     const { sandbox, auditPath, env } = await prepare(t)
     const { url, kill, ended, line } = await startProcess(t, { ...env, ...server.env })

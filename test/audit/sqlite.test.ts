@@ -9,12 +9,12 @@ import { ConfigError } from '../../src/errors.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
-import { openAt } from '../helpers/stores.ts'
+import { openTestStore } from '../helpers/stores.ts'
 
 /** A store that can be closed and opened again; it is closed when the test is over. */
 const openStore = async (t: TestContext, path?: string) => {
   const file = path ?? join(await temporaryFolder(t), 'audit.db')
-  return { ...(await openAt(t, { open: () => openSqliteStore(file) })), path: file }
+  return { ...(await openTestStore(t, { open: () => openSqliteStore(file) })), path: file }
 }
 
 /** Another connection to the same file. */

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { after, type TestContext } from 'node:test'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
-const PLACES = [
+const CHROMIUM_PATHS = [
   '/usr/bin/chromium',
   '/usr/bin/chromium-browser',
   '/usr/bin/google-chrome',
@@ -10,16 +10,16 @@ const PLACES = [
 ] as const
 
 /** Where Chromium is on this machine. */
-export const chromiumPath = (): string | undefined => PLACES.find((path) => existsSync(path))
+export const chromiumPath = (): string | undefined => CHROMIUM_PATHS.find((path) => existsSync(path))
 
 /** Names that the browser takes for this machine, since pages can behave otherwise on a loopback address. No other leads anywhere. */
 const HOST = 'gateway.example.com'
 /** Of an app that may be told of the gateway's answers, and of one that is nobody's. */
 export const APP_HOST = 'app.example.com'
-export const STRANGE_HOST = 'stranger.example.com'
+export const UNTRUSTED_HOST = 'stranger.example.com'
 
 const RULES = [
-  ...[HOST, APP_HOST, STRANGE_HOST].map((host) => `MAP ${host} 127.0.0.1`),
+  ...[HOST, APP_HOST, UNTRUSTED_HOST].map((host) => `MAP ${host} 127.0.0.1`),
   'MAP * ~NOTFOUND',
   ...['127.0.0.1', 'localhost'].map((host) => `EXCLUDE ${host}`),
 ]
@@ -48,7 +48,7 @@ const launch = (): Promise<Browser> => {
 after(async () => (await launched)?.close())
 
 /** A page of a browser of its own, and what a visitor would rather not see there. */
-export interface Visit {
+export interface BrowserPage {
   readonly page: Page
   /** The gateway, by a name that is not loopback. */
   readonly origin: string
@@ -63,7 +63,7 @@ export const openBrowser = async (
   t: TestContext,
   { url }: { readonly url: string },
   options: BrowserContextOptions = {},
-): Promise<Visit> => {
+): Promise<BrowserPage> => {
   const origin = url.replace('127.0.0.1', HOST)
   const context = await (await launch()).newContext(options)
   t.after(() => context.close())

@@ -18,7 +18,7 @@ export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = 
 })
 
 /** For the operation alone: no task shows anything, every caller may do all, and nothing is looked at later. */
-export const BLIND: Pick<CancellationOptions, 'lookup' | 'permissions' | 'settlement' | 'refusalLimit'> = {
+export const STUB_DEPENDENCIES: Pick<CancellationOptions, 'lookup' | 'permissions' | 'settlement' | 'refusalLimit'> = {
   lookup: { find: async () => null, invalidate: () => {} },
   permissions: { forCancel: async () => ({ kind: 'granted' }) },
   settlement: { track: () => {} },

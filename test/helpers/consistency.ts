@@ -11,7 +11,7 @@ import {
   startSandbox,
   temporaryFolder,
 } from './gateway.ts'
-import type { Listening } from './process.ts'
+import type { RunningGateway } from './process.ts'
 import type { FaultRow } from './reliability-doc.ts'
 
 // Compares the response to the caller, the audit record and the state of the upstream.
@@ -40,16 +40,18 @@ export const upstreamState = (upstream: Sandbox, taskNo: string) => ({
   cancelled: (upstream.task(taskNo)?.cancelStatus ?? 'INIT') !== 'INIT',
 })
 
-export interface Watched {
-  readonly gateway: Listening
+export interface GatewayWithSandbox {
+  readonly gateway: RunningGateway
   readonly sandbox: Sandbox
 }
 
-export const answerOf = (status: number, { code, outcome, cancelStatus }: Readonly<Record<string, unknown>>): string =>
-  [status, code ?? cancelStatus, outcome].filter((part) => part !== undefined).join(' ')
+export const describeResponse = (
+  status: number,
+  { code, outcome, cancelStatus }: Readonly<Record<string, unknown>>,
+): string => [status, code ?? cancelStatus, outcome].filter((part) => part !== undefined).join(' ')
 
 /** What each outcome on record says of upstream; nothing where it is not there. */
-export const CLAIMS: Readonly<Record<string, boolean>> = {
+export const MEANS_CANCELLED: Readonly<Record<string, boolean>> = {
   accepted: true,
   cancelled: true,
   failed: false,
@@ -61,8 +63,8 @@ export const CLAIMS: Readonly<Record<string, boolean>> = {
  * Cancels a task of its own, during which something may happen, and holds against each other what the caller, the record
  * and upstream know of it. Whatever keeps the record from being read must be over by the end of `heal`.
  */
-export const cancelUnder = async (
-  { gateway, sandbox }: Watched,
+export const cancelDuringFault = async (
+  { gateway, sandbox }: GatewayWithSandbox,
   fault: string,
   heal: (taskNo: string) => Promise<void> = async () => undefined,
 ): Promise<FaultRow> => {
@@ -76,11 +78,11 @@ export const cancelUnder = async (
   if (body.outcome === 'not-cancelled') assert.ok(!isCancelled, 'the answer denies what upstream has done')
   assert.ok(records.length === 1 || (records.length === 0 && received.length === 0), 'sent without a record')
   const outcome = String(records[0]?.outcome ?? '–')
-  assert.equal(CLAIMS[outcome] ?? isCancelled, isCancelled, `the record says ${outcome}`)
+  assert.equal(MEANS_CANCELLED[outcome] ?? isCancelled, isCancelled, `the record says ${outcome}`)
   return {
     fault,
     request: 'DELETE',
-    answer: answerOf(status, body),
+    answer: describeResponse(status, body),
     record: records[0]?.settledBy === 'query' ? `${outcome}, by asking` : outcome,
     upstream: `${received.length} received, ${isCancelled ? 'cancelling' : 'not cancelled'}`,
   }

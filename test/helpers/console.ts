@@ -62,10 +62,10 @@ export const signIn = async (page: Page, key: string): Promise<void> => {
 }
 
 /** What the rows of the shown table say, cell by cell. */
-export const rowsOf = (page: Page): Promise<string[][]> =>
+export const tableRows = (page: Page): Promise<string[][]> =>
   page
     .locator('#results:not([aria-busy]) tbody tr')
     .evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent ?? '')))
 
 /** Resolves once the view has shown what it was asked for. */
-export const settled = (page: Page): Promise<void> => page.locator('#results:not([aria-busy])').waitFor()
+export const waitForResults = (page: Page): Promise<void> => page.locator('#results:not([aria-busy])').waitFor()

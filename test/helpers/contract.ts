@@ -47,35 +47,36 @@ export const DOCUMENT: Document = parse(TEXT)
 
 const SCHEMAS = 'schemas'
 // The validator finds what a schema refers to by this absolute name, wherever the schema stands.
-const ABSOLUTE = parse(TEXT, (key: unknown, value: unknown) =>
+const RESOLVABLE = parse(TEXT, (key: unknown, value: unknown) =>
   key === '$ref' ? String(value).replace('#/components/schemas/', `${SCHEMAS}#/$defs/`) : value,
 )
 
 const ajv = new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true })
 formats.default(ajv)
-ajv.addSchema({ $id: SCHEMAS, $defs: ABSOLUTE.components.schemas })
+ajv.addSchema({ $id: SCHEMAS, $defs: RESOLVABLE.components.schemas })
 
 /** Follows a reference; schemas are left to the validator. */
 const resolve = <T>(node: T): T => {
   const reference = typeof node === 'object' && node !== null && '$ref' in node ? String(node.$ref) : null
   if (reference === null) return node
   const steps = reference.replace('#/', '').split('/')
-  return steps.reduce((found, step) => found[step], ABSOLUTE)
+  return steps.reduce((found, step) => found[step], RESOLVABLE)
 }
 
 const METHODS = ['get', 'put', 'post', 'delete', 'options', 'head', 'patch', 'trace'] as const
 
-export interface Documented {
+export interface DocumentedOperation {
   readonly method: string
   readonly path: string
   readonly operation: Operation
 }
 
-export const OPERATIONS: readonly Documented[] = Object.entries<PathItem>(ABSOLUTE.paths).flatMap(([path, item]) =>
-  METHODS.flatMap((method) => {
-    const operation = item[method]
-    return operation === undefined ? [] : [{ method: method.toUpperCase(), path, operation }]
-  }),
+export const OPERATIONS: readonly DocumentedOperation[] = Object.entries<PathItem>(RESOLVABLE.paths).flatMap(
+  ([path, item]) =>
+    METHODS.flatMap((method) => {
+      const operation = item[method]
+      return operation === undefined ? [] : [{ method: method.toUpperCase(), path, operation }]
+    }),
 )
 
 /** What any request can be answered with, as the introduction says it: code and status. */
@@ -87,12 +88,12 @@ export const GENERAL_PROBLEMS: readonly (readonly [string, number])[] = [
 const UNROUTED: readonly string[] = ['not-found', 'method-not-allowed']
 
 const GENERAL: Response = {
-  headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) },
+  headers: { 'X-Request-Id': resolve(RESOLVABLE.components.headers['X-Request-Id']) },
   content: { 'application/problem+json': { schema: { $ref: `${SCHEMAS}#/$defs/Problem` } } },
 }
 
 /** What `If-None-Match: *` is answered with wherever there is something, and preflights are: the introduction says so. */
-const EMPTY: Response = { headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) } }
+const EMPTY: Response = { headers: { 'X-Request-Id': resolve(RESOLVABLE.components.headers['X-Request-Id']) } }
 
 const isEmpty = ({ method, status }: Answer, isUnrouted: boolean): boolean =>
   method === 'OPTIONS' ? status === 204 : status === 304 && !isUnrouted
@@ -129,7 +130,7 @@ const codeIn = (body: unknown): string | null =>
   typeof body === 'object' && body !== null && 'code' in body ? String(body.code) : null
 
 /** The codes that a response lists, each as an example; null where it is no problem. */
-export const codesOf = (response: Response): readonly string[] | null => {
+export const problemCodesOf = (response: Response): readonly string[] | null => {
   const problem = resolve(response).content?.['application/problem+json']
   return problem === undefined ? null : Object.keys(problem.examples ?? {})
 }
@@ -139,7 +140,7 @@ const findResponse = (answer: Answer): Response | undefined => {
   const operation = findOperation(answer)
   const own = operation?.responses[String(answer.status)]
   const code = codeIn(jsonOf(answer.text))
-  const codes = own === undefined ? null : codesOf(own)
+  const codes = own === undefined ? null : problemCodesOf(own)
   if (own !== undefined && (codes === null || code === null || codes.includes(code))) return resolve(own)
   if (isEmpty(answer, operation === undefined)) return EMPTY
   return isGeneral(answer, code, operation === undefined) ? GENERAL : undefined
@@ -177,7 +178,7 @@ const bodyFaults = ({ content }: Response, { method, headers, text }: Answer): r
 }
 
 /** What of an answer is not as documented. What the page of the documents loads is not documented. */
-export const violationsOf = (answer: Answer): readonly string[] => {
+export const findViolations = (answer: Answer): readonly string[] => {
   if (/^\/(docs|console)\//.test(answer.path) && [200, 304].includes(answer.status)) return []
   const response = findResponse(answer)
   const faults =
@@ -194,6 +195,6 @@ export const createApi = (t: TestContext, url: string): ReturnType<typeof supert
   return supertest.agent(url).on('response', (response: supertest.Response) => {
     const { status, headers, text = '' } = response
     const { method, url: target } = response.request
-    violations.push(...violationsOf({ method, path: target.replace(url, ''), status, headers, text }))
+    violations.push(...findViolations({ method, path: target.replace(url, ''), status, headers, text }))
   })
 }

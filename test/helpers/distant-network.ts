@@ -10,10 +10,10 @@ import type { TestContext } from 'node:test'
 // A network namespace in which some addresses are a long round trip away and others never respond. Nothing leaves it.
 
 /** Where servers inside listen. Each address of `DISTANT` leads there, after half a round trip. */
-export const HERE = '10.213.0.1'
-export const DISTANT = ['10.213.0.2', '10.213.0.3', '10.213.0.4', '10.213.0.5'] as const
+export const LOCAL_ADDRESS = '10.213.0.1'
+export const DISTANT_ADDRESSES = ['10.213.0.2', '10.213.0.3', '10.213.0.4', '10.213.0.5'] as const
 /** Packets to these are lost, but for IPv6 without a route, which the system sorts after IPv4 (RFC 6724). */
-export const LOST = {
+export const UNREACHABLE_ADDRESSES = {
   ipv4: ['10.213.1.2', '10.213.1.3', '10.213.1.4', '10.213.1.5'],
   ipv6: ['2001:db8::2', '2001:db8::3', '2001:db8::4', '2001:db8::5'],
   withoutRoute: ['3fff::2', '3fff::3', '3fff::4', '3fff::5'],
@@ -93,7 +93,7 @@ export const createDistantNetwork = async (
     ['netns', 'add', name],
     ['-n', name, 'link', 'set', 'lo', 'up'],
     ['-n', name, 'tuntap', 'add', DEVICE, 'mode', 'tun'],
-    ['-n', name, 'address', 'add', `${HERE}/16`, 'dev', DEVICE],
+    ['-n', name, 'address', 'add', `${LOCAL_ADDRESS}/16`, 'dev', DEVICE],
     ['-n', name, 'address', 'add', '2001:db8::1/64', 'dev', DEVICE, 'nodad'],
     ['-n', name, 'link', 'set', DEVICE, 'up'],
   ]) {
@@ -118,12 +118,12 @@ export const createDistantNetwork = async (
       return output
     },
   }
-  await sayingOf(network.spawn('perl', ['-e', RELAY, DEVICE, String(roundTripMs / 2000)]), /^ready/)
+  await waitForLine(network.spawn('perl', ['-e', RELAY, DEVICE, String(roundTripMs / 2000)]), /^ready/)
   return network
 }
 
 /** The first line of a program that matches. @throws where it ends without one */
-export const sayingOf = async (child: ChildProcess, pattern: RegExp): Promise<string> => {
+export const waitForLine = async (child: ChildProcess, pattern: RegExp): Promise<string> => {
   const { stdout, stderr } = child
   if (stdout === null || stderr === null) throw new Error('the output of the program is not read')
   const errors = text(stderr)

@@ -51,12 +51,12 @@ export const parseDockerignore = (source: string) => {
 }
 
 /** Follows COPY, WORKDIR and RUN of each stage in a folder of its own below `folder`; a stage that needs apt is left out. */
-export const followStages = async (folder: string, stages: readonly Stage[]): Promise<void> => {
+export const runStages = async (folder: string, stages: readonly Stage[]): Promise<void> => {
   const { isInContext } = parseDockerignore(readFileSync(join(ROOT, '.dockerignore'), 'utf8'))
   const followed = new Map<string, Promise<void>>()
   const places = { rootOf: (stage: string) => join(folder, stage), isInContext, followed }
   for (const stage of stages) {
-    if (!needsApt(stage)) followed.set(stage.name, follow(stage, places))
+    if (!needsApt(stage)) followed.set(stage.name, runStage(stage, places))
   }
   await Promise.all(followed.values())
 }
@@ -69,7 +69,7 @@ interface Places {
   readonly followed: ReadonlyMap<string, Promise<void>>
 }
 
-const follow = async ({ name: stage, steps }: Stage, places: Places): Promise<void> => {
+const runStage = async ({ name: stage, steps }: Stage, places: Places): Promise<void> => {
   let workdir = places.rootOf(stage)
   for (const { name, value } of steps) {
     if (name === 'WORKDIR') workdir = join(places.rootOf(stage), value)

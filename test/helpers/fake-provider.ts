@@ -97,7 +97,7 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
 }
 
 /** Begins a sign-in in a browser, up to the callback. */
-export const beginAt = async (
+export const beginSignIn = async (
   provider: FakeProvider,
   visitor: ReturnType<typeof createVisitor>,
   gatewayUrl: string,

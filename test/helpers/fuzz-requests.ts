@@ -10,7 +10,7 @@ export interface FuzzRequest {
 }
 
 /** What a request may carry, sound or not. */
-export interface Ingredients {
+export interface RequestParts {
   readonly taskNos: readonly string[]
   readonly apiKeys: readonly string[]
   readonly tokens: readonly string[]
@@ -54,7 +54,7 @@ const PATHS = [
   '*',
 ] as const
 
-const pathOf = ({ taskNos }: Ingredients) => {
+const pathOf = ({ taskNos }: RequestParts) => {
   const taskNo = fc.oneof(
     { weight: 6, arbitrary: fc.constantFrom(...taskNos) },
     { weight: 6, arbitrary: safe(20) },
@@ -120,7 +120,7 @@ const ADDRESSES = [
 const headerLine = (name: string, value: fc.Arbitrary<string>) => value.map((it) => `${name}: ${it}`)
 
 /** Who asks: somebody whom the gateway may know, or several at once. */
-const credentialsOf = ({ apiKeys, tokens, cookies, origins }: Ingredients) => {
+const credentialsOf = ({ apiKeys, tokens, cookies, origins }: RequestParts) => {
   const key = fc.oneof({ weight: 8, arbitrary: fc.constantFrom(...apiKeys) }, visible(30))
   const token = fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...tokens) }, visible(40))
   const cookie = fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...cookies) }, visible(60))
@@ -172,7 +172,7 @@ const body = fc.oneof(
 )
 
 /** One request that any server has to understand, with any content, on a connection that ends behind it. */
-export const wellFormed = (ingredients: Ingredients): fc.Arbitrary<FuzzRequest> =>
+export const wellFormedRequest = (ingredients: RequestParts): fc.Arbitrary<FuzzRequest> =>
   fc
     .record({
       method,
@@ -191,7 +191,7 @@ export const wellFormed = (ingredients: Ingredients): fc.Arbitrary<FuzzRequest> 
       return { method, target, bytes }
     })
 
-const pieces = ({ apiKeys }: Ingredients): readonly string[] => [
+const pieces = ({ apiKeys }: RequestParts): readonly string[] => [
   ...[
     '\r\n',
     '\r\n\r\n',
@@ -230,7 +230,7 @@ const insert =
     return bytes.slice(0, at) + what + bytes.slice(at)
   }
 
-const changeWith = (ingredients: Ingredients): fc.Arbitrary<Change> =>
+const changeWith = (ingredients: RequestParts): fc.Arbitrary<Change> =>
   fc.oneof(
     fc.tuple(place, fc.constantFrom(...pieces(ingredients))).map(([where, piece]) => insert(where, piece)),
     fc
@@ -261,14 +261,14 @@ const changeWith = (ingredients: Ingredients): fc.Arbitrary<Change> =>
  * Bytes of one request or several, one behind the other, changed in a few places; or any bytes. None is HEAD, whose
  * answers end elsewhere than they say.
  */
-export const malformed = (ingredients: Ingredients): fc.Arbitrary<string> =>
+export const malformedBytes = (ingredients: RequestParts): fc.Arbitrary<string> =>
   fc.oneof(
     {
       weight: 12,
       arbitrary: fc
         .tuple(
           fc.array(
-            wellFormed(ingredients).filter(({ method }) => method !== 'HEAD'),
+            wellFormedRequest(ingredients).filter(({ method }) => method !== 'HEAD'),
             { minLength: 1, maxLength: 3 },
           ),
           fc.array(changeWith(ingredients), { minLength: 1, maxLength: 4 }),

@@ -82,11 +82,11 @@ export const temporaryFolder = async (t: TestContext): Promise<string> => {
 }
 
 /** However slow the machine is, what is being cancelled does not become cancelled while a test looks at it. */
-const LASTING_MS = 3_600_000
+const CANCELLING_MS = 3_600_000
 
 export const startSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
   const { accessKeyId, accessKeySecret } = CANARIES
-  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, cancellingMs: LASTING_MS, ...options })
+  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, cancellingMs: CANCELLING_MS, ...options })
   t.after(() => sandbox.close())
   return sandbox
 }
@@ -124,11 +124,11 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   return { api, url, adminUrl, upstream, logLines, auditPath, record, stop }
 }
 
-const PATIENCE_MS = 20_000
+const EVENTUALLY_TIMEOUT_MS = 20_000
 
 /** Asks again, turn by turn of the event loop, until the answer is there. */
 export const eventually = async <T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> => {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await setImmediate()) {
+  for (const end = performance.now() + EVENTUALLY_TIMEOUT_MS; performance.now() < end; await setImmediate()) {
     const answer = await ask()
     if (answer !== undefined) return answer
   }

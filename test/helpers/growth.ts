@@ -5,7 +5,7 @@ import { setImmediate } from 'node:timers/promises'
 export type TextOf = (length: number) => string
 
 /** A text that consists of one element again and again, between a beginning and an end. */
-export const filled =
+export const repeatedText =
   (head: string, element: string, tail: string, separator = ','): TextOf =>
   (length) => {
     const count = Math.floor((length - head.length - tail.length) / (element.length + separator.length))
@@ -30,14 +30,14 @@ const shortest = (work: () => unknown): number => Math.min(...Array.from({ lengt
 
 /** How long it takes here and now to parse the largest answer, where that is plain numbers. */
 const yardstickMs = (): number => {
-  const text = filled('[', '0', ']')(YARDSTICK_BYTES)
+  const text = repeatedText('[', '0', ']')(YARDSTICK_BYTES)
   return shortest(() => JSON.parse(text))
 }
 
 const ATTEMPTS = 4
 
 /** Other work of the machine can spoil a measurement. Time that does grow too fast is found by every attempt. */
-const inSomeAttempt = (measure: () => void): void => {
+const retryMeasurement = (measure: () => void): void => {
   for (let attempt = 1; attempt < ATTEMPTS; attempt += 1) {
     try {
       measure()
@@ -54,7 +54,7 @@ const inSomeAttempt = (measure: () => void): void => {
  * square of the length; a short time is not compared.
  */
 export const assertLinear = (textOf: TextOf, length: number, work: (text: string) => unknown): void =>
-  inSomeAttempt(() => measureGrowth(textOf, length, work))
+  retryMeasurement(() => measureGrowth(textOf, length, work))
 
 const measureGrowth = (textOf: TextOf, length: number, work: (text: string) => unknown): void => {
   const unitMs = yardstickMs()

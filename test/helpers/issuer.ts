@@ -40,7 +40,7 @@ export interface Issuer {
   bearer(changes?: Claims): Promise<{ readonly authorization: string }>
   answerWith(reply: IssuerReply): void
   /** Answers requests for that path with a text from now on. */
-  say(path: string, text: string): void
+  setResponse(path: string, text: string): void
   /** Other keys from now on, the first of which signs. */
   rotate(...keys: readonly IssuerKey[]): void
 }
@@ -106,7 +106,7 @@ export const startIssuer = async (t: TestContext, ...given: readonly IssuerKey[]
     answerWith: (next) => {
       reply = next
     },
-    say: (path, text) => void said.set(path, text),
+    setResponse: (path, text) => void said.set(path, text),
     rotate: (...next) => {
       keys = next
     },

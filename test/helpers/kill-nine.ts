@@ -2,12 +2,12 @@ import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import { CLAIMS } from './consistency.ts'
+import { MEANS_CANCELLED } from './consistency.ts'
 import { asOperator, cancelCalls, eventually } from './gateway.ts'
-import { allRecords, type Line, type Listening, startProcess } from './process.ts'
+import { allRecords, type Line, type RunningGateway, startProcess } from './process.ts'
 
 /** Numbers from 0 to 1 that the seed decides. Mulberry32. */
-export const seeded = (seed: number) => {
+export const seededRandom = (seed: number) => {
   let state = seed >>> 0
   return (): number => {
     state = (state + 0x6d2b79f5) >>> 0
@@ -27,13 +27,13 @@ export interface KillOptions {
 }
 
 /** What a cancel was answered, where anything was. */
-export interface Asked {
+export interface CancelAttempt {
   readonly taskNo: string
   readonly answer: { readonly status: number; readonly outcome: unknown } | null
 }
 
 /** What the sandbox, the record and callers know of cancels, held against each other. */
-export interface Found {
+export interface KillReport {
   readonly asked: number
   readonly answered: number
   readonly carriedOut: number
@@ -42,14 +42,14 @@ export interface Found {
   readonly contradictions: readonly string[]
 }
 
-const UNDER_WAY = 16
+const CONCURRENT_CALLERS = 16
 
 /** How long after the last kill a record may stay pending: the time of its request, and some more. */
-const PATIENCE_MS = 30_000
-const LOOK_AGAIN_MS = 250
+const SETTLE_TIMEOUT_MS = 30_000
+const POLL_INTERVAL_MS = 250
 
 /** Faults that a cancel meets now and then; what they do upstream is not what they say. */
-const ODD = [
+const UPSTREAM_FAULTS = [
   { reply: 'reset' },
   { reply: 'reset', effect: true },
   { reply: { status: 500, code: 'InternalError' }, effect: true },
@@ -61,13 +61,13 @@ const ODD = [
  * Keeps a gateway busy with cancels, kills it at a random moment and starts it again, so many times; then holds its record
  * against what the sandbox remembers and what the callers were answered.
  */
-export const killAndLook = async (t: TestContext, options: KillOptions): Promise<Found> => {
+export const killRepeatedly = async (t: TestContext, options: KillOptions): Promise<KillReport> => {
   const { kills, seed, sandbox, env, onRestart = () => undefined } = options
-  const random = seeded(seed)
-  const asked: Asked[] = []
+  const random = seededRandom(seed)
+  const asked: CancelAttempt[] = []
   let gateway = await startProcess(t, env)
   for (let kill = 1; kill <= kills; kill += 1) {
-    const burst = startBurst(gateway, sandbox, random)
+    const burst = startCallers(gateway, sandbox, random)
     await burst.after(1 + Math.floor(random() * 40))
     gateway.kill('SIGKILL')
     asked.push(...(await burst.end()))
@@ -75,17 +75,21 @@ export const killAndLook = async (t: TestContext, options: KillOptions): Promise
     gateway = await startProcess(t, env)
     onRestart(kill)
   }
-  const patienceEndsAt = performance.now() + PATIENCE_MS
+  const patienceEndsAt = performance.now() + SETTLE_TIMEOUT_MS
   // Where a record is shared, what one left is taken over by another once its time is up.
   for (let records = await allRecords(gateway); ; records = await allRecords(gateway)) {
-    if (!records.some(isPending) || performance.now() > patienceEndsAt) return compare(asked, sandbox, records)
-    await delay(LOOK_AGAIN_MS)
+    if (!records.some(isPending) || performance.now() > patienceEndsAt) return compareAccounts(asked, sandbox, records)
+    await delay(POLL_INTERVAL_MS)
   }
 }
 
 export const isPending = ({ outcome }: Line): boolean => outcome === 'pending'
 
-export const compare = (asked: readonly Asked[], sandbox: Sandbox, records: readonly Line[]): Found => {
+export const compareAccounts = (
+  asked: readonly CancelAttempt[],
+  sandbox: Sandbox,
+  records: readonly Line[],
+): KillReport => {
   const carriedOut = (taskNo: string): boolean => sandbox.task(taskNo)?.cancelStatus !== 'INIT'
   const recorded = new Map(records.map(({ taskNo, outcome }) => [String(taskNo), String(outcome)]))
   const received = new Set(cancelCalls(sandbox).map(({ params }) => params.TaskNo ?? ''))
@@ -93,14 +97,18 @@ export const compare = (asked: readonly Asked[], sandbox: Sandbox, records: read
     ...records.filter(isPending).map(({ taskNo }) => `${taskNo} is pending still`),
     ...[...received].filter((taskNo) => !recorded.has(taskNo)).map((taskNo) => `${taskNo} was sent without a record`),
     ...[...recorded]
-      .filter(([taskNo, outcome]) => CLAIMS[outcome] !== undefined && CLAIMS[outcome] !== carriedOut(taskNo))
+      .filter(
+        ([taskNo, outcome]) =>
+          MEANS_CANCELLED[outcome] !== undefined && MEANS_CANCELLED[outcome] !== carriedOut(taskNo),
+      )
       .map(([taskNo, outcome]) => `${taskNo} is ${outcome} on record, and upstream knows better`),
     ...asked
       .filter(({ taskNo, answer }) => answer !== null && contradicts(answer, carriedOut(taskNo)))
       .map(({ taskNo, answer }) => `the caller was told ${JSON.stringify(answer)} of ${taskNo}`),
     ...asked
       .filter(
-        ({ taskNo, answer }) => answer !== null && answer.status < 300 && CLAIMS[recorded.get(taskNo) ?? ''] !== true,
+        ({ taskNo, answer }) =>
+          answer !== null && answer.status < 300 && MEANS_CANCELLED[recorded.get(taskNo) ?? ''] !== true,
       )
       .map(({ taskNo }) => `${taskNo} was answered as accepted and is ${recorded.get(taskNo)} on record`),
   ]
@@ -115,26 +123,26 @@ export const compare = (asked: readonly Asked[], sandbox: Sandbox, records: read
   }
 }
 
-const contradicts = ({ status, outcome }: NonNullable<Asked['answer']>, isCarriedOut: boolean): boolean =>
+const contradicts = ({ status, outcome }: NonNullable<CancelAttempt['answer']>, isCarriedOut: boolean): boolean =>
   status < 300 ? !isCarriedOut : outcome === 'not-cancelled' && isCarriedOut
 
 /** Callers who cancel one task after the other until the gateway is gone. */
-const startBurst = (gateway: Listening, sandbox: Sandbox, random: () => number) => {
-  const asked: Asked[] = []
+const startCallers = (gateway: RunningGateway, sandbox: Sandbox, random: () => number) => {
+  const asked: CancelAttempt[] = []
   let begun = 0
   let isOver = false
   const ask = async (): Promise<void> => {
     while (!isOver) {
       const taskNo = sandbox.addTask()
-      const odd = ODD[Math.floor(random() * 4 * ODD.length)]
+      const odd = UPSTREAM_FAULTS[Math.floor(random() * 4 * UPSTREAM_FAULTS.length)]
       if (odd !== undefined) sandbox.fault('CancelTask', odd)
       begun += 1
-      const answer = await answerTo(gateway.url, taskNo)
+      const answer = await sendCancel(gateway.url, taskNo)
       isOver ||= answer === null
       asked.push({ taskNo, answer })
     }
   }
-  const callers = Array.from({ length: UNDER_WAY }, ask)
+  const callers = Array.from({ length: CONCURRENT_CALLERS }, ask)
   return {
     after: (count: number) => eventually(async () => (begun >= count || isOver ? true : undefined)),
     end: async () => {
@@ -145,7 +153,7 @@ const startBurst = (gateway: Listening, sandbox: Sandbox, random: () => number) 
   }
 }
 
-const answerTo = async (url: string, taskNo: string): Promise<Asked['answer']> => {
+const sendCancel = async (url: string, taskNo: string): Promise<CancelAttempt['answer']> => {
   try {
     const answer = await fetch(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator })
     const { outcome } = Object(await answer.json())

@@ -51,7 +51,7 @@ export interface Database {
   session(t: TestContext): Promise<(sql: string) => Promise<unknown>>
 }
 
-export interface Server {
+export interface PostgresServer {
   /** Where programs in any network namespace reach it. */
   readonly socketPath: string
   /** An empty database, whose owner may make tables there. */
@@ -65,7 +65,7 @@ export interface Server {
 }
 
 /** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
-export const usePostgres = (): ((t: TestContext) => Promise<Server>) => shareServer(startServer)
+export const usePostgres = (): ((t: TestContext) => Promise<PostgresServer>) => shareServer(startServer)
 
 const startServer = async () => {
   const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-postgres-')), await closedPort()]
@@ -82,7 +82,7 @@ const startServer = async () => {
     await ended
   }
 
-  const server: Server & { remove(): Promise<void> } = {
+  const server: PostgresServer & { remove(): Promise<void> } = {
     socketPath: join(folder, `.s.PGSQL.${port}`),
     database: async () => {
       databases += 1
@@ -196,14 +196,14 @@ const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
 }
 
 /** Resolves once a statement there waits for a lock. */
-export const someoneWaits = (database: Database): Promise<true> =>
+export const waitForBlockedStatement = (database: Database): Promise<true> =>
   eventually(async () => {
     const [row] = await database.query('SELECT count(*)::int AS count FROM pg_locks WHERE NOT granted')
     return Number(row?.count) > 0 || undefined
   })
 
 /** Stands before the server; once armed it takes the next statement there, and cuts the line before the answer comes. */
-export const startCutter = async (t: TestContext, database: Database) => {
+export const startCuttingProxy = async (t: TestContext, database: Database) => {
   let isArmed = false
   const relay = (near: Socket): void => {
     const far = connect(database.port, '127.0.0.1')
@@ -217,7 +217,7 @@ export const startCutter = async (t: TestContext, database: Database) => {
   const port = await listenOn(t, createServer(relay))
   return {
     port,
-    cut: async (work: () => Promise<unknown>) => {
+    cutDuring: async (work: () => Promise<unknown>) => {
       isArmed = true
       await work()
       isArmed = false

@@ -16,20 +16,20 @@ export const ROOT = resolve(import.meta.dirname, '../..')
 export type Line = Readonly<Record<string, unknown>>
 
 /** How a process ended, and all that it said. */
-export interface Ended {
+export interface ProcessExit {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
 }
 
 export interface GatewayProcess {
-  readonly ended: Promise<Ended>
+  readonly ended: Promise<ProcessExit>
   /** The first log line with that message, whether it was written already or is yet to come. */
   line(message: string): Promise<Line>
   kill(signal: NodeJS.Signals): void
 }
 
-export interface Listening extends GatewayProcess {
+export interface RunningGateway extends GatewayProcess {
   readonly url: string
   readonly api: ReturnType<typeof supertest>
   /** The records of a task, newest first, as an auditor reads them. */
@@ -66,7 +66,7 @@ export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptio
 }
 
 /** Starts the process and waits until it listens. */
-export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<Listening> => {
+export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<RunningGateway> => {
   const started = await spawnGateway(t, env, options)
   const { address } = await started.line('listening')
   const url = String(address)
@@ -82,7 +82,7 @@ export const startProcess = async (t: TestContext, env: Env, options: SpawnOptio
 }
 
 /** Every record, newest first, page by page. */
-export const allRecords = async ({ api }: Pick<Listening, 'api'>): Promise<readonly Line[]> => {
+export const allRecords = async ({ api }: Pick<RunningGateway, 'api'>): Promise<readonly Line[]> => {
   const records: Line[] = []
   for (let cursor: string | null | undefined; cursor !== null; ) {
     const query = { limit: '200', ...(cursor === undefined ? {} : { cursor }) }
@@ -111,7 +111,7 @@ export const cancel = async (url: string, taskNo: string): Promise<number> => {
 }
 
 /** Resolves when the sandbox has seen so many requests for CancelTask. */
-export const sawCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
+export const waitForCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
   while (cancelCalls(sandbox).length < count) await sandbox.nextCall('CancelTask')
 }
 
@@ -126,7 +126,7 @@ const readLines = (child: ChildProcess) => {
     arrived.emit('line')
   })
 
-  return async (message: string, ended: Promise<Ended>): Promise<Line> => {
+  return async (message: string, ended: Promise<ProcessExit>): Promise<Line> => {
     const over = ended.then(({ stdout, stderr }) => {
       throw new Error(`the process ended without saying "${message}":\n${stdout}${stderr}`)
     })

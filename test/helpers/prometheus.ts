@@ -9,7 +9,7 @@ import { eventually, temporaryFolder } from './gateway.ts'
 import { closedPort } from './ports.ts'
 import { ROOT } from './process.ts'
 
-export const RULES = join(ROOT, 'deploy/prometheus/alerts.yaml')
+export const ALERT_RULES_PATH = join(ROOT, 'deploy/prometheus/alerts.yaml')
 
 export const hasPrometheus = (): boolean =>
   ['prometheus', 'promtool'].every((program) => spawnSync(program, ['--version']).status === 0)
@@ -28,9 +28,9 @@ const answerSchema = z.object({
   data: z.object({ alerts: z.array(z.object({ labels: z.record(z.string(), z.string()), state: z.string() })) }),
 })
 
-const EVERY = '500ms'
+const SCRAPE_INTERVAL = '500ms'
 /** Longer than one answer that a busy machine does not give in time. */
-const LASTING = '4s'
+const ALERT_FOR = '4s'
 
 /**
  * A real Prometheus on the rules of deploy/, in a hurry: what must last before it fires need not, and ages are counted in
@@ -38,12 +38,12 @@ const LASTING = '4s'
  */
 export const startPrometheus = async (t: TestContext, targets: ReadonlyMap<string, string>) => {
   const folder = await temporaryFolder(t)
-  const rules = readFileSync(RULES, 'utf8')
-    .replace(/for: \w+/g, `for: ${LASTING}`)
+  const rules = readFileSync(ALERT_RULES_PATH, 'utf8')
+    .replace(/for: \w+/g, `for: ${ALERT_FOR}`)
     .replace('_age_seconds > 900', '_age_seconds > 1')
   writeFileSync(join(folder, 'rules.yaml'), rules)
   const config = {
-    global: { scrape_interval: EVERY, scrape_timeout: EVERY, evaluation_interval: EVERY },
+    global: { scrape_interval: SCRAPE_INTERVAL, scrape_timeout: SCRAPE_INTERVAL, evaluation_interval: SCRAPE_INTERVAL },
     rule_files: ['rules.yaml'],
     scrape_configs: [
       {

@@ -8,7 +8,7 @@ import { closedPort } from './ports.ts'
 import { SESSION_SECRET } from './session.ts'
 
 /** What the ID token says of a person, besides who it is. */
-export type PersonClaims = Readonly<Record<string, unknown>>
+export type UserClaims = Readonly<Record<string, unknown>>
 
 export interface IdentityProvider {
   /** On another site than the gateway's: `localhost`, and not `127.0.0.1`. */
@@ -19,9 +19,9 @@ export interface IdentityProvider {
   /** Every request that it got, method and path. */
   readonly requests: readonly string[]
   /** Cuts whoever asks, from now on or no longer. */
-  setAway(isAway: boolean): void
+  setUnavailable(isAway: boolean): void
   /** What is said of a person who signs in from now on. */
-  describe(name: string, claims: PersonClaims): void
+  describe(name: string, claims: UserClaims): void
 }
 
 export const CLIENT_SECRET = 'canary-client-secret'
@@ -39,7 +39,7 @@ export const startProvider = async (
   { clientSecret = CLIENT_SECRET, clientAuthentication = 'client_secret_basic' }: ProviderOptions = {},
 ): Promise<IdentityProvider> => {
   const gatewayUrl = `http://127.0.0.1:${await closedPort()}`
-  const people = new Map<string, PersonClaims>()
+  const people = new Map<string, UserClaims>()
   const requests: string[] = []
   let isAway = false
   const server = createServer()
@@ -97,7 +97,7 @@ export const startProvider = async (
     env,
     gatewayUrl,
     requests,
-    setAway: (next) => {
+    setUnavailable: (next) => {
       isAway = next
     },
     describe: (name, claims) => void people.set(name, claims),

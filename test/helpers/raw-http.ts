@@ -33,7 +33,7 @@ export const sendRaw = async (url: string, bytes: string): Promise<RawAnswer> =>
 export const sendLine = (url: string, methodAndPath: string, ...lines: readonly string[]): Promise<RawAnswer> =>
   sendRaw(url, [`${methodAndPath} HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: close', ...lines, '', ''].join('\r\n'))
 
-export const codeOf = ({ status, body }: RawAnswer): readonly [number, unknown] => [
+export const statusAndCode = ({ status, body }: RawAnswer): readonly [number, unknown] => [
   status,
   body.startsWith('{') ? JSON.parse(body).code : undefined,
 ]

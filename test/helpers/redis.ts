@@ -18,7 +18,7 @@ export const hasRedis = (): boolean => spawnSync(PROGRAM, ['--version']).status 
 
 export interface Redis {
   readonly url: string
-  ask(...command: readonly string[]): Promise<unknown>
+  command(...command: readonly string[]): Promise<unknown>
   /** Ends at once, as in a crash; what it held is gone. */
   stop(): Promise<void>
   start(): Promise<void>
@@ -35,7 +35,7 @@ export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
     t.after(async () => {
       redis.thaw()
       await redis.start()
-      await redis.ask('FLUSHALL')
+      await redis.command('FLUSHALL')
     })
     return redis
   }
@@ -66,7 +66,7 @@ const startRedis = async (settings: Settings = {}): Promise<Redis & { remove(): 
 
   return {
     url,
-    ask: async (...command) => {
+    command: async (...command) => {
       const client = createClient({ url }).on('error', () => undefined)
       await client.connect()
       try {

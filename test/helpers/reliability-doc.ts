@@ -27,7 +27,7 @@ const tableOf = (headings: readonly string[], rows: readonly (readonly string[])
   [headings, headings.map(() => '---'), ...rows].map(line).join('\n')
 
 /** What stands between the marks of that name, and the document with something else there. */
-const openPlace = (name: string, document: string) => {
+const readSection = (name: string, document: string) => {
   const path = join(ROOT, document)
   const [begin, end] = [`<!-- ${name}: begin -->\n`, `<!-- ${name}: end -->`]
   const text = readFileSync(path, 'utf8')
@@ -42,8 +42,8 @@ const openPlace = (name: string, document: string) => {
 const WRITES = process.env.WRITE_RELIABILITY === 'true'
 
 /** Holds the table of that name to what was found, or puts that in its place where `WRITE_RELIABILITY` is set. */
-export const holdTable = (name: string, rows: readonly FaultRow[]): void => {
-  const place = openPlace(name, RELIABILITY)
+export const checkTable = (name: string, rows: readonly FaultRow[]): void => {
+  const place = readSection(name, RELIABILITY)
   const found = `\n${tableOf(
     HEADINGS,
     rows.map((row) => COLUMNS.map((column) => row[column])),
@@ -53,12 +53,12 @@ export const holdTable = (name: string, rows: readonly FaultRow[]): void => {
 }
 
 /** Figures of one run, which no two runs share: they are only written, and only where `WRITE_RELIABILITY` is set. */
-export const noteFigures = (
+export const writeFigures = (
   name: string,
   rows: readonly Readonly<Record<string, string | number>>[],
   document = RELIABILITY,
 ): void => {
-  const place = openPlace(name, document)
+  const place = readSection(name, document)
   if (!WRITES) return
   const headings = Object.keys(rows[0] ?? {})
   const cells = rows.map((row) => headings.map((heading) => String(row[heading])))

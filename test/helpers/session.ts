@@ -44,7 +44,7 @@ export const sessionCookie = async (
 }
 
 /** Many sessions of one person at such a gateway. */
-export const manySessions = async (count: number): Promise<readonly string[]> => {
+export const sessionCookies = async (count: number): Promise<readonly string[]> => {
   const sessions = sessionsOf(ISSUER)
   const values = Array.from({ length: count }, () => sessions.begin({ sub: 'ann', grant: NO_GRANT }))
   return (await Promise.all(values)).map((value) => `__Host-session=${value}`)

@@ -34,7 +34,7 @@ export interface CallAnswer {
 type Params = Readonly<Record<string, string>>
 
 /** Sends one signed call and resolves with the head of its answer, on a connection of its own. */
-export const openCall = async (
+export const openSignedCall = async (
   { url }: Sandbox,
   action: string,
   params: Params,
@@ -49,8 +49,8 @@ export const openCall = async (
 }
 
 /** Sends one signed call and resolves with its whole answer. */
-export const call = async (...args: Parameters<typeof openCall>): Promise<CallAnswer> => {
-  const answer = await openCall(...args)
+export const signedCall = async (...args: Parameters<typeof openSignedCall>): Promise<CallAnswer> => {
+  const answer = await openSignedCall(...args)
   return { status: answer.statusCode ?? 0, headers: answer.headers, body: parseObject(await text(answer)) }
 }
 

@@ -7,10 +7,10 @@ import { openPostgresStore } from '../../src/audit/postgres.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { Secret } from '../../src/secret.ts'
 import { temporaryFolder } from './gateway.ts'
-import type { Server } from './postgres.ts'
+import type { PostgresServer } from './postgres.ts'
 
 /** Where a record is kept, for a test alone. */
-export interface Place {
+export interface StoreLocation {
   open(): Promise<OpenedStore>
   /** Past the store, with every right. */
   execute(sql: string): Promise<void>
@@ -24,7 +24,7 @@ export interface Place {
   commits(): Promise<number>
 }
 
-export const sqlitePlace = async (t: TestContext): Promise<Place & { readonly path: string }> => {
+export const sqliteLocation = async (t: TestContext): Promise<StoreLocation & { readonly path: string }> => {
   const path = join(await temporaryFolder(t), 'audit.db')
   const beside = <T>(use: (database: DatabaseSync) => T): T => {
     const database = new DatabaseSync(path)
@@ -51,7 +51,9 @@ export const sqlitePlace = async (t: TestContext): Promise<Place & { readonly pa
   }
 }
 
-export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<Place & { readonly url: string }> => {
+export const postgresLocation = async (
+  server: Pick<PostgresServer, 'database'>,
+): Promise<StoreLocation & { readonly url: string }> => {
   const database = await server.database()
   const inRecord = (sql: string) => database.query(`SET search_path = audit; ${sql}`)
   return {
@@ -76,7 +78,7 @@ export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<P
 }
 
 /** A store at that place, closed when the test is over. */
-export const openAt = async (t: TestContext, place: Pick<Place, 'open'>) => {
+export const openTestStore = async (t: TestContext, place: Pick<StoreLocation, 'open'>) => {
   const store = await place.open()
   let closed: Promise<void> | undefined
   const close = (): Promise<void> => {

@@ -17,7 +17,7 @@ export interface UnreadPipe {
   closeReader(): void
 }
 
-const untilBusy = (act: () => number): void => {
+const repeatUntilBlocked = (act: () => number): void => {
   try {
     while (act() > 0);
   } catch (error) {
@@ -40,11 +40,11 @@ export const createUnreadPipe = async (t: TestContext): Promise<UnreadPipe> => {
     fd,
     // Small pieces at the end: a pipe counts pages, and the last page has to be full too.
     fill: () => {
-      for (const size of [4096, 1]) untilBusy(() => writeSync(filler, Buffer.alloc(size, '.')))
+      for (const size of [4096, 1]) repeatUntilBlocked(() => writeSync(filler, Buffer.alloc(size, '.')))
     },
     read: () => {
       let text = ''
-      untilBusy(() => {
+      repeatUntilBlocked(() => {
         const length = readSync(reader, CHUNK)
         text += CHUNK.toString('utf8', 0, length)
         return length

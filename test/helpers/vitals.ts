@@ -17,10 +17,10 @@ export const heapOf = ({ heapUsed, external }: Vitals): number => heapUsed + ext
 export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1)
 
 /** For a process whose vitals are to be asked for. */
-export const WITH_VITALS: readonly string[] = ['--import', join(import.meta.dirname, 'vitals-preload.ts')]
+export const VITALS_ARGS: readonly string[] = ['--import', join(import.meta.dirname, 'vitals-preload.ts')]
 
 /** Asks a process that was started with `WITH_VITALS`, each time anew. */
-export const vitalsOf = ({ kill, line }: GatewayProcess) => {
+export const createVitalsReader = ({ kill, line }: GatewayProcess) => {
   let asked = 0
   return async (): Promise<Vitals> => {
     asked += 1

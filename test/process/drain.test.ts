@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { asOperator, eventually, temporaryFolder } from '../helpers/gateway.ts'
-import { addTasks, prepare, sawCancels, spawnGateway, startProcess } from '../helpers/process.ts'
-import { codeOf, holdOpen, openSocket, parseAnswer, sendBytes } from '../helpers/raw-http.ts'
+import { addTasks, prepare, spawnGateway, startProcess, waitForCancels } from '../helpers/process.ts'
+import { holdOpen, openSocket, parseAnswer, sendBytes, statusAndCode } from '../helpers/raw-http.ts'
 import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 /** No grace period can be shorter. */
@@ -64,7 +64,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     const proxy = await startResponseHoldingProxy(t, sandbox.url)
     const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     gateway.kill('SIGTERM')
     await gateway.line('stopping')
@@ -86,7 +86,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const abandoned = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
     abandoned.catch(() => undefined)
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     abandoned.abort()
     await gateway.line('request')
@@ -128,7 +128,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     const [idle] = Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? [])
     assert.ok(idle)
     const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     const idleClosed = once(idle, 'close')
     gateway.kill('SIGTERM')
@@ -154,7 +154,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
       received += chunk
     })
     socket.write(`DELETE /tasks/${first} HTTP/1.1\r\n${head}`)
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     gateway.kill('SIGTERM')
     await closedToNew(gateway.url)
@@ -196,7 +196,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     const proxy = await startResponseHoldingProxy(t, sandbox.url)
     const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     gateway.kill('SIGTERM')
     await closedToNew(gateway.url)
@@ -219,7 +219,10 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     gateway.kill('SIGTERM')
 
     const answer = parseAnswer(await text(socket))
-    assert.deepEqual([...codeOf(answer), JSON.parse(answer.body).outcome], [503, 'shutting-down', 'not-cancelled'])
+    assert.deepEqual(
+      [...statusAndCode(answer), JSON.parse(answer.body).outcome],
+      [503, 'shutting-down', 'not-cancelled'],
+    )
     assert.equal((await gateway.ended).code, 0)
   })
 
@@ -232,7 +235,7 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
       (taskNo) => `DELETE /tasks/${taskNo} HTTP/1.1\r\nHost: a\r\n${key}\r\n\r\n`,
     )
     const answers = sendBytes(gateway.url, cancels.join(''))
-    await sawCancels(sandbox, 2)
+    await waitForCancels(sandbox, 2)
 
     gateway.kill('SIGTERM')
     await closedToNew(gateway.url)

@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
-import { type Listening, prepare, sawCancels, startProcess } from '../helpers/process.ts'
+import { prepare, type RunningGateway, startProcess, waitForCancels } from '../helpers/process.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
 import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
@@ -25,7 +25,7 @@ const fill = (folder: string): (() => void) => {
   return () => rmSync(path)
 }
 
-const becomes = ({ api }: Listening, status: number) =>
+const becomes = ({ api }: RunningGateway, status: number) =>
   eventually(async () => {
     const { body, status: current } = await api.get('/readyz')
     return current === status ? body : undefined
@@ -68,7 +68,7 @@ test('an outcome that finds the disk full is answered truthfully and written onc
   const taskNo = sandbox.addTask()
 
   const answer = gateway.api.delete(`/tasks/${taskNo}`).set(asOperator).then()
-  await sawCancels(sandbox, 1)
+  await waitForCancels(sandbox, 1)
   const makeRoom = fill(folder)
   proxy.release()
   const { status } = await answer

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { startGateway } from '../helpers/gateway.ts'
-import { killAndLook } from '../helpers/kill-nine.ts'
+import { killRepeatedly } from '../helpers/kill-nine.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { prepare } from '../helpers/process.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
 // On demand with more kills and another seed: npm run kills.
@@ -18,7 +18,7 @@ const TIMES = { UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4500' }
 const servers = usePostgres()
 
 const figures: Record<string, string | number>[] = []
-after(() => noteFigures('kills', figures))
+after(() => writeFigures('kills', figures))
 
 for (const engine of ['SQLite', 'PostgreSQL'] as const) {
   test(`killed at random moments, a gateway with its record on ${engine} loses nothing and claims nothing`, async (t) => {
@@ -29,7 +29,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
       database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
     // Another on the same record, which must leave alone what the one that is killed has under way.
     if (database !== null) await startGateway(t, { env: places, overrides: { maintenanceEveryMs: 100 } })
-    const found = await killAndLook(t, {
+    const found = await killRepeatedly(t, {
       kills: KILLS,
       seed: SEED,
       sandbox,

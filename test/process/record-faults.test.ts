@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { cancelUnder } from '../helpers/consistency.ts'
+import { cancelDuringFault } from '../helpers/consistency.ts'
 import { asOperator, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
 import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
-import { addTasks, cancel, prepare, sawCancels, startProcess } from '../helpers/process.ts'
-import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
+import { addTasks, cancel, prepare, startProcess, waitForCancels } from '../helpers/process.ts'
+import { checkTable, type FaultRow } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
@@ -74,7 +74,7 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
   const rows: FaultRow[] = []
 
   const isWell = async (): Promise<void> => {
-    const { answer, record } = await cancelUnder(route, 'none')
+    const { answer, record } = await cancelDuringFault(route, 'none')
     assert.deepEqual([answer, record], ['202 accepted', 'accepted'])
   }
 
@@ -91,20 +91,20 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
       await isReady()
       await isWritten(taskNo)
     }
-    rows.push(await cancelUnder(route, `${fault.name} before the intent`, heal))
+    rows.push(await cancelDuringFault(route, `${fault.name} before the intent`, heal))
     await isWell()
   }
 
   for (const fault of FAULTS) {
     const sent = cancelCalls(sandbox).length + 1
     proxy.hold()
-    const row = cancelUnder(route, `${fault.name} before the outcome`, async (taskNo) => {
+    const row = cancelDuringFault(route, `${fault.name} before the outcome`, async (taskNo) => {
       await gateway.line('the outcome of a cancellation could not be written, trying again')
       await fault.end(route)
       await isReady()
       await isWritten(taskNo)
     })
-    await sawCancels(sandbox, sent)
+    await waitForCancels(sandbox, sent)
     await fault.begin(route)
     proxy.release()
     rows.push(await row)
@@ -113,13 +113,13 @@ test('whatever becomes of PostgreSQL, nothing is sent without a record, and no a
 
   await server.stop()
   await server.start()
-  rows.push(await cancelUnder(route, 'restarted a moment ago', isReady))
+  rows.push(await cancelDuringFault(route, 'restarted a moment ago', isReady))
 
   gateway.kill('SIGTERM')
   const { code, stdout, stderr } = await gateway.ended
   assert.equal(code, 0)
   for (const password of Object.values(PASSWORDS)) assert.ok(!(stdout + stderr).includes(password))
-  holdTable('record', rows)
+  checkTable('record', rows)
 })
 
 test('a third gateway that starts leaves alone what two others have under way', async (t) => {
@@ -136,7 +136,7 @@ test('a third gateway that starts leaves alone what two others have under way', 
       .set(asOperator)
       .then(({ status }) => status),
   ]
-  await sawCancels(sandbox, 2)
+  await waitForCancels(sandbox, 2)
 
   const third = await startGateway(t, { env, overrides: { maintenanceEveryMs: 1 } })
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'pending')

@@ -15,8 +15,8 @@ import {
   startGateway,
   temporaryFolder,
 } from '../helpers/gateway.ts'
-import { allRecords, prepare, sawCancels, spawnGateway, startProcess } from '../helpers/process.ts'
-import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
+import { allRecords, prepare, spawnGateway, startProcess, waitForCancels } from '../helpers/process.ts'
+import { checkTable, type FaultRow } from '../helpers/reliability-doc.ts'
 import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // The files of the record on SQLite are deleted, replaced or damaged while a gateway has them open.
@@ -245,7 +245,7 @@ test('whatever becomes of the files of the record, nothing is sent and the gatew
       rows.push(await cancelAfter(t, fault))
     })
   }
-  holdTable('files', rows)
+  checkTable('files', rows)
 })
 
 test('nothing is sent after the symbolic link to the record leads elsewhere', async (t) => {
@@ -270,7 +270,7 @@ test('an outcome that finds the record moved away is reported truthfully, and wr
   const proxy = await startResponseHoldingProxy(t, sandbox.url)
   const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
   const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-  await sawCancels(sandbox, 1)
+  await waitForCancels(sandbox, 1)
   move(auditPath, `${auditPath}.old`)
   proxy.release()
   assert.equal((await answer).status, 202)
@@ -376,7 +376,7 @@ for (const [name, breakLock] of Object.entries(LOCK_FAULTS)) {
     const proxy = await startResponseHoldingProxy(t, sandbox.url)
     const first = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const answer = first.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     breakLock(`${auditPath}-lock`)
     const second = await (await spawnGateway(t, env)).ended

@@ -11,7 +11,7 @@ import { type CancellationOptions, type CancelRequest, createCancellations } fro
 import type { Lookup } from '../../src/tasks/lookup.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'
-import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
+import { cancelRequest, STUB_DEPENDENCIES } from '../helpers/cancel-request.ts'
 import { startWatchedGateway, upstreamState } from '../helpers/consistency.ts'
 import {
   asAuditor,
@@ -228,7 +228,14 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
   })
   t.after(upstream.close)
   const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
-  const cancellations = createCancellations({ ...BLIND, upstream, trail, log, instanceId: randomUUID(), ...changes })
+  const cancellations = createCancellations({
+    ...STUB_DEPENDENCIES,
+    upstream,
+    trail,
+    log,
+    instanceId: randomUUID(),
+    ...changes,
+  })
   return { sandbox, trail, request, ...cancellations }
 }
 

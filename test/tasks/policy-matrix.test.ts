@@ -5,7 +5,7 @@ import type { Env } from '../../src/config.ts'
 import { startWatchedGateway } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'
-import { as, keysOf, type Restrictions } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller, type Restrictions } from '../helpers/restricted-callers.ts'
 import { startRequestHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // Every kind of caller against every kind of task, over the wire: what is answered, what is on record, and what the
@@ -155,12 +155,12 @@ const observe = async (held: Held, { kind, company }: Row, headers: Headers) => 
 const CALLERS: Readonly<Record<string, (issuer: Issuer, restriction: Restriction) => Caller>> = {
   'an API key': (_issuer, restriction) => ({
     env: {
-      API_KEYS: keysOf(
+      API_KEYS: apiKeysWith(
         { name: 'tasks:cancel', scopes: ['tasks:cancel'], ...RESTRICTIONS[restriction] },
         { name: 'tasks:read', scopes: ['tasks:read'], ...RESTRICTIONS[restriction] },
       ),
     },
-    headersFor: async (scope) => as(scope),
+    headersFor: async (scope) => asCaller(scope),
   }),
   'a token that says it itself': (issuer, restriction) => ({
     env: {

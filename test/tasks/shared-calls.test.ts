@@ -7,7 +7,7 @@ import { createAuditTrail, type Intent, type OutcomeEvent } from '../../src/audi
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { deadlineIn } from '../../src/time.ts'
-import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
+import { cancelRequest, STUB_DEPENDENCIES } from '../helpers/cancel-request.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { startWatchedGateway, type WatchedOptions } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
@@ -316,7 +316,7 @@ const startFlight = (t: TestContext, { sent }: { readonly sent: boolean }) => {
   const outcomes: OutcomeEvent[] = []
   const log = createLog('silent', { write: () => {} })
   const cancellations = createCancellations({
-    ...BLIND,
+    ...STUB_DEPENDENCIES,
     upstream: {
       call: (_action, _params, { signal }) => {
         if (!sent) signal?.addEventListener('abort', () => landing.resolve(NEVER_SENT))

@@ -11,7 +11,7 @@ import { intentOf, outcomeOf } from './audit-events.ts'
 // A record of any size with the same shape: most cancellations end as `cancelled`, few outcomes are rare, and the number of
 // rare ones does not grow with the record.
 
-export interface Entry {
+export interface SampleEntry {
   readonly intent: Intent
   readonly outcomes: readonly OutcomeEvent[]
 }
@@ -39,7 +39,7 @@ const COMMON = ['rejected', 'failed', 'refused'] as const satisfies readonly Out
 const outcomeAt = (at: number): Outcome => COMMON[at % 33] ?? 'accepted'
 
 /** The entry with this number of so many, from the oldest to the newest. The time ends at `nowMs`. */
-export const entryAt = (at: number, entries: number, nowMs: number): Entry => {
+export const entryAt = (at: number, entries: number, nowMs: number): SampleEntry => {
   const rare = at % Math.floor(entries / RARE)
   const requestedAtMs = nowMs - DAYS * DAY_MS + Math.floor((at * DAYS * DAY_MS) / entries)
   const id = `${requestedAtMs.toString(16).padStart(12, '0')}7${at.toString(16).padStart(11, '0')}00000000`
@@ -59,7 +59,7 @@ export const entryAt = (at: number, entries: number, nowMs: number): Entry => {
 }
 
 /** Appends the entries in groups. */
-export const fill = async (store: Pick<AuditStore, 'append'>, entries: number, nowMs: number): Promise<void> => {
+export const fillStore = async (store: Pick<AuditStore, 'append'>, entries: number, nowMs: number): Promise<void> => {
   for (let from = 0; from < entries; from += GROUP) {
     const group = Array.from({ length: Math.min(GROUP, entries - from) }, (_, at) => entryAt(from + at, entries, nowMs))
     await store.append(
@@ -69,12 +69,13 @@ export const fill = async (store: Pick<AuditStore, 'append'>, entries: number, n
   }
 }
 
-export type Filter = Omit<AuditFilter, 'limit' | 'before'>
+export type SampleFilter = Omit<AuditFilter, 'limit' | 'before'>
 
 /** The outcome that an entry of the sample shows. */
-export const outcomeOfEntry = ({ outcomes }: Entry): AuditRecord['outcome'] => outcomes.at(-1)?.outcome ?? 'pending'
+export const outcomeOfEntry = ({ outcomes }: SampleEntry): AuditRecord['outcome'] =>
+  outcomes.at(-1)?.outcome ?? 'pending'
 
-export const fits = (entry: Entry, filter: Filter): boolean => {
+export const matchesFilter = (entry: SampleEntry, filter: SampleFilter): boolean => {
   const { intent } = entry
   const { taskNo, caller, outcome, owner, fromMs, toMs } = filter
   return (
@@ -88,12 +89,12 @@ export const fits = (entry: Entry, filter: Filter): boolean => {
   )
 }
 
-const FILTERED: readonly Filter['outcome'][] = [undefined, 'unknown', 'pending', 'cancelled']
+const FILTERED: readonly SampleFilter['outcome'][] = [undefined, 'unknown', 'pending', 'cancelled']
 
 const optional = <T>(value: T): readonly (T | undefined)[] => [undefined, value]
 
 /** Each combination of the documented filters and of a restriction to the caller's own entries. */
-export const filtersAt = (nowMs: number): readonly Filter[] =>
+export const filterCombinations = (nowMs: number): readonly SampleFilter[] =>
   optional(BUSY_TASK).flatMap((taskNo) =>
     optional(SHARED_NAME).flatMap((caller) =>
       FILTERED.flatMap((outcome) =>
