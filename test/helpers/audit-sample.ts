@@ -8,8 +8,8 @@ import type {
 } from '../../src/audit/audit-trail.ts'
 import { intentOf, outcomeOf } from './audit-events.ts'
 
-// A record of any size with the same shape: most cancellations end as `cancelled`, few outcomes are rare, and the number of
-// rare ones does not grow with the record.
+// Sample audit trails of any size with the same distribution: common outcomes grow with the size, and the number of
+// cancellations with rare outcomes stays the same.
 
 export interface SampleEntry {
   readonly intent: Intent
@@ -22,11 +22,11 @@ const RARE = 60
 const GROUP = 1000
 
 export const SHARED_NAME = 'alice'
-/** Has as many entries as a twentieth of the record. */
+/** Has a twentieth of all entries. */
 export const BUSY_OWNER = { via: 'jwt', issuer: 'https://issuer.example.com', caller: SHARED_NAME } as const
-/** Has the same name, and few entries. */
+/** Has the same caller name, and few entries. */
 export const RARE_OWNER = { via: 'session', issuer: 'https://issuer.example.com', caller: SHARED_NAME } as const
-/** Is cancelled again and again, by all callers. */
+/** Many callers cancel this task repeatedly. */
 export const BUSY_TASK = 't-busy'
 
 const ownerAt = (at: number): Pick<Intent, 'via' | 'issuer' | 'caller'> => {
@@ -38,7 +38,7 @@ const COMMON = ['rejected', 'failed', 'refused'] as const satisfies readonly Out
 
 const outcomeAt = (at: number): Outcome => COMMON[at % 33] ?? 'accepted'
 
-/** The entry with this number of so many, from the oldest to the newest. The time ends at `nowMs`. */
+/** The entry at this position, from the oldest to the newest. The newest is at `nowMs`. */
 export const entryAt = (at: number, entries: number, nowMs: number): SampleEntry => {
   const rare = at % Math.floor(entries / RARE)
   const requestedAtMs = nowMs - DAYS * DAY_MS + Math.floor((at * DAYS * DAY_MS) / entries)
@@ -71,7 +71,7 @@ export const fillStore = async (store: Pick<AuditStore, 'append'>, entries: numb
 
 export type SampleFilter = Omit<AuditFilter, 'limit' | 'before'>
 
-/** The outcome that an entry of the sample shows. */
+/** The current outcome of an entry. */
 export const outcomeOfEntry = ({ outcomes }: SampleEntry): AuditRecord['outcome'] =>
   outcomes.at(-1)?.outcome ?? 'pending'
 
@@ -93,7 +93,7 @@ const FILTERED: readonly SampleFilter['outcome'][] = [undefined, 'unknown', 'pen
 
 const optional = <T>(value: T): readonly (T | undefined)[] => [undefined, value]
 
-/** Each combination of the documented filters and of a restriction to the caller's own entries. */
+/** Each combination of the documented filters, with and without a restriction to the caller's own entries. */
 export const filterCombinations = (nowMs: number): readonly SampleFilter[] =>
   optional(BUSY_TASK).flatMap((taskNo) =>
     optional(SHARED_NAME).flatMap((caller) =>

@@ -8,7 +8,7 @@ import { ROOT } from './process.ts'
 
 const run = promisify(execFile)
 
-/** Compiles the gateway into a temporary folder, and returns its entry. */
+/** Compiles the gateway into a temporary folder, and returns the path of its entry file. */
 export const buildGateway = async (t: TestContext): Promise<string> => {
   const folder = await temporaryFolder(t)
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')

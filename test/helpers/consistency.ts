@@ -50,7 +50,7 @@ export const describeResponse = (
   { code, outcome, cancelStatus }: Readonly<Record<string, unknown>>,
 ): string => [status, code ?? cancelStatus, outcome].filter((part) => part !== undefined).join(' ')
 
-/** What each outcome on record says of upstream; nothing where it is not there. */
+/** Whether an outcome states that the upstream cancelled the task. Other outcomes state neither. */
 export const MEANS_CANCELLED: Readonly<Record<string, boolean>> = {
   accepted: true,
   cancelled: true,
@@ -60,8 +60,8 @@ export const MEANS_CANCELLED: Readonly<Record<string, boolean>> = {
 }
 
 /**
- * Cancels a task of its own, during which something may happen, and holds against each other what the caller, the record
- * and upstream know of it. Whatever keeps the record from being read must be over by the end of `heal`.
+ * Cancels a new task during a fault, and asserts that the response, the audit record and the upstream agree.
+ * After `heal` the audit trail must be readable.
  */
 export const cancelDuringFault = async (
   { gateway, sandbox }: GatewayWithSandbox,

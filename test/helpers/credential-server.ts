@@ -3,7 +3,7 @@ import type { TestContext } from 'node:test'
 import type { Env } from '../../src/config.ts'
 import { listenOn } from './ports.ts'
 
-// What the vendor's chain asks for keys where ALIBABA_CLOUD_CREDENTIALS_URI says so.
+// A server for the credentials URI provider of the vendor's provider chain (ALIBABA_CLOUD_CREDENTIALS_URI).
 
 export interface StsCredentials {
   readonly accessKeyId: string
@@ -14,7 +14,7 @@ export interface StsCredentials {
 export type CredentialReply = 'keys' | 'error' | 'garbage' | 'incomplete' | 'hanging' | 'slow-body'
 
 export interface CredentialServer {
-  /** The environment in which the chain finds this server, and nothing else. */
+  /** The environment in which the provider chain finds only this server. */
   readonly env: Env
   readonly requests: number
   give(keys: StsCredentials, expiresAt?: Date): void
@@ -66,7 +66,7 @@ export const startCredentialServer = async (
   }
 }
 
-/** What goes wrong shows the keys all the same, so that it can be seen where they end up. */
+/** Faulty responses contain the keys too, so that tests can check that they do not leak. */
 const REPLIES: Readonly<Record<CredentialReply, (res: ServerResponse, body: string) => void>> = {
   keys: (res, body) => void res.end(body),
   error: (res, body) => void res.writeHead(500).end(body),

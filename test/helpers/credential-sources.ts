@@ -11,7 +11,6 @@ const FILES = {
   ALIBABA_CLOUD_SECURITY_TOKEN: 'securityToken',
 } as const
 
-/** Where keys come from, and change. */
 interface CredentialSource {
   readonly env: Env
   put(keys: StsCredentials): Promise<void>
@@ -34,7 +33,7 @@ const startFileSource = async (t: TestContext, first: StsCredentials): Promise<C
   return { env: Object.fromEntries(env), put }
 }
 
-/** A server that the vendor's chain asks, which reads the environment of this process. */
+/** A credentials URI server. The vendor's provider chain reads its address from the environment of this process. */
 const startChainSource = async (t: TestContext, first: StsCredentials): Promise<CredentialSource> => {
   const server = await startCredentialServer(t, await temporaryFolder(t), first)
   const before = { ...process.env }

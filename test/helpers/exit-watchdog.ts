@@ -1,7 +1,6 @@
 import { after } from 'node:test'
 
-// Loaded before the tests: limits on time end a test, but not a process whose tests are over and which something that
-// one of them left behind keeps alive.
+// Loaded before the tests. Test timeouts do not end a process that an open handle keeps alive after the last test.
 const GRACE_MS = 30_000
 
 const endProcess = (): never => {

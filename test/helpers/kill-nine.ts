@@ -6,7 +6,7 @@ import { MEANS_CANCELLED } from './consistency.ts'
 import { asOperator, cancelCalls, eventually } from './gateway.ts'
 import { allRecords, type Line, type RunningGateway, startProcess } from './process.ts'
 
-/** Numbers from 0 to 1 that the seed decides. Mulberry32. */
+/** A pseudorandom number generator from 0 to 1. Mulberry32. */
 export const seededRandom = (seed: number) => {
   let state = seed >>> 0
   return (): number => {
@@ -22,33 +22,33 @@ export interface KillOptions {
   readonly seed: number
   readonly sandbox: Sandbox
   readonly env: Env
-  /** Told after each restart. */
+  /** Called after each restart. */
   readonly onRestart?: (kill: number) => void
 }
 
-/** What a cancel was answered, where anything was. */
+/** A cancel request, and its response if there was one. */
 export interface CancelAttempt {
   readonly taskNo: string
   readonly answer: { readonly status: number; readonly outcome: unknown } | null
 }
 
-/** What the sandbox, the record and callers know of cancels, held against each other. */
+/** Comparison of the sandbox, the audit records and the responses to callers. */
 export interface KillReport {
   readonly asked: number
   readonly answered: number
   readonly carriedOut: number
   readonly byOutcome: Readonly<Record<string, number>>
-  /** What must not be, each in a sentence. */
+  /** One sentence for each. */
   readonly contradictions: readonly string[]
 }
 
 const CONCURRENT_CALLERS = 16
 
-/** How long after the last kill a record may stay pending: the time of its request, and some more. */
+/** A record may stay pending this long after the last kill: more than the deadline of its request. */
 const SETTLE_TIMEOUT_MS = 30_000
 const POLL_INTERVAL_MS = 250
 
-/** Faults that a cancel meets now and then; what they do upstream is not what they say. */
+/** Faults of some cancel requests; their response and their effect upstream can differ. */
 const UPSTREAM_FAULTS = [
   { reply: 'reset' },
   { reply: 'reset', effect: true },
@@ -58,8 +58,8 @@ const UPSTREAM_FAULTS = [
 ] as const
 
 /**
- * Keeps a gateway busy with cancels, kills it at a random moment and starts it again, so many times; then holds its record
- * against what the sandbox remembers and what the callers were answered.
+ * Sends cancel requests to a gateway, kills it at random moments and restarts it. Then compares its audit records with
+ * the sandbox and with the responses to callers.
  */
 export const killRepeatedly = async (t: TestContext, options: KillOptions): Promise<KillReport> => {
   const { kills, seed, sandbox, env, onRestart = () => undefined } = options
@@ -76,7 +76,7 @@ export const killRepeatedly = async (t: TestContext, options: KillOptions): Prom
     onRestart(kill)
   }
   const patienceEndsAt = performance.now() + SETTLE_TIMEOUT_MS
-  // Where a record is shared, what one left is taken over by another once its time is up.
+  // With a shared audit trail another gateway settles the record after the deadline of the request.
   for (let records = await allRecords(gateway); ; records = await allRecords(gateway)) {
     if (!records.some(isPending) || performance.now() > patienceEndsAt) return compareAccounts(asked, sandbox, records)
     await delay(POLL_INTERVAL_MS)
@@ -126,7 +126,7 @@ export const compareAccounts = (
 const contradicts = ({ status, outcome }: NonNullable<CancelAttempt['answer']>, isCarriedOut: boolean): boolean =>
   status < 300 ? !isCarriedOut : outcome === 'not-cancelled' && isCarriedOut
 
-/** Callers who cancel one task after the other until the gateway is gone. */
+/** Starts callers that cancel one task after the other until the gateway ends. */
 const startCallers = (gateway: RunningGateway, sandbox: Sandbox, random: () => number) => {
   const asked: CancelAttempt[] = []
   let begun = 0

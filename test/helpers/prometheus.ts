@@ -14,7 +14,7 @@ export const ALERT_RULES_PATH = join(ROOT, 'deploy/prometheus/alerts.yaml')
 export const hasPrometheus = (): boolean =>
   ['prometheus', 'promtool'].every((program) => spawnSync(program, ['--version']).status === 0)
 
-/** What `promtool` says of a file, in the folder of the rules; throws where it finds fault with it. */
+/** Runs promtool in the folder of the alert rules, and returns its output. @throws if it reports an error */
 export const promtool = (...args: readonly string[]): string => {
   const { status, stdout, stderr } = spawnSync('promtool', args, {
     cwd: join(ROOT, 'deploy/prometheus'),
@@ -29,12 +29,12 @@ const answerSchema = z.object({
 })
 
 const SCRAPE_INTERVAL = '500ms'
-/** Longer than one answer that a busy machine does not give in time. */
+/** Longer than one scrape that a busy machine misses. */
 const ALERT_FOR = '4s'
 
 /**
- * A real Prometheus on the rules of deploy/, in a hurry: what must last before it fires need not, and ages are counted in
- * seconds. Targets are the addresses of gateways' metrics, by the name that alerts give them.
+ * A real Prometheus with the rules of deploy/, but with short durations, so that alerts fire within seconds.
+ * @param targets URLs of gateways' metrics, by the instance name in alerts
  */
 export const startPrometheus = async (t: TestContext, targets: ReadonlyMap<string, string>) => {
   const folder = await temporaryFolder(t)
@@ -71,7 +71,7 @@ export const startPrometheus = async (t: TestContext, targets: ReadonlyMap<strin
   await eventually(async () => ((await fetch(`${url}/-/ready`).catch(() => null))?.status === 200 ? true : undefined))
 
   return {
-    /** The names of the alerts that fire, each with its instance. */
+    /** The firing alerts: name and instance. */
     firing: async (): Promise<readonly string[]> => {
       const { data } = answerSchema.parse(await (await fetch(`${url}/api/v1/alerts`)).json())
       return data.alerts

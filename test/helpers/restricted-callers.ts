@@ -14,10 +14,10 @@ export interface ApiKeyEntry extends Restrictions {
 
 const keyOf = (name: string): string => `key-of-${name}`
 
-/** The header of a caller whose entry `keysOf` makes. */
+/** The header of a caller from `apiKeysWith`. */
 export const asCaller = (name: string) => ({ 'x-api-key': keyOf(name) })
 
-/** `API_KEYS` with further callers, each of them with a key of its own. */
+/** `API_KEYS` with further callers, each with its own key. */
 export const apiKeysWith = (...entries: readonly ApiKeyEntry[]): string =>
   JSON.stringify([
     ...JSON.parse(API_KEYS),

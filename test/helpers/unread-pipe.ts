@@ -7,13 +7,13 @@ import { temporaryFolder } from './gateway.ts'
 const CHUNK = Buffer.alloc(65_536)
 
 export interface UnreadPipe {
-  /** The end to write to, as a process gets it: writes wait for the reader unless the process changes that. */
+  /** The write end, in blocking mode. */
   readonly fd: number
-  /** Puts filler into the pipe until it takes no more. */
+  /** Writes filler until the pipe is full. */
   fill(): void
-  /** Reads all that is in the pipe now, without waiting. */
+  /** Reads the content of the pipe without waiting. */
   read(): string
-  /** Closes the reader's end. */
+  /** Closes the read end. */
   closeReader(): void
 }
 
@@ -25,7 +25,7 @@ const repeatUntilBlocked = (act: () => number): void => {
   }
 }
 
-/** A pipe that is read only when the test reads it. */
+/** A pipe without a reader other than the test. */
 export const createUnreadPipe = async (t: TestContext): Promise<UnreadPipe> => {
   const path = join(await temporaryFolder(t), 'pipe')
   spawnSync('mkfifo', [path])
@@ -38,7 +38,7 @@ export const createUnreadPipe = async (t: TestContext): Promise<UnreadPipe> => {
   })
   return {
     fd,
-    // Small pieces at the end: a pipe counts pages, and the last page has to be full too.
+    // The last writes are single bytes: a pipe counts pages, and the last page has to be full too.
     fill: () => {
       for (const size of [4096, 1]) repeatUntilBlocked(() => writeSync(filler, Buffer.alloc(size, '.')))
     },
