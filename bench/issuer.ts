@@ -4,7 +4,7 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 
 export const AUDIENCE = 'gateway'
 
-/** Whose tokens all take who are measured, as far as they take any. */
+/** Issues the token for the gateway and for peers that verify tokens. */
 export interface Issuer {
   readonly url: string
   readonly token: string
