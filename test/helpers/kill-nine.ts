@@ -34,9 +34,9 @@ export interface CancelAttempt {
 
 /** Comparison of the sandbox, the audit records and the responses to callers. */
 export interface KillReport {
-  readonly asked: number
-  readonly answered: number
-  readonly carriedOut: number
+  readonly requests: number
+  readonly responses: number
+  readonly cancelled: number
   readonly byOutcome: Readonly<Record<string, number>>
   /** One sentence for each. */
   readonly contradictions: readonly string[]
@@ -64,21 +64,21 @@ const UPSTREAM_FAULTS = [
 export const killRepeatedly = async (t: TestContext, options: KillOptions): Promise<KillReport> => {
   const { kills, seed, sandbox, env, onRestart = () => undefined } = options
   const random = seededRandom(seed)
-  const asked: CancelAttempt[] = []
+  const attempts: CancelAttempt[] = []
   let gateway = await startProcess(t, env)
   for (let kill = 1; kill <= kills; kill += 1) {
     const burst = startCallers(gateway, sandbox, random)
     await burst.after(1 + Math.floor(random() * 40))
     gateway.kill('SIGKILL')
-    asked.push(...(await burst.end()))
+    attempts.push(...(await burst.end()))
     await Promise.all([gateway.ended, sandbox.socketsClosed()])
     gateway = await startProcess(t, env)
     onRestart(kill)
   }
-  const patienceEndsAt = performance.now() + SETTLE_TIMEOUT_MS
+  const timeoutAt = performance.now() + SETTLE_TIMEOUT_MS
   // With a shared audit trail another gateway settles the record after the deadline of the request.
   for (let records = await allRecords(gateway); ; records = await allRecords(gateway)) {
-    if (!records.some(isPending) || performance.now() > patienceEndsAt) return compareAccounts(asked, sandbox, records)
+    if (!records.some(isPending) || performance.now() > timeoutAt) return compareAccounts(attempts, sandbox, records)
     await delay(POLL_INTERVAL_MS)
   }
 }
@@ -86,26 +86,26 @@ export const killRepeatedly = async (t: TestContext, options: KillOptions): Prom
 export const isPending = ({ outcome }: Line): boolean => outcome === 'pending'
 
 export const compareAccounts = (
-  asked: readonly CancelAttempt[],
+  attempts: readonly CancelAttempt[],
   sandbox: Sandbox,
   records: readonly Line[],
 ): KillReport => {
-  const carriedOut = (taskNo: string): boolean => sandbox.task(taskNo)?.cancelStatus !== 'INIT'
+  const isCancelled = (taskNo: string): boolean => sandbox.task(taskNo)?.cancelStatus !== 'INIT'
   const recorded = new Map(records.map(({ taskNo, outcome }) => [String(taskNo), String(outcome)]))
   const received = new Set(cancelCalls(sandbox).map(({ params }) => params.TaskNo ?? ''))
   const contradictions = [
-    ...records.filter(isPending).map(({ taskNo }) => `${taskNo} is pending still`),
+    ...records.filter(isPending).map(({ taskNo }) => `${taskNo} is still pending`),
     ...[...received].filter((taskNo) => !recorded.has(taskNo)).map((taskNo) => `${taskNo} was sent without a record`),
     ...[...recorded]
       .filter(
         ([taskNo, outcome]) =>
-          MEANS_CANCELLED[outcome] !== undefined && MEANS_CANCELLED[outcome] !== carriedOut(taskNo),
+          MEANS_CANCELLED[outcome] !== undefined && MEANS_CANCELLED[outcome] !== isCancelled(taskNo),
       )
-      .map(([taskNo, outcome]) => `${taskNo} is ${outcome} on record, and upstream knows better`),
-    ...asked
-      .filter(({ taskNo, answer }) => answer !== null && contradicts(answer, carriedOut(taskNo)))
-      .map(({ taskNo, answer }) => `the caller was told ${JSON.stringify(answer)} of ${taskNo}`),
-    ...asked
+      .map(([taskNo, outcome]) => `${taskNo} is ${outcome} on record, and the upstream disagrees`),
+    ...attempts
+      .filter(({ taskNo, answer }) => answer !== null && contradicts(answer, isCancelled(taskNo)))
+      .map(({ taskNo, answer }) => `the response about ${taskNo} was ${JSON.stringify(answer)}`),
+    ...attempts
       .filter(
         ({ taskNo, answer }) =>
           answer !== null && answer.status < 300 && MEANS_CANCELLED[recorded.get(taskNo) ?? ''] !== true,
@@ -115,20 +115,20 @@ export const compareAccounts = (
   const byOutcome: Record<string, number> = {}
   for (const outcome of recorded.values()) byOutcome[outcome] = (byOutcome[outcome] ?? 0) + 1
   return {
-    asked: asked.length,
-    answered: asked.filter(({ answer }) => answer !== null).length,
-    carriedOut: asked.filter(({ taskNo }) => carriedOut(taskNo)).length,
+    requests: attempts.length,
+    responses: attempts.filter(({ answer }) => answer !== null).length,
+    cancelled: attempts.filter(({ taskNo }) => isCancelled(taskNo)).length,
     byOutcome,
     contradictions: records.length === recorded.size ? contradictions : [...contradictions, 'a task has two records'],
   }
 }
 
-const contradicts = ({ status, outcome }: NonNullable<CancelAttempt['answer']>, isCarriedOut: boolean): boolean =>
-  status < 300 ? !isCarriedOut : outcome === 'not-cancelled' && isCarriedOut
+const contradicts = ({ status, outcome }: NonNullable<CancelAttempt['answer']>, isCancelled: boolean): boolean =>
+  status < 300 ? !isCancelled : outcome === 'not-cancelled' && isCancelled
 
 /** Starts callers that cancel one task after the other until the gateway ends. */
 const startCallers = (gateway: RunningGateway, sandbox: Sandbox, random: () => number) => {
-  const asked: CancelAttempt[] = []
+  const attempts: CancelAttempt[] = []
   let begun = 0
   let isOver = false
   const ask = async (): Promise<void> => {
@@ -139,7 +139,7 @@ const startCallers = (gateway: RunningGateway, sandbox: Sandbox, random: () => n
       begun += 1
       const answer = await sendCancel(gateway.url, taskNo)
       isOver ||= answer === null
-      asked.push({ taskNo, answer })
+      attempts.push({ taskNo, answer })
     }
   }
   const callers = Array.from({ length: CONCURRENT_CALLERS }, ask)
@@ -148,7 +148,7 @@ const startCallers = (gateway: RunningGateway, sandbox: Sandbox, random: () => n
     end: async () => {
       await Promise.all(callers)
       sandbox.clearFaults()
-      return asked
+      return attempts
     },
   }
 }

@@ -29,22 +29,22 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
       database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
     // Another on the same record, which must leave alone what the one that is killed has under way.
     if (database !== null) await startGateway(t, { env: places, overrides: { maintenanceEveryMs: 100 } })
-    const found = await killRepeatedly(t, {
+    const report = await killRepeatedly(t, {
       kills: KILLS,
       seed: SEED,
       sandbox,
       env: { ...env, ...TIMES, ...places },
       onRestart: (kill) => (kill % 10 === 0 ? t.diagnostic(`${kill} of ${KILLS} kills on ${engine}`) : undefined),
     })
-    const { asked, answered, carriedOut, byOutcome, contradictions } = found
+    const { requests, responses, cancelled, byOutcome, contradictions } = report
     const { accepted = 0, unknown = 0, pending = 0 } = byOutcome
     const other = Object.values(byOutcome).reduce((sum, count) => sum + count, 0) - accepted - unknown - pending
     const row = {
       Record: engine,
       Kills: KILLS,
-      Cancels: asked,
-      Answered: answered,
-      'Carried out': carriedOut,
+      Cancels: requests,
+      Answered: responses,
+      'Carried out': cancelled,
       'On record: accepted': accepted,
       'not cancelled': other,
       unknown,
@@ -54,7 +54,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     t.diagnostic(`seed ${SEED}: ${JSON.stringify(row)}`)
     figures.push(row)
     assert.deepEqual(contradictions, [])
-    assert.ok(answered > 0 && answered < asked)
+    assert.ok(responses > 0 && responses < requests)
     if (engine === 'SQLite') assert.equal(sandbox.violations, 0)
   })
 }
