@@ -4,7 +4,7 @@ import { exportJWK, generateKeyPair, SignJWT } from 'jose'
 
 export const AUDIENCE = 'gateway'
 
-/** The issuer of tokens that all contestants accept, if they accept any. */
+/** Issues the token for the gateway and for peers that verify tokens. */
 export interface Issuer {
   readonly url: string
   readonly token: string

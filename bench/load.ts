@@ -12,14 +12,14 @@ export interface Sample {
 
 let tasks = 0
 
-/** Cancels, each of a task of its own, so many at a time for so many seconds. @throws where one is not accepted */
-export const load = async (contestant: Subject, concurrency: number, seconds: number): Promise<Sample> => {
-  const before = cpuMs(contestant.pid)
+/** Closed-loop load: cancel requests, each for another task. @throws if one is not accepted */
+export const load = async (subject: Subject, concurrency: number, seconds: number): Promise<Sample> => {
+  const before = cpuMs(subject.pid)
   const result = await autocannon({
-    url: contestant.url,
+    url: subject.url,
     connections: concurrency,
     duration: seconds,
-    headers: contestant.headers,
+    headers: subject.headers,
     requests: [
       {
         method: 'DELETE',
@@ -30,10 +30,10 @@ export const load = async (contestant: Subject, concurrency: number, seconds: nu
       },
     ],
   })
-  const used = cpuMs(contestant.pid) - before
+  const used = cpuMs(subject.pid) - before
   const { non2xx, errors, timeouts, requests, latency } = result
   if (non2xx + errors + timeouts > 0) {
-    throw new Error(`${contestant.name}: ${non2xx} not accepted, ${errors} errors, ${timeouts} without an answer`)
+    throw new Error(`${subject.name}: ${non2xx} not accepted, ${errors} errors, ${timeouts} without a response`)
   }
   return {
     cpuMicroseconds: (used * 1000) / requests.total,

@@ -2,19 +2,19 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { availableParallelism, cpus } from 'node:os'
 
-// On a system with more than one core the process under test gets its own core, and the load generator another.
+// With more than one core, the measured process has its own core; load generator and upstream share another.
 
 const cores = availableParallelism()
 const canPin = cores > 1 && spawnSync('taskset', ['--version']).status === 0
 
-const PLACES = { measured: '0', other: '1', anywhere: `0-${cores - 1}` } as const
+const CORES = { measured: '0', other: '1', anywhere: `0-${cores - 1}` } as const
 
-/** Pins a process with all its threads to the core of the process under test, to the other core, or to none. */
-export const pin = (pid: number | undefined, place: keyof typeof PLACES): void => {
-  if (canPin) spawnSync('taskset', ['--all-tasks', '--pid', '--cpu-list', PLACES[place], String(pid)])
+/** Pins a process with all its threads to the core of measured processes, to the other core, or to none. */
+export const pin = (pid: number | undefined, core: keyof typeof CORES): void => {
+  if (canPin) spawnSync('taskset', ['--all-tasks', '--pid', '--cpu-list', CORES[core], String(pid)])
 }
 
-/** Milliseconds of CPU that a process has used, by all its threads, user and system. */
+/** CPU time of a process in milliseconds: user and system time of all threads. */
 export const cpuMs = (pid: number): number => {
   const [, rest = ''] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')
   const fields = rest.split(' ')
@@ -22,7 +22,7 @@ export const cpuMs = (pid: number): number => {
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS
 }
 
-/** Memory of a process: current and peak. */
+/** Resident memory of a process, and its maximum so far. */
 export const memoryMiB = (pid: number): { readonly now: number; readonly peak: number } => {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8')
   const read = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024

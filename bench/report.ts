@@ -18,7 +18,7 @@ const HEADINGS = [
   ...['Start-up (ms)', 'Idle (MiB)', 'Peak (MiB)'],
 ]
 
-/** Medians, and ratios of CPU at 16 to those of two peers; latencies are those at 16. */
+/** Medians, and ratios of CPU time to those of two peers. Ratios and latencies are at concurrency 16. */
 export const tableOf = (results: readonly Result[]): string => {
   const cpu = (name: string): number =>
     results.find((result) => result.name === name)?.medians.get(16)?.cpuMicroseconds ?? NaN
@@ -38,7 +38,7 @@ export const tableOf = (results: readonly Result[]): string => {
 
 const [WIDTH, BAR, GAP, LABEL] = [640, 18, 10, 150]
 
-/** CPU a request, a bar for each at 16 and at 1,000. */
+/** CPU time per request: two bars for each subject, at concurrency 16 and 1,000. */
 export const plot = (results: readonly Result[]): string => {
   const most = Math.max(...results.flatMap(({ medians }) => [...medians.values()].map((one) => one.cpuMicroseconds)))
   const rows = results.flatMap(({ name, medians }, at) =>

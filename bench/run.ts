@@ -7,8 +7,8 @@ import { plot, tableOf } from './report.ts'
 import { type Finding, SCENARIOS, tableOfFindings } from './scenarios.ts'
 import { openEnvironment } from './subjects.ts'
 
-// The built gateway with everything on, beside what one would write instead, in one run: round by round, each in a process
-// of its own. Times of shared machines tell little; their ratios, and CPU time, do.
+// Compares the built gateway, with all features on, with hand-written alternatives in one run. Each subject is its own
+// process, and rounds alternate. On a shared machine only ratios and CPU times are comparable, not absolute times.
 
 const { values } = parseArgs({
   options: {
@@ -19,32 +19,32 @@ const { values } = parseArgs({
 })
 const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)]
 
-const tell = (line: string): void => void process.stdout.write(`${line}\n`)
+const print = (line: string): void => void process.stdout.write(`${line}\n`)
 
 const write = (name: string, table: string): void => {
   const text = `${table}\n\n${machine()}, ${rounds} rounds of ${seconds} s.\n`
   writeFileSync(join(folder, name), text)
-  tell(`\n${text}`)
+  print(`\n${text}`)
 }
 
 const folder = join(import.meta.dirname, 'results')
 mkdirSync(folder, { recursive: true })
 pin(process.pid, 'other')
-const ground = await openEnvironment()
+const environment = await openEnvironment()
 try {
   if (values.only !== 'scenarios') {
-    const results = await comparePeers(ground, { rounds, seconds, warmUpSeconds: 10, tell })
+    const results = await comparePeers(environment, { rounds, seconds, warmUpSeconds: 10, print })
     writeFileSync(join(folder, 'peers.svg'), plot(results))
     write('peers.md', tableOf(results))
   }
   if (values.only !== 'peers') {
     const findings: Finding[] = []
     for (const scenario of SCENARIOS) {
-      tell(`scenario ${scenario.name}`)
-      findings.push(...(await scenario(ground, { rounds, seconds: 2 * seconds, many: 1000 })))
+      print(`scenario ${scenario.name}`)
+      findings.push(...(await scenario(environment, { rounds, seconds: 2 * seconds, many: 1000 })))
     }
     write('scenarios.md', tableOfFindings(findings))
   }
 } finally {
-  ground.close()
+  environment.close()
 }

@@ -1,17 +1,17 @@
 import { createSandbox } from '../sandbox/src/server.ts'
-import { type Answer, type Asked, median, offer, quantile, storm } from './offer.ts'
+import { type LoadRequest, type LoadResponse, median, quantile, runOpenLoop, sendBurst } from './open-loop.ts'
 import { startStub } from './stub.ts'
 import type { Environment, Subject } from './subjects.ts'
 
-// The purposes of a gateway besides forwarding calls: to add little latency, to share equal calls, and to use the whole
-// quota of an account without exceeding it. The upstreams are in this process, so that their calls can be counted.
+// Scenarios beyond throughput: the gateway adds little latency, shares identical calls, and uses an account's quota
+// without exceeding it. The upstreams run in this process, so that scenarios can count the calls that reach them.
 
-/** The result of a scenario, and its aim. */
+/** A measured value and its target. */
 export interface Finding {
   readonly what: string
   readonly found: number
   readonly aim: number
-  /** The aim is the most that it should be, and not the least. */
+  /** Whether the target is a maximum; otherwise it is a minimum. */
   readonly isMost: boolean
   readonly unit: keyof typeof UNITS
 }
@@ -27,23 +27,23 @@ const UNITS = {
 export interface Scope {
   readonly rounds: number
   readonly seconds: number
-  /** The requests of the storm, the watchers, and the waiting callers. */
+  /** The number of requests in a burst, of reads per second, and half the number of waiting requests. */
   readonly many: number
 }
 
-type Scenario = (ground: Environment, scope: Scope) => Promise<readonly Finding[]>
+type Scenario = (environment: Environment, scope: Scope) => Promise<readonly Finding[]>
 
 let tasks = 0
 
-const cancelOf = ({ url, headers }: Subject, taskNo?: string): Asked => {
+const cancelOf = ({ url, headers }: Subject, taskNo?: string): LoadRequest => {
   tasks += 1
   return { method: 'DELETE', url: `${url}/tasks/${taskNo ?? `bench-${tasks}`}`, headers }
 }
 
-const withStatus = (answers: readonly Answer[], ...statuses: readonly number[]): readonly Answer[] =>
-  answers.filter(({ status }) => statuses.includes(status))
+const withStatus = (responses: readonly LoadResponse[], ...statuses: readonly number[]): readonly LoadResponse[] =>
+  responses.filter(({ status }) => statuses.includes(status))
 
-const times = (answers: readonly Answer[]): readonly number[] => answers.map(({ tookMs }) => tookMs)
+const times = (responses: readonly LoadResponse[]): readonly number[] => responses.map(({ tookMs }) => tookMs)
 
 const atMost = (aim: number, unit: Finding['unit'], what: string, found: number): Finding => ({
   ...{ what, found, aim, unit },
@@ -56,109 +56,109 @@ const atLeast = (aim: number, unit: Finding['unit'], what: string, found: number
 })
 
 const DELAY_MS = 50
-const PACE = 200
+const CANCELS_PER_SECOND = 200
 
-/** The same pace straight to an upstream of 50 ms, and through the gateway, in turns. */
-export const addedLatency: Scenario = async (ground, { rounds, seconds }) => {
+/** The same rate directly to an upstream of 50 ms, and through the gateway, in turns. */
+export const addedLatency: Scenario = async (environment, { rounds, seconds }) => {
   const stub = await startStub({ delayMs: DELAY_MS })
-  const gateway = await ground.startGateway(stub.url)
-  const direct = (): Asked => ({ method: 'POST', url: stub.url, headers: { 'content-length': 0 } })
-  await offer(() => cancelOf(gateway), { perSecond: PACE, seconds })
+  const gateway = await environment.startGateway(stub.url)
+  const directRequest = (): LoadRequest => ({ method: 'POST', url: stub.url, headers: { 'content-length': 0 } })
+  await runOpenLoop(() => cancelOf(gateway), { perSecond: CANCELS_PER_SECOND, seconds })
   const added: { p50: number; p99: number }[] = []
   for (let round = 0; round < rounds; round += 1) {
-    const straight = times(await offer(direct, { perSecond: PACE, seconds }))
-    const answers = await offer(() => cancelOf(gateway), { perSecond: PACE, seconds })
-    if (withStatus(answers, 202).length < answers.length) throw new Error('not all were accepted')
-    const passed = times(answers)
-    const addedAt = (share: number): number => quantile(passed, share) - quantile(straight, share)
+    const direct = times(await runOpenLoop(directRequest, { perSecond: CANCELS_PER_SECOND, seconds }))
+    const responses = await runOpenLoop(() => cancelOf(gateway), { perSecond: CANCELS_PER_SECOND, seconds })
+    if (withStatus(responses, 202).length < responses.length) throw new Error('not all were accepted')
+    const passed = times(responses)
+    const addedAt = (share: number): number => quantile(passed, share) - quantile(direct, share)
     added.push({ p50: addedAt(0.5), p99: addedAt(0.99) })
   }
   gateway.stop()
   stub.close()
-  const what = `Added to an upstream of ${DELAY_MS} ms at ${PACE} cancels a second`
+  const what = `Added to an upstream of ${DELAY_MS} ms at ${CANCELS_PER_SECOND} cancels a second`
   return [
     atMost(1, 'ms', `${what}, p50`, median(added.map(({ p50 }) => p50))),
     atMost(5, 'ms', `${what}, p99`, median(added.map(({ p99 }) => p99))),
   ]
 }
 
-/** One caller asks for the same cancellation many times at once; upstream answers when all have arrived. */
-export const duplicates: Scenario = async (ground, { many }) => {
+/** One caller sends the same cancellation many times at once; the upstream responds after all have arrived. */
+export const duplicates: Scenario = async (environment, { many }) => {
   const stub = await startStub({ delayMs: 3000 })
-  const gateway = await ground.startGateway(stub.url)
-  const answers = await storm(() => cancelOf(gateway, 'the-task'), many)
+  const gateway = await environment.startGateway(stub.url)
+  const responses = await sendBurst(() => cancelOf(gateway, 'the-task'), many)
   gateway.stop()
   stub.close()
   const what = `${many} cancels of one task at once`
   return [
     atMost(1, 'count', `${what}: calls upstream`, stub.counts().taken),
-    atLeast(many, 'count', `${what}: accepted`, withStatus(answers, 202).length),
+    atLeast(many, 'count', `${what}: accepted`, withStatus(responses, 202).length),
   ]
 }
 
-const WATCHED = 50
+const WATCHED_TASKS = 50
 
-/** Many callers that read fifty tasks once a second. */
-export const watching: Scenario = async (ground, { many, seconds }) => {
+/** Many callers read the state of fifty tasks once a second. */
+export const watching: Scenario = async (environment, { many, seconds }) => {
   const sandbox = await createSandbox({ accessKeyId: 'bench-key-id', accessKeySecret: 'bench-key-secret' })
-  const taskNos = Array.from({ length: WATCHED }, () => sandbox.addTask())
-  const gateway = await ground.startGateway(sandbox.url)
-  const look = (index: number): Asked => ({
+  const taskNos = Array.from({ length: WATCHED_TASKS }, () => sandbox.addTask())
+  const gateway = await environment.startGateway(sandbox.url)
+  const read = (index: number): LoadRequest => ({
     method: 'GET',
-    url: `${gateway.url}/tasks/${taskNos[index % WATCHED]}`,
+    url: `${gateway.url}/tasks/${taskNos[index % WATCHED_TASKS]}`,
     headers: gateway.headers,
   })
-  const answers = await offer(look, { perSecond: many, seconds })
+  const responses = await runOpenLoop(read, { perSecond: many, seconds })
   gateway.stop()
   await sandbox.close()
-  const what = `${many} who look once a second at ${WATCHED} tasks`
+  const what = `${many} reads a second of ${WATCHED_TASKS} tasks`
   return [
     atMost(2.5, 'rate', `${what}: calls upstream a second`, sandbox.calls.length / seconds),
-    atLeast(answers.length, 'count', `${what}: answered`, withStatus(answers, 200).length),
+    atLeast(responses.length, 'count', `${what}: succeeded`, withStatus(responses, 200).length),
   ]
 }
 
 const QUOTA = 100
-/** For so long some wait when no more are offered. */
+/** Some requests wait this long after the end of the load. */
 const QUEUE_SECONDS = 1
 
-/** Upstream accepts a third of the offered calls. */
-export const quota: Scenario = async (ground, { seconds }) => {
+/** The upstream accepts a third of the offered load. */
+export const quota: Scenario = async (environment, { seconds }) => {
   const stub = await startStub({ delayMs: DELAY_MS, perSecond: QUOTA })
-  const gateway = await ground.startGateway(stub.url, { UPSTREAM_MAX_RPS: String(QUOTA) })
-  const answers = await offer(() => cancelOf(gateway), { perSecond: 3 * QUOTA, seconds })
+  const gateway = await environment.startGateway(stub.url, { UPSTREAM_MAX_RPS: String(QUOTA) })
+  const responses = await runOpenLoop(() => cancelOf(gateway), { perSecond: 3 * QUOTA, seconds })
   gateway.stop()
   stub.close()
-  const [accepted, turnedAway] = [withStatus(answers, 202), withStatus(answers, 429, 503)]
+  const [accepted, rejected] = [withStatus(responses, 202), withStatus(responses, 429, 503)]
   const { taken, throttled } = stub.counts()
-  const what = `${3 * QUOTA} a second offered, ${QUOTA} allowed`
-  const told = turnedAway.filter(({ retryAfter }) => Number(retryAfter) > 0).length
+  const what = `${3 * QUOTA} cancels a second, ${QUOTA} allowed`
+  const withRetryAfter = rejected.filter(({ retryAfter }) => Number(retryAfter) > 0).length
   return [
     atLeast(95, 'rate', `${what}: accepted a second`, accepted.length / (seconds + QUEUE_SECONDS)),
     atMost(0.05, 'share', `${what}: calls throttled`, throttled / (taken + throttled)),
     atMost(1100, 'ms', `${what}: accepted after, p50`, quantile(times(accepted), 0.5)),
-    atMost(20, 'ms', `${what}: turned away after, p50`, quantile(times(turnedAway), 0.5)),
-    atMost(20, 'ms', `${what}: turned away after, p99`, quantile(times(turnedAway), 0.99)),
+    atMost(20, 'ms', `${what}: rejected after, p50`, quantile(times(rejected), 0.5)),
+    atMost(20, 'ms', `${what}: rejected after, p99`, quantile(times(rejected), 0.99)),
     atMost(
       0,
       'count',
-      `${what}: neither accepted nor told when to come again`,
-      answers.length - accepted.length - told,
+      `${what}: neither accepted nor rejected with Retry-After`,
+      responses.length - accepted.length - withRetryAfter,
     ),
   ]
 }
 
-/** Twice as many wait at the same moment for an upstream of three seconds. */
-export const slowUpstream: Scenario = async (ground, { many }) => {
+/** A burst of requests waits for an upstream of three seconds. */
+export const slowUpstream: Scenario = async (environment, { many }) => {
   const stub = await startStub({ delayMs: 3000 })
-  const gateway = await ground.startGateway(stub.url)
-  const answers = await storm(() => cancelOf(gateway), 2 * many)
+  const gateway = await environment.startGateway(stub.url)
+  const responses = await sendBurst(() => cancelOf(gateway), 2 * many)
   const { peak } = gateway.memoryMiB()
   gateway.stop()
   stub.close()
   const what = `${2 * many} waiting for an upstream of 3 s`
   return [
-    atLeast(2 * many, 'count', `${what}: accepted`, withStatus(answers, 202).length),
+    atLeast(2 * many, 'count', `${what}: accepted`, withStatus(responses, 202).length),
     atMost(250, 'MiB', `${what}: memory at its peak`, peak),
   ]
 }

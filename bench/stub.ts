@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 
 export interface StubOptions {
-  /** How long each answer takes. */
+  /** The delay of each response. */
   readonly delayMs?: number
-  /** Calls that it accepts in a second; further calls are throttled. Refilled evenly, with a burst of a tenth of it. */
+  /** Accepted calls per second; others are throttled. A token bucket with a burst of a tenth of the rate. */
   readonly perSecond?: number
 }
 
-/** An upstream with a known pace that counts its calls. */
+/** An upstream with a configurable delay and rate limit, which counts calls. */
 export interface Stub {
   readonly url: string
   counts(): { readonly taken: number; readonly throttled: number }
@@ -18,7 +18,7 @@ export interface Stub {
 const DONE = JSON.stringify({ RequestId: '010E55C9-4CFF-4F29-9D8B-8F5D2B0E5C2A' })
 const THROTTLED = JSON.stringify({ RequestId: '010E55C9-4CFF-4F29-9D8B-8F5D2B0E5C2A', Code: 'Throttling.User' })
 
-/** A bucket of tokens. */
+/** A token bucket. */
 const createQuota = (perSecond: number): (() => boolean) => {
   const burst = perSecond / 10
   let [tokens, atMs] = [burst, performance.now()]

@@ -7,31 +7,31 @@ import { closedPort, isOpen } from '../test/helpers/ports.ts'
 import { AUDIENCE, startIssuer } from './issuer.ts'
 import { memoryMiB, pin } from './machine.ts'
 
-/** A process under test. */
+/** A measured process: the gateway or a peer. */
 export interface Subject {
   readonly name: string
   readonly pid: number
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
-  /** From its start to its first answer. */
+  /** From its start to its first response. */
   readonly startedInMs: number
   readonly memoryMiB: () => ReturnType<typeof memoryMiB>
   stop(): void
 }
 
-/** The alternatives that a team would write, and the floor; the files in `peers/`. */
+/** Alternatives that a team could write by hand, and the minimum; the files in `peers/`. */
 export const PEERS = ['by-hand', 'openapi-client', 'pop-core', 'floor'] as const
 
 type Env = Readonly<Record<string, string>>
 
-/** Starts contestants, with everything that all of them need. */
+/** Starts subjects, and the upstream and issuer that they use. */
 export interface Environment {
-  /** The gateway with everything on: tokens of an issuer, limits, the record on SQLite, logs to a file, metrics. */
+  /** The gateway with all features on: tokens of an issuer, limits, an audit trail in SQLite, a log file, metrics. */
   startGateway(upstreamUrl: string, env?: Env): Promise<Subject>
   startPeer(name: (typeof PEERS)[number], upstreamUrl: string): Promise<Subject>
-  /** An upstream with minimal cost: nginx with one constant response. */
+  /** An upstream with minimal cost: nginx with a fixed response. */
   startUpstream(): Promise<string>
-  /** Stops all processes that were started, and removes their files. */
+  /** Ends all processes and removes the temporary folder. */
   close(): void
 }
 
@@ -50,7 +50,7 @@ const NGINX = (port: number): string => `
     }
   }`
 
-/** The arguments that `npm start` (`exec node …`) gives to Node: options, and the file. */
+/** The arguments of Node in `npm start` (`exec node …`): options and the file. */
 export const START: readonly string[] = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
   .scripts.start.split(' ')
   .slice(2)
@@ -72,11 +72,11 @@ export const openEnvironment = async (gatewayArgs: readonly string[] = START): P
       stdio: ['ignore', openSync(log, 'a'), 'inherit'],
     })
     children.push(child)
-    // Its parent's place would be its own.
+    // Otherwise it inherits the CPU affinity of its parent.
     pin(child.pid, 'anywhere')
     const url = `http://127.0.0.1:${port}`
     while (!(await isOpen(url))) await delay(2)
-    await answers(`${url}/livez`)
+    await waitForResponse(`${url}/livez`)
     const startedInMs = performance.now() - startedAtMs
     const { pid } = child
     if (pid === undefined) throw new Error(`${name} did not start`)
@@ -122,7 +122,7 @@ export const openEnvironment = async (gatewayArgs: readonly string[] = START): P
   }
 }
 
-const answers = async (url: string): Promise<void> => {
-  const answer = await fetch(url)
-  await answer.arrayBuffer()
+const waitForResponse = async (url: string): Promise<void> => {
+  const response = await fetch(url)
+  await response.arrayBuffer()
 }

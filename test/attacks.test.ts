@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { type TestContext, test } from 'node:test'
 import type { Scope } from '../src/callers/caller.ts'
 import { asAuditor, CANARIES, cancelCalls, type StartOptions, startGateway } from './helpers/gateway.ts'
-import { codeOf, parseAnswer, sendBytes } from './helpers/raw-http.ts'
+import { parseAnswer, sendBytes, statusAndCode } from './helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from './helpers/session.ts'
 
 // What somebody tries who knows HTTP better than we do. Each row is one request over the wire, as it is sent.
@@ -337,7 +337,7 @@ const attacker = async (t: TestContext, { lines: always = [], ...options }: Fron
     const record = await onRecord()
     const added = record.slice(0, record.length - recordBefore.length)
     const sent = cancelCalls(upstream).slice(sentBefore)
-    const [status, code = null] = codeOf(parseAnswer(answer))
+    const [status, code = null] = statusAndCode(parseAnswer(answer))
     return { taskNo, answer, status, code, added, sent }
   }
 }

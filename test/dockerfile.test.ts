@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { validate } from 'dockerfile-utils'
-import { followStages, parseDockerfile, parseDockerignore, stagesOf } from './helpers/dockerfile.ts'
+import { parseDockerfile, parseDockerignore, runStages, stagesOf } from './helpers/dockerfile.ts'
 import { asOperator } from './helpers/gateway.ts'
 import { prepare, ROOT, startProcess } from './helpers/process.ts'
 
@@ -118,7 +118,7 @@ describe('what the Dockerfile builds', () => {
 
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'gateway-image-'))
-    await followStages(folder, stages)
+    await runStages(folder, stages)
   })
   after(() => rm(folder, { recursive: true, force: true }))
 

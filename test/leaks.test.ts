@@ -8,16 +8,22 @@ import { inspect } from 'node:util'
 import { FAULT_NAMES, type FaultReply } from '../sandbox/src/faults.ts'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
-import { type Gate, startGate, startMiddlebox, startRewriter, startWatched } from './helpers/between.ts'
 import { startCollector } from './helpers/collector.ts'
-import { startKeyServer } from './helpers/credential-server.ts'
-import { KEY_PLACES } from './helpers/credential-sources.ts'
+import { startWatchedGateway } from './helpers/consistency.ts'
+import { startCredentialServer } from './helpers/credential-server.ts'
+import { CREDENTIAL_SOURCES } from './helpers/credential-sources.ts'
 import { baseEnv, CANARIES, eventually, type Started, startGateway, temporaryFolder } from './helpers/gateway.ts'
 import { createIssuerKey, sign, startIssuer } from './helpers/issuer.ts'
 import { closedPort, listenOn } from './helpers/ports.ts'
 import { prepare, startProcess } from './helpers/process.ts'
 import { sendBytes } from './helpers/raw-http.ts'
 import { SESSION_SECRET, SIGN_IN_ENV } from './helpers/session.ts'
+import {
+  type PausedProxy,
+  startInterceptingProxy,
+  startPausedProxy,
+  startRewritingProxy,
+} from './helpers/upstream-proxy.ts'
 
 // Everything that can go wrong goes wrong here, and then everything that left the gateway is searched for what must not.
 
@@ -144,8 +150,8 @@ const spellings = (secret: string): readonly string[] => [
 ]
 
 /** What was signed, as it went over the wire: signatures and nonces of every attempt. */
-const signedParts = (gate: Gate, { upstream }: Started): readonly string[] => {
-  const signatures = [...gate.bytes.matchAll(/Signature=([A-Za-z0-9%+/=]{20,})/g)].map(([, value = '']) => value)
+const signedParts = (proxy: PausedProxy, { upstream }: Started): readonly string[] => {
+  const signatures = [...proxy.received.matchAll(/Signature=([A-Za-z0-9%+/=]{20,})/g)].map(([, value = '']) => value)
   const nonces = upstream.calls.map(({ nonce }) => nonce)
   return [...signatures, ...signatures.map(decodeURIComponent), ...nonces]
 }
@@ -178,51 +184,51 @@ const SECRETS = [...Object.values(CANARIES).flatMap(spellings), ...API_KEY_HASHE
 /** A gateway whose bytes to the upstream are seen, and whose traces are collected. */
 const startSeen = async (t: TestContext, env: Env) => {
   const collector = await startCollector(t)
-  let gate: Gate | undefined
-  const started = await startWatched(t, {
+  let proxy: PausedProxy | undefined
+  const started = await startWatchedGateway(t, {
     env: { ...STS, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, ...env },
     sandbox: { securityToken },
-    between: async (_t, upstream) => {
-      gate = await startGate(t, upstream.url)
-      gate.open()
-      return `http://127.0.0.1:${gate.port}`
+    proxy: async (_t, upstream) => {
+      proxy = await startPausedProxy(t, upstream.url)
+      proxy.resume()
+      return `http://127.0.0.1:${proxy.port}`
     },
   })
-  assert.ok(gate)
+  assert.ok(proxy)
   const tracesSeen = (): string => {
     assert.ok(collector.bodies.length > 0)
     return collector.bodies.join('')
   }
-  return { started, gate, tracesSeen }
+  return { started, proxy, tracesSeen }
 }
 
 for (const signature of ['rpc-v1', 'acs3'] as const) {
   test(`whatever goes wrong, nothing secret leaves, signed by ${signature}`, async (t) => {
-    const { started, gate, tracesSeen } = await startSeen(t, { UPSTREAM_SIGNATURE: signature })
+    const { started, proxy, tracesSeen } = await startSeen(t, { UPSTREAM_SIGNATURE: signature })
     const haul = { ...(await drive(started)), traces: tracesSeen() }
-    const parts = signedParts(gate, started)
-    assert.ok(parts.length >= 3 * started.upstream.calls.length - 5 && gate.bytes.includes(securityToken))
+    const parts = signedParts(proxy, started)
+    assert.ok(parts.length >= 3 * started.upstream.calls.length - 5 && proxy.received.includes(securityToken))
     assertClean(haul, [...SECRETS, ...parts])
   })
 
   test(`a real mismatch of signatures tells nobody what was signed by ${signature}`, async (t) => {
     const wrong = 'canary-of-a-wrong-secret'
-    const { started, gate, tracesSeen } = await startSeen(t, {
+    const { started, proxy, tracesSeen } = await startSeen(t, {
       UPSTREAM_SIGNATURE: signature,
       ALIBABA_CLOUD_ACCESS_KEY_SECRET: wrong,
     })
     const haul = { ...(await drive(started)), traces: tracesSeen() }
     assert.equal(started.upstream.calls[0]?.code, 'SignatureDoesNotMatch')
-    assertClean(haul, [...SECRETS, ...spellings(wrong), ...signedParts(gate, started)])
+    assertClean(haul, [...SECRETS, ...spellings(wrong), ...signedParts(proxy, started)])
   })
 
   test(`an upstream that never answers learns more than the caller does, signed by ${signature}`, async (t) => {
-    const { started, gate } = await startSeen(t, { UPSTREAM_SIGNATURE: signature, UPSTREAM_TIMEOUT_MS: '2000' })
+    const { started, proxy } = await startSeen(t, { UPSTREAM_SIGNATURE: signature, UPSTREAM_TIMEOUT_MS: '2000' })
     started.upstream.fault('CancelTask', { reply: 'stall' })
     const answers = [await sendBytes(started.url, cancel('x'))]
     assert.match(answers[0] ?? '', /outcome-unknown/)
     const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }
-    assertClean(haul, [...SECRETS, ...signedParts(gate, started)])
+    assertClean(haul, [...SECRETS, ...signedParts(proxy, started)])
   })
 }
 
@@ -257,10 +263,10 @@ for (const [name, spell] of Object.entries(JSON_SPELLINGS)) {
       text.replace(ECHOING_FIELDS, `"$1":"${said}"`).replace(/"TaskNo":"[^"]*"/g, `"TaskNo":"${said}"`)
     const rewrite = (text: string): string =>
       text.includes('"Code"') ? text.replace(/"(Code|RequestId)":"[^"]*"/g, `"$1":"${said}"`) : rewritten(text)
-    const started = await startWatched(t, {
+    const started = await startWatchedGateway(t, {
       env: { ALIBABA_CLOUD_SECURITY_TOKEN: TOKEN_WITH_SIGNS },
       sandbox: { securityToken: TOKEN_WITH_SIGNS },
-      between: (t, upstream) => startRewriter(t, upstream.url, rewrite),
+      proxy: (t, upstream) => startRewritingProxy(t, upstream.url, rewrite),
     })
     const { url, upstream, logLines, auditPath } = started
     const taskNo = upstream.addTask()
@@ -277,7 +283,9 @@ for (const [name, spell] of Object.entries(JSON_SPELLINGS)) {
 test('keys that the upstream gives back in XML are cut out', async (t) => {
   const said = `<Error><RequestId>${CANARIES.accessKeyId}</RequestId><Code>${CANARIES.accessKeySecret}</Code></Error>`
   const answer = { status: 400, body: said }
-  const started = await startWatched(t, { between: (t, { url }) => startMiddlebox(t, url, { passes: 0, answer }) })
+  const started = await startWatchedGateway(t, {
+    proxy: (t, { url }) => startInterceptingProxy(t, url, { forwarded: 0, response: answer }),
+  })
   const answers = [await sendBytes(started.url, cancel('x'))]
   assert.match(answers[0] ?? '', /task-not-cancellable/)
   const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }
@@ -290,12 +298,12 @@ const NEW_KEYS = {
   securityToken: 'canary-new-token',
 } as const
 
-for (const [where, choose] of KEY_PLACES) {
+for (const [where, choose] of CREDENTIAL_SOURCES) {
   test(`neither keys in ${where} nor those that take their place leave, whatever goes wrong`, async (t) => {
     const { env, put } = await choose(t, CANARIES)
     const readFile = (path: string) => readFileSync(path, 'utf8')
     const settings = { ...env, UPSTREAM_MAX_ATTEMPTS: String(ATTEMPTS) }
-    const started = await startWatched(t, { env: settings, readFile, sandbox: { securityToken } })
+    const started = await startWatchedGateway(t, { env: settings, readFile, sandbox: { securityToken } })
     const { url, upstream } = started
     const echo = Object.values({ ...NEW_KEYS, old: CANARIES.accessKeyId }).join('.')
     const ask = async () => sendBytes(url, cancel(upstream.addTask()))
@@ -319,7 +327,7 @@ for (const [where, choose] of KEY_PLACES) {
 
 for (const reply of ['error', 'garbage', 'incomplete'] as const) {
   test(`a chain that answers with ${reply} has none of its keys leave`, async (t) => {
-    const server = await startKeyServer(t, await temporaryFolder(t), NEW_KEYS)
+    const server = await startCredentialServer(t, await temporaryFolder(t), NEW_KEYS)
     server.answerWith(reply)
     const { sandbox, auditPath, env } = await prepare(t)
     const { url, kill, ended, line } = await startProcess(t, { ...env, ...server.env })
@@ -462,9 +470,9 @@ const UNREACHABLE: readonly (readonly [string, (t: TestContext) => Promise<strin
   ],
 ]
 
-for (const [what, between] of UNREACHABLE) {
+for (const [what, proxy] of UNREACHABLE) {
   test(`an upstream that ${what} makes nothing secret leave`, async (t) => {
-    const started = await startWatched(t, { env: STS, between })
+    const started = await startWatchedGateway(t, { env: STS, proxy })
     const answers = [await sendBytes(started.url, cancel('x'))]
     assert.match(answers[0] ?? '', /upstream-unavailable/)
     const haul = { answers, log: started.logLines.join(''), record: await readAll(started.auditPath) }

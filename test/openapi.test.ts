@@ -4,7 +4,7 @@ import express from 'express'
 import { openSqliteStore } from '../src/audit/sqlite.ts'
 import type { Env } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/presentation/problems.ts'
-import { codesOf, DOCUMENT, GENERAL_PROBLEMS, OPERATIONS, violationsOf } from './helpers/contract.ts'
+import { DOCUMENT, findViolations, GENERAL_PROBLEMS, OPERATIONS, problemCodesOf } from './helpers/contract.ts'
 import { asAuditor, asOperator, asReader, type Started, type StartOptions, startGateway } from './helpers/gateway.ts'
 import { startIssuer } from './helpers/issuer.ts'
 import { createVisitor, startProvider } from './helpers/provider.ts'
@@ -86,7 +86,7 @@ const comingBack =
     const { api, url } = await startGateway(t, { env: provider.env })
     const visitor = createVisitor()
     const { pathname, search } = await visitor.authenticate(url, 'ann')
-    provider.setAway(isAway)
+    provider.setUnavailable(isAway)
     return await api.get(pathname + search).set('cookie', visitor.cookieHeader(url))
   }
 
@@ -274,7 +274,7 @@ test('the codes that are documented are those that there are, each with the stat
   assert.deepEqual([...DOCUMENT.components.schemas.ProblemCode.enum].sort(), codes)
   const ofOperations = OPERATIONS.flatMap(({ operation }) =>
     Object.entries(operation.responses).flatMap(([status, response]) =>
-      (codesOf(response) ?? []).map((code): readonly [string, number] => [code, Number(status)]),
+      (problemCodesOf(response) ?? []).map((code): readonly [string, number] => [code, Number(status)]),
     ),
   )
   const documented = [...ofOperations, ...GENERAL_PROBLEMS]
@@ -311,7 +311,7 @@ const TASK = {
 }
 
 /** Answers that look right, and the fault of each. */
-const WRONG: readonly (readonly [string, Partial<Parameters<typeof violationsOf>[0]>, RegExp])[] = [
+const WRONG: readonly (readonly [string, Partial<Parameters<typeof findViolations>[0]>, RegExp])[] = [
   ['a member that is not documented', { text: JSON.stringify({ ...TASK, url: 'x' }) }, /additional properties/],
   ['a member that is missing', { text: JSON.stringify({ ...TASK, clientIp: undefined }) }, /clientIp/],
   ['a value that is not among those documented', { text: JSON.stringify({ ...TASK, status: 'COMPLETE' }) }, /status/],
@@ -340,12 +340,12 @@ describe('it would be noticed', () => {
   }
 
   test('that nothing is wrong', () => {
-    assert.deepEqual(violationsOf(right), [])
+    assert.deepEqual(findViolations(right), [])
   })
 
   for (const [name, change, expected] of WRONG) {
     test(name, () => {
-      assert.match(violationsOf({ ...right, ...change }).join('\n'), expected)
+      assert.match(findViolations({ ...right, ...change }).join('\n'), expected)
     })
   }
 })

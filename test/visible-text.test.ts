@@ -5,8 +5,9 @@ import { openSqliteStore } from '../src/audit/sqlite.ts'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { visible, visibleUserAgent } from '../src/visible-text.ts'
 import { intentOf, outcomeOf } from './helpers/audit-events.ts'
-import { startRewriter, startWatched } from './helpers/between.ts'
+import { startWatchedGateway } from './helpers/consistency.ts'
 import { API_KEYS, asAuditor, asOperator, asReader, startGateway } from './helpers/gateway.ts'
+import { startRewritingProxy } from './helpers/upstream-proxy.ts'
 
 /** Each with what it is shown as. */
 const ESCAPES: readonly (readonly [string, string])[] = [
@@ -117,8 +118,8 @@ test('invisible characters of what upstream says of a task are escaped in every 
     'TaskType|TaskTypeDescription|Clientip|TaskDetailNo|DomainName|InstanceId|ErrorMsg|FailReason|TaskResult'
   const rewrite = (answer: string): string =>
     answer.replace(new RegExp(`"(${names})":("[^"]*"|null)`, 'g'), (_, name) => `"${name}":"${evil}"`)
-  const { api, upstream } = await startWatched(t, {
-    between: (t, upstream) => startRewriter(t, upstream.url, rewrite),
+  const { api, upstream } = await startWatchedGateway(t, {
+    proxy: (t, upstream) => startRewritingProxy(t, upstream.url, rewrite),
   })
   const taskNo = upstream.addTask({ domains: ['a.example'] })
 

@@ -6,7 +6,7 @@ import pino from 'pino'
 import { listen } from './common.ts'
 import { cancelTask } from './vendor.ts'
 
-// A gateway as a team would write it by hand: the same protections, without the audit trail.
+// A gateway that a team could write by hand: the same protections, without the audit trail.
 
 const issuer = String(process.env.JWT_ISSUER)
 const keySet = createRemoteJWKSet(new URL(`${issuer}/jwks`))

@@ -3,7 +3,7 @@ import { Agent, request } from 'node:http'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import { keys, listen, upstream } from './common.ts'
 
-// The floor: node:http in and out with the signature, and nothing else.
+// The minimum: node:http in and out with the signature, and nothing else.
 
 const url = new URL(upstream)
 const agent = new Agent({ keepAlive: true })

@@ -19,7 +19,7 @@ const CANCEL = new Params({
   bodyType: 'json',
 })
 
-/** By the vendor's client; resolves with upstream's RequestId. */
+/** Cancels with the vendor's client; resolves with the RequestId of the upstream. */
 export const cancelTask = async (taskNo: string, address: string): Promise<string> => {
   const request = new OpenApiRequest({ query: { TaskNo: taskNo, UserClientIp: address } })
   const answer = await client.callApi(CANCEL, request, new teaUtil.RuntimeOptions({}))

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { readResponse } from '../../src/alibaba/response.ts'
 import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
-import { assertLinear, filled, type TextOf } from '../helpers/growth.ts'
+import { assertLinear, repeatedText, type TextOf } from '../helpers/growth.ts'
 
 // The largest answers that are accepted, in every shape that could take more time than their length explains.
 
@@ -23,7 +23,7 @@ const END = ']}}'
 
 /** One row, a field of which is as long as the answer can be. */
 const rowWith = (field: string, unit: string, start = LIST): TextOf =>
-  filled(`${start}{"TaskNo":"a","${field}":"`, unit, `"}${END}`, '')
+  repeatedText(`${start}{"TaskNo":"a","${field}":"`, unit, `"}${END}`, '')
 
 const membersOf =
   (nameOf: (index: number) => string): TextOf =>
@@ -40,27 +40,27 @@ const nested =
   }
 
 const SHAPES: Readonly<Record<string, TextOf>> = {
-  'a list of zeros': filled(LIST, '0', END),
-  'a list of empty rows': filled(LIST, '{}', END),
-  'a list of nulls': filled(LIST, 'null', END),
-  'a list of empty lists': filled(LIST, '[]', END),
-  'details that are zeros': filled(DETAILS, '0', END),
-  'details that are empty': filled(DETAILS, '{}', END),
-  'rows that hold nothing but a number': filled(LIST, '{"TaskNo":"a"}', END),
-  'details that hold nothing but a number': filled(DETAILS, '{"TaskNo":"a"}', END),
-  'rows with a field of another type': filled(LIST, '{"TaskNo":"a","TaskType":{}}', END),
-  'zeros in place of the members of an answer': filled('[', '0', ']'),
+  'a list of zeros': repeatedText(LIST, '0', END),
+  'a list of empty rows': repeatedText(LIST, '{}', END),
+  'a list of nulls': repeatedText(LIST, 'null', END),
+  'a list of empty lists': repeatedText(LIST, '[]', END),
+  'details that are zeros': repeatedText(DETAILS, '0', END),
+  'details that are empty': repeatedText(DETAILS, '{}', END),
+  'rows that hold nothing but a number': repeatedText(LIST, '{"TaskNo":"a"}', END),
+  'details that hold nothing but a number': repeatedText(DETAILS, '{"TaskNo":"a"}', END),
+  'rows with a field of another type': repeatedText(LIST, '{"TaskNo":"a","TaskType":{}}', END),
+  'zeros in place of the members of an answer': repeatedText('[', '0', ']'),
   'lists in lists': nested('[', ']'),
   'objects in objects': nested('{"Data":', '}'),
   'members of as many names': membersOf((index) => `k${index}`),
   'members that are numbered': membersOf((index) => String((index * 7919) % 4_294_967_291)),
   'one member again and again': membersOf(() => 'Data'),
   'a member __proto__ again and again': membersOf(() => '__proto__'),
-  'a code of digits': filled('{"Code":"', '1', '"}', ''),
-  'a code of codes': filled('{"Code":"', 'Throttling.', '"}', ''),
-  'a code that is a long number': filled('{"Code":', '1', '}', ''),
-  'an id without end': filled('{"RequestId":"', '1', '"}', ''),
-  'a total without end': filled('{"RequestId":"A","TotalItemNum":"', '1', '"}', ''),
+  'a code of digits': repeatedText('{"Code":"', '1', '"}', ''),
+  'a code of codes': repeatedText('{"Code":"', 'Throttling.', '"}', ''),
+  'a code that is a long number': repeatedText('{"Code":', '1', '}', ''),
+  'an id without end': repeatedText('{"RequestId":"', '1', '"}', ''),
+  'a total without end': repeatedText('{"RequestId":"A","TotalItemNum":"', '1', '"}', ''),
   'a type without end': rowWith('TaskType', 'x'),
   'a status without end': rowWith('TaskStatus', 'x'),
   'a time without end': rowWith('CreateTime', '2017-11-01 '),
@@ -68,15 +68,15 @@ const SHAPES: Readonly<Record<string, TextOf>> = {
   'a name of escapes': rowWith('DomainName', '\\u0301\\u0323', DETAILS),
   'a message of escaped quotes': rowWith('ErrorMsg', '\\"', DETAILS),
   'a message of backslashes': rowWith('ErrorMsg', '\\\\', DETAILS),
-  'a string that does not end': filled('{"RequestId":"', '\\"', '', ''),
-  'no JSON': filled('<', 'html', '>', ' '),
-  'nothing but space': filled('', ' ', '', ''),
-  'space after the declaration of XML': filled('<?xml version="1.0"?>', ' ', '', ''),
-  'XML without end': filled('<Error>', '<Code>', '</Error>', ''),
-  'XML with one long element': filled('<Error><Code>', 'x', '</Code></Error>', ''),
-  'XML with long attributes': filled('<Error a="', 'x ', '"></Error>', ''),
+  'a string that does not end': repeatedText('{"RequestId":"', '\\"', '', ''),
+  'no JSON': repeatedText('<', 'html', '>', ' '),
+  'nothing but space': repeatedText('', ' ', '', ''),
+  'space after the declaration of XML': repeatedText('<?xml version="1.0"?>', ' ', '', ''),
+  'XML without end': repeatedText('<Error>', '<Code>', '</Error>', ''),
+  'XML with one long element': repeatedText('<Error><Code>', 'x', '</Code></Error>', ''),
+  'XML with long attributes': repeatedText('<Error a="', 'x ', '"></Error>', ''),
   'objects under data': nested('{"data":', '}'),
-  'lists under data': filled('{"RequestId":"A","data":[', '{"Code":"X"}', ']}'),
+  'lists under data': repeatedText('{"RequestId":"A","data":[', '{"Code":"X"}', ']}'),
 }
 
 for (const [shape, textOf] of Object.entries(SHAPES)) {
@@ -117,7 +117,11 @@ test('separators in texts are no values', () => {
 })
 
 test('an answer of more values than any page has is no answer, however they are held', () => {
-  for (const body of [filled('{"RequestId":"A","Data":[', '0', ']}'), nested('[', ']'), membersOf((it) => `k${it}`)]) {
+  for (const body of [
+    repeatedText('{"RequestId":"A","Data":[', '0', ']}'),
+    nested('[', ']'),
+    membersOf((it) => `k${it}`),
+  ]) {
     assert.equal(readResponse({ status: 200, retryAfterMs: null, body: body(1_000_000) }).ok, false)
   }
 })

@@ -9,10 +9,10 @@ import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
 import { createTransport, type RawResult, type SendOptions } from '../../src/alibaba/transport.ts'
-import { startGate } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
 import { KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { startPausedProxy } from '../helpers/upstream-proxy.ts'
 
 const never = new AbortController().signal
 
@@ -115,13 +115,13 @@ test('over TLS a call counts as sent from the end of the handshake on', async (t
 
 test('a request that is aborted during the handshake is not sent', async (t) => {
   const { sandbox, ca } = await startTls(t)
-  const gate = await startGate(t, sandbox.url)
+  const proxy = await startPausedProxy(t, sandbox.url)
   const gone = new AbortController()
-  const lost = openExchange(t, `https://127.0.0.1:${gate.port}`, { ca }).send('t-1', { signal: gone.signal })
-  await gate.connected
+  const lost = openExchange(t, `https://127.0.0.1:${proxy.port}`, { ca }).send('t-1', { signal: gone.signal })
+  await proxy.connected
   gone.abort()
   assert.deepEqual(await lost, { kind: 'no-response', sent: false, reason: 'aborted' })
-  gate.open()
+  proxy.resume()
   await sandbox.socketsClosed()
   assert.equal(sandbox.calls.length, 0)
 })
@@ -139,13 +139,13 @@ test('a request that is aborted before it starts is not sent, not even on an ope
 
 test('a request that is aborted after it was sent still gets its response', async (t) => {
   const sandbox = await startKeyedSandbox(t)
-  const gate = await startGate(t, sandbox.url)
+  const proxy = await startPausedProxy(t, sandbox.url)
   const gone = new AbortController()
-  const { send } = openExchange(t, `http://127.0.0.1:${gate.port}`)
+  const { send } = openExchange(t, `http://127.0.0.1:${proxy.port}`)
   const exchanged = send(sandbox.addTask(), { signal: gone.signal })
-  await gate.arrived
+  await proxy.firstByte
   gone.abort()
-  gate.open()
+  proxy.resume()
   assert.equal((await exchanged).kind, 'response')
 })
 

@@ -7,7 +7,7 @@ import { createCredentialChain } from '../../src/alibaba/credential-chain.ts'
 import { fetchVendorCredentials } from '../../src/alibaba/vendor-credentials.ts'
 import type { Env } from '../../src/config.ts'
 import { createLog } from '../../src/telemetry/log.ts'
-import { type KeyReply, startKeyServer } from '../helpers/credential-server.ts'
+import { type CredentialReply, startCredentialServer } from '../helpers/credential-server.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 
 const STS = { accessKeyId: 'STS.id', accessKeySecret: 'canary-secret', securityToken: 'canary-token' } as const
@@ -25,7 +25,7 @@ const setEnvironment = (t: TestContext, env: Env): void => {
 
 const start = async (t: TestContext) => {
   const home = await temporaryFolder(t)
-  const server = await startKeyServer(t, home, STS)
+  const server = await startCredentialServer(t, home, STS)
   setEnvironment(t, server.env)
   return { home, server }
 }
@@ -56,7 +56,7 @@ test('each way through the chain asks anew, however long the keys last', async (
   await fetchVendorCredentials()
   server.give({ ...STS, accessKeyId: 'STS.second' })
   assert.equal((await fetchVendorCredentials()).credentials.accessKeyId, 'STS.second')
-  assert.equal(server.asked, 2)
+  assert.equal(server.requests, 2)
 })
 
 test('keys of the environment come before all others, and have no end', async (t) => {
@@ -65,7 +65,7 @@ test('keys of the environment come before all others, and have no end', async (t
   setEnvironment(t, { ALIBABA_CLOUD_ACCESS_KEY_ID: accessKeyId, ALIBABA_CLOUD_ACCESS_KEY_SECRET: accessKeySecret })
   const { credentials: keys, expiresAtMs } = await fetchVendorCredentials()
   assert.deepEqual({ ...keys }, { ...PAIR, securityToken: undefined })
-  assert.deepEqual([expiresAtMs, server.asked], [Number.POSITIVE_INFINITY, 0])
+  assert.deepEqual([expiresAtMs, server.requests], [Number.POSITIVE_INFINITY, 0])
 })
 
 const iniOf = (id: string): string =>
@@ -99,7 +99,7 @@ test('a profile of the command line tool counts too, and one that is rotated by 
   assert.deepEqual(await fetchVendorCredentials(), { credentials: STS, expiresAtMs: Date.parse(expiration) })
 })
 
-for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readonly KeyReply[]) {
+for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readonly CredentialReply[]) {
   test(`a URI that answers with ${reply} gives no keys, shows none, and is asked again`, async (t) => {
     const { server } = await start(t)
     server.answerWith(reply)
@@ -115,7 +115,7 @@ for (const reply of ['error', 'garbage', 'incomplete'] as const satisfies readon
   })
 }
 
-for (const reply of ['hanging', 'slow-body'] as const satisfies readonly KeyReply[]) {
+for (const reply of ['hanging', 'slow-body'] as const satisfies readonly CredentialReply[]) {
   test(`a URI that is ${reply} is given up`, async (t) => {
     const { server } = await start(t)
     server.answerWith(reply)
@@ -133,5 +133,5 @@ test('a hundred callers at once ask the URI once', async (t) => {
   const { source } = open(t)
   const found = await Promise.all(Array.from({ length: 100 }, source.get))
   for (const keys of found) assert.deepEqual(keys, STS)
-  assert.equal(server.asked, 1)
+  assert.equal(server.requests, 1)
 })

@@ -9,11 +9,11 @@ import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { BUSY_TASK } from '../helpers/audit-sample.ts'
 import { asAuditor, eventually, startGateway } from '../helpers/gateway.ts'
-import { someoneWaits, usePostgres } from '../helpers/postgres.ts'
-import { BUSY_TASK } from '../helpers/record-sample.ts'
+import { usePostgres, waitForBlockedStatement } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openAt, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, sqliteLocation } from '../helpers/stores.ts'
 
 // A reading ends with the caller that waits for it, and delays no other caller.
 
@@ -23,7 +23,7 @@ const servers = usePostgres()
 const LONG: AuditFilter = { taskNo: BUSY_TASK, caller: 'nobody', limit: 50, before: null }
 
 test('SQLite: a long search takes turns with the readings of other callers, and ends with its own caller', async (t) => {
-  const store = await openAt(t, await sqlitePlace(t))
+  const store = await openTestStore(t, await sqliteLocation(t))
   const intents = Array.from({ length: 20_000 }, (_, at) => intentOf({ taskNo: BUSY_TASK, requestedAtMs: at }))
   await store.append(intents, [])
   const order: string[] = []
@@ -61,7 +61,7 @@ test('PostgreSQL: a reading whose caller has left is cancelled on the server, an
   const gone = new AbortController()
   // More than there are connections, so that some wait for one.
   const readings = [1, 2, 3, 4].map(() => assert.rejects(store.find(intent.id, gone.signal)))
-  await someoneWaits(database)
+  await waitForBlockedStatement(database)
   gone.abort()
   await Promise.all(readings)
   const waiting = await database.query('SELECT pid FROM pg_locks WHERE NOT granted')

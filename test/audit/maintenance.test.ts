@@ -5,7 +5,7 @@ import type { AbandonedIntent, OpenedStore } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { eventually } from '../helpers/gateway.ts'
-import { openAt, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, sqliteLocation } from '../helpers/stores.ts'
 
 const DAY_MS = 24 * 3_600_000
 
@@ -28,7 +28,7 @@ const NOTHING = {
 }
 
 test('records beyond the days that they are kept are removed, however many, and no other', async (t) => {
-  const store = await openAt(t, await sqlitePlace(t))
+  const store = await openTestStore(t, await sqliteLocation(t))
   const nowMs = Date.now()
   const before = (ageMs: number) => intentOf({ requestedAtMs: nowMs - ageMs })
   const old = Array.from({ length: 450 }, () => before(366 * DAY_MS))

@@ -18,17 +18,17 @@ import { PROJECTION_STATEMENTS } from '../../src/audit/sqlite-projection.ts'
 import { WRITER_STATEMENTS } from '../../src/audit/sqlite-writer.ts'
 import type { AuditStore, Position } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { entryAt, fillStore, filterCombinations, matchesFilter, type SampleFilter } from '../helpers/audit-sample.ts'
 import { usePostgres } from '../helpers/postgres.ts'
-import { entryAt, type Filter, fill, filtersAt, fits } from '../helpers/record-sample.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openAt, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, sqliteLocation } from '../helpers/stores.ts'
 
 // Each statement on a record of 20,000 entries. Not held to it: migrations, which run once; the recovery by events of
 // SQLite, which runs until the projection is complete; and the export, whose statements are pages of the list.
 
 const ENTRIES = 20_000
 const NOW_MS = Date.now()
-const FILTERS = filtersAt(NOW_MS)
+const FILTERS = filterCombinations(NOW_MS)
 const LIMIT = 51
 /** The place of the entry with that number. */
 const positionOf = (at: number): Position => {
@@ -43,7 +43,7 @@ const STEPS = [
 
 const server = usePostgres()
 
-const titleOf = (filter: Filter): string => JSON.stringify(filter)
+const titleOf = (filter: SampleFilter): string => JSON.stringify(filter)
 
 /** Each statement that a list of these entries runs, with and without the projection, from the start and after a cursor. */
 const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[] => [
@@ -66,7 +66,7 @@ const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[]
 const assertAnswers = async (store: Pick<AuditStore, 'list'>): Promise<void> => {
   const entries = Array.from({ length: ENTRIES }, (_, at) => entryAt(ENTRIES - 1 - at, ENTRIES, NOW_MS))
   for (const filter of FILTERS) {
-    const expected = entries.filter((entry) => fits(entry, filter)).map(({ intent }) => intent.id)
+    const expected = entries.filter((entry) => matchesFilter(entry, filter)).map(({ intent }) => intent.id)
     const { records, next } = await store.list({ ...filter, limit: 50, before: null })
     assert.deepEqual(
       records.map(({ id }) => id),
@@ -98,9 +98,9 @@ const triggerStatements = (database: DatabaseSync): readonly (readonly [string, 
     })
 
 test('SQLite: no statement scans a table, and each filter finds what there is', async (t) => {
-  const place = await sqlitePlace(t)
-  const store = await openAt(t, place)
-  await fill(store, ENTRIES, NOW_MS)
+  const place = await sqliteLocation(t)
+  const store = await openTestStore(t, place)
+  await fillStore(store, ENTRIES, NOW_MS)
   await assertAnswers(store)
   const database = new DatabaseSync(place.path, { readOnly: true })
   t.after(() => database.close())
@@ -187,9 +187,9 @@ const literal = (value: unknown): string => (typeof value === 'number' ? String(
 test('PostgreSQL: no statement scans a table with a generic plan, and each filter finds what there is', async (t) => {
   if (!requires(t, 'postgres')) return
   const database = await (await server(t)).database()
-  const place = await postgresPlace({ database: async () => database })
-  const store = await openAt(t, place)
-  await fill(store, ENTRIES, NOW_MS)
+  const place = await postgresLocation({ database: async () => database })
+  const store = await openTestStore(t, place)
+  await fillStore(store, ENTRIES, NOW_MS)
   await place.execute('ANALYZE')
   await assertAnswers(store)
   const client = await connect(t, place.url)
@@ -238,10 +238,10 @@ const EXPLAIN_NESTED = `
 test('PostgreSQL: no statement of a trigger scans a table', async (t) => {
   if (!requires(t, 'postgres')) return
   const database = await (await server(t)).database()
-  const place = await postgresPlace({ database: async () => database })
+  const place = await postgresLocation({ database: async () => database })
   // The plans are those of a connection that was there before the record grew.
   const client = await connect(t, database.url('superuser'))
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const explained: (readonly [string, Plan])[] = []
   const nested = z.object({ 'Query Text': z.string(), Plan: planSchema })
   client.on('notice', ({ message = '' }) => {
@@ -254,7 +254,7 @@ test('PostgreSQL: no statement of a trigger scans a table', async (t) => {
   const first = entryAt(777, ENTRIES, NOW_MS)
   await store.append([first.intent], first.outcomes)
   await client.query(append ?? '', [...(values ?? [])])
-  await fill(store, ENTRIES, NOW_MS)
+  await fillStore(store, ENTRIES, NOW_MS)
   await place.execute('UPDATE projection_progress SET requested_at = 9007199254740991, seq = 0')
   explained.length = 0
   const [[, , [, event] = []] = []] = postgresStatements()

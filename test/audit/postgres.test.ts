@@ -11,13 +11,23 @@ import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { type Certificate, createCertificate } from '../helpers/certificate.ts'
 import { asOperator, eventually, startGateway } from '../helpers/gateway.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
-import { type Database, PASSWORDS, type Server, someoneWaits, startCutter, usePostgres } from '../helpers/postgres.ts'
+import {
+  type Database,
+  PASSWORDS,
+  type PostgresServer,
+  startCuttingProxy,
+  usePostgres,
+  waitForBlockedStatement,
+} from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const servers = usePostgres()
 
 /** A test on a database of its own. */
-const testOn = (name: string, run: (t: TestContext, database: Database, server: Server) => Promise<void>): void => {
+const testOn = (
+  name: string,
+  run: (t: TestContext, database: Database, server: PostgresServer) => Promise<void>,
+): void => {
   test(name, async (t) => {
     if (!requires(t, 'postgres')) return
     const server = await servers(t)
@@ -375,7 +385,7 @@ testOn('of two that recover at the same moment only one tells, and each is writt
   await other(`BEGIN; INSERT INTO audit.outcomes (cancellation_id, outcome, finished_at)
     SELECT id, 'unknown', deadline_at FROM audit.intents`)
   const recovered = store.recover()
-  await someoneWaits(database)
+  await waitForBlockedStatement(database)
   await other('COMMIT')
   assert.deepEqual(await recovered, [])
   assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 1)
@@ -470,19 +480,19 @@ testOn('a lock that somebody holds is not waited for long', async (t, database) 
 const isUnsure = (error: unknown): boolean => error instanceof AppendError && error.kind === 'indeterminate'
 
 testOn('an intent whose commit is not answered counts as not written, though it may be there', async (t, database) => {
-  const cutter = await startCutter(t, database)
+  const cutter = await startCuttingProxy(t, database)
   const store = await open(t, { ...urlsOf(database, cutter.port), timing: QUICK })
   const intent = lasting()
-  await cutter.cut(() => assert.rejects(store.append([intent], []), isUnsure))
+  await cutter.cutDuring(() => assert.rejects(store.append([intent], []), isUnsure))
   assert.equal((await store.find(intent.id))?.outcome, 'pending')
 })
 
 testOn('an outcome whose commit is not answered is tried again, and is there once', async (t, database) => {
-  const cutter = await startCutter(t, database)
+  const cutter = await startCuttingProxy(t, database)
   const store = await open(t, { ...urlsOf(database, cutter.port), timing: QUICK })
   const intent = lasting()
   await store.append([intent], [])
-  await cutter.cut(() => assert.rejects(store.append([], [outcomeOf(intent)]), isUnsure))
+  await cutter.cutDuring(() => assert.rejects(store.append([], [outcomeOf(intent)]), isUnsure))
   assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 1)
   await store.append([], [outcomeOf(intent)])
   assert.equal((await database.query('SELECT * FROM audit.outcomes')).length, 1)
@@ -490,14 +500,14 @@ testOn('an outcome whose commit is not answered is tried again, and is there onc
 })
 
 testOn('an administrator whose connection is cut midway stops the start and nothing else', async (t, database) => {
-  const cutter = await startCutter(t, database)
+  const cutter = await startCuttingProxy(t, database)
   const holding = await database.session(t)
   await holding('SELECT pg_advisory_lock(7240019)')
   const adminUrl = new Secret(database.url('record_owner', cutter.port))
   const refused = isRefused(/AUDIT_ADMIN_URL must name a PostgreSQL server that can be reached/)
   const opened = assert.rejects(open(t, { ...urlsOf(database), adminUrl }), refused)
-  await someoneWaits(database)
-  await cutter.cut(async () => {
+  await waitForBlockedStatement(database)
+  await cutter.cutDuring(async () => {
     await holding('SELECT pg_advisory_unlock(7240019)')
     await opened
   })

@@ -6,9 +6,9 @@ import { array, assert as assertProperty, asyncProperty, constantFrom, record } 
 import { precedenceOrder } from '../../src/audit/precedence.ts'
 import type { AuditFilter, Intent, OpenedStore } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { type Database, type Server, someoneWaits, usePostgres } from '../helpers/postgres.ts'
+import { type Database, type PostgresServer, usePostgres, waitForBlockedStatement } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openAt, type Place, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
 
 const server = usePostgres()
 
@@ -24,12 +24,12 @@ const WITHOUT_PROJECTION: Readonly<Record<string, string>> = {
     DELETE FROM audit.schema_version WHERE version = 2`,
 }
 
-const PLACES: Readonly<Record<string, (t: TestContext) => Promise<Place | null>>> = {
-  SQLite: sqlitePlace,
-  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresPlace(await server(t)) : null),
+const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
+  SQLite: sqliteLocation,
+  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
 }
 
-const testEach = (name: string, run: (t: TestContext, place: Place, engine: string) => Promise<void>): void => {
+const testEach = (name: string, run: (t: TestContext, place: StoreLocation, engine: string) => Promise<void>): void => {
   for (const [engine, placeFor] of Object.entries(PLACES)) {
     test(`${engine}: ${name}`, async (t) => {
       const place = await placeFor(t)
@@ -72,7 +72,7 @@ const idsOf = async (store: Pick<OpenedStore, 'list'>, filter: Partial<AuditFilt
 }
 
 testEach('of any events in any order the projection shows the outcome that their rules give', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const event = record({ outcome: constantFrom(...OUTCOMES), isReading: constantFrom(true, false) })
   const histories = array(array(event, { maxLength: 6 }), { minLength: 4, maxLength: 8 })
   await assertProperty(
@@ -105,26 +105,26 @@ testEach('of any events in any order the projection shows the outcome that their
 const compact = (text: string): string => text.replace(/\s+/g, ' ')
 
 test('the triggers of both databases hold the precedence of the readers, to the letter', async (t) => {
-  const sqlite = await sqlitePlace(t)
-  await openAt(t, sqlite)
+  const sqlite = await sqliteLocation(t)
+  await openTestStore(t, sqlite)
   const database = new DatabaseSync(sqlite.path)
   t.after(() => database.close())
   const trigger = database.prepare("SELECT sql FROM sqlite_master WHERE name = 'outcomes_are_projected'").get()
   assert.ok(compact(String(trigger?.sql)).includes(precedenceOrder('outcomes')))
   if (!requires(t, 'postgres')) return
   const postgres = await (await server(t)).database()
-  await openAt(t, await placeOf(postgres))
+  await openTestStore(t, await placeOf(postgres))
   const [made] = await postgres.query("SELECT pg_get_functiondef('audit.project'::regproc) AS text")
   assert.ok(compact(String(made?.text)).includes(precedenceOrder('audit.outcomes')))
 })
 
-const placeOf = (database: Database): Promise<Place> =>
-  postgresPlace({ database: async () => database } satisfies Pick<Server, 'database'>)
+const placeOf = (database: Database): Promise<StoreLocation> =>
+  postgresLocation({ database: async () => database } satisfies Pick<PostgresServer, 'database'>)
 
 testEach(
   'a record of the version before is projected in batches, and each answer is right meanwhile',
   async (t, place, engine) => {
-    const before = await openAt(t, place)
+    const before = await openTestStore(t, place)
     const intents = Array.from({ length: 450 }, (_, at) =>
       intentOf({ requestedAtMs: 1000 + at, caller: at % 2 === 0 ? 'even' : 'odd', deadlineAtMs: Date.now() + 60_000 }),
     )
@@ -140,12 +140,12 @@ testEach(
       assert.deepEqual([...(await idsOf(store, { outcome: 'unknown', owner }))].sort(), [...expected].sort())
     }
 
-    const interrupted = await openAt(t, place)
+    const interrupted = await openTestStore(t, place)
     await isRight(interrupted)
     assert.equal(await interrupted.backfill(), true)
     await isRight(interrupted)
     await interrupted.close()
-    const store = await openAt(t, place)
+    const store = await openTestStore(t, place)
     // An event for a cancellation that is not projected yet, and a new cancellation.
     const [oldest] = intents
     assert.ok(oldest)
@@ -166,13 +166,13 @@ const untilDone = async (batch: () => Promise<boolean>): Promise<void> => {
   for (let isThereMore = true; isThereMore; ) isThereMore = await batch()
 }
 
-const openAgain = async (t: TestContext, place: Place, store: { close(): Promise<void> }) => {
+const openAgain = async (t: TestContext, place: StoreLocation, store: { close(): Promise<void> }) => {
   await store.close()
-  return openAt(t, place)
+  return openTestStore(t, place)
 }
 
 testEach('a projection that is wrong is made again from the events, while the record is used', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intents = Array.from({ length: 300 }, (_, at) => intentOf({ requestedAtMs: 1000 + at }))
   await store.append(
     intents,
@@ -192,12 +192,12 @@ testEach('a projection that is wrong is made again from the events, while the re
 })
 
 testEach('an intent that the version before left pending is unknown once it is projected', async (t, place, engine) => {
-  const before = await openAt(t, place)
+  const before = await openTestStore(t, place)
   const intent = intentOf({ deadlineAtMs: Date.now() - 60_000 })
   await before.append([intent], [])
   await before.close()
   await place.execute(WITHOUT_PROJECTION[engine] ?? '')
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   await untilDone(store.backfill)
   await store.recover()
   assert.equal((await store.find(intent.id))?.outcome, 'unknown')
@@ -205,7 +205,7 @@ testEach('an intent that the version before left pending is unknown once it is p
 })
 
 testEach('an entry that is removed is removed from the projection too', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const old = intentOf({ requestedAtMs: Date.now() - 7_200_000 })
   const young = intentOf({ requestedAtMs: Date.now() })
   await store.append([old, young], [outcomeOf(old)])
@@ -223,7 +223,7 @@ const OWNERS = [
 ] as const
 
 testEach('owners that share a name see their own entries, on all pages and with each filter', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const outcomes = ['accepted', 'unknown', 'rejected', null] as const
   const all = Array.from({ length: 160 }, (_, at) => ({
     intent: intentOf({ ...OWNERS[at % 4], taskNo: `t-${at % 5}`, requestedAtMs: 1000 + (at % 40) }),
@@ -252,8 +252,8 @@ testEach('owners that share a name see their own entries, on all pages and with 
 test('PostgreSQL: an entry that is removed while it is projected leaves nothing in the projection', async (t) => {
   if (!requires(t, 'postgres')) return
   const database = await (await server(t)).database()
-  const place = await postgresPlace({ database: async () => database })
-  const store = await openAt(t, place)
+  const place = await postgresLocation({ database: async () => database })
+  const store = await openTestStore(t, place)
   await store.append([intentOf()], [])
   await place.execute(
     'DELETE FROM current_outcomes; UPDATE projection_progress SET requested_at = 9007199254740991, seq = 0',
@@ -261,7 +261,7 @@ test('PostgreSQL: an entry that is removed while it is projected leaves nothing 
   const remover = await database.session(t)
   await remover("BEGIN; SET LOCAL audit.pruning = 'on'; DELETE FROM audit.intents")
   const filled = store.backfill()
-  await Promise.race([filled, someoneWaits(database)])
+  await Promise.race([filled, waitForBlockedStatement(database)])
   await remover('COMMIT')
   await filled
   assert.equal(await place.projected(), 0)
@@ -270,14 +270,14 @@ test('PostgreSQL: an entry that is removed while it is projected leaves nothing 
 test('PostgreSQL: of two events that two gateways write at one moment both count', async (t) => {
   if (!requires(t, 'postgres')) return
   const database = await (await server(t)).database()
-  const store = await openAt(t, await placeOf(database))
+  const store = await openTestStore(t, await placeOf(database))
   const intent = intentOf()
   await store.append([intent], [outcomeOf(intent, { outcome: 'unknown' })])
   const first = await database.session(t)
   await first('SET search_path = audit; BEGIN')
   await first(insertOf(intent, { outcome: 'rejected', isReading: false }, 1))
   const second = store.append([], [outcomeOf(intent, { outcome: 'cancelled', settledBy: 'query' })])
-  await someoneWaits(database)
+  await waitForBlockedStatement(database)
   await first('COMMIT')
   await second
   assert.deepEqual(await idsOf(store, { outcome: 'rejected' }), [intent.id])
@@ -287,7 +287,7 @@ test('PostgreSQL: of two events that two gateways write at one moment both count
 test('PostgreSQL: events of the version before are projected with the rights of the owner alone', async (t) => {
   if (!requires(t, 'postgres')) return
   const database = await (await server(t)).database()
-  const store = await openAt(t, await placeOf(database))
+  const store = await openTestStore(t, await placeOf(database))
   const intent = intentOf()
   const values = `'${intent.id}', 't-1', 'api-key', 'operator', 1000, 'r', 'i', 1000`
   // Tables of the same names that come first in the search path of the role take nothing.

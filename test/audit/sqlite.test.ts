@@ -5,27 +5,16 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
-import type { AuditFilter } from '../../src/audit/store.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
+import { openTestStore } from '../helpers/stores.ts'
 
 /** A store that can be closed and opened again; it is closed when the test is over. */
 const openStore = async (t: TestContext, path?: string) => {
   const file = path ?? join(await temporaryFolder(t), 'audit.db')
-  const store = await openSqliteStore(file)
-  let closed: Promise<void> | undefined
-  const close = (): Promise<void> => {
-    closed ??= store.close()
-    return closed
-  }
-  t.after(close)
-  const taskNos = async (filter: Partial<AuditFilter>) => {
-    const { records } = await store.list({ limit: 100, before: null, ...filter })
-    return records.map(({ taskNo }) => taskNo)
-  }
-  return { ...store, close, path: file, taskNos }
+  return { ...(await openTestStore(t, { open: () => openSqliteStore(file) })), path: file }
 }
 
 /** Another connection to the same file. */

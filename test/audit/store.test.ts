@@ -8,19 +8,19 @@ import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openAt, type Place, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
 
 // Behaviour of every store, on each engine.
 
 const server = usePostgres()
 
-const PLACES: Readonly<Record<string, (t: TestContext) => Promise<Place | null>>> = {
-  SQLite: sqlitePlace,
-  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresPlace(await server(t)) : null),
+const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
+  SQLite: sqliteLocation,
+  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
 }
 
 /** One test for each store, with a place of its own. */
-const testEach = (name: string, run: (t: TestContext, place: Place) => Promise<void>): void => {
+const testEach = (name: string, run: (t: TestContext, place: StoreLocation) => Promise<void>): void => {
   for (const [store, placeFor] of Object.entries(PLACES)) {
     test(`${store}: ${name}`, async (t) => {
       const place = await placeFor(t)
@@ -30,7 +30,7 @@ const testEach = (name: string, run: (t: TestContext, place: Place) => Promise<v
 }
 
 testEach('an intent reads back as it was written, and as pending', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf({ issuer: 'https://issuer.example.com', userAgent: null, clientIp: '2001:db8::1' })
   await store.append([intent], [])
   const { instanceId: _, deadlineAtMs: __, ...kept } = intent
@@ -39,7 +39,7 @@ testEach('an intent reads back as it was written, and as pending', async (t, pla
 })
 
 testEach('an outcome completes its intent', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   const { cancellationId: _, ...outcome } = outcomeOf(intent, { outcome: 'rejected', upstreamCode: 'TaskNotCancel' })
   await store.append([intent], [])
@@ -49,14 +49,14 @@ testEach('an outcome completes its intent', async (t, place) => {
 })
 
 testEach('an intent and its outcome can come in one append', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   await store.append([intent], [outcomeOf(intent, { outcome: 'refused' })])
   assert.equal((await store.find(intent.id))?.outcome, 'refused')
 })
 
 testEach('what was never written is not found', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   assert.equal(await store.find('nothing'), null)
   assert.deepEqual(await store.list({ limit: 10, before: null }), { records: [], next: null })
 })
@@ -86,7 +86,7 @@ const FOLDS: readonly (readonly [string, readonly (Outcome | `${Outcome} by a lo
 
 for (const [name, outcomes, expected] of FOLDS) {
   testEach(name, async (t, place) => {
-    const store = await openAt(t, place)
+    const store = await openTestStore(t, place)
     const intent = intentOf()
     await store.append([intent], [])
     for (const [index, event] of outcomes.entries()) {
@@ -104,7 +104,7 @@ for (const [name, outcomes, expected] of FOLDS) {
 }
 
 testEach('an outcome that is written again, since nobody knows whether it was, is one', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   await store.append([intent], [outcomeOf(intent)])
   await store.append([], [outcomeOf(intent)])
@@ -139,7 +139,7 @@ const FILTERS: readonly (readonly [string, Partial<AuditFilter>, readonly string
 ]
 
 testEach('the list is newest first and holds what the filter asks for', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   for (const [intent, outcome] of FOUR) {
     await store.append([intent], outcome === null ? [] : [outcomeOf(intent, { outcome })])
   }
@@ -159,7 +159,7 @@ const turnPages = async (list: (filter: AuditFilter) => Promise<AuditPage>, mean
 }
 
 testEach('pages continue where they stopped although rows arrive meanwhile, and end', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   // Written in another order than asked for, as by several gateways; two at the same moment.
   const times: readonly (readonly [string, number])[] = [
     ['t-2', 2000],
@@ -174,7 +174,7 @@ testEach('pages continue where they stopped although rows arrive meanwhile, and 
 })
 
 testEach('what is written late moves nothing that was there', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   for (const at of [1, 2, 3, 4, 5, 6])
     await store.append([intentOf({ taskNo: `t-${at}`, requestedAtMs: at * 1000 })], [])
   // Between the shown records and the following ones.
@@ -188,14 +188,14 @@ testEach('what is written late moves nothing that was there', async (t, place) =
 })
 
 testEach('an append is all or nothing', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const [intent, orphan] = [intentOf(), intentOf()]
   await assert.rejects(store.append([intent], [outcomeOf(orphan)]))
   assert.equal(await store.find(intent.id), null)
 })
 
 testEach('an append that fails does not spoil those that came with it', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   const orphan = outcomeOf(intentOf())
   const appended = [store.append([intent], []), store.append([], [orphan]), store.append([intentOf()], [])]
@@ -208,7 +208,7 @@ testEach('an append that fails does not spoil those that came with it', async (t
 })
 
 testEach('an intent that is there already is not doubled, and its outcome is taken', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   await store.append([intent], [])
   await store.append([intent], [outcomeOf(intent)])
@@ -217,14 +217,14 @@ testEach('an intent that is there already is not doubled, and its outcome is tak
 })
 
 testEach('a durable append is seen by another at once', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   await store.append([intent], [])
   assert.deepEqual(await place.ids(), [intent.id])
 })
 
 testEach('many appends at once share few commits', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const before = await place.commits()
   await Promise.all(Array.from({ length: 100 }, () => store.append([intentOf()], [])))
   const commits = (await place.commits()) - before
@@ -232,14 +232,14 @@ testEach('many appends at once share few commits', async (t, place) => {
 })
 
 testEach('a single append is a single commit', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const before = await place.commits()
   await store.append([intentOf()], [])
   assert.equal((await place.commits()) - before, 1)
 })
 
 testEach('an event can be changed by nobody', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   await store.append([intent], [outcomeOf(intent)])
   for (const change of ["UPDATE intents SET caller = 'x'", "UPDATE outcomes SET outcome = 'failed'"]) {
@@ -248,7 +248,7 @@ testEach('an event can be changed by nobody', async (t, place) => {
 })
 
 testEach('probing writes, and leaves no event', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const before = await place.commits()
   await store.probe()
   assert.equal((await place.commits()) - before, 1)
@@ -258,13 +258,13 @@ testEach('probing writes, and leaves no event', async (t, place) => {
 const overdue = (fields: Partial<Intent> = {}) => intentOf({ ...fields, deadlineAtMs: Date.now() - 60_000 })
 
 testEach('what a crash left pending is unknown at the next start, and the settled stays', async (t, place) => {
-  const left = await openAt(t, place)
+  const left = await openTestStore(t, place)
   const [pending, settled] = [overdue({ taskNo: 't-1' }), overdue({ taskNo: 't-2' })]
   await left.append([pending, settled], [outcomeOf(settled)])
   const before = await left.find(settled.id)
   await left.close()
 
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
 
   assert.deepEqual([left.recovered, store.recovered], [0, 1])
   const recovered = await store.find(pending.id)
@@ -274,15 +274,15 @@ testEach('what a crash left pending is unknown at the next start, and the settle
 })
 
 testEach('what was recovered once is not recovered again', async (t, place) => {
-  const left = await openAt(t, place)
+  const left = await openTestStore(t, place)
   await left.append([overdue()], [])
   await left.close()
-  await (await openAt(t, place)).close()
-  assert.equal((await openAt(t, place)).recovered, 0)
+  await (await openTestStore(t, place)).close()
+  assert.equal((await openTestStore(t, place)).recovered, 0)
 })
 
 testEach('a row that cannot be understood makes its record unavailable, with an alarm', async (t, place) => {
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   const intent = intentOf()
   await store.append([intent], [])
   await place.execute(
@@ -303,7 +303,7 @@ testEach('a row that cannot be understood makes its record unavailable, with an 
 testEach(
   'an outcome of a later version is shown as unknown, with a warning that does not quote it',
   async (t, place) => {
-    const store = await openAt(t, place)
+    const store = await openTestStore(t, place)
     const intent = intentOf()
     await store.append([intent], [])
     await place.execute(

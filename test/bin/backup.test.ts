@@ -25,7 +25,7 @@ import type { Env } from '../../src/config.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { PASSWORDS, runPostgresTool, usePostgres } from '../helpers/postgres.ts'
-import { allRecords, type Line, type Listening, prepare, spawnGateway, startProcess } from '../helpers/process.ts'
+import { allRecords, type Line, prepare, type RunningGateway, spawnGateway, startProcess } from '../helpers/process.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
 
 const COMMAND = join(import.meta.dirname, '../../src/bin/backup.ts')
@@ -88,7 +88,7 @@ const fill = async (path: string, count: number): Promise<void> => {
 }
 
 /** Cancels as long as something else is done. */
-const cancelDuring = async <T>({ api }: Pick<Listening, 'api'>, addTask: () => string, work: Promise<T>) => {
+const cancelDuring = async <T>({ api }: Pick<RunningGateway, 'api'>, addTask: () => string, work: Promise<T>) => {
   let isOver = false
   const done = work.finally(() => {
     isOver = true

@@ -9,7 +9,7 @@ import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asAuditor, asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { PASSWORDS, usePostgres } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openAt, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, sqliteLocation } from '../helpers/stores.ts'
 
 const COMMAND = join(import.meta.dirname, '../../src/bin/export.ts')
 
@@ -34,12 +34,12 @@ const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {
 
 const PLACES = {
   SQLite: async (t: TestContext) => {
-    const place = await sqlitePlace(t)
+    const place = await sqliteLocation(t)
     return { place, env: { AUDIT_URL: `sqlite:${place.path}` } }
   },
   PostgreSQL: async (t: TestContext) => {
     const server = await servers(t)
-    const place = await postgresPlace(server)
+    const place = await postgresLocation(server)
     return { place, env: { AUDIT_URL: place.url } }
   },
 } as const
@@ -48,7 +48,7 @@ for (const [engine, makePlace] of Object.entries(PLACES)) {
   test(`${engine}: every record is exported once, beside whoever writes, however many there are`, async (t) => {
     if (engine === 'PostgreSQL' && !requires(t, 'postgres')) return
     const { place, env } = await makePlace(t)
-    const store = await openAt(t, place)
+    const store = await openTestStore(t, place)
     const intents = Array.from({ length: 2500 }, (_, index) =>
       intentOf({ requestedAtMs: 1000 + Math.floor(index / 3) }),
     )
@@ -92,7 +92,7 @@ test('a line is what GET /cancellations shows', async (t) => {
 
 test('whoever reads no further ends it without a word', async (t) => {
   const { place, env } = await PLACES.SQLite(t)
-  const store = await openAt(t, place)
+  const store = await openTestStore(t, place)
   await store.append(
     Array.from({ length: 5000 }, () => intentOf()),
     [],
@@ -124,8 +124,8 @@ for (const [name, env, args, code, said] of [
 }
 
 test('invisible characters of old records are escaped in the export', async (t) => {
-  const place = await sqlitePlace(t)
-  const store = await openAt(t, place)
+  const place = await sqliteLocation(t)
+  const store = await openTestStore(t, place)
   await store.append([intentOf({ userAgent: 'a\u202e\x9bb', caller: 'ops\u2028' })], [])
   const { items, code } = await run(t, { AUDIT_URL: `sqlite:${place.path}` })
   assert.deepEqual([items[0].userAgent, items[0].caller, code], ['a\\u202e\\u009bb', 'ops\\u2028', 0])

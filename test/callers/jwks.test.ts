@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test'
 import { type JWTPayload, SignJWT } from 'jose'
 import type { KeySetTiming } from '../../src/callers/jwks.ts'
 import { eventually, startGateway } from '../helpers/gateway.ts'
-import { assertUnblocked, filled } from '../helpers/growth.ts'
+import { assertUnblocked, repeatedText } from '../helpers/growth.ts'
 import { createIssuerKey, type Issuer, type IssuerKey, type IssuerReply, sign, startIssuer } from '../helpers/issuer.ts'
 
 /** Longer than any test: what it paces happens once. */
@@ -188,15 +188,15 @@ const CURVE_POINT = {
 
 /** Key sets that are no longer than one may be, and why they are of no use. */
 const HOSTILE_SETS = [
-  ['zeros', filled('{"keys":[', '0', ']}'), /has too many keys/],
-  ['empty keys', filled('{"keys":[', '{}', ']}'), /has too many keys/],
-  ['thousands of keys', filled('{"keys":[', JSON.stringify(PLAIN_KEY), ']}'), /has too many keys/],
+  ['zeros', repeatedText('{"keys":[', '0', ']}'), /has too many keys/],
+  ['empty keys', repeatedText('{"keys":[', '{}', ']}'), /has too many keys/],
+  ['thousands of keys', repeatedText('{"keys":[', JSON.stringify(PLAIN_KEY), ']}'), /has too many keys/],
   [
     'lists in lists',
     (length: number) => `{"keys":${'['.repeat(length / 2 - 9)}${']'.repeat(length / 2 - 9)}}`,
     /has no usable key/,
   ],
-  ['a list in place of the set', filled('[', '0', ']'), /is no key set/],
+  ['a list in place of the set', repeatedText('[', '0', ']'), /is no key set/],
   ['no key', () => JSON.stringify({ keys: [] }), /has no usable key/],
   ['a key without a kind', () => JSON.stringify({ keys: [{}] }), /has no usable key/],
   ['a key that is a number', () => JSON.stringify({ keys: [PLAIN_KEY, 0] }), /has no usable key/],
@@ -208,7 +208,7 @@ for (const [name, textOf, reason] of HOSTILE_SETS) {
   test(`a set of ${name} is none, and reading it keeps the gateway from nothing else`, async (t) => {
     const { issuer, codeFor, logLines } = await start(t)
     assert.equal(await codeFor(await issuer.token()), 200)
-    issuer.say('/jwks', textOf(MAX_BYTES))
+    issuer.setResponse('/jwks', textOf(MAX_BYTES))
     const stranger = await createIssuerKey()
     await assertUnblocked(async () => {
       const token = await sign(stranger, issuer.claims())
@@ -234,7 +234,7 @@ for (const [name, faulty] of Object.entries(FAULTY_KEYS)) {
   test(`a key with ${name} proves nothing, and takes no other with it`, async (t) => {
     const { issuer, codeFor } = await start(t)
     const key = { ...faulty, ...('kid' in faulty ? {} : { kid: 'faulty' }) }
-    issuer.say('/jwks', JSON.stringify({ keys: [key, issuer.key.publicJwk] }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys: [key, issuer.key.publicJwk] }))
     await assertUnblocked(async () => {
       assert.equal(await codeFor(await issuer.token()), 200)
       assert.equal(await codeFor(await sign({ ...issuer.key, kid: 'faulty' }, issuer.claims())), 'unauthenticated')
@@ -246,14 +246,14 @@ test('a set of a hundred keys is read, certificates and all', async (t) => {
   const { issuer, codeFor } = await start(t)
   const others = Array.from({ length: 99 }, (_, index) => ({ ...PLAIN_KEY, kid: `other-${index}` }))
   const certified = { ...issuer.key.publicJwk, x5c: ['x'.repeat(10_000)], x5t: null }
-  issuer.say('/jwks', JSON.stringify({ keys: [...others, certified] }))
+  issuer.setResponse('/jwks', JSON.stringify({ keys: [...others, certified] }))
   assert.equal(await codeFor(await issuer.token()), 200)
 })
 
 test('metadata that names an address longer than any in use names no keys', async (t) => {
   const { issuer, codeFor, logLines } = await start(t)
   const metadataOf = (query: string) => JSON.stringify({ issuer: issuer.url, jwks_uri: `${issuer.url}/jwks?${query}` })
-  issuer.say('/.well-known/openid-configuration', metadataOf('x'.repeat(2048)))
+  issuer.setResponse('/.well-known/openid-configuration', metadataOf('x'.repeat(2048)))
   assert.equal(await codeFor(await issuer.token()), 'identity-provider-unavailable')
   assert.match(logLines.join(''), /has no metadata of this issuer/)
 })
@@ -276,7 +276,7 @@ const NO_KEYS: readonly unknown[] = [
 for (const entry of NO_KEYS) {
   test(`an entry ${JSON.stringify(entry)} is ignored, and the other keys count`, async (t) => {
     const { issuer, codeFor } = await start(t)
-    issuer.say('/jwks', JSON.stringify({ keys: [entry, issuer.key.publicJwk, entry] }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys: [entry, issuer.key.publicJwk, entry] }))
     assert.equal(await codeFor(await issuer.token()), 200)
     assert.equal(await codeFor(await sign(await createIssuerKey(), issuer.claims())), 'unauthenticated')
   })
@@ -289,7 +289,7 @@ const SHORT_RSA = generateKeyPairSync('rsa', { modulusLength: 1024 }).publicKey.
 for (const operations of [['verify'], ['sign', 'verify'], ['verify', 'attest'], ['verify', 'verify']]) {
   test(`a key for the operations ${operations.join(' and ')} verifies tokens`, async (t) => {
     const { issuer, codeFor } = await start(t)
-    issuer.say('/jwks', JSON.stringify({ keys: [{ ...issuer.key.publicJwk, key_ops: operations }] }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys: [{ ...issuer.key.publicJwk, key_ops: operations }] }))
     assert.equal(await codeFor(await issuer.token()), 200)
   })
 }
@@ -320,7 +320,7 @@ const UNUSABLE: Readonly<Record<string, readonly [object, RegExp]>> = {
 for (const [name, [key, reason]] of Object.entries(UNUSABLE)) {
   test(`a token that names a key ${name} is refused with that reason, and other keys count`, async (t) => {
     const { issuer, codeFor, logLines } = await start(t)
-    issuer.say('/jwks', JSON.stringify({ keys: [{ ...key, kid: 'bad' }, issuer.key.publicJwk] }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys: [{ ...key, kid: 'bad' }, issuer.key.publicJwk] }))
     assert.equal(await codeFor(await sign({ ...issuer.key, kid: 'bad' }, issuer.claims())), 'unauthenticated')
     assert.match(logLines.find((line) => line.includes('a token was refused')) ?? '', reason)
     assert.equal(await codeFor(await issuer.token()), 200)
@@ -332,7 +332,7 @@ for (const keys of [[], [{}], [{ kty: 'RSA', kid: 'x', x5c: ['AAAA'] }], [{ kty:
   test(`a new set of ${JSON.stringify(keys)} has no usable key, and the known one stays`, async (t) => {
     const { issuer, codeFor, logLines } = await start(t)
     assert.equal(await codeFor(await issuer.token({ sub: 'first' })), 200)
-    issuer.say('/jwks', JSON.stringify({ keys }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys }))
     assert.equal(await codeFor(await sign(await createIssuerKey(), issuer.claims())), 'identity-provider-unavailable')
     assert.equal(await codeFor(await issuer.token({ sub: 'second' })), 200)
     assert.match(logLines.join(''), /has no usable key/)
@@ -342,8 +342,8 @@ for (const keys of [[], [{}], [{ kty: 'RSA', kid: 'x', x5c: ['AAAA'] }], [{ kty:
 test('a byte order mark before the set and the metadata is skipped', async (t) => {
   const { issuer, codeFor } = await start(t)
   const metadata = { issuer: issuer.url, jwks_uri: `${issuer.url}/jwks` }
-  issuer.say('/.well-known/openid-configuration', `\ufeff${JSON.stringify(metadata)}`)
-  issuer.say('/jwks', `\ufeff${JSON.stringify({ keys: [issuer.key.publicJwk] })}`)
+  issuer.setResponse('/.well-known/openid-configuration', `\ufeff${JSON.stringify(metadata)}`)
+  issuer.setResponse('/jwks', `\ufeff${JSON.stringify({ keys: [issuer.key.publicJwk] })}`)
   assert.equal(await codeFor(await issuer.token()), 200)
 })
 
@@ -369,7 +369,7 @@ for (const [count, expected] of [
       CURVE_POINT_OF_ENCRYPTION,
       (await createIssuerKey('RS256')).publicJwk,
     ]
-    issuer.say('/jwks', JSON.stringify({ keys: [...others, ...keys.map(({ publicJwk }) => publicJwk)] }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys: [...others, ...keys.map(({ publicJwk }) => publicJwk)] }))
     const last = keys.at(-1)
     assert.ok(last)
     // A name that is not known makes the new set be read.
@@ -412,7 +412,7 @@ test('two keys of one name are both tried', async (t) => {
   const { issuer, codeFor } = await start(t)
   const [first, second] = [await createIssuerKey(), { ...(await createIssuerKey()), kid: 'twice' }]
   const keys = [first, second].map(({ publicJwk }) => ({ ...publicJwk, kid: 'twice' }))
-  issuer.say('/jwks', JSON.stringify({ keys }))
+  issuer.setResponse('/jwks', JSON.stringify({ keys }))
   assert.equal(await codeFor(await sign({ ...first, kid: 'twice' }, issuer.claims({ sub: 'first' }))), 200)
   assert.equal(await codeFor(await sign(second, issuer.claims({ sub: 'second' }))), 200)
 })
@@ -421,7 +421,7 @@ test('a secret in the set verifies nothing', async (t) => {
   const { issuer, codeFor } = await start(t)
   const secret = new Uint8Array(32)
   const k = Buffer.from(secret).toString('base64url')
-  issuer.say('/jwks', JSON.stringify({ keys: [{ kty: 'oct', k, kid: 'secret' }, issuer.key.publicJwk] }))
+  issuer.setResponse('/jwks', JSON.stringify({ keys: [{ kty: 'oct', k, kid: 'secret' }, issuer.key.publicJwk] }))
   for (const kid of ['secret', undefined]) {
     const token = await new SignJWT(issuer.claims())
       .setProtectedHeader({ alg: 'HS256', ...(kid && { kid }) })
@@ -437,7 +437,7 @@ for (const alg of ['Ed25519', 'EdDSA', 'RS256', 'ES256', 'PS256']) {
     issuer.rotate(key)
     assert.equal(await codeFor(await sign(key, issuer.claims())), 200)
     const { alg: _, use, ...plain } = key.publicJwk
-    issuer.say('/jwks', JSON.stringify({ keys: [plain] }))
+    issuer.setResponse('/jwks', JSON.stringify({ keys: [plain] }))
     assert.equal(await codeFor(await signNameless(key, issuer.claims({ sub: 'nameless' }))), 200)
   })
 }

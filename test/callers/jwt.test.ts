@@ -18,7 +18,7 @@ import {
   sign,
   startIssuer,
 } from '../helpers/issuer.ts'
-import { codeOf, sendLine } from '../helpers/raw-http.ts'
+import { sendLine, statusAndCode } from '../helpers/raw-http.ts'
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
@@ -251,7 +251,7 @@ for (const alg of ['ES256', 'RS256']) {
     for (const [flaw, forge] of Object.entries(FORGED)) {
       await t.test(flaw, async () => {
         const answer = await sendLine(url, 'DELETE /tasks/x', `Authorization: Bearer ${await forge(issuer)}`)
-        assert.deepEqual(codeOf(answer), [401, 'unauthenticated'])
+        assert.deepEqual(statusAndCode(answer), [401, 'unauthenticated'])
         assert.equal(answer.headers['www-authenticate'], 'Bearer realm="gateway", error="invalid_token"')
         assert.deepEqual([upstream.calls.length, await record('x')], [0, undefined])
       })
@@ -308,7 +308,7 @@ test('a token of 100 kB is refused before it is looked at', async (t) => {
     'GET /me',
     `Authorization: Bearer ${await issuer.token({ pad: 'x'.repeat(75_000) })}`,
   )
-  assert.deepEqual(codeOf(answer), [431, 'headers-too-large'])
+  assert.deepEqual(statusAndCode(answer), [431, 'headers-too-large'])
 })
 
 /** Where a sound token stands, and what that is answered with. */

@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import type { AxeResults } from 'axe-core'
 import type { BrowserContextOptions, Page } from 'playwright-core'
 import { sha256 } from '../../src/callers/api-keys.ts'
-import { openConsole, settled } from '../helpers/console.ts'
+import { openConsole, waitForResults } from '../helpers/console.ts'
 import { asOperator, CANARIES } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
 
@@ -53,7 +53,7 @@ for (const [name, look] of Object.entries(LOOKS)) {
     await page.locator('#key').fill(CANARIES.operatorKey)
     await page.locator('#key').press('Enter')
     await page.locator('table').waitFor()
-    await settled(page)
+    await waitForResults(page)
     await check('list')
     await page.locator('#nav-history').click()
     await page.locator('summary').click()

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Page } from 'playwright-core'
-import { openConsole, settled, signIn } from '../helpers/console.ts'
+import { openConsole, signIn, waitForResults } from '../helpers/console.ts'
 import { asOperator, CANARIES, type StartOptions } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
 
@@ -24,7 +24,7 @@ const traces = async (page: Page): Promise<string> => {
 test('a key is kept in memory alone, and forgotten on signing out', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, sent } = await openConsole(t, { key: CANARIES.operatorKey })
-  await settled(page)
+  await waitForResults(page)
   assert.equal(await page.locator('#who').textContent(), 'operator (API key)')
   assert.ok(!(await traces(page)).includes(CANARIES.operatorKey))
   assert.equal(sent.find(({ line }) => line === 'GET /tasks')?.headers['x-api-key'], CANARIES.operatorKey)
@@ -65,7 +65,7 @@ test('without sign-in through the gateway none is offered', async (t) => {
 test('without authentication the console offers no sign-in', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, ANONYMOUS)
-  await settled(page)
+  await waitForResults(page)
   assert.match((await page.locator('#who').textContent()) ?? '', /no sign-in needed/)
   assert.equal(await page.getByRole('button', { name: 'Sign out' }).count(), 0)
 })
@@ -159,7 +159,7 @@ test('the language can be chosen, and the choice is kept', async (t) => {
 test('a gateway that cannot be reached is told, and asked again when told to', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, { ...ANONYMOUS })
-  await settled(page)
+  await waitForResults(page)
   await page.route('**/me', (route) => route.abort())
   await page.reload()
   await page.getByRole('heading', { name: 'The gateway cannot be reached' }).waitFor()

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { openConsole, rowsOf, settled } from '../helpers/console.ts'
+import { openConsole, tableRows, waitForResults } from '../helpers/console.ts'
 import { asAuditor, asOperator, CANARIES, eventually, type Started } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 
 const DAY_MS = 86_400_000
 const NOON = Date.parse('2026-03-10T12:00:00+08:00')
@@ -17,18 +17,18 @@ const addTasks = ({ upstream }: Started, count: number): void => {
   }
 }
 
-const firstCells = async (page: Parameters<typeof rowsOf>[0]): Promise<(string | undefined)[]> =>
-  (await rowsOf(page)).map(([first]) => first)
+const firstCells = async (page: Parameters<typeof tableRows>[0]): Promise<(string | undefined)[]> =>
+  (await tableRows(page)).map(([first]) => first)
 
 test('where types restrict a caller no totals are shown, since there are none to tell', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page } = await openConsole(t, {
-    env: { API_KEYS: keysOf({ name: 'types', scopes: ['tasks:read'], taskTypes: ['CHG_DNS'] }) },
+    env: { API_KEYS: apiKeysWith({ name: 'types', scopes: ['tasks:read'], taskTypes: ['CHG_DNS'] }) },
     prepare: ({ upstream }) => [upstream.addTask(), upstream.addTask({ taskType: 'ORDER_RENEW' })],
-    key: as('types')['x-api-key'],
+    key: asCaller('types')['x-api-key'],
   })
-  await settled(page)
-  assert.equal((await rowsOf(page)).length, 1)
+  await waitForResults(page)
+  assert.equal((await tableRows(page)).length, 1)
   assert.equal(await page.locator('.pages span').textContent(), 'Page 1')
 })
 
@@ -43,7 +43,7 @@ test('the list shows the tasks of upstream, newest first, and sends requests onl
     },
   })
   await page.locator('table').waitFor()
-  const shown = (await rowsOf(page)).map((cells) => [...cells.slice(0, 5), cells[6]])
+  const shown = (await tableRows(page)).map((cells) => [...cells.slice(0, 5), cells[6]])
   assert.deepEqual(shown, [
     ['task-1', '修改DNS CHG_DNS', 'Executing', 'Not cancelled', '2', 'Cancel task…'],
     ['task-0', '修改DNS CHG_DNS', 'Executing', 'Being cancelled', '2', '–'],
@@ -179,7 +179,7 @@ test('a hidden page sends no requests, and unchanged responses are not sent agai
   await page.evaluate("Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true })")
   await page.clock.install()
   await page.locator('#refresh').click()
-  await settled(page)
+  await waitForResults(page)
   const before = looks().length
   await page.clock.runFor(120_000)
   assert.equal(looks().length, before)
@@ -204,7 +204,7 @@ test('the history shows the outcome of each request, by outcome, task and page',
     sandbox: LASTING,
   })
   await page.locator('table').waitFor()
-  const taskNos = async () => (await rowsOf(page)).map(([, taskNo]) => taskNo)
+  const taskNos = async () => (await tableRows(page)).map(([, taskNo]) => taskNo)
   assert.deepEqual((await taskNos()).slice(0, 2), ['nowhere', 'task-21'])
   await page.locator('#next').click()
   await page.locator('#previous').waitFor()

@@ -8,7 +8,7 @@ import { parse } from 'yaml'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { OpenedStore } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
-import { startKeyServer } from '../helpers/credential-server.ts'
+import { startCredentialServer } from '../helpers/credential-server.ts'
 import {
   API_KEYS,
   asAuditor,
@@ -23,14 +23,14 @@ import {
 import { startIssuer } from '../helpers/issuer.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { prepare, ROOT, startProcess } from '../helpers/process.ts'
-import { promtool, RULES, startPrometheus } from '../helpers/prometheus.ts'
+import { ALERT_RULES_PATH, promtool, startPrometheus } from '../helpers/prometheus.ts'
 import { sendLine } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
 
 const ruleNames = (): readonly string[] =>
-  [...readFileSync(RULES, 'utf8').matchAll(/^ +- alert: (\w+)$/gm)].map(([, name = '']) => name)
+  [...readFileSync(ALERT_RULES_PATH, 'utf8').matchAll(/^ +- alert: (\w+)$/gm)].map(([, name = '']) => name)
 
 test('the rules are sound, and fire in the cases that they were written for', (t) => {
   if (!requires(t, 'prometheus')) return
@@ -120,7 +120,7 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
   GatewayKeysRejected: (t) => ail(t, {}, cancel, ({ upstream }) => upstream.revokeKeys(CANARIES.accessKeyId)),
   GatewayKeysExpire: async (t) => {
     const { env } = await prepare(t)
-    const server = await startKeyServer(t, await temporaryFolder(t), CANARIES)
+    const server = await startCredentialServer(t, await temporaryFolder(t), CANARIES)
     server.give(CANARIES, new Date(Date.now() + 200_000))
     const { line, api } = await startProcess(t, { ...env, ...server.env })
     return { url: String((await line('listening')).adminAddress), ask: () => api.get('/readyz') }

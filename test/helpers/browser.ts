@@ -2,24 +2,23 @@ import { existsSync } from 'node:fs'
 import { after, type TestContext } from 'node:test'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
-const PLACES = [
+const CHROMIUM_PATHS = [
   '/usr/bin/chromium',
   '/usr/bin/chromium-browser',
   '/usr/bin/google-chrome',
   '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
 ] as const
 
-/** Where Chromium is on this machine. */
-export const chromiumPath = (): string | undefined => PLACES.find((path) => existsSync(path))
+export const chromiumPath = (): string | undefined => CHROMIUM_PATHS.find((path) => existsSync(path))
 
-/** Names that the browser takes for this machine, since pages can behave otherwise on a loopback address. No other leads anywhere. */
+/** The browser resolves only these names, to loopback. Pages can behave differently on a loopback address. */
 const HOST = 'gateway.example.com'
-/** Of an app that may be told of the gateway's answers, and of one that is nobody's. */
+/** Hosts of an app in `CORS_ORIGINS`, and of one that is not. */
 export const APP_HOST = 'app.example.com'
-export const STRANGE_HOST = 'stranger.example.com'
+export const UNTRUSTED_HOST = 'stranger.example.com'
 
 const RULES = [
-  ...[HOST, APP_HOST, STRANGE_HOST].map((host) => `MAP ${host} 127.0.0.1`),
+  ...[HOST, APP_HOST, UNTRUSTED_HOST].map((host) => `MAP ${host} 127.0.0.1`),
   'MAP * ~NOTFOUND',
   ...['127.0.0.1', 'localhost'].map((host) => `EXCLUDE ${host}`),
 ]
@@ -33,13 +32,13 @@ const ARGS = [
   '--disable-component-update',
   '--disable-sync',
   `--host-resolver-rules=${RULES.join()}`,
-  // Without TLS it would complain of headers that only work with it.
+  // Without it, the browser warns about headers that require TLS.
   '--unsafely-treat-insecure-origin-as-secure=*.example.com',
 ] as const
 
 let launched: Promise<Browser> | undefined
 
-/** One for all tests of a file: each has windows of its own, which know nothing of others. */
+/** One browser for all tests of a file; each test has its own browser context. */
 const launch = (): Promise<Browser> => {
   launched ??= chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args: [...ARGS] })
   return launched
@@ -47,23 +46,23 @@ const launch = (): Promise<Browser> => {
 
 after(async () => (await launched)?.close())
 
-/** A page of a browser of its own, and what a visitor would rather not see there. */
-export interface Visit {
+/** A page in its own browser context. */
+export interface BrowserPage {
   readonly page: Page
-  /** The gateway, by a name that is not loopback. */
+  /** The origin of the gateway, with a name that is not loopback. */
   readonly origin: string
-  /** Errors of scripts, and all that the browser complains of: a policy that was broken, a file that was not there. */
+  /** Script errors and console warnings: a violated policy, a missing file. */
   readonly complaints: readonly string[]
-  /** Every address that was asked for. */
+  /** Every requested URL. */
   readonly requested: readonly string[]
 }
 
-/** Opens a window that knows nothing from before, for a gateway on this machine; it is gone after the test. */
+/** Opens a page in a new browser context, which closes after the test. */
 export const openBrowser = async (
   t: TestContext,
   { url }: { readonly url: string },
   options: BrowserContextOptions = {},
-): Promise<Visit> => {
+): Promise<BrowserPage> => {
   const origin = url.replace('127.0.0.1', HOST)
   const context = await (await launch()).newContext(options)
   t.after(() => context.close())

@@ -8,8 +8,8 @@ import { ROOT } from './process.ts'
 
 const run = promisify(execFile)
 
-/** Compiles the gateway into a temporary folder, and returns its entry. */
-export const build = async (t: TestContext): Promise<string> => {
+/** Compiles the gateway into a temporary folder, and returns the path of its entry file. */
+export const buildGateway = async (t: TestContext): Promise<string> => {
   const folder = await temporaryFolder(t)
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')
   await run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', join(folder, 'dist')])

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { CancellationOptions, CancelRequest } from '../../src/tasks/cancel.ts'
 import { deadlineIn } from '../../src/time.ts'
 
-/** A request of one operator from one address, as the operation sees it, where the test says nothing else. */
+/** A cancel request of one operator from one address, with the given changes. */
 export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = {}): CancelRequest => ({
   taskNo,
   caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'], domains: null, taskTypes: null },
@@ -17,8 +17,8 @@ export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = 
   ...changes,
 })
 
-/** For the operation alone: no task shows anything, every caller may do all, and nothing is looked at later. */
-export const BLIND: Pick<CancellationOptions, 'lookup' | 'permissions' | 'settlement' | 'refusalLimit'> = {
+/** No task is found, every caller has permission, and nothing is settled in the background. */
+export const STUB_DEPENDENCIES: Pick<CancellationOptions, 'lookup' | 'permissions' | 'settlement' | 'refusalLimit'> = {
   lookup: { find: async () => null, invalidate: () => {} },
   permissions: { forCancel: async () => ({ kind: 'granted' }) },
   settlement: { track: () => {} },

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign } from 'node:crypto'
 
-// A certificate for loopback, made anew for each run, so that no private key lies in the repository.
+// A certificate for loopback, created on each run, so that the repository contains no private key.
 
 /** One DER element: tag, length, content. */
 const der = (tag: number, ...parts: readonly Uint8Array[]): Buffer => {
@@ -40,7 +40,6 @@ export interface Certificate {
   readonly cert: string
 }
 
-/** What can be wrong with one. */
 export type CertificateFlaw = 'expired' | 'wrong name'
 
 /**

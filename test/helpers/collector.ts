@@ -26,12 +26,12 @@ const requestSchema = z.object({
   ),
 })
 
-/** What OTLP calls the span of a request that was received. */
+/** The OTLP span kind of a received request. */
 const SERVER = 2
 
 export type CollectedSpan = z.output<typeof spanSchema>
 
-/** A collector of the test's own, which takes OTLP over HTTP as JSON. */
+/** An OpenTelemetry collector that receives OTLP over HTTP as JSON. */
 export const startCollector = async (t: TestContext) => {
   const spans: CollectedSpan[] = []
   const bodies: string[] = []
@@ -46,7 +46,7 @@ export const startCollector = async (t: TestContext) => {
   return {
     url,
     bodies,
-    /** All spans of a trace, once that many have come, the one of the request among them, which ends last. */
+    /** All spans of a trace, once at least `count` have arrived. The server span is among them; it ends last. */
     trace: (traceId: string, count: number): Promise<readonly CollectedSpan[]> =>
       eventually(() => {
         const found = spans.filter((span) => span.traceId === traceId)

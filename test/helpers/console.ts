@@ -5,20 +5,20 @@ import { type Started, type StartOptions, startGateway } from './gateway.ts'
 
 interface ConsoleOptions extends StartOptions {
   readonly browser?: BrowserContextOptions
-  /** The key to sign in with; without one the page is left as it opens. */
+  /** The API key to sign in with; without it the page stays signed out. */
   readonly key?: string
-  /** Where on the page to begin. */
+  /** The hash of the URL. */
   readonly hash?: string
-  /** Makes tasks before anybody looks. */
+  /** Runs before the page opens, for example to add tasks. */
   readonly prepare?: (started: Started) => unknown
 }
 
 export interface OpenConsole extends Started {
   readonly page: Page
   readonly origin: string
-  /** What the page complained of, but for the question who is there before anybody has signed in. */
+  /** Errors and warnings of the page, except for the 401 of the session request before the sign-in. */
   complaints(): readonly string[]
-  /** Addresses asked for elsewhere than at the gateway. */
+  /** Requested URLs of other origins than the gateway. */
   foreign(): readonly string[]
   /** Every request since the page was opened: method and path, and the headers that the page set. */
   readonly sent: readonly SentRequest[]
@@ -29,14 +29,14 @@ interface SentRequest {
   readonly headers: Readonly<Record<string, string>>
 }
 
-/** The gateway with its console, and a browser that looks at it. */
+/** Starts a gateway with its console, and opens the console in a browser. */
 export const openConsole = async (t: TestContext, options: ConsoleOptions = {}): Promise<OpenConsole> => {
   const started = await startGateway(t, { ...options, env: { CONSOLE_ENABLED: 'true', ...options.env } })
   await options.prepare?.(started)
   const visit = await openBrowser(t, started, options.browser)
   const isAnonymous = options.env?.ALLOW_ANONYMOUS === 'true'
   const { page } = visit
-  // Where anybody may call, only names of the machine itself are answered.
+  // With anonymous access the gateway accepts only loopback host names.
   const origin = isAnonymous ? started.url : visit.origin
   const sent: SentRequest[] = []
   page.on('request', (request) => {
@@ -61,11 +61,11 @@ export const signIn = async (page: Page, key: string): Promise<void> => {
   await page.locator('#who').waitFor()
 }
 
-/** What the rows of the shown table say, cell by cell. */
-export const rowsOf = (page: Page): Promise<string[][]> =>
+/** The texts of the displayed table, by row and cell. */
+export const tableRows = (page: Page): Promise<string[][]> =>
   page
     .locator('#results:not([aria-busy]) tbody tr')
     .evaluateAll((rows) => rows.map((row) => [...row.children].map((cell) => cell.textContent ?? '')))
 
-/** Resolves once the view has shown what it was asked for. */
-export const settled = (page: Page): Promise<void> => page.locator('#results:not([aria-busy])').waitFor()
+/** Resolves once the view has displayed its results. */
+export const waitForResults = (page: Page): Promise<void> => page.locator('#results:not([aria-busy])').waitFor()

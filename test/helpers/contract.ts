@@ -7,7 +7,7 @@ import formats from 'ajv-formats'
 import supertest from 'supertest'
 import { parse } from 'yaml'
 
-// Holds answers against openapi.yaml.
+// Validates responses against openapi.yaml.
 
 type Content = Readonly<
   Record<string, { readonly schema: object; readonly examples?: Readonly<Record<string, object>> }>
@@ -42,57 +42,58 @@ interface Document {
 
 const TEXT = readFileSync(join(import.meta.dirname, '../../openapi.yaml'), 'utf8')
 
-/** As it is written, references and all. */
+/** As written, with unresolved references. */
 export const DOCUMENT: Document = parse(TEXT)
 
 const SCHEMAS = 'schemas'
-// The validator finds what a schema refers to by this absolute name, wherever the schema stands.
-const ABSOLUTE = parse(TEXT, (key: unknown, value: unknown) =>
+// References become absolute, so that the validator can resolve them from any schema.
+const RESOLVABLE = parse(TEXT, (key: unknown, value: unknown) =>
   key === '$ref' ? String(value).replace('#/components/schemas/', `${SCHEMAS}#/$defs/`) : value,
 )
 
 const ajv = new Ajv2020({ strict: true, allErrors: true, allowUnionTypes: true })
 formats.default(ajv)
-ajv.addSchema({ $id: SCHEMAS, $defs: ABSOLUTE.components.schemas })
+ajv.addSchema({ $id: SCHEMAS, $defs: RESOLVABLE.components.schemas })
 
 /** Follows a reference; schemas are left to the validator. */
 const resolve = <T>(node: T): T => {
   const reference = typeof node === 'object' && node !== null && '$ref' in node ? String(node.$ref) : null
   if (reference === null) return node
   const steps = reference.replace('#/', '').split('/')
-  return steps.reduce((found, step) => found[step], ABSOLUTE)
+  return steps.reduce((found, step) => found[step], RESOLVABLE)
 }
 
 const METHODS = ['get', 'put', 'post', 'delete', 'options', 'head', 'patch', 'trace'] as const
 
-export interface Documented {
+export interface DocumentedOperation {
   readonly method: string
   readonly path: string
   readonly operation: Operation
 }
 
-export const OPERATIONS: readonly Documented[] = Object.entries<PathItem>(ABSOLUTE.paths).flatMap(([path, item]) =>
-  METHODS.flatMap((method) => {
-    const operation = item[method]
-    return operation === undefined ? [] : [{ method: method.toUpperCase(), path, operation }]
-  }),
+export const OPERATIONS: readonly DocumentedOperation[] = Object.entries<PathItem>(RESOLVABLE.paths).flatMap(
+  ([path, item]) =>
+    METHODS.flatMap((method) => {
+      const operation = item[method]
+      return operation === undefined ? [] : [{ method: method.toUpperCase(), path, operation }]
+    }),
 )
 
-/** What any request can be answered with, as the introduction says it: code and status. */
+/** Problems that any request can receive, from the introduction of the document: code and status. */
 export const GENERAL_PROBLEMS: readonly (readonly [string, number])[] = [
   ...DOCUMENT.info.description.matchAll(/`([a-z]+(?:-[a-z]+)*)`\s+\((\d{3})\b/g),
 ].map(([, code = '', status]) => [code, Number(status)])
 
-/** Of those, what tells that there is no such route, or no such method there. */
+/** General problems of paths and methods without a route. */
 const UNROUTED: readonly string[] = ['not-found', 'method-not-allowed']
 
 const GENERAL: Response = {
-  headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) },
+  headers: { 'X-Request-Id': resolve(RESOLVABLE.components.headers['X-Request-Id']) },
   content: { 'application/problem+json': { schema: { $ref: `${SCHEMAS}#/$defs/Problem` } } },
 }
 
-/** What `If-None-Match: *` is answered with wherever there is something, and preflights are: the introduction says so. */
-const EMPTY: Response = { headers: { 'X-Request-Id': resolve(ABSOLUTE.components.headers['X-Request-Id']) } }
+/** The response to `If-None-Match: *` and to preflights, from the introduction of the document. */
+const EMPTY: Response = { headers: { 'X-Request-Id': resolve(RESOLVABLE.components.headers['X-Request-Id']) } }
 
 const isEmpty = ({ method, status }: Answer, isUnrouted: boolean): boolean =>
   method === 'OPTIONS' ? status === 204 : status === 304 && !isUnrouted
@@ -128,24 +129,24 @@ const jsonOf = (text: string): unknown => {
 const codeIn = (body: unknown): string | null =>
   typeof body === 'object' && body !== null && 'code' in body ? String(body.code) : null
 
-/** The codes that a response lists, each as an example; null where it is no problem. */
-export const codesOf = (response: Response): readonly string[] | null => {
+/** The problem codes among the examples of a response; null if the response is not a problem. */
+export const problemCodesOf = (response: Response): readonly string[] | null => {
   const problem = resolve(response).content?.['application/problem+json']
   return problem === undefined ? null : Object.keys(problem.examples ?? {})
 }
 
-/** What is said of such an answer; undefined where nothing is. */
+/** The documented response; undefined if there is none. */
 const findResponse = (answer: Answer): Response | undefined => {
   const operation = findOperation(answer)
   const own = operation?.responses[String(answer.status)]
   const code = codeIn(jsonOf(answer.text))
-  const codes = own === undefined ? null : codesOf(own)
+  const codes = own === undefined ? null : problemCodesOf(own)
   if (own !== undefined && (codes === null || code === null || codes.includes(code))) return resolve(own)
   if (isEmpty(answer, operation === undefined)) return EMPTY
   return isGeneral(answer, code, operation === undefined) ? GENERAL : undefined
 }
 
-/** An answer to HEAD has no body that could tell the code. */
+/** A response to HEAD has no body, and so no code. */
 const isGeneral = ({ method, status }: Answer, code: string | null, isUnrouted: boolean): boolean =>
   GENERAL_PROBLEMS.some(
     ([general, itsStatus]) =>
@@ -163,7 +164,7 @@ const headerFaults = (response: Response, { headers }: Answer): readonly string[
   Object.entries(response.headers ?? {}).flatMap(([name, header]) => {
     const { required = false, schema } = resolve(header)
     const value = headers[name.toLowerCase()]
-    // Of a header with several lines there is a list.
+    // A header with several lines is an array.
     if (value !== undefined) return faultsOf(name, schema, String(value))
     return required ? [`${name} is missing`] : []
   })
@@ -176,8 +177,8 @@ const bodyFaults = ({ content }: Response, { method, headers, text }: Answer): r
   return faultsOf('the body', media.schema, type.endsWith('json') ? jsonOf(text) : text)
 }
 
-/** What of an answer is not as documented. What the page of the documents loads is not documented. */
-export const violationsOf = (answer: Answer): readonly string[] => {
+/** Differences from the document. Files of the docs page and of the console are not documented. */
+export const findViolations = (answer: Answer): readonly string[] => {
   if (/^\/(docs|console)\//.test(answer.path) && [200, 304].includes(answer.status)) return []
   const response = findResponse(answer)
   const faults =
@@ -187,13 +188,13 @@ export const violationsOf = (answer: Answer): readonly string[] => {
   return faults.map((fault) => `${answer.method} ${answer.path} ${answer.status}: ${fault}`)
 }
 
-/** A client whose every answer is held against openapi.yaml: what is not as documented fails the test at its end. */
+/** A client that validates every response; undocumented responses fail the test at its end. */
 export const createApi = (t: TestContext, url: string): ReturnType<typeof supertest> => {
   const violations: string[] = []
   t.after(() => assert.deepEqual(violations, []))
   return supertest.agent(url).on('response', (response: supertest.Response) => {
     const { status, headers, text = '' } = response
     const { method, url: target } = response.request
-    violations.push(...violationsOf({ method, path: target.replace(url, ''), status, headers, text }))
+    violations.push(...findViolations({ method, path: target.replace(url, ''), status, headers, text }))
   })
 }

@@ -3,32 +3,36 @@ import type { TestContext } from 'node:test'
 import type { Env } from '../../src/config.ts'
 import { listenOn } from './ports.ts'
 
-// What the vendor's chain asks for keys where ALIBABA_CLOUD_CREDENTIALS_URI says so.
+// A server for the credentials URI provider of the vendor's provider chain (ALIBABA_CLOUD_CREDENTIALS_URI).
 
-export interface StsKeys {
+export interface StsCredentials {
   readonly accessKeyId: string
   readonly accessKeySecret: string
   readonly securityToken: string
 }
 
-export type KeyReply = 'keys' | 'error' | 'garbage' | 'incomplete' | 'hanging' | 'slow-body'
+export type CredentialReply = 'keys' | 'error' | 'garbage' | 'incomplete' | 'hanging' | 'slow-body'
 
-export interface KeyServer {
-  /** The environment in which the chain finds this server, and nothing else. */
+export interface CredentialServer {
+  /** The environment in which the provider chain finds only this server. */
   readonly env: Env
-  readonly asked: number
-  give(keys: StsKeys, expiresAt?: Date): void
-  answerWith(reply: KeyReply): void
+  readonly requests: number
+  give(keys: StsCredentials, expiresAt?: Date): void
+  answerWith(reply: CredentialReply): void
 }
 
 const HOUR_MS = 3_600_000
 
 /** @param home a folder without profiles */
-export const startKeyServer = async (t: TestContext, home: string, first: StsKeys): Promise<KeyServer> => {
-  let reply: KeyReply = 'keys'
+export const startCredentialServer = async (
+  t: TestContext,
+  home: string,
+  first: StsCredentials,
+): Promise<CredentialServer> => {
+  let reply: CredentialReply = 'keys'
   let asked = 0
   let body = ''
-  const give: KeyServer['give'] = (keys, expiresAt = new Date(Date.now() + HOUR_MS)) => {
+  const give: CredentialServer['give'] = (keys, expiresAt = new Date(Date.now() + HOUR_MS)) => {
     body = JSON.stringify({
       Code: 'Success',
       AccessKeyId: keys.accessKeyId,
@@ -52,7 +56,7 @@ export const startKeyServer = async (t: TestContext, home: string, first: StsKey
       ALIBABA_CLOUD_ECS_METADATA_DISABLED: 'true',
       ALIBABA_CLOUD_CREDENTIALS_URI: `http://127.0.0.1:${port}/keys`,
     },
-    get asked() {
+    get requests() {
       return asked
     },
     give,
@@ -62,8 +66,8 @@ export const startKeyServer = async (t: TestContext, home: string, first: StsKey
   }
 }
 
-/** What goes wrong shows the keys all the same, so that it can be seen where they end up. */
-const REPLIES: Readonly<Record<KeyReply, (res: ServerResponse, body: string) => void>> = {
+/** Faulty responses contain the keys too, so that tests can check that they do not leak. */
+const REPLIES: Readonly<Record<CredentialReply, (res: ServerResponse, body: string) => void>> = {
   keys: (res, body) => void res.end(body),
   error: (res, body) => void res.writeHead(500).end(body),
   garbage: (res, body) => void res.end(`<html>${body}`),

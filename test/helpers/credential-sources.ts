@@ -2,7 +2,7 @@ import { mkdir, rename, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { Env } from '../../src/config.ts'
-import { type StsKeys, startKeyServer } from './credential-server.ts'
+import { type StsCredentials, startCredentialServer } from './credential-server.ts'
 import { temporaryFolder } from './gateway.ts'
 
 const FILES = {
@@ -11,16 +11,15 @@ const FILES = {
   ALIBABA_CLOUD_SECURITY_TOKEN: 'securityToken',
 } as const
 
-/** Where keys come from, and change. */
-interface KeyPlace {
+interface CredentialSource {
   readonly env: Env
-  put(keys: StsKeys): Promise<void>
+  put(keys: StsCredentials): Promise<void>
 }
 
 /** Files behind a symbolic link, as mounted secrets are. */
-const inFiles = async (t: TestContext, first: StsKeys): Promise<KeyPlace> => {
+const startFileSource = async (t: TestContext, first: StsCredentials): Promise<CredentialSource> => {
   const folder = await temporaryFolder(t)
-  const put = async (keys: StsKeys): Promise<void> => {
+  const put = async (keys: StsCredentials): Promise<void> => {
     await mkdir(join(folder, keys.accessKeyId))
     for (const part of Object.values(FILES)) await writeFile(join(folder, keys.accessKeyId, part), keys[part])
     await symlink(keys.accessKeyId, join(folder, 'next'))
@@ -34,9 +33,9 @@ const inFiles = async (t: TestContext, first: StsKeys): Promise<KeyPlace> => {
   return { env: Object.fromEntries(env), put }
 }
 
-/** A server that the vendor's chain asks, which reads the environment of this process. */
-const byChain = async (t: TestContext, first: StsKeys): Promise<KeyPlace> => {
-  const server = await startKeyServer(t, await temporaryFolder(t), first)
+/** A credentials URI server. The vendor's provider chain reads its address from the environment of this process. */
+const startChainSource = async (t: TestContext, first: StsCredentials): Promise<CredentialSource> => {
+  const server = await startCredentialServer(t, await temporaryFolder(t), first)
   const before = { ...process.env }
   Object.assign(process.env, server.env)
   t.after(() => {
@@ -46,7 +45,7 @@ const byChain = async (t: TestContext, first: StsKeys): Promise<KeyPlace> => {
   return { env: server.env, put: async (keys) => server.give(keys) }
 }
 
-export const KEY_PLACES = [
-  ['files', inFiles],
-  ['the chain', byChain],
+export const CREDENTIAL_SOURCES = [
+  ['files', startFileSource],
+  ['the chain', startChainSource],
 ] as const

@@ -7,21 +7,21 @@ import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 
-// A network namespace in which some addresses are a long round trip away and others never respond. Nothing leaves it.
+// A network namespace: some addresses have a long round-trip time, others never respond. No packet leaves it.
 
-/** Where servers inside listen. Each address of `DISTANT` leads there, after half a round trip. */
-export const HERE = '10.213.0.1'
-export const DISTANT = ['10.213.0.2', '10.213.0.3', '10.213.0.4', '10.213.0.5'] as const
-/** Packets to these are lost, but for IPv6 without a route, which the system sorts after IPv4 (RFC 6724). */
-export const LOST = {
+/** Servers inside listen here. Packets to `DISTANT_ADDRESSES` arrive here after half a round trip. */
+export const LOCAL_ADDRESS = '10.213.0.1'
+export const DISTANT_ADDRESSES = ['10.213.0.2', '10.213.0.3', '10.213.0.4', '10.213.0.5'] as const
+/** Packets to these addresses are lost. The system sorts IPv6 addresses without a route after IPv4 (RFC 6724). */
+export const UNREACHABLE_ADDRESSES = {
   ipv4: ['10.213.1.2', '10.213.1.3', '10.213.1.4', '10.213.1.5'],
   ipv6: ['2001:db8::2', '2001:db8::3', '2001:db8::4', '2001:db8::5'],
   withoutRoute: ['3fff::2', '3fff::3', '3fff::4', '3fff::5'],
 } as const
 
 /**
- * Keeps each IPv4 packet for half a round trip, exchanges source and destination (which leaves the checksums as they
- * are) and hands it back, so that one namespace holds both ends. Drops packets to lost addresses, and all of IPv6.
+ * Delays each IPv4 packet for half a round trip, swaps source and destination (the checksums stay valid) and returns
+ * it, so that both ends are in one namespace. Drops packets to unreachable addresses, and all IPv6 packets.
  */
 const RELAY = `
   use strict; use Time::HiRes qw(time);
@@ -48,7 +48,7 @@ const DEVICE = 'distant'
 
 const ip = (...args: readonly string[]): boolean => spawnSync('ip', args).status === 0
 
-/** Whether the machine allows such a namespace. */
+/** Whether this machine can create such a namespace. */
 export const canIsolate = (): boolean => {
   const name = nameOfNamespace()
   const isPerlThere = spawnSync('perl', ['-MTime::HiRes', '-e', '1']).status === 0
@@ -62,7 +62,7 @@ const nameOfNamespace = (): string => `gateway-${process.pid}-${randomInt(1_000_
 export interface DistantNetwork {
   /** Starts a program inside; it ends with the test. */
   spawn(program: string, args: readonly string[], env?: NodeJS.ProcessEnv): ChildProcess
-  /** Starts a program inside and returns all that it wrote. @throws where it fails */
+  /** Runs a program inside and returns its output. @throws if it fails */
   run(program: string, args: readonly string[], env?: NodeJS.ProcessEnv): Promise<string>
 }
 
@@ -86,14 +86,14 @@ export const createDistantNetwork = async (
   mkdirSync(folder, { recursive: true })
   const lines = Object.entries(hosts).flatMap(([host, addresses]) => addresses.map((address) => `${address} ${host}\n`))
   writeFileSync(join(folder, 'hosts'), ['127.0.0.1 localhost\n', ...lines].join(''))
-  // Asks no server of names.
+  // No name server responds there.
   writeFileSync(join(folder, 'resolv.conf'), 'nameserver 127.0.0.1\n')
 
   for (const args of [
     ['netns', 'add', name],
     ['-n', name, 'link', 'set', 'lo', 'up'],
     ['-n', name, 'tuntap', 'add', DEVICE, 'mode', 'tun'],
-    ['-n', name, 'address', 'add', `${HERE}/16`, 'dev', DEVICE],
+    ['-n', name, 'address', 'add', `${LOCAL_ADDRESS}/16`, 'dev', DEVICE],
     ['-n', name, 'address', 'add', '2001:db8::1/64', 'dev', DEVICE, 'nodad'],
     ['-n', name, 'link', 'set', DEVICE, 'up'],
   ]) {
@@ -118,12 +118,12 @@ export const createDistantNetwork = async (
       return output
     },
   }
-  await sayingOf(network.spawn('perl', ['-e', RELAY, DEVICE, String(roundTripMs / 2000)]), /^ready/)
+  await waitForLine(network.spawn('perl', ['-e', RELAY, DEVICE, String(roundTripMs / 2000)]), /^ready/)
   return network
 }
 
-/** The first line of a program that matches. @throws where it ends without one */
-export const sayingOf = async (child: ChildProcess, pattern: RegExp): Promise<string> => {
+/** Resolves with the first matching line of the output. @throws if the program ends without one */
+export const waitForLine = async (child: ChildProcess, pattern: RegExp): Promise<string> => {
   const { stdout, stderr } = child
   if (stdout === null || stderr === null) throw new Error('the output of the program is not read')
   const errors = text(stderr)

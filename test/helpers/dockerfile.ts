@@ -18,7 +18,7 @@ export interface Stage {
 
 const run = promisify(execFile)
 
-/** One instruction each, comments and continuations resolved. */
+/** Without comments, and with continuation lines joined. */
 export const parseDockerfile = (source: string): readonly Instruction[] =>
   source
     .replace(/^#.*\n/gm, '')
@@ -37,7 +37,7 @@ export const stagesOf = (instructions: readonly Instruction[]): readonly Stage[]
   })
 }
 
-/** The last line that names a path or a folder above it decides. Patterns other than `*` are not understood. */
+/** The last line that matches a path or one of its parents applies. The only supported pattern is `*`. */
 export const parseDockerignore = (source: string) => {
   const lines = source.split('\n').filter((line) => line !== '' && !line.startsWith('#'))
   const isInContext = (path: string): boolean => {
@@ -50,13 +50,13 @@ export const parseDockerignore = (source: string) => {
   return { lines, isInContext }
 }
 
-/** Follows COPY, WORKDIR and RUN of each stage in a folder of its own below `folder`; a stage that needs apt is left out. */
-export const followStages = async (folder: string, stages: readonly Stage[]): Promise<void> => {
+/** Runs COPY, WORKDIR and RUN of each stage in its own folder below `folder`; skips stages that need apt. */
+export const runStages = async (folder: string, stages: readonly Stage[]): Promise<void> => {
   const { isInContext } = parseDockerignore(readFileSync(join(ROOT, '.dockerignore'), 'utf8'))
   const followed = new Map<string, Promise<void>>()
   const places = { rootOf: (stage: string) => join(folder, stage), isInContext, followed }
   for (const stage of stages) {
-    if (!needsApt(stage)) followed.set(stage.name, follow(stage, places))
+    if (!needsApt(stage)) followed.set(stage.name, runStage(stage, places))
   }
   await Promise.all(followed.values())
 }
@@ -69,7 +69,7 @@ interface Places {
   readonly followed: ReadonlyMap<string, Promise<void>>
 }
 
-const follow = async ({ name: stage, steps }: Stage, places: Places): Promise<void> => {
+const runStage = async ({ name: stage, steps }: Stage, places: Places): Promise<void> => {
   let workdir = places.rootOf(stage)
   for (const { name, value } of steps) {
     if (name === 'WORKDIR') workdir = join(places.rootOf(stage), value)
@@ -99,7 +99,7 @@ const copy = async (value: string, places: Places & { readonly root: string; rea
   }
 }
 
-/** What npm hands to the scripts it runs would turn an npm below them to this repository's own packages. */
+/** Without the variables that npm sets for its scripts: they would direct a nested npm to this repository. */
 const npmEnv = (): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^npm_(?!config_(registry|cache|userconfig)$)|^NODE_/i.test(name)),

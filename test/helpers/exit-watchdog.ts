@@ -1,13 +1,12 @@
 import { after } from 'node:test'
 
-// Loaded before the tests: limits on time end a test, but not a process whose tests are over and which something that
-// one of them left behind keeps alive.
-const PATIENCE_MS = 30_000
+// Loaded before the tests. Test timeouts do not end a process that an open handle keeps alive after the last test.
+const GRACE_MS = 30_000
 
-const giveUp = (): never => {
+const endProcess = (): never => {
   process.stderr.write(`open after the last test: ${process.getActiveResourcesInfo().join(', ')}\n`)
   process.exit(1)
 }
 
 const isOfOneFile = process.env.NODE_TEST_CONTEXT !== undefined
-if (isOfOneFile) after(() => setTimeout(giveUp, PATIENCE_MS).unref())
+if (isOfOneFile) after(() => setTimeout(endProcess, GRACE_MS).unref())

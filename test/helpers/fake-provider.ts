@@ -7,7 +7,7 @@ import { listenOn } from './ports.ts'
 import type { createVisitor } from './provider.ts'
 import { SIGN_IN_ENV } from './session.ts'
 
-/** What the provider got at its token endpoint. */
+/** A request to the token endpoint. */
 export interface TokenRequest {
   readonly authorization: string | undefined
   readonly body: URLSearchParams
@@ -16,31 +16,31 @@ export interface TokenRequest {
 export interface FakeProvider {
   readonly url: string
   readonly env: Env
-  /** Paths of all requests, in their order. */
+  /** Paths of all requests, in order. */
   readonly paths: readonly string[]
   readonly tokenRequests: readonly TokenRequest[]
-  /** What it says of itself, besides or instead of what is needed. */
+  /** Members of the metadata that are added or replaced. */
   metadata: Readonly<Record<string, unknown>>
-  /** What stands in a response with tokens, besides or instead of what is needed. */
+  /** Members of the token response that are added or replaced. */
   tokens: Readonly<Record<string, unknown>>
-  /** Its keys, the first of which signs; `published` where the set has others. */
+  /** The first key signs. The JWKS contains `published`, or these keys if that is null. */
   keys: readonly [IssuerKey, ...IssuerKey[]]
   published: readonly IssuerKey[] | null
-  /** What stands in the header of ID tokens, besides or instead of what is needed. */
+  /** Header parameters of the ID token that are added or replaced. */
   header: Readonly<Record<string, unknown>>
-  /** Claims of the ID token, besides or instead of those that are needed. */
+  /** Claims of the ID token that are added or replaced. */
   claims: Readonly<Record<string, unknown>>
-  /** Paths whose requests are answered with 503. */
+  /** Paths that respond with 503. */
   failing: readonly string[]
-  /** Called before the response with tokens is sent. */
+  /** Called before the token response is sent. */
   onToken: () => Promise<void> | void
-  /** Signs a browser in: the callback that it is sent to. */
+  /** Signs a browser in, and returns the callback URL. */
   callbackOf(login: Response): URL
 }
 
 const CLIENT_ID = 'gateway'
 
-/** A provider without pages, which signs everybody in as `ann`, and does and says whatever a test wants. */
+/** An OpenID provider without pages, which signs in every user as `ann`. Tests configure its responses. */
 export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> => {
   const paths: string[] = []
   const tokenRequests: TokenRequest[] = []
@@ -96,8 +96,8 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
   return provider
 }
 
-/** Begins a sign-in in a browser, up to the callback. */
-export const beginAt = async (
+/** Starts a sign-in, and returns the callback URL. */
+export const beginSignIn = async (
   provider: FakeProvider,
   visitor: ReturnType<typeof createVisitor>,
   gatewayUrl: string,

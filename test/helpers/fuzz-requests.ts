@@ -1,16 +1,16 @@
 import fc from 'fast-check'
 
-// Requests as nobody would send them: well formed with any content, and bytes that were well formed once.
+// Fuzzed requests: well-formed requests with arbitrary content, and mutated bytes of such requests.
 
 export interface FuzzRequest {
   readonly method: string
   readonly target: string
-  /** All of it, a byte a character. */
+  /** The whole request, with one character for each byte. */
   readonly bytes: string
 }
 
-/** What a request may carry, sound or not. */
-export interface Ingredients {
+/** Values for requests, valid and invalid. */
+export interface RequestParts {
   readonly taskNos: readonly string[]
   readonly apiKeys: readonly string[]
   readonly tokens: readonly string[]
@@ -19,7 +19,7 @@ export interface Ingredients {
 }
 
 const SAFE = [...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-']
-// A header's value may hold these: a tab, what can be seen, and what ISO 8859-1 has above.
+// Characters that a header value may contain: tab, visible ASCII and the upper half of ISO 8859-1.
 const VISIBLE = ['\t', ...Array.from({ length: 223 }, (_, at) => String.fromCharCode(32 + at))].filter(
   (char) => char !== '\x7f',
 )
@@ -54,7 +54,7 @@ const PATHS = [
   '*',
 ] as const
 
-const pathOf = ({ taskNos }: Ingredients) => {
+const pathOf = ({ taskNos }: RequestParts) => {
   const taskNo = fc.oneof(
     { weight: 6, arbitrary: fc.constantFrom(...taskNos) },
     { weight: 6, arbitrary: safe(20) },
@@ -119,8 +119,8 @@ const ADDRESSES = [
 
 const headerLine = (name: string, value: fc.Arbitrary<string>) => value.map((it) => `${name}: ${it}`)
 
-/** Who asks: somebody whom the gateway may know, or several at once. */
-const credentialsOf = ({ apiKeys, tokens, cookies, origins }: Ingredients) => {
+/** Credentials of one caller, or of several. */
+const credentialsOf = ({ apiKeys, tokens, cookies, origins }: RequestParts) => {
   const key = fc.oneof({ weight: 8, arbitrary: fc.constantFrom(...apiKeys) }, visible(30))
   const token = fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...tokens) }, visible(40))
   const cookie = fc.oneof({ weight: 4, arbitrary: fc.constantFrom(...cookies) }, visible(60))
@@ -146,7 +146,7 @@ const credentialsOf = ({ apiKeys, tokens, cookies, origins }: Ingredients) => {
   )
 }
 
-/** What else a request may say, by names that mean something here. */
+/** Headers that the gateway reads, and any others. */
 const header = fc.oneof(
   headerLine('Access-Control-Request-Method', fc.oneof(fc.constantFrom('DELETE', 'GET'), visible(8))),
   headerLine('Prefer', fc.oneof(fc.constantFrom('wait=0', 'wait=-1', 'wait="1', 'wait=1e3, wait=2'), visible(20))),
@@ -171,8 +171,8 @@ const body = fc.oneof(
   { weight: 1, arbitrary: fc.nat({ max: 20_000 }).map((length) => 'x'.repeat(length)) },
 )
 
-/** One request that any server has to understand, with any content, on a connection that ends behind it. */
-export const wellFormed = (ingredients: Ingredients): fc.Arbitrary<FuzzRequest> =>
+/** A syntactically valid request with arbitrary content, whose connection closes after it. */
+export const wellFormedRequest = (ingredients: RequestParts): fc.Arbitrary<FuzzRequest> =>
   fc
     .record({
       method,
@@ -191,7 +191,7 @@ export const wellFormed = (ingredients: Ingredients): fc.Arbitrary<FuzzRequest> 
       return { method, target, bytes }
     })
 
-const pieces = ({ apiKeys }: Ingredients): readonly string[] => [
+const pieces = ({ apiKeys }: RequestParts): readonly string[] => [
   ...[
     '\r\n',
     '\r\n\r\n',
@@ -220,7 +220,7 @@ const pieces = ({ apiKeys }: Ingredients): readonly string[] => [
 
 type Change = (bytes: string) => string
 
-/** Where in the bytes, from 0 to 1. */
+/** A relative position in the bytes, from 0 to 1. */
 const place = fc.double({ min: 0, max: 1, noNaN: true })
 
 const insert =
@@ -230,7 +230,7 @@ const insert =
     return bytes.slice(0, at) + what + bytes.slice(at)
   }
 
-const changeWith = (ingredients: Ingredients): fc.Arbitrary<Change> =>
+const changeWith = (ingredients: RequestParts): fc.Arbitrary<Change> =>
   fc.oneof(
     fc.tuple(place, fc.constantFrom(...pieces(ingredients))).map(([where, piece]) => insert(where, piece)),
     fc
@@ -258,17 +258,17 @@ const changeWith = (ingredients: Ingredients): fc.Arbitrary<Change> =>
   )
 
 /**
- * Bytes of one request or several, one behind the other, changed in a few places; or any bytes. None is HEAD, whose
- * answers end elsewhere than they say.
+ * Mutated bytes of one or more pipelined requests, or arbitrary bytes. HEAD is excluded: the length in its response
+ * does not tell where the response ends.
  */
-export const malformed = (ingredients: Ingredients): fc.Arbitrary<string> =>
+export const malformedBytes = (ingredients: RequestParts): fc.Arbitrary<string> =>
   fc.oneof(
     {
       weight: 12,
       arbitrary: fc
         .tuple(
           fc.array(
-            wellFormed(ingredients).filter(({ method }) => method !== 'HEAD'),
+            wellFormedRequest(ingredients).filter(({ method }) => method !== 'HEAD'),
             { minLength: 1, maxLength: 3 },
           ),
           fc.array(changeWith(ingredients), { minLength: 1, maxLength: 4 }),

@@ -11,7 +11,7 @@ import { createGateway, type Overrides } from '../../src/gateway.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createApi } from './contract.ts'
 
-/** Values that must be seen nowhere; the leak test searches for them. */
+/** Secrets that must not appear in any output; the leak test searches for them. */
 export const CANARIES = {
   accessKeyId: 'LTAI-canary-key-id',
   accessKeySecret: 'canary-key-secret',
@@ -31,7 +31,7 @@ const entry = (name: string, key: string, ...scopes: string[]) => ({
   scopes,
 })
 
-/** An operator and, under the same name, a key that may only read: a name alone must grant nothing. */
+/** Two keys have the name of the operator, with different scopes: a name alone must grant nothing. */
 export const API_KEYS = JSON.stringify([
   entry('operator', CANARIES.operatorKey, 'tasks:cancel', 'tasks:read'),
   entry('operator', CANARIES.readerKey, 'tasks:read'),
@@ -55,13 +55,13 @@ export const baseEnv = (upstreamUrl: string, auditPath: string): Env => ({
 export interface Started {
   readonly api: ReturnType<typeof supertest>
   readonly url: string
-  /** Where its metrics are. */
+  /** The base URL of the metrics. */
   readonly adminUrl: string
   readonly upstream: Sandbox
-  /** Every line that the gateway logged so far. */
+  /** All log lines so far. */
   readonly logLines: readonly string[]
   readonly auditPath: string
-  /** The only record of a task, as an auditor reads it. */
+  /** The newest audit record of a task, read as an auditor. */
   record(taskNo: string): Promise<Readonly<Record<string, unknown>>>
   stop(): Promise<void>
 }
@@ -70,31 +70,31 @@ export interface StartOptions {
   readonly env?: Env
   readonly sandbox?: Partial<SandboxOptions>
   readonly overrides?: Overrides
-  /** What files hold that settings name. */
+  /** Reads the files that settings name. */
   readonly readFile?: (path: string) => string
 }
 
-/** A folder that is gone after the test. */
+/** A folder that is removed after the test. */
 export const temporaryFolder = async (t: TestContext): Promise<string> => {
   const folder = await mkdtemp(join(tmpdir(), 'gateway-'))
   t.after(() => rm(folder, { recursive: true, force: true }))
   return folder
 }
 
-/** However slow the machine is, what is being cancelled does not become cancelled while a test looks at it. */
-const LASTING_MS = 3_600_000
+/** Long enough that no task becomes cancelled during a test, even on a slow machine. */
+const CANCELLING_MS = 3_600_000
 
 export const startSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
   const { accessKeyId, accessKeySecret } = CANARIES
-  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, cancellingMs: LASTING_MS, ...options })
+  const sandbox = await createSandbox({ accessKeyId, accessKeySecret, cancellingMs: CANCELLING_MS, ...options })
   t.after(() => sandbox.close())
   return sandbox
 }
 
-/** The requests for CancelTask that a sandbox has seen. */
+/** The CancelTask requests that a sandbox received. */
 export const cancelCalls = ({ calls }: Sandbox) => calls.filter(({ action }) => action === 'CancelTask')
 
-/** The real gateway, as the process builds it, on a free port, against a sandbox of its own. */
+/** Starts a real gateway on a free port, with its own sandbox. */
 export const startGateway = async (t: TestContext, options: StartOptions = {}): Promise<Started> => {
   const auditPath = join(await temporaryFolder(t), 'audit.db')
   const upstream = await startSandbox(t, options.sandbox)
@@ -124,11 +124,11 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   return { api, url, adminUrl, upstream, logLines, auditPath, record, stop }
 }
 
-const PATIENCE_MS = 20_000
+const EVENTUALLY_TIMEOUT_MS = 20_000
 
-/** Asks again, turn by turn of the event loop, until the answer is there. */
+/** Polls, once in each turn of the event loop, until the result is defined. */
 export const eventually = async <T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> => {
-  for (const end = performance.now() + PATIENCE_MS; performance.now() < end; await setImmediate()) {
+  for (const end = performance.now() + EVENTUALLY_TIMEOUT_MS; performance.now() < end; await setImmediate()) {
     const answer = await ask()
     if (answer !== undefined) return answer
   }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { setImmediate } from 'node:timers/promises'
 
-/** A text of about that many characters. */
+/** Returns a text of about that many characters. */
 export type TextOf = (length: number) => string
 
-/** A text that consists of one element again and again, between a beginning and an end. */
-export const filled =
+/** A text that repeats one element between a head and a tail. */
+export const repeatedText =
   (head: string, element: string, tail: string, separator = ','): TextOf =>
   (length) => {
     const count = Math.floor((length - head.length - tail.length) / (element.length + separator.length))
@@ -14,9 +14,9 @@ export const filled =
 
 const ROUNDS = 6
 const YARDSTICKS_MAX = 10
-/** Of a quarter of the input and the whole: 4 where the time is linear, 16 where it grows with the square. */
+/** Time of the whole input by the time of a quarter: 4 for linear growth, 16 for quadratic growth. */
 const RATIO_MAX = 10
-/** Of the largest answer that is read at all. */
+/** The size of the largest response that the gateway reads. */
 const YARDSTICK_BYTES = 4 * 1024 * 1024
 
 const durationOf = (work: () => unknown): number => {
@@ -25,36 +25,36 @@ const durationOf = (work: () => unknown): number => {
   return performance.now() - startedAtMs
 }
 
-/** The shortest of several runs: the others were held up by what else the machine does. */
+/** The shortest of several runs: other work on the machine delays the rest. */
 const shortest = (work: () => unknown): number => Math.min(...Array.from({ length: ROUNDS }, () => durationOf(work)))
 
-/** How long it takes here and now to parse the largest answer, where that is plain numbers. */
+/** The time to parse a response of the largest size that contains only numbers. */
 const yardstickMs = (): number => {
-  const text = filled('[', '0', ']')(YARDSTICK_BYTES)
+  const text = repeatedText('[', '0', ']')(YARDSTICK_BYTES)
   return shortest(() => JSON.parse(text))
 }
 
 const ATTEMPTS = 4
 
-/** Other work of the machine can spoil a measurement. Time that does grow too fast is found by every attempt. */
-const inSomeAttempt = (measure: () => void): void => {
+/** Other work on the machine can distort a measurement. Quadratic growth fails every attempt. */
+const retryMeasurement = (measure: () => void): void => {
   for (let attempt = 1; attempt < ATTEMPTS; attempt += 1) {
     try {
       measure()
       return
     } catch {
-      // Measured again.
+      // The next attempt measures again.
     }
   }
   measure()
 }
 
 /**
- * A quarter, a half and the whole take hardly longer than parsing the largest answer, and the time does not grow with the
- * square of the length; a short time is not compared.
+ * Asserts that a quarter, a half and the whole of the input take at most `YARDSTICKS_MAX` times as long as parsing the
+ * largest response, and that the time does not grow quadratically. Growth of short times is not checked.
  */
 export const assertLinear = (textOf: TextOf, length: number, work: (text: string) => unknown): void =>
-  inSomeAttempt(() => measureGrowth(textOf, length, work))
+  retryMeasurement(() => measureGrowth(textOf, length, work))
 
 const measureGrowth = (textOf: TextOf, length: number, work: (text: string) => unknown): void => {
   const unitMs = yardstickMs()
@@ -68,7 +68,7 @@ const measureGrowth = (textOf: TextOf, length: number, work: (text: string) => u
   if (wholeMs > unitMs) assert.ok(wholeMs / quarterMs < RATIO_MAX, `${timesMs} ms, yardstick ${unitMs} ms`)
 }
 
-/** The longest time for which the event loop did nothing else while work went on. */
+/** The longest turn of the event loop during the work. */
 const longestTurn = async (work: () => Promise<unknown>): Promise<number> => {
   let isOver = false
   const worked = work().finally(() => {
@@ -85,7 +85,7 @@ const longestTurn = async (work: () => Promise<unknown>): Promise<number> => {
   return longestMs
 }
 
-/** No turn of the event loop takes much longer than parsing the largest answer. */
+/** Asserts that no turn of the event loop takes much longer than parsing the largest response. */
 export const assertUnblocked = async (work: () => Promise<unknown>): Promise<void> => {
   const unitMs = yardstickMs()
   const turnsMs: number[] = []

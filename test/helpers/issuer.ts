@@ -4,7 +4,7 @@ import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, 
 import type { Env } from '../../src/config.ts'
 import { listenOn } from './ports.ts'
 
-/** How an issuer answers when it is asked for its keys. */
+/** How an issuer responds to requests for its keys. */
 export type IssuerReply =
   | 'keys'
   | 'down'
@@ -23,25 +23,25 @@ export interface IssuerKey {
   readonly publicJwk: JWK
 }
 
-/** Claims of a token; those that are undefined are left out. */
+/** Claims of a token; undefined claims are omitted. */
 export type Claims = Readonly<Record<string, unknown>>
 
 export interface Issuer {
   readonly url: string
   /** Settings of a gateway that trusts this issuer. */
   readonly env: Env
-  /** Every path that it was asked for. */
+  /** Every requested path. */
   readonly requests: readonly string[]
   readonly key: IssuerKey
-  /** What a sound token says, with other claims in place of some. */
+  /** The claims of a valid token, with changes. */
   claims(changes?: Claims): JWTPayload
   token(changes?: Claims): Promise<string>
   /** The header that carries such a token. */
   bearer(changes?: Claims): Promise<{ readonly authorization: string }>
   answerWith(reply: IssuerReply): void
-  /** Answers requests for that path with a text from now on. */
-  say(path: string, text: string): void
-  /** Other keys from now on, the first of which signs. */
+  /** Responds to requests for that path with this text. */
+  setResponse(path: string, text: string): void
+  /** Replaces the keys; the first key signs. */
   rotate(...keys: readonly IssuerKey[]): void
 }
 
@@ -61,7 +61,7 @@ export const sign = ({ kid, alg, privateKey }: IssuerKey, claims: JWTPayload, he
 
 export const secondsFromNow = (seconds: number): number => Math.floor(Date.now() / 1000) + seconds
 
-/** An identity provider of the test's own: metadata and keys over HTTP, tokens as real ones are signed. */
+/** A token issuer that serves metadata and keys over HTTP, and signs tokens. */
 export const startIssuer = async (t: TestContext, ...given: readonly IssuerKey[]): Promise<Issuer> => {
   let keys = given.length > 0 ? given : [await createIssuerKey()]
   let reply: IssuerReply = 'keys'
@@ -106,7 +106,7 @@ export const startIssuer = async (t: TestContext, ...given: readonly IssuerKey[]
     answerWith: (next) => {
       reply = next
     },
-    say: (path, text) => void said.set(path, text),
+    setResponse: (path, text) => void said.set(path, text),
     rotate: (...next) => {
       keys = next
     },

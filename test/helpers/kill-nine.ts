@@ -2,12 +2,12 @@ import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import { CLAIMS } from './consistency.ts'
+import { MEANS_CANCELLED } from './consistency.ts'
 import { asOperator, cancelCalls, eventually } from './gateway.ts'
-import { allRecords, type Line, type Listening, startProcess } from './process.ts'
+import { allRecords, type Line, type RunningGateway, startProcess } from './process.ts'
 
-/** Numbers from 0 to 1 that the seed decides. Mulberry32. */
-export const seeded = (seed: number) => {
+/** A pseudorandom number generator from 0 to 1. Mulberry32. */
+export const seededRandom = (seed: number) => {
   let state = seed >>> 0
   return (): number => {
     state = (state + 0x6d2b79f5) >>> 0
@@ -22,34 +22,34 @@ export interface KillOptions {
   readonly seed: number
   readonly sandbox: Sandbox
   readonly env: Env
-  /** Told after each restart. */
+  /** Called after each restart. */
   readonly onRestart?: (kill: number) => void
 }
 
-/** What a cancel was answered, where anything was. */
-export interface Asked {
+/** A cancel request, and its response if there was one. */
+export interface CancelAttempt {
   readonly taskNo: string
   readonly answer: { readonly status: number; readonly outcome: unknown } | null
 }
 
-/** What the sandbox, the record and callers know of cancels, held against each other. */
-export interface Found {
-  readonly asked: number
-  readonly answered: number
-  readonly carriedOut: number
+/** Comparison of the sandbox, the audit records and the responses to callers. */
+export interface KillReport {
+  readonly requests: number
+  readonly responses: number
+  readonly cancelled: number
   readonly byOutcome: Readonly<Record<string, number>>
-  /** What must not be, each in a sentence. */
+  /** One sentence for each. */
   readonly contradictions: readonly string[]
 }
 
-const UNDER_WAY = 16
+const CONCURRENT_CALLERS = 16
 
-/** How long after the last kill a record may stay pending: the time of its request, and some more. */
-const PATIENCE_MS = 30_000
-const LOOK_AGAIN_MS = 250
+/** A record may stay pending this long after the last kill: more than the deadline of its request. */
+const SETTLE_TIMEOUT_MS = 30_000
+const POLL_INTERVAL_MS = 250
 
-/** Faults that a cancel meets now and then; what they do upstream is not what they say. */
-const ODD = [
+/** Faults of some cancel requests; their response and their effect upstream can differ. */
+const UPSTREAM_FAULTS = [
   { reply: 'reset' },
   { reply: 'reset', effect: true },
   { reply: { status: 500, code: 'InternalError' }, effect: true },
@@ -58,94 +58,102 @@ const ODD = [
 ] as const
 
 /**
- * Keeps a gateway busy with cancels, kills it at a random moment and starts it again, so many times; then holds its record
- * against what the sandbox remembers and what the callers were answered.
+ * Sends cancel requests to a gateway, kills it at random moments and restarts it. Then compares its audit records with
+ * the sandbox and with the responses to callers.
  */
-export const killAndLook = async (t: TestContext, options: KillOptions): Promise<Found> => {
+export const killRepeatedly = async (t: TestContext, options: KillOptions): Promise<KillReport> => {
   const { kills, seed, sandbox, env, onRestart = () => undefined } = options
-  const random = seeded(seed)
-  const asked: Asked[] = []
+  const random = seededRandom(seed)
+  const attempts: CancelAttempt[] = []
   let gateway = await startProcess(t, env)
   for (let kill = 1; kill <= kills; kill += 1) {
-    const burst = startBurst(gateway, sandbox, random)
+    const burst = startCallers(gateway, sandbox, random)
     await burst.after(1 + Math.floor(random() * 40))
     gateway.kill('SIGKILL')
-    asked.push(...(await burst.end()))
+    attempts.push(...(await burst.end()))
     await Promise.all([gateway.ended, sandbox.socketsClosed()])
     gateway = await startProcess(t, env)
     onRestart(kill)
   }
-  const patienceEndsAt = performance.now() + PATIENCE_MS
-  // Where a record is shared, what one left is taken over by another once its time is up.
+  const timeoutAt = performance.now() + SETTLE_TIMEOUT_MS
+  // With a shared audit trail another gateway settles the record after the deadline of the request.
   for (let records = await allRecords(gateway); ; records = await allRecords(gateway)) {
-    if (!records.some(isPending) || performance.now() > patienceEndsAt) return compare(asked, sandbox, records)
-    await delay(LOOK_AGAIN_MS)
+    if (!records.some(isPending) || performance.now() > timeoutAt) return compareAccounts(attempts, sandbox, records)
+    await delay(POLL_INTERVAL_MS)
   }
 }
 
 export const isPending = ({ outcome }: Line): boolean => outcome === 'pending'
 
-export const compare = (asked: readonly Asked[], sandbox: Sandbox, records: readonly Line[]): Found => {
-  const carriedOut = (taskNo: string): boolean => sandbox.task(taskNo)?.cancelStatus !== 'INIT'
+export const compareAccounts = (
+  attempts: readonly CancelAttempt[],
+  sandbox: Sandbox,
+  records: readonly Line[],
+): KillReport => {
+  const isCancelled = (taskNo: string): boolean => sandbox.task(taskNo)?.cancelStatus !== 'INIT'
   const recorded = new Map(records.map(({ taskNo, outcome }) => [String(taskNo), String(outcome)]))
   const received = new Set(cancelCalls(sandbox).map(({ params }) => params.TaskNo ?? ''))
   const contradictions = [
-    ...records.filter(isPending).map(({ taskNo }) => `${taskNo} is pending still`),
+    ...records.filter(isPending).map(({ taskNo }) => `${taskNo} is still pending`),
     ...[...received].filter((taskNo) => !recorded.has(taskNo)).map((taskNo) => `${taskNo} was sent without a record`),
     ...[...recorded]
-      .filter(([taskNo, outcome]) => CLAIMS[outcome] !== undefined && CLAIMS[outcome] !== carriedOut(taskNo))
-      .map(([taskNo, outcome]) => `${taskNo} is ${outcome} on record, and upstream knows better`),
-    ...asked
-      .filter(({ taskNo, answer }) => answer !== null && contradicts(answer, carriedOut(taskNo)))
-      .map(({ taskNo, answer }) => `the caller was told ${JSON.stringify(answer)} of ${taskNo}`),
-    ...asked
       .filter(
-        ({ taskNo, answer }) => answer !== null && answer.status < 300 && CLAIMS[recorded.get(taskNo) ?? ''] !== true,
+        ([taskNo, outcome]) =>
+          MEANS_CANCELLED[outcome] !== undefined && MEANS_CANCELLED[outcome] !== isCancelled(taskNo),
+      )
+      .map(([taskNo, outcome]) => `${taskNo} is ${outcome} on record, and the upstream disagrees`),
+    ...attempts
+      .filter(({ taskNo, answer }) => answer !== null && contradicts(answer, isCancelled(taskNo)))
+      .map(({ taskNo, answer }) => `the response about ${taskNo} was ${JSON.stringify(answer)}`),
+    ...attempts
+      .filter(
+        ({ taskNo, answer }) =>
+          answer !== null && answer.status < 300 && MEANS_CANCELLED[recorded.get(taskNo) ?? ''] !== true,
       )
       .map(({ taskNo }) => `${taskNo} was answered as accepted and is ${recorded.get(taskNo)} on record`),
   ]
   const byOutcome: Record<string, number> = {}
   for (const outcome of recorded.values()) byOutcome[outcome] = (byOutcome[outcome] ?? 0) + 1
   return {
-    asked: asked.length,
-    answered: asked.filter(({ answer }) => answer !== null).length,
-    carriedOut: asked.filter(({ taskNo }) => carriedOut(taskNo)).length,
+    requests: attempts.length,
+    responses: attempts.filter(({ answer }) => answer !== null).length,
+    cancelled: attempts.filter(({ taskNo }) => isCancelled(taskNo)).length,
     byOutcome,
     contradictions: records.length === recorded.size ? contradictions : [...contradictions, 'a task has two records'],
   }
 }
 
-const contradicts = ({ status, outcome }: NonNullable<Asked['answer']>, isCarriedOut: boolean): boolean =>
-  status < 300 ? !isCarriedOut : outcome === 'not-cancelled' && isCarriedOut
+const contradicts = ({ status, outcome }: NonNullable<CancelAttempt['answer']>, isCancelled: boolean): boolean =>
+  status < 300 ? !isCancelled : outcome === 'not-cancelled' && isCancelled
 
-/** Callers who cancel one task after the other until the gateway is gone. */
-const startBurst = (gateway: Listening, sandbox: Sandbox, random: () => number) => {
-  const asked: Asked[] = []
+/** Starts callers that cancel one task after the other until the gateway ends. */
+const startCallers = (gateway: RunningGateway, sandbox: Sandbox, random: () => number) => {
+  const attempts: CancelAttempt[] = []
   let begun = 0
   let isOver = false
   const ask = async (): Promise<void> => {
     while (!isOver) {
       const taskNo = sandbox.addTask()
-      const odd = ODD[Math.floor(random() * 4 * ODD.length)]
+      const odd = UPSTREAM_FAULTS[Math.floor(random() * 4 * UPSTREAM_FAULTS.length)]
       if (odd !== undefined) sandbox.fault('CancelTask', odd)
       begun += 1
-      const answer = await answerTo(gateway.url, taskNo)
+      const answer = await sendCancel(gateway.url, taskNo)
       isOver ||= answer === null
-      asked.push({ taskNo, answer })
+      attempts.push({ taskNo, answer })
     }
   }
-  const callers = Array.from({ length: UNDER_WAY }, ask)
+  const callers = Array.from({ length: CONCURRENT_CALLERS }, ask)
   return {
     after: (count: number) => eventually(async () => (begun >= count || isOver ? true : undefined)),
     end: async () => {
       await Promise.all(callers)
       sandbox.clearFaults()
-      return asked
+      return attempts
     },
   }
 }
 
-const answerTo = async (url: string, taskNo: string): Promise<Asked['answer']> => {
+const sendCancel = async (url: string, taskNo: string): Promise<CancelAttempt['answer']> => {
   try {
     const answer = await fetch(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator })
     const { outcome } = Object(await answer.json())

@@ -13,17 +13,17 @@ const NGINX = '/usr/sbin/nginx'
 
 export const hasNginx = (): boolean => existsSync(NGINX)
 
-/** Where nginx connects from: an alias of loopback, so that its address is not the one of whoever asks it. */
+/** The source address of nginx: an alias of loopback, so that it differs from the address of the client. */
 export const NGINX_ADDRESS = '127.0.0.3'
 
 export interface NginxOptions {
-  /** Addresses of gateways: the first is asked, the others are there should it fail. */
+  /** URLs of gateways: nginx uses the others if the first fails. */
   readonly gateways: readonly [string, ...string[]]
-  /** Lines of the location, as an operator writes them. */
+  /** Configuration lines of the location. */
   readonly lines: readonly string[]
 }
 
-// One process in the foreground: it needs no other user, and ends with the signal that it is sent.
+// One process in the foreground: it needs no other user, and ends on the signal.
 const configOf = (port: number, { gateways: [first, ...others], lines }: NginxOptions): string => `
 daemon off;
 master_process off;
@@ -50,7 +50,7 @@ http {
 
 const BALANCER = join(ROOT, 'deploy/nginx.conf')
 
-/** The configuration of deploy/, at other places and for these gateways. */
+/** The configuration of deploy/ with other paths, another port and these gateways. */
 const balancerConfig = (folder: string, port: number, gateways: readonly string[], generation: number): string => {
   const servers = gateways.map((url) => `server ${new URL(url).host};`).join(' ')
   const replaced = [
@@ -73,11 +73,11 @@ const balancerConfig = (folder: string, port: number, gateways: readonly string[
 
 export interface Balancer {
   readonly url: string
-  /** From now on these are asked, and what is under way elsewhere is finished. */
+  /** Replaces the gateways; requests in flight complete. */
   use(gateways: readonly string[]): Promise<void>
 }
 
-/** A real nginx on the configuration of deploy/, on a free port unless one is given; it is gone after the test. */
+/** A real nginx with the configuration of deploy/, on a free port unless one is given; it ends after the test. */
 export const startBalancer = async (t: TestContext, gateways: readonly string[], given?: number): Promise<Balancer> => {
   const [folder, port] = [await temporaryFolder(t), given ?? (await closedPort())]
   const url = `http://127.0.0.1:${port}`
@@ -110,7 +110,7 @@ export const startBalancer = async (t: TestContext, gateways: readonly string[],
   }
 }
 
-/** A real nginx in front of gateways, with nothing but a temporary folder; it is gone after the test. */
+/** A real nginx before gateways, in a temporary folder; it ends after the test. */
 export const startNginx = async (t: TestContext, options: NginxOptions): Promise<string> => {
   const [folder, port] = [await temporaryFolder(t), await closedPort()]
   await writeFile(join(folder, 'nginx.conf'), configOf(port, options))

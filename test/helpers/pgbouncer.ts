@@ -12,7 +12,7 @@ const PROGRAM = 'pgbouncer'
 
 export const hasPgbouncer = (): boolean => spawnSync(PROGRAM, ['--version']).status === 0
 
-/** Stands before the server in session mode, with no other setting than those that it needs; gives its port. */
+/** Starts PgBouncer before the server in session mode, with only the required settings, and returns its port. */
 export const startPgbouncer = async (t: TestContext, database: Database): Promise<number> => {
   const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-pgbouncer-')), await closedPort()]
   t.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }))
@@ -23,7 +23,7 @@ export const startPgbouncer = async (t: TestContext, database: Database): Promis
     ...['auth_type = scram-sha-256', `auth_file = ${join(folder, 'users')}`],
   ]
   const [userFile, settingsFile] = [join(folder, 'users'), join(folder, 'pgbouncer.ini')]
-  // It refuses to run as root, and reads them before it becomes another user.
+  // PgBouncer refuses to run as root: it reads the files, and then changes its user.
   writeFileSync(userFile, `${users.join('\n')}\n`, { mode: 0o644 })
   writeFileSync(settingsFile, `${settings.join('\n')}\n`, { mode: 0o644 })
   const asUser = process.getuid?.() === 0 ? ['--user', 'postgres'] : []

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, type Server, type Socket } from 'node:net'
 import type { TestContext } from 'node:test'
 
-/** Listens on a free port of loopback until the test is over, and cuts what is still connected then. */
+/** Listens on a free port of loopback. After the test it closes the server and all its connections. */
 export const listenOn = async (t: TestContext, server: Server): Promise<number> => {
   const sockets = new Set<Socket>()
   server.on('connection', (socket) => {
@@ -20,17 +20,17 @@ export const listenOn = async (t: TestContext, server: Server): Promise<number> 
   return port
 }
 
-/** Below what systems hand out to whoever asks for any port, so that none of these is given away before it is used. */
+/** Below the range of ephemeral ports, so that the system does not assign the port before the test uses it. */
 const PORTS = { from: 20_000, to: 32_000 } as const
 
-/** A port of loopback on which nobody listens. */
+/** A port of loopback without a listener. */
 export const closedPort = async (): Promise<number> => {
   const port = randomInt(PORTS.from, PORTS.to)
   if (await isOpen(`http://127.0.0.1:${port}`)) return closedPort()
   return port
 }
 
-/** Whether somebody listens there. */
+/** Whether a server listens there. */
 export const isOpen = (url: string): Promise<boolean> => {
   const { promise, resolve } = Promise.withResolvers<boolean>()
   const { hostname, port } = new URL(url)

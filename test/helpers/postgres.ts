@@ -11,10 +11,11 @@ import { Client } from 'pg'
 import { eventually } from './gateway.ts'
 import { closedPort, listenOn } from './ports.ts'
 import { shareServer } from './shared-server.ts'
+import { closeTogether } from './upstream-proxy.ts'
 
 const VERSIONS = '/usr/lib/postgresql'
 
-/** The folder of the newest server on this machine. */
+/** The folder of the newest PostgreSQL server on this machine. */
 const binaries = (): string | undefined =>
   existsSync(VERSIONS)
     ? readdirSync(VERSIONS)
@@ -23,14 +24,14 @@ const binaries = (): string | undefined =>
         .find((folder) => existsSync(join(folder, 'initdb')))
     : undefined
 
-/** Runs one of its programs, such as `pg_dump`. @throws where it fails */
+/** Runs a program of PostgreSQL, such as `pg_dump`. @throws if it fails */
 export const runPostgresTool = async (name: string, ...args: readonly string[]): Promise<void> => {
   await promisify(execFile)(join(binaries() ?? '', name), args)
 }
 
 export const hasPostgres = (): boolean => binaries() !== undefined
 
-/** What must be seen nowhere. */
+/** Secrets that must not appear in any output. */
 export const PASSWORDS = {
   superuser: 'canary-password-of-superuser',
   record_owner: 'canary-password-of-owner',
@@ -42,29 +43,29 @@ export type Role = keyof typeof PASSWORDS
 
 export interface Database {
   readonly port: number
-  /** What a role connects with, there or by way of another port. */
+  /** The connection URL of a role, optionally with the port of a proxy. */
   url(role: Role, port?: number): string
-  /** As the superuser, or as another role. Rows come as texts and numbers. */
+  /** Runs as the superuser unless a role is given. */
   query(sql: string, role?: Role): Promise<readonly Readonly<Record<string, unknown>>[]>
-  /** One connection of the superuser, until the test is over, so that a transaction can stay open. */
+  /** A superuser connection that stays open until the end of the test, for open transactions. */
   session(t: TestContext): Promise<(sql: string) => Promise<unknown>>
 }
 
-export interface Server {
-  /** Where programs in any network namespace reach it. */
+export interface PostgresServer {
+  /** Reachable from any network namespace. */
   readonly socketPath: string
-  /** An empty database, whose owner may make tables there. */
+  /** Creates an empty database, owned by `record_owner`. */
   database(): Promise<Database>
-  /** Ends at once, as in a crash. */
+  /** Stops immediately, as in a crash. */
   stop(): Promise<void>
   start(): Promise<void>
-  /** Every process of it stands still: what it was sent is taken by the kernel, and nothing is answered. */
+  /** Stops all its processes with SIGSTOP: the kernel accepts data, and the server does not respond. */
   freeze(): void
   thaw(): void
 }
 
-/** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
-export const usePostgres = (): ((t: TestContext) => Promise<Server>) => shareServer(startServer)
+/** One server for the tests of a file, in a temporary folder, from the first use until the last test. */
+export const usePostgres = (): ((t: TestContext) => Promise<PostgresServer>) => shareServer(startServer)
 
 const startServer = async () => {
   const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-postgres-')), await closedPort()]
@@ -81,7 +82,7 @@ const startServer = async () => {
     await ended
   }
 
-  const server: Server & { remove(): Promise<void> } = {
+  const server: PostgresServer & { remove(): Promise<void> } = {
     socketPath: join(folder, `.s.PGSQL.${port}`),
     database: async () => {
       databases += 1
@@ -141,7 +142,7 @@ interface Owner {
   readonly gid: number
 }
 
-/** The server refuses to run as root; Debian's package has a user for it. */
+/** The server refuses to run as root; Debian's package creates a user for it. */
 const ownerOfServers = (): Owner | null => {
   if (process.getuid?.() !== 0) return null
   const numberOf = (flag: string): number => Number(spawnSync('id', [flag, 'postgres']).stdout)
@@ -160,7 +161,7 @@ const initialize = (folder: string, owner: Owner | null): void => {
   if (status !== 0) throw new Error(`initdb failed: ${stderr}`)
 }
 
-// Fast, since nothing of it outlives the tests; and nothing but the tests uses up transactions.
+// No fsync: the data is temporary. No autovacuum: only the tests consume transaction numbers.
 const SETTINGS = ['fsync=off', 'autovacuum=off', 'shared_buffers=16MB', 'listen_addresses=127.0.0.1']
 
 const launch = async (folder: string, port: number, owner: Owner | null): Promise<ChildProcess> => {
@@ -189,26 +190,24 @@ const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
     try {
       process.kill(Number(child), signal)
     } catch {
-      // One that serves a connection ends when that does.
+      // A process that serves a connection ends with the connection.
     }
   }
 }
 
-/** Resolves once a statement there waits for a lock. */
-export const someoneWaits = (database: Database): Promise<true> =>
+/** Resolves once a statement waits for a lock. */
+export const waitForBlockedStatement = (database: Database): Promise<true> =>
   eventually(async () => {
     const [row] = await database.query('SELECT count(*)::int AS count FROM pg_locks WHERE NOT granted')
     return Number(row?.count) > 0 || undefined
   })
 
-/** Stands before the server; once armed it takes the next statement there, and cuts the line before the answer comes. */
-export const startCutter = async (t: TestContext, database: Database) => {
+/** A proxy before the server. During `cutDuring` it forwards statements and resets connections before they respond. */
+export const startCuttingProxy = async (t: TestContext, database: Database) => {
   let isArmed = false
   const relay = (near: Socket): void => {
     const far = connect(database.port, '127.0.0.1')
-    for (const socket of [near, far]) socket.on('error', () => undefined)
-    near.on('close', () => far.destroy())
-    far.on('close', () => near.destroy())
+    closeTogether(near, far)
     near.pipe(far)
     far.on('data', (chunk) => {
       if (isArmed) near.resetAndDestroy()
@@ -218,7 +217,7 @@ export const startCutter = async (t: TestContext, database: Database) => {
   const port = await listenOn(t, createServer(relay))
   return {
     port,
-    cut: async (work: () => Promise<unknown>) => {
+    cutDuring: async (work: () => Promise<unknown>) => {
       isArmed = true
       await work()
       isArmed = false

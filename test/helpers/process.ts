@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import { createServer, request } from 'node:http'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
@@ -16,37 +15,36 @@ export const ROOT = resolve(import.meta.dirname, '../..')
 
 export type Line = Readonly<Record<string, unknown>>
 
-/** How a process ended, and all that it said. */
-export interface Ended {
+export interface ProcessExit {
   readonly code: number | null
   readonly stdout: string
   readonly stderr: string
 }
 
 export interface GatewayProcess {
-  readonly ended: Promise<Ended>
-  /** The first log line with that message, whether it was written already or is yet to come. */
+  readonly ended: Promise<ProcessExit>
+  /** Resolves with the first log line that has this message. */
   line(message: string): Promise<Line>
   kill(signal: NodeJS.Signals): void
 }
 
-export interface Listening extends GatewayProcess {
+export interface RunningGateway extends GatewayProcess {
   readonly url: string
   readonly api: ReturnType<typeof supertest>
-  /** The records of a task, newest first, as an auditor reads them. */
+  /** Audit records, newest first, read as an auditor. */
   records(query?: Readonly<Record<string, string>>): Promise<readonly Line[]>
 }
 
 export interface SpawnOptions {
-  /** The file to run; the gateway's source where absent. */
+  /** The file to run; default: the source of the gateway. */
   readonly entry?: string
-  /** Arguments for Node itself. */
+  /** Arguments for Node. */
   readonly execArgv?: readonly string[]
-  /** A temporary folder where absent. */
+  /** Default: a temporary folder. */
   readonly cwd?: string
 }
 
-/** The real process, with nothing in its environment but what is given, and no `.env` file in sight. */
+/** Starts a real process with only this environment, in a folder without a `.env` file. */
 export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<GatewayProcess> => {
   const { entry = join(ROOT, 'src/server.ts'), execArgv = [] } = options
   const cwd = options.cwd ?? (await temporaryFolder(t))
@@ -66,8 +64,8 @@ export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptio
   }
 }
 
-/** Starts the process and waits until it listens. */
-export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<Listening> => {
+/** Starts a process and waits until it listens. */
+export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<RunningGateway> => {
   const started = await spawnGateway(t, env, options)
   const { address } = await started.line('listening')
   const url = String(address)
@@ -82,8 +80,8 @@ export const startProcess = async (t: TestContext, env: Env, options: SpawnOptio
   return { ...started, url, api, records }
 }
 
-/** Every record, newest first, page by page. */
-export const allRecords = async ({ api }: Pick<Listening, 'api'>): Promise<readonly Line[]> => {
+/** All audit records, newest first, read page by page. */
+export const allRecords = async ({ api }: Pick<RunningGateway, 'api'>): Promise<readonly Line[]> => {
   const records: Line[] = []
   for (let cursor: string | null | undefined; cursor !== null; ) {
     const query = { limit: '200', ...(cursor === undefined ? {} : { cursor }) }
@@ -94,7 +92,7 @@ export const allRecords = async ({ api }: Pick<Listening, 'api'>): Promise<reado
   return records
 }
 
-/** A sandbox that watches the record, and the settings of a gateway that keeps it there and calls this sandbox. */
+/** A sandbox that checks the audit trail at `auditPath`, and the settings of a gateway that uses both. */
 export const prepare = async (t: TestContext, folder?: string) => {
   const auditPath = join(folder ?? (await temporaryFolder(t)), 'audit.db')
   const sandbox = await startSandbox(t, { auditPath })
@@ -104,44 +102,19 @@ export const prepare = async (t: TestContext, folder?: string) => {
 export const addTasks = (sandbox: Sandbox, count: number): readonly string[] =>
   Array.from({ length: count }, () => sandbox.addTask())
 
-/** Cancels without waiting for anything else; resolves with the status of the answer. */
+/** Sends a cancel request; resolves with the status of the response. */
 export const cancel = async (url: string, taskNo: string): Promise<number> => {
   const answer = await fetch(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator })
   await answer.arrayBuffer()
   return answer.status
 }
 
-/** Resolves when the sandbox has seen so many requests for CancelTask. */
-export const sawCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
+/** Resolves when the sandbox has received that many CancelTask requests. */
+export const waitForCancels = async (sandbox: Sandbox, count: number): Promise<void> => {
   while (cancelCalls(sandbox).length < count) await sandbox.nextCall('CancelTask')
 }
 
-/** Stands before a sandbox and keeps its answers back until they are released, and again once they are to be held. */
-export const startValve = async (t: TestContext, { url }: Sandbox) => {
-  let opened = Promise.withResolvers<void>()
-  const server = createServer((req, res) => {
-    const { method, headers } = req
-    const onward = request(new URL(req.url ?? '', url), { method, headers, agent: false }, async (answer) => {
-      await opened.promise
-      res.writeHead(answer.statusCode ?? 0, answer.headers)
-      answer.pipe(res)
-    })
-    req.pipe(onward.on('error', () => res.destroy()))
-  })
-  t.after(() => server.close().closeAllConnections())
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('the valve does not listen on a port')
-  return {
-    url: `http://127.0.0.1:${address.port}`,
-    release: () => opened.resolve(),
-    hold: () => {
-      opened = Promise.withResolvers()
-    },
-  }
-}
-
-/** Keeps the log lines; what is not one is only part of the output. */
+/** Collects log lines, and ignores other output. */
 const readLines = (child: ChildProcess) => {
   const lines: Line[] = []
   const arrived = new EventEmitter()
@@ -152,7 +125,7 @@ const readLines = (child: ChildProcess) => {
     arrived.emit('line')
   })
 
-  return async (message: string, ended: Promise<Ended>): Promise<Line> => {
+  return async (message: string, ended: Promise<ProcessExit>): Promise<Line> => {
     const over = ended.then(({ stdout, stderr }) => {
       throw new Error(`the process ended without saying "${message}":\n${stdout}${stderr}`)
     })

@@ -9,12 +9,12 @@ import { eventually, temporaryFolder } from './gateway.ts'
 import { closedPort } from './ports.ts'
 import { ROOT } from './process.ts'
 
-export const RULES = join(ROOT, 'deploy/prometheus/alerts.yaml')
+export const ALERT_RULES_PATH = join(ROOT, 'deploy/prometheus/alerts.yaml')
 
 export const hasPrometheus = (): boolean =>
   ['prometheus', 'promtool'].every((program) => spawnSync(program, ['--version']).status === 0)
 
-/** What `promtool` says of a file, in the folder of the rules; throws where it finds fault with it. */
+/** Runs promtool in the folder of the alert rules, and returns its output. @throws if it reports an error */
 export const promtool = (...args: readonly string[]): string => {
   const { status, stdout, stderr } = spawnSync('promtool', args, {
     cwd: join(ROOT, 'deploy/prometheus'),
@@ -28,22 +28,22 @@ const answerSchema = z.object({
   data: z.object({ alerts: z.array(z.object({ labels: z.record(z.string(), z.string()), state: z.string() })) }),
 })
 
-const EVERY = '500ms'
-/** Longer than one answer that a busy machine does not give in time. */
-const LASTING = '4s'
+const SCRAPE_INTERVAL = '500ms'
+/** Longer than one scrape that a busy machine misses. */
+const ALERT_FOR = '4s'
 
 /**
- * A real Prometheus on the rules of deploy/, in a hurry: what must last before it fires need not, and ages are counted in
- * seconds. Targets are the addresses of gateways' metrics, by the name that alerts give them.
+ * A real Prometheus with the rules of deploy/, but with short durations, so that alerts fire within seconds.
+ * @param targets URLs of gateways' metrics, by the instance name in alerts
  */
 export const startPrometheus = async (t: TestContext, targets: ReadonlyMap<string, string>) => {
   const folder = await temporaryFolder(t)
-  const rules = readFileSync(RULES, 'utf8')
-    .replace(/for: \w+/g, `for: ${LASTING}`)
+  const rules = readFileSync(ALERT_RULES_PATH, 'utf8')
+    .replace(/for: \w+/g, `for: ${ALERT_FOR}`)
     .replace('_age_seconds > 900', '_age_seconds > 1')
   writeFileSync(join(folder, 'rules.yaml'), rules)
   const config = {
-    global: { scrape_interval: EVERY, scrape_timeout: EVERY, evaluation_interval: EVERY },
+    global: { scrape_interval: SCRAPE_INTERVAL, scrape_timeout: SCRAPE_INTERVAL, evaluation_interval: SCRAPE_INTERVAL },
     rule_files: ['rules.yaml'],
     scrape_configs: [
       {
@@ -71,7 +71,7 @@ export const startPrometheus = async (t: TestContext, targets: ReadonlyMap<strin
   await eventually(async () => ((await fetch(`${url}/-/ready`).catch(() => null))?.status === 200 ? true : undefined))
 
   return {
-    /** The names of the alerts that fire, each with its instance. */
+    /** The firing alerts: name and instance. */
     firing: async (): Promise<readonly string[]> => {
       const { data } = answerSchema.parse(await (await fetch(`${url}/api/v1/alerts`)).json())
       return data.alerts

@@ -7,21 +7,21 @@ import type { Env } from '../../src/config.ts'
 import { closedPort } from './ports.ts'
 import { SESSION_SECRET } from './session.ts'
 
-/** What the ID token says of a person, besides who it is. */
-export type PersonClaims = Readonly<Record<string, unknown>>
+/** Claims of the ID token besides `sub`. */
+export type UserClaims = Readonly<Record<string, unknown>>
 
 export interface IdentityProvider {
-  /** On another site than the gateway's: `localhost`, and not `127.0.0.1`. */
+  /** On `localhost`, which is another site than the gateway's `127.0.0.1`. */
   readonly url: string
-  /** The settings of a gateway on that port, whose browsers sign in here. */
+  /** Settings of a gateway at `gatewayUrl` that uses this provider. */
   readonly env: Env
   readonly gatewayUrl: string
-  /** Every request that it got, method and path. */
+  /** Method and path of every request. */
   readonly requests: readonly string[]
-  /** Cuts whoever asks, from now on or no longer. */
-  setAway(isAway: boolean): void
-  /** What is said of a person who signs in from now on. */
-  describe(name: string, claims: PersonClaims): void
+  /** While unavailable, the provider closes connections without a response. */
+  setUnavailable(isUnavailable: boolean): void
+  /** Sets the claims of a user for later sign-ins. */
+  describe(name: string, claims: UserClaims): void
 }
 
 export const CLIENT_SECRET = 'canary-client-secret'
@@ -33,15 +33,15 @@ export interface ProviderOptions {
   readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
 }
 
-/** A certified OpenID provider, where everybody can sign in under any name. */
+/** A certified OpenID provider that accepts any user name. */
 export const startProvider = async (
   t: TestContext,
   { clientSecret = CLIENT_SECRET, clientAuthentication = 'client_secret_basic' }: ProviderOptions = {},
 ): Promise<IdentityProvider> => {
   const gatewayUrl = `http://127.0.0.1:${await closedPort()}`
-  const people = new Map<string, PersonClaims>()
+  const people = new Map<string, UserClaims>()
   const requests: string[] = []
-  let isAway = false
+  let isUnavailable = false
   const server = createServer()
   server.listen(0, 'localhost')
   await once(server, 'listening')
@@ -49,7 +49,7 @@ export const startProvider = async (
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('the provider does not listen on a port')
   const url = `http://localhost:${address.port}`
-  // It says at length that it is not set up for production.
+  // The provider prints warnings that it is not configured for production.
   for (const method of ['warn', 'info'] as const) t.mock.method(console, method, () => {})
   const { privateKey } = await generateKeyPair('RS256', { extractable: true })
   const provider = new Provider(url, {
@@ -69,7 +69,7 @@ export const startProvider = async (
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub, ...people.get(sub) }) }),
     features: { devInteractions: { enabled: true }, rpInitiatedLogout: { enabled: true } },
     pkce: { required: () => true },
-    // Consent is given beforehand, so that only the name is asked for.
+    // Consent is granted in advance, so that the sign-in form asks only for the name.
     loadExistingGrant: async ({ oidc: { client, session } }) => {
       const grant = new provider.Grant({ clientId: client?.clientId, accountId: session?.accountId })
       grant.addOIDCScope('openid')
@@ -80,7 +80,7 @@ export const startProvider = async (
   const answer = provider.callback()
   server.on('request', (req, res) => {
     requests.push(`${req.method} ${req.url?.split('?')[0]}`)
-    if (isAway) res.destroy()
+    if (isUnavailable) res.destroy()
     else answer(req, res)
   })
   const env = {
@@ -97,14 +97,14 @@ export const startProvider = async (
     env,
     gatewayUrl,
     requests,
-    setAway: (next) => {
-      isAway = next
+    setUnavailable: (next) => {
+      isUnavailable = next
     },
     describe: (name, claims) => void people.set(name, claims),
   }
 }
 
-/** A browser without a screen: it keeps cookies by host, as browsers do, and goes where it is sent. */
+/** A user agent that stores cookies by host and follows redirects. */
 export const createVisitor = () => {
   const jars = new Map<string, Map<string, string>>()
   const jarOf = (url: URL): Map<string, string> => {
@@ -135,7 +135,7 @@ export const createVisitor = () => {
     return response
   }
 
-  /** Follows redirects until there is something to see. */
+  /** Follows redirects until a response without one, or until `isEnd`. */
   const follow = async (target: string | URL, isEnd: (url: URL) => boolean = () => false): Promise<Response | URL> => {
     const url = new URL(target)
     if (isEnd(url)) return url
@@ -148,7 +148,7 @@ export const createVisitor = () => {
 
   const isCallback = (url: URL): boolean => url.pathname === '/auth/callback'
 
-  /** Signs in at the provider, and stops where it sends the browser back. */
+  /** Signs in at the provider, and returns the callback URL without a request to it. */
   const authenticate = async (gatewayUrl: string, name: string, query = ''): Promise<URL> => {
     const form = await follow(`${gatewayUrl}/auth/login${query}`, isCallback)
     if (form instanceof URL) return form
@@ -161,11 +161,11 @@ export const createVisitor = () => {
     return back
   }
 
-  /** Signs in, to the page that says so. */
+  /** Signs in, including the callback. */
   const signIn = async (gatewayUrl: string, name: string, query = ''): Promise<Response> =>
     visit(await authenticate(gatewayUrl, name, query))
 
-  /** Cookies of sign-ins that the gateway set, pending or completed, in the order in which they were set. */
+  /** Cookies of pending and completed sign-ins, in the order in which the gateway set them. */
   const signInCookies = (url: string): readonly (readonly [name: string, value: string])[] =>
     [...jarOf(new URL(url))].filter(([name]) => name.startsWith('__Host-sign-in-'))
 

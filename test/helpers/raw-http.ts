@@ -4,22 +4,22 @@ import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 
-// Requests that no HTTP client would send.
+// Requests that HTTP clients refuse to send.
 
 export interface RawAnswer {
   readonly status: number
-  /** Names in lower case; of two lines of a name, the last. */
+  /** Names in lower case; the last line of each name. */
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
 }
 
 export const openSocket = (url: string): Socket => {
   const { hostname, port } = new URL(url)
-  // The server may cut the connection while more is on its way; what it said before counts.
+  // The server may close the connection while the request is sent; its response still counts.
   return connect(Number(port), hostname).on('error', () => {})
 }
 
-/** Sends the bytes as they are, and reads what comes until the other side closes. */
+/** Sends the bytes unchanged, and reads until the server closes the connection. */
 export const sendBytes = (url: string, bytes: string): Promise<string> => {
   const socket = openSocket(url)
   socket.write(bytes, 'latin1')
@@ -29,11 +29,11 @@ export const sendBytes = (url: string, bytes: string): Promise<string> => {
 export const sendRaw = async (url: string, bytes: string): Promise<RawAnswer> =>
   parseAnswer(await sendBytes(url, bytes))
 
-/** One request whose path no client has tidied up, on a connection of its own; further header lines as they are. */
+/** One request on its own connection; the path and the header lines are sent unchanged. */
 export const sendLine = (url: string, methodAndPath: string, ...lines: readonly string[]): Promise<RawAnswer> =>
   sendRaw(url, [`${methodAndPath} HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: close', ...lines, '', ''].join('\r\n'))
 
-export const codeOf = ({ status, body }: RawAnswer): readonly [number, unknown] => [
+export const statusAndCode = ({ status, body }: RawAnswer): readonly [number, unknown] => [
   status,
   body.startsWith('{') ? JSON.parse(body).code : undefined,
 ]
@@ -47,7 +47,7 @@ export const parseAnswer = (answer: string): RawAnswer => {
   return { status: Number(start.split(' ')[1]), headers: Object.fromEntries(fields), body: answer.slice(end + 4) }
 }
 
-/** All answers on one connection that are whole, without those that only say "go on". */
+/** All complete responses on one connection, without those of status 1xx. */
 export const parseAnswers = (text: string): readonly RawAnswer[] => {
   const answers: RawAnswer[] = []
   for (let rest = text; rest.includes('\r\n\r\n'); ) {
@@ -62,7 +62,7 @@ export const parseAnswers = (text: string): readonly RawAnswer[] => {
   return answers
 }
 
-/** A connection that stays open until the test is over; resolves once the gateway has taken it, and those bytes. */
+/** Opens a connection until the end of the test; resolves once the gateway has accepted it and read the bytes. */
 export const holdOpen = async (t: TestContext, { url }: { readonly url: string }, bytes: string): Promise<void> => {
   const socket = openSocket(url)
   t.after(() => socket.destroy())
@@ -80,10 +80,10 @@ const startRequest = (method: string, url: string, path: string, headers: Header
   return sent.end()
 }
 
-/** A cancel whose caller can hang up: `destroy()`. */
+/** A cancel request that the caller can abandon with `destroy()`. */
 export const startCancel = (url: string, path: string, headers: Headers): ClientRequest =>
   startRequest('DELETE', url, path, headers)
 
-/** Likewise a read. */
+/** A read that the caller can abandon with `destroy()`. */
 export const startGet = (url: string, path: string, headers: Headers): ClientRequest =>
   startRequest('GET', url, path, headers)

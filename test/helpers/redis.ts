@@ -11,23 +11,23 @@ import { shareServer } from './shared-server.ts'
 
 const PROGRAM = 'redis-server'
 
-/** What must be seen nowhere. */
+/** A secret that must not appear in any output. */
 export const REDIS_PASSWORD = 'canary-password-of-redis'
 
 export const hasRedis = (): boolean => spawnSync(PROGRAM, ['--version']).status === 0
 
 export interface Redis {
   readonly url: string
-  ask(...command: readonly string[]): Promise<unknown>
-  /** Ends at once, as in a crash; what it held is gone. */
+  command(...command: readonly string[]): Promise<unknown>
+  /** Stops immediately, as in a crash; its data is lost. */
   stop(): Promise<void>
   start(): Promise<void>
-  /** It stands still: what it was sent is taken by the kernel, and nothing is answered. */
+  /** Stops the process with SIGSTOP: the kernel accepts data, and the server does not respond. */
   freeze(): void
   thaw(): void
 }
 
-/** For the tests of one file: a server of their own in a temporary folder, from the first use until the last test. */
+/** One server for the tests of a file, in a temporary folder, from the first use until the last test. */
 export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
   const started = shareServer(() => startRedis())
   return async (t) => {
@@ -35,13 +35,13 @@ export const useRedis = (): ((t: TestContext) => Promise<Redis>) => {
     t.after(async () => {
       redis.thaw()
       await redis.start()
-      await redis.ask('FLUSHALL')
+      await redis.command('FLUSHALL')
     })
     return redis
   }
 }
 
-/** A server for one test, with settings of its own. */
+/** A server for one test, with the given settings. */
 export const startOwnRedis = async (t: TestContext, settings: Settings = {}): Promise<Redis> => {
   const redis = await startRedis(settings)
   t.after(() => redis.remove())
@@ -66,7 +66,7 @@ const startRedis = async (settings: Settings = {}): Promise<Redis & { remove(): 
 
   return {
     url,
-    ask: async (...command) => {
+    command: async (...command) => {
       const client = createClient({ url }).on('error', () => undefined)
       await client.connect()
       try {
@@ -90,7 +90,7 @@ const startRedis = async (settings: Settings = {}): Promise<Redis & { remove(): 
 
 const launch = async (folder: string, port: number, settings: Settings): Promise<ChildProcess> => {
   const usual = { port, bind: '127.0.0.1', dir: folder, requirepass: REDIS_PASSWORD, save: '', appendonly: 'no' }
-  // Unless told otherwise, nodes of a cluster use a port that other programs may have been given.
+  // The default cluster port may be in use by another program.
   const cluster = settings['cluster-enabled'] === 'yes' ? { 'cluster-port': await closedPort() } : {}
   const flags = Object.entries({ ...usual, ...cluster, ...settings }).flatMap(([name, value]) => [
     `--${name}`,

@@ -6,15 +6,15 @@ import { ROOT } from './process.ts'
 
 const RELIABILITY = 'docs/reliability.md'
 
-/** What a cancel or a read met, and what each side knew of it afterwards. */
+/** One row of the table: a fault, and its effect on the response, the audit record and the upstream. */
 export interface FaultRow {
   readonly fault: string
   readonly request: string
-  /** Status, and what a problem said. */
+  /** Status, and members of the body. */
   readonly answer: string
-  /** The outcome on record, and how it was found. */
+  /** The outcome in the audit record, and how it was determined. */
   readonly record: string
-  /** What upstream had received, and what became of the task there. */
+  /** The number of received requests, and the state of the task. */
   readonly upstream: string
 }
 
@@ -26,8 +26,8 @@ const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 const tableOf = (headings: readonly string[], rows: readonly (readonly string[])[]): string =>
   [headings, headings.map(() => '---'), ...rows].map(line).join('\n')
 
-/** What stands between the marks of that name, and the document with something else there. */
-const openPlace = (name: string, document: string) => {
+/** The text between the markers of that name, and a function that replaces it. */
+const readSection = (name: string, document: string) => {
   const path = join(ROOT, document)
   const [begin, end] = [`<!-- ${name}: begin -->\n`, `<!-- ${name}: end -->`]
   const text = readFileSync(path, 'utf8')
@@ -41,9 +41,9 @@ const openPlace = (name: string, document: string) => {
 
 const WRITES = process.env.WRITE_RELIABILITY === 'true'
 
-/** Holds the table of that name to what was found, or puts that in its place where `WRITE_RELIABILITY` is set. */
-export const holdTable = (name: string, rows: readonly FaultRow[]): void => {
-  const place = openPlace(name, RELIABILITY)
+/** Asserts that the table in the document has these rows; with `WRITE_RELIABILITY` writes them instead. */
+export const checkTable = (name: string, rows: readonly FaultRow[]): void => {
+  const place = readSection(name, RELIABILITY)
   const found = `\n${tableOf(
     HEADINGS,
     rows.map((row) => COLUMNS.map((column) => row[column])),
@@ -52,13 +52,13 @@ export const holdTable = (name: string, rows: readonly FaultRow[]): void => {
   else assert.equal(place.content, found)
 }
 
-/** Figures of one run, which no two runs share: they are only written, and only where `WRITE_RELIABILITY` is set. */
-export const noteFigures = (
+/** Writes figures, which differ between runs, if `WRITE_RELIABILITY` is set. Nothing is asserted. */
+export const writeFigures = (
   name: string,
   rows: readonly Readonly<Record<string, string | number>>[],
   document = RELIABILITY,
 ): void => {
-  const place = openPlace(name, document)
+  const place = readSection(name, document)
   if (!WRITES) return
   const headings = Object.keys(rows[0] ?? {})
   const cells = rows.map((row) => headings.map((heading) => String(row[heading])))

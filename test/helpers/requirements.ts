@@ -29,8 +29,8 @@ const REQUIREMENTS = {
 } as const
 
 /**
- * False where the machine lacks something: the test is skipped then, with the reason, and has to return.
- * @throws with `CI=true`, where nothing may be missing
+ * Returns false and skips the test if the machine does not meet the requirement; the test must then return.
+ * @throws instead with `CI=true`
  */
 export const requires = (t: TestContext, name: keyof typeof REQUIREMENTS): boolean => {
   const { reason, isMet } = REQUIREMENTS[name]
@@ -40,7 +40,7 @@ export const requires = (t: TestContext, name: keyof typeof REQUIREMENTS): boole
   return false
 }
 
-/** A file system of its own, gone after the test. */
+/** Mounts a tmpfs that is unmounted after the test. */
 export const mountTmpfs = (t: TestContext, options: string): string => {
   const folder = mount(options)
   if (folder === null) throw new Error('a tmpfs could not be mounted')
@@ -57,7 +57,7 @@ const mount = (options: string): string | null => {
   return null
 }
 
-/** Lazily, since whoever still has a file open there is about to be ended. */
+/** Lazily, because processes that still have files open there end soon. */
 const unmount = (folder: string): void => {
   succeeds('umount', '--lazy', folder)
   rmdirSync(folder)

@@ -7,18 +7,18 @@ export interface Restrictions {
   readonly taskTypes?: readonly string[]
 }
 
-export interface Entry extends Restrictions {
+export interface ApiKeyEntry extends Restrictions {
   readonly name: string
   readonly scopes: readonly Scope[]
 }
 
 const keyOf = (name: string): string => `key-of-${name}`
 
-/** The header of a caller whose entry `keysOf` makes. */
-export const as = (name: string) => ({ 'x-api-key': keyOf(name) })
+/** The header of a caller from `apiKeysWith`. */
+export const asCaller = (name: string) => ({ 'x-api-key': keyOf(name) })
 
-/** `API_KEYS` with further callers, each of them with a key of its own. */
-export const keysOf = (...entries: readonly Entry[]): string =>
+/** `API_KEYS` with further callers, each with its own key. */
+export const apiKeysWith = (...entries: readonly ApiKeyEntry[]): string =>
   JSON.stringify([
     ...JSON.parse(API_KEYS),
     ...entries.map((entry) => ({ ...entry, sha256: sha256(keyOf(entry.name)).toString('hex') })),

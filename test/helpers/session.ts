@@ -10,7 +10,7 @@ const CLIENT_ID = 'gateway'
 
 export const SESSION_SECRET = 'canary-session-secret-of-32-characters'
 
-/** Settings of a gateway whose provider nobody asks: for what happens without it, or after it. */
+/** Settings of a gateway for tests that send no request to the OpenID provider. */
 export const SIGN_IN_ENV: Env = {
   PUBLIC_URL: 'https://gateway.example.com',
   OIDC_ISSUER: ISSUER,
@@ -19,7 +19,6 @@ export const SIGN_IN_ENV: Env = {
   SESSION_SECRET,
 }
 
-/** Sessions as such a gateway has them, or one with another issuer. */
 const sessionsOf = (issuer: string) =>
   createSessions({
     sessionSecrets: [new Secret(SESSION_SECRET)],
@@ -33,7 +32,7 @@ const sessionsOf = (issuer: string) =>
     log: createLog({ level: 'silent' }),
   })
 
-/** The header of a browser that has signed in at such a gateway, or at one with another issuer. */
+/** The `Cookie` header of a signed-in browser; the issuer may differ from that of `SIGN_IN_ENV`. */
 export const sessionCookie = async (
   grant: Partial<Grant> = {},
   issuer: string = ISSUER,
@@ -43,8 +42,8 @@ export const sessionCookie = async (
   return { cookie: `__Host-session=${value}` }
 }
 
-/** Many sessions of one person at such a gateway. */
-export const manySessions = async (count: number): Promise<readonly string[]> => {
+/** Cookies of several sessions of one user. */
+export const sessionCookies = async (count: number): Promise<readonly string[]> => {
   const sessions = sessionsOf(ISSUER)
   const values = Array.from({ length: count }, () => sessions.begin({ sub: 'ann', grant: NO_GRANT }))
   return (await Promise.all(values)).map((value) => `__Host-session=${value}`)

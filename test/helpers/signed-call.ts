@@ -7,7 +7,7 @@ import { createSandbox, type Sandbox, type SandboxOptions } from '../../sandbox/
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { Credentials, Sign, SignedRequest } from '../../src/alibaba/signing.ts'
 
-/** Keys that the sandbox of `startKeyedSandbox` knows. */
+/** Credentials that the sandbox of `startKeyedSandbox` accepts. */
 export const KEYS = { accessKeyId: 'key-id', accessKeySecret: 'key-secret' } as const
 
 export const startKeyedSandbox = async (t: TestContext, options: Partial<SandboxOptions> = {}): Promise<Sandbox> => {
@@ -21,7 +21,7 @@ export interface CallOptions {
   readonly keys?: Credentials
   readonly at?: Date
   readonly nonce?: string
-  /** Changes what has been signed already. */
+  /** Changes the request after it was signed. */
   readonly tamper?: (signed: SignedRequest) => Partial<Omit<SignedRequest, 'method'>> & { readonly method?: string }
 }
 
@@ -33,8 +33,8 @@ export interface CallAnswer {
 
 type Params = Readonly<Record<string, string>>
 
-/** Sends one signed call and resolves with the head of its answer, on a connection of its own. */
-export const openCall = async (
+/** Sends one signed call on its own connection; resolves when the head of the response arrives. */
+export const openSignedCall = async (
   { url }: Sandbox,
   action: string,
   params: Params,
@@ -48,9 +48,9 @@ export const openCall = async (
   return answer
 }
 
-/** Sends one signed call and resolves with its whole answer. */
-export const call = async (...args: Parameters<typeof openCall>): Promise<CallAnswer> => {
-  const answer = await openCall(...args)
+/** Sends one signed call; resolves with the whole response. */
+export const signedCall = async (...args: Parameters<typeof openSignedCall>): Promise<CallAnswer> => {
+  const answer = await openSignedCall(...args)
   return { status: answer.statusCode ?? 0, headers: answer.headers, body: parseObject(await text(answer)) }
 }
 

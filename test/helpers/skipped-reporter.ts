@@ -1,6 +1,6 @@
 import type { TestEvent } from 'node:test/reporters'
 
-/** Names, after everything else, each test that was skipped, and why: what did not run must not look as if it had. */
+/** Lists skipped tests and their reasons at the end, so that they are not mistaken for passed tests. */
 export default async function* skippedReporter(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const skipped: string[] = []
   for await (const { type, data } of source) {

@@ -7,24 +7,24 @@ import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditFilter, OpenedStore } from '../../src/audit/store.ts'
 import { Secret } from '../../src/secret.ts'
 import { temporaryFolder } from './gateway.ts'
-import type { Server } from './postgres.ts'
+import type { PostgresServer } from './postgres.ts'
 
-/** Where a record is kept, for a test alone. */
-export interface Place {
+/** An audit store for one test, with direct access to its database. */
+export interface StoreLocation {
   open(): Promise<OpenedStore>
-  /** Past the store, with every right. */
+  /** Bypasses the store, with all privileges. */
   execute(sql: string): Promise<void>
-  /** Ids of the intents that another connection sees. */
+  /** Ids of the intents, read on another connection. */
   ids(): Promise<readonly string[]>
-  /** How many outcomes there are. */
+  /** The number of outcomes. */
   outcomes(): Promise<number>
-  /** How many cancellations the projection holds. */
+  /** The number of cancellations in the projection. */
   projected(): Promise<number>
-  /** How many transactions have written something. */
+  /** The number of transactions with writes. */
   commits(): Promise<number>
 }
 
-export const sqlitePlace = async (t: TestContext): Promise<Place & { readonly path: string }> => {
+export const sqliteLocation = async (t: TestContext): Promise<StoreLocation & { readonly path: string }> => {
   const path = join(await temporaryFolder(t), 'audit.db')
   const beside = <T>(use: (database: DatabaseSync) => T): T => {
     const database = new DatabaseSync(path)
@@ -51,7 +51,9 @@ export const sqlitePlace = async (t: TestContext): Promise<Place & { readonly pa
   }
 }
 
-export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<Place & { readonly url: string }> => {
+export const postgresLocation = async (
+  server: Pick<PostgresServer, 'database'>,
+): Promise<StoreLocation & { readonly url: string }> => {
   const database = await server.database()
   const inRecord = (sql: string) => database.query(`SET search_path = audit; ${sql}`)
   return {
@@ -67,7 +69,7 @@ export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<P
     ids: async () => (await database.query('SELECT id FROM audit.intents')).map(({ id }) => String(id)),
     outcomes: async () => (await database.query('SELECT * FROM audit.outcomes')).length,
     projected: async () => (await database.query('SELECT * FROM audit.current_outcomes')).length,
-    // The next number that a writing transaction gets, of a server that nobody else uses.
+    // The next transaction number for writes; no other test uses this server.
     commits: async () => {
       const [row] = await database.query('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next')
       return Number(row?.next)
@@ -75,8 +77,8 @@ export const postgresPlace = async (server: Pick<Server, 'database'>): Promise<P
   }
 }
 
-/** A store at that place, closed when the test is over. */
-export const openAt = async (t: TestContext, place: Place) => {
+/** Opens a store that closes after the test. */
+export const openTestStore = async (t: TestContext, place: Pick<StoreLocation, 'open'>) => {
   const store = await place.open()
   let closed: Promise<void> | undefined
   const close = (): Promise<void> => {
@@ -91,7 +93,10 @@ export const openAt = async (t: TestContext, place: Place) => {
   return { ...store, close, taskNos }
 }
 
-/** Commits in the write-ahead log: frames that carry the size of the database. https://www.sqlite.org/fileformat2.html#walformat */
+/**
+ * Commits in the write-ahead log: frames that contain the size of the database.
+ * https://www.sqlite.org/fileformat2.html#walformat
+ */
 const commitsIn = (path: string): number => {
   const log = readFileSync(`${path}-wal`)
   const salt = log.subarray(16, 24)

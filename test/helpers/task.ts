@@ -1,6 +1,6 @@
 import type { Task } from '../../src/alibaba/task-schemas.ts'
 
-/** A task as the domain sees it, where the test says nothing else. */
+/** A task in execution, with the given changes. */
 export const taskOf = (changes: Partial<Task> = {}): Task => ({
   taskNo: 't',
   type: null,

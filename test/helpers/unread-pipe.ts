@@ -7,17 +7,17 @@ import { temporaryFolder } from './gateway.ts'
 const CHUNK = Buffer.alloc(65_536)
 
 export interface UnreadPipe {
-  /** The end to write to, as a process gets it: writes wait for the reader unless the process changes that. */
+  /** The write end, in blocking mode. */
   readonly fd: number
-  /** Puts filler into the pipe until it takes no more. */
+  /** Writes filler until the pipe is full. */
   fill(): void
-  /** Reads all that is in the pipe now, without waiting. */
+  /** Reads the content of the pipe without waiting. */
   read(): string
-  /** Closes the reader's end. */
+  /** Closes the read end. */
   closeReader(): void
 }
 
-const untilBusy = (act: () => number): void => {
+const repeatUntilBlocked = (act: () => number): void => {
   try {
     while (act() > 0);
   } catch (error) {
@@ -25,7 +25,7 @@ const untilBusy = (act: () => number): void => {
   }
 }
 
-/** A pipe that is read only when the test reads it. */
+/** A pipe without a reader other than the test. */
 export const createUnreadPipe = async (t: TestContext): Promise<UnreadPipe> => {
   const path = join(await temporaryFolder(t), 'pipe')
   spawnSync('mkfifo', [path])
@@ -38,13 +38,13 @@ export const createUnreadPipe = async (t: TestContext): Promise<UnreadPipe> => {
   })
   return {
     fd,
-    // Small pieces at the end: a pipe counts pages, and the last page has to be full too.
+    // The last writes are single bytes: a pipe counts pages, and the last page has to be full too.
     fill: () => {
-      for (const size of [4096, 1]) untilBusy(() => writeSync(filler, Buffer.alloc(size, '.')))
+      for (const size of [4096, 1]) repeatUntilBlocked(() => writeSync(filler, Buffer.alloc(size, '.')))
     },
     read: () => {
       let text = ''
-      untilBusy(() => {
+      repeatUntilBlocked(() => {
         const length = readSync(reader, CHUNK)
         text += CHUNK.toString('utf8', 0, length)
         return length

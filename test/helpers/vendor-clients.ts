@@ -2,7 +2,7 @@ import openapi from '@alicloud/openapi-core'
 import RpcClient from '@alicloud/pop-core'
 import type { Credentials } from '../../src/alibaba/signing.ts'
 
-// The vendor's own clients, as oracles. Both are CommonJS with loose types; the narrowing of them stays in this file.
+// The vendor's clients, as test oracles. Both are CommonJS with loose types; only this file narrows them.
 
 type Params = Readonly<Record<string, string>>
 
@@ -12,7 +12,7 @@ export interface VendorCall {
   readonly action: string
   readonly params: Params
   readonly method: 'GET' | 'POST'
-  /** Of the API; the one that the gateway uses where absent. */
+  /** The API version; default: the version that the gateway uses. */
   readonly version?: string
   /** Only for `callOpenApi`: parameters in a form body instead of the query. */
   readonly asForm?: boolean
@@ -22,7 +22,7 @@ export type VendorAnswer = Readonly<Record<string, unknown>>
 
 const VERSION = '2018-01-29'
 
-/** A call by `@alicloud/pop-core`, which signs in the way of rpc-v1. Rejects with an error that carries `code`. */
+/** A call by `@alicloud/pop-core`, which signs as rpc-v1. Rejects with an error that has `code`. */
 export const callPopCore = ({
   url,
   keys,
@@ -42,7 +42,7 @@ export const callPopCore = ({
   return client.request<VendorAnswer>(action, { ...params }, { method, formatParams: false })
 }
 
-/** A call by `@alicloud/openapi-core`, which signs in the way of acs3. Rejects with an error that carries `code`. */
+/** A call by `@alicloud/openapi-core`, which signs as acs3. Rejects with an error that has `code`. */
 export const callOpenApi = async ({
   url,
   keys,
@@ -59,7 +59,7 @@ export const callOpenApi = async ({
   return answer.body
 }
 
-/** The older way to sign of the same client, with parameters in query and form at once. */
+/** The same client with its older signature, and parameters in both query and form. */
 export const callOpenApiRpc = async ({ url, keys, action, params, method }: VendorCall): Promise<VendorAnswer> => {
   const client = openApiClient(url, keys)
   const request = new openapi.$OpenApiUtil.OpenApiRequest({ query: { Lang: 'en' }, body: params })
@@ -67,7 +67,7 @@ export const callOpenApiRpc = async ({ url, keys, action, params, method }: Vend
   return answer.body
 }
 
-/** The `Authorization` header that `@alicloud/openapi-core` gives a request to `/`. */
+/** The `Authorization` header of `@alicloud/openapi-core` for a request to `/`. */
 export const openApiAuthorization = (
   request: { readonly method: string; readonly query: Params; readonly headers: Params },
   payloadHash: string,
@@ -101,5 +101,5 @@ const openApiClient = (url: string, { accessKeyId, accessKeySecret, securityToke
     }),
   )
 
-/** The class of the options belongs to a package that we do not depend on; the client only reads fields of it. */
+/** The class of the options is in a package that is not a dependency; the client only reads its fields. */
 const noRuntimeOptions = () => ({}) as Parameters<InstanceType<typeof openapi.default>['doRequest']>[2]

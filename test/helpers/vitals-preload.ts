@@ -3,7 +3,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { Vitals } from './vitals.ts'
 
-// Loaded into a gateway before its own code (`vitals.ts`). At each SIGUSR2 it says how the process does since the last one.
+// Preloaded into a gateway process (see `vitals.ts`). On each SIGUSR2 it prints measurements since the previous one.
 
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
@@ -14,7 +14,7 @@ let said = 0
 
 const vitals = (): Vitals => {
   const p99 = delay.percentile(99)
-  // Twice, as what a finalizer lets go of is garbage only then.
+  // Twice: memory that a finalizer releases is collected only by the next run.
   collectGarbage()
   collectGarbage()
   const { heapUsed, external, rss } = process.memoryUsage()
@@ -25,6 +25,6 @@ process.on('SIGUSR2', () => {
   said += 1
   const line = { msg: `vitals ${said}`, ...vitals() }
   process.stdout.write(`${JSON.stringify(line)}\n`)
-  // What collecting took is no delay of the program's own.
+  // The delay of the garbage collection does not count.
   setImmediate(() => delay.reset())
 })

@@ -1,26 +1,26 @@
 import { join } from 'node:path'
 import type { GatewayProcess } from './process.ts'
 
-/** How a process does: sizes in bytes after garbage was collected, the delay in milliseconds since they were last asked for. */
+/** Measurements of a process: sizes in bytes after garbage collection, delay in milliseconds since the last reading. */
 export interface Vitals {
   readonly heapUsed: number
   readonly external: number
   readonly rss: number
-  /** Sockets, servers, timers and whatever else keeps a process alive. */
+  /** Sockets, servers, timers and other resources that keep a process alive. */
   readonly handles: number
   readonly eventLoopDelayP99: number
 }
 
-/** What the program itself holds, in bytes. */
+/** Memory that the program holds, in bytes. */
 export const heapOf = ({ heapUsed, external }: Vitals): number => heapUsed + external
 
 export const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(1)
 
-/** For a process whose vitals are to be asked for. */
-export const WITH_VITALS: readonly string[] = ['--import', join(import.meta.dirname, 'vitals-preload.ts')]
+/** Node arguments of a process that reports vitals. */
+export const VITALS_ARGS: readonly string[] = ['--import', join(import.meta.dirname, 'vitals-preload.ts')]
 
-/** Asks a process that was started with `WITH_VITALS`, each time anew. */
-export const vitalsOf = ({ kill, line }: GatewayProcess) => {
+/** Returns a function that reads the vitals of a process started with `VITALS_ARGS`. */
+export const createVitalsReader = ({ kill, line }: GatewayProcess) => {
   let asked = 0
   return async (): Promise<Vitals> => {
     asked += 1

@@ -4,7 +4,7 @@ import { connect } from 'node:net'
 import { test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { eventually, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendRaw } from '../helpers/raw-http.ts'
+import { sendRaw, statusAndCode } from '../helpers/raw-http.ts'
 
 const CLOSE = 'Connection: close\r\n\r\n'
 
@@ -55,7 +55,7 @@ test('the admin port serves only names that no page on the web can have', async 
       await t.test(`${path} of ${host} is ${isServed ? 'served' : 'refused'}`, async () => {
         const answer = await sendRaw(adminUrl, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n${CLOSE}`)
         if (isServed) return assert.equal(answer.status, 200)
-        assert.deepEqual(codeOf(answer), [421, 'misdirected'])
+        assert.deepEqual(statusAndCode(answer), [421, 'misdirected'])
         assert.doesNotMatch(answer.body, /gateway_/)
       })
     }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { asAuditor, asOperator, asReader, CANARIES, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendLine, sendRaw } from '../helpers/raw-http.ts'
+import { sendLine, sendRaw, statusAndCode } from '../helpers/raw-http.ts'
 
 const KEY = CANARIES.operatorKey
 const anonymous = { env: { ALLOW_ANONYMOUS: 'true' } }
@@ -33,7 +33,7 @@ test('only the header of API keys, given once and to the letter, is a credential
   for (const lines of UNKNOWN) {
     await t.test(`${lines.join(' and ') || 'nothing'} is none`, async () => {
       const answer = await sendLine(url, `DELETE /tasks/x?X-API-Key=${KEY}`, ...lines)
-      assert.deepEqual(codeOf(answer), [401, 'unauthenticated'])
+      assert.deepEqual(statusAndCode(answer), [401, 'unauthenticated'])
       assert.equal(answer.headers['www-authenticate'], 'ApiKey realm="gateway"')
       assert.deepEqual([upstream.calls.length, await record('x')], [0, undefined])
     })
@@ -56,7 +56,10 @@ for (const options of [{}, anonymous]) {
     const { url, upstream } = await startGateway(t, options)
     for (const lines of AMBIGUOUS) {
       await t.test(lines.join(' and '), async () => {
-        assert.deepEqual(codeOf(await sendLine(url, 'DELETE /tasks/x', ...lines)), [400, 'credentials-ambiguous'])
+        assert.deepEqual(statusAndCode(await sendLine(url, 'DELETE /tasks/x', ...lines)), [
+          400,
+          'credentials-ambiguous',
+        ])
         assert.equal(upstream.calls.length, 0)
       })
     }
@@ -132,5 +135,5 @@ test('where credentials are needed any host will do', async (t) => {
 
 test('one who names no host in HTTP/1.0 names no machine of ours either', async (t) => {
   const { url } = await startGateway(t, anonymous)
-  assert.deepEqual(codeOf(await sendRaw(url, 'GET /me HTTP/1.0\r\n\r\n')), [421, 'misdirected'])
+  assert.deepEqual(statusAndCode(await sendRaw(url, 'GET /me HTTP/1.0\r\n\r\n')), [421, 'misdirected'])
 })

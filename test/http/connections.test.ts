@@ -4,8 +4,8 @@ import { connect, type Socket } from 'node:net'
 import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { asOperator, asReader, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { startValve } from '../helpers/process.ts'
 import { openSocket, parseAnswers, sendBytes, sendLine } from '../helpers/raw-http.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 const KEY = `X-API-Key: ${asOperator['x-api-key']}`
 const KEPT = 'Connection: keep-alive'
@@ -54,8 +54,8 @@ const isServed = async (socket: Socket, lines = ''): Promise<boolean> => {
 
 test('of a hundred pipelined requests four are carried out at a time, and all are answered in order', async (t) => {
   const upstream = await startGateway(t)
-  const valve = await startValve(t, upstream.upstream)
-  const started = await startGateway(t, { env: { UPSTREAM_URL: valve.url } })
+  const proxy = await startResponseHoldingProxy(t, upstream.upstream.url)
+  const started = await startGateway(t, { env: { UPSTREAM_URL: proxy.url } })
   const answers = sendBytes(
     started.url,
     pipelined(COUNT, (at) => [`GET /tasks?page=${at + 1} HTTP/1.1`, KEY]),
@@ -67,7 +67,7 @@ test('of a hundred pipelined requests four are carried out at a time, and all ar
   await eventually(async () => ((await inFlight()) >= 4 ? true : undefined))
   await sendLine(started.url, 'GET /livez')
   assert.equal(await inFlight(), 4)
-  valve.release()
+  proxy.release()
   const pages = parseAnswers(await answers).map(({ status, body }) => [status, JSON.parse(body).page])
   assert.deepEqual(
     pages,
@@ -166,15 +166,15 @@ test('a client that reads keeps its connection, however many responses it asks f
 
 test('a request that takes longer than a response may be read keeps its connection', async (t) => {
   const upstream = await startGateway(t)
-  const valve = await startValve(t, upstream.upstream)
+  const proxy = await startResponseHoldingProxy(t, upstream.upstream.url)
   const started = await startGateway(t, {
-    env: { UPSTREAM_URL: valve.url },
+    env: { UPSTREAM_URL: proxy.url },
     overrides: { timings: { readTimeoutMs: 10 } },
   })
   const answer = started.api.get('/tasks').set(asReader).then()
   await eventually(() => (upstream.upstream.calls.length > 0 ? true : undefined))
   for (let asked = 0; asked < 20; asked += 1) await sendLine(started.url, 'GET /livez')
-  valve.release()
+  proxy.release()
   assert.equal((await answer).status, 200)
 })
 

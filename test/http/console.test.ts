@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { ROOT } from '../helpers/process.ts'
-import { codeOf, sendLine } from '../helpers/raw-http.ts'
+import { sendLine, statusAndCode } from '../helpers/raw-http.ts'
 
 const WITH_CONSOLE: StartOptions = {
   env: { CONSOLE_ENABLED: 'true', RATE_LIMIT_READ_MAX: '1', RATE_LIMIT_UNKNOWN_MAX: '1' },
@@ -57,7 +57,7 @@ test('what the page loads is asked for each time, and sent where it has changed'
 for (const path of ['/console/index.html', '/console/..%2Fpackage.json', '/console/', '/console/x/y', '/Console']) {
   test(`${path} is not found even where there is a console`, async (t) => {
     const { url } = await startGateway(t, WITH_CONSOLE)
-    assert.deepEqual(codeOf(await sendLine(url, `GET ${path}`)), [404, 'not-found'])
+    assert.deepEqual(statusAndCode(await sendLine(url, `GET ${path}`)), [404, 'not-found'])
   })
 }
 
@@ -73,7 +73,7 @@ test('without CONSOLE_ENABLED there is no console, whatever the method', async (
   const { url } = await startGateway(t)
   for (const path of PATHS) {
     for (const method of ['GET', 'POST']) {
-      assert.deepEqual(codeOf(await sendLine(url, `${method} ${path}`)), [404, 'not-found'], path)
+      assert.deepEqual(statusAndCode(await sendLine(url, `${method} ${path}`)), [404, 'not-found'], path)
     }
   }
 })

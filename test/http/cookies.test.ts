@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { startGateway } from '../helpers/gateway.ts'
-import { codeOf, type RawAnswer, sendLine } from '../helpers/raw-http.ts'
+import { type RawAnswer, sendLine, statusAndCode } from '../helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 // Cookies that others plant beside a session: a sibling subdomain, or a program between. Header bytes are Latin-1.
@@ -13,7 +13,8 @@ const ATTACKER = cookieValueOf(await sessionCookie({ scopes: ['tasks:read'] }, u
 
 const OWN_PAGE = [`Origin: ${SIGN_IN_ENV.PUBLIC_URL}`, 'X-CSRF: 1']
 
-const nameOf = (answer: RawAnswer): unknown => (answer.status === 200 ? JSON.parse(answer.body).name : codeOf(answer))
+const nameOf = (answer: RawAnswer): unknown =>
+  answer.status === 200 ? JSON.parse(answer.body).name : statusAndCode(answer)
 
 const start = async (t: TestContext) => {
   const { url } = await startGateway(t, { env: SIGN_IN_ENV })

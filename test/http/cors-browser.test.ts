@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { type TestContext, test } from 'node:test'
-import { APP_HOST, openBrowser, STRANGE_HOST } from '../helpers/browser.ts'
+import { APP_HOST, openBrowser, UNTRUSTED_HOST } from '../helpers/browser.ts'
 import { cancelCalls, startGateway } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
 import { listenOn } from '../helpers/ports.ts'
@@ -106,7 +106,7 @@ test('a page of a listed origin can use no key', async (t) => {
 
 test('a page of any other origin learns nothing, and cancels nothing', async (t) => {
   if (!requires(t, 'chromium')) return
-  const { upstream, issuer, ask, complaints } = await visit(t, STRANGE_HOST)
+  const { upstream, issuer, ask, complaints } = await visit(t, UNTRUSTED_HOST)
   const [headers, taskNo] = [await issuer.bearer(), upstream.addTask()]
   for (const [path, init] of [
     ['/livez', {}],

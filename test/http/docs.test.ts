@@ -6,7 +6,7 @@ import { parse } from 'yaml'
 import { openBrowser } from '../helpers/browser.ts'
 import { CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { ROOT } from '../helpers/process.ts'
-import { codeOf, sendLine } from '../helpers/raw-http.ts'
+import { sendLine, statusAndCode } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
@@ -124,7 +124,7 @@ test('no code and no style stands in the page', async (t) => {
 for (const path of ['/docs/package.json', '/docs/..%2Fpackage.json', '/docs/', '/docs/x/y', '/openapi.yaml', '/Docs']) {
   test(`${path} is not found even where documents are served`, async (t) => {
     const { url } = await startGateway(t, WITH_DOCS)
-    assert.deepEqual(codeOf(await sendLine(url, `GET ${path}`)), [404, 'not-found'])
+    assert.deepEqual(statusAndCode(await sendLine(url, `GET ${path}`)), [404, 'not-found'])
   })
 }
 
@@ -140,7 +140,7 @@ test('without DOCS_ENABLED there are no documents, whatever the method', async (
   const { url } = await startGateway(t)
   for (const path of PATHS) {
     for (const method of ['GET', 'POST']) {
-      assert.deepEqual(codeOf(await sendLine(url, `${method} ${path}`)), [404, 'not-found'], path)
+      assert.deepEqual(statusAndCode(await sendLine(url, `${method} ${path}`)), [404, 'not-found'], path)
     }
   }
 })

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict'
 import { createServer, type RequestListener } from 'node:http'
 import { type TestContext, test } from 'node:test'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
-import { assertUnblocked, filled, type TextOf } from '../helpers/growth.ts'
+import { assertUnblocked, repeatedText, type TextOf } from '../helpers/growth.ts'
 import { listenOn } from '../helpers/ports.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 
 // The largest answers that an upstream can give, and how long they keep the gateway from serving others.
 
@@ -18,7 +18,9 @@ const AT_EXAMPLE = { name: 'example-only', scopes: ['tasks:cancel', 'tasks:read'
 
 const start = async (t: TestContext, answer: RequestListener) => {
   const upstream = `http://127.0.0.1:${await listenOn(t, createServer(answer))}`
-  return startGateway(t, { env: { UPSTREAM_URL: upstream, UPSTREAM_MAX_ATTEMPTS: '1', API_KEYS: keysOf(AT_EXAMPLE) } })
+  return startGateway(t, {
+    env: { UPSTREAM_URL: upstream, UPSTREAM_MAX_ATTEMPTS: '1', API_KEYS: apiKeysWith(AT_EXAMPLE) },
+  })
 }
 
 const saying =
@@ -28,13 +30,18 @@ const saying =
 
 const nested: TextOf = (length) => `{"RequestId":"A","Data":${'['.repeat(length / 2)}${']'.repeat(length / 2 - 40)}}`
 
-const LONG_NAME = filled(`${DETAILS}{"TaskNo":"t-1","TaskDetailNo":"d","DomainName":"a`, '\u0301\u0323', `"}${END}`, '')
+const LONG_NAME = repeatedText(
+  `${DETAILS}{"TaskNo":"t-1","TaskDetailNo":"d","DomainName":"a`,
+  '\u0301\u0323',
+  `"}${END}`,
+  '',
+)
 
 for (const [name, textOf] of [
-  ['a list of zeros', filled(LIST, '0', END)],
-  ['a list of empty rows', filled(LIST, '{}', END)],
-  ['details that are empty', filled(DETAILS, '{}', END)],
-  ['rows without end', filled(LIST, '{"TaskNo":"t-1"}', END)],
+  ['a list of zeros', repeatedText(LIST, '0', END)],
+  ['a list of empty rows', repeatedText(LIST, '{}', END)],
+  ['details that are empty', repeatedText(DETAILS, '{}', END)],
+  ['rows without end', repeatedText(LIST, '{"TaskNo":"t-1"}', END)],
   ['lists in lists', nested],
   ['a name of combining marks', (length) => LONG_NAME(length / 2)],
 ] as const satisfies readonly (readonly [string, TextOf])[]) {
@@ -47,8 +54,8 @@ for (const [name, textOf] of [
         await api.get('/tasks').set(asOperator),
         await api.get('/tasks/t-1').set(asOperator),
         await api.get('/tasks/t-1/details').set(asOperator),
-        await api.delete('/tasks/t-1').set(as('example-only')),
-        await api.get('/tasks/t-1').set(as('example-only')),
+        await api.delete('/tasks/t-1').set(asCaller('example-only')),
+        await api.get('/tasks/t-1').set(asCaller('example-only')),
       ]
       for (const { body, status } of answers) codes.add(body.code ?? String(status))
     })
@@ -58,6 +65,6 @@ for (const [name, textOf] of [
 
 test('a restricted caller cancels nothing whose name is too long to be one', async (t) => {
   const { api } = await start(t, saying(LONG_NAME(500_000)))
-  const { status, body } = await api.delete('/tasks/t-1').set(as('example-only'))
+  const { status, body } = await api.delete('/tasks/t-1').set(asCaller('example-only'))
   assert.deepEqual([status, body.code], [403, 'forbidden'])
 })

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { CANARIES, startGateway } from '../helpers/gateway.ts'
-import { codeOf, openSocket, parseAnswer, sendLine, sendRaw } from '../helpers/raw-http.ts'
+import { openSocket, parseAnswer, sendLine, sendRaw, statusAndCode } from '../helpers/raw-http.ts'
 
 const HEAD = 'GET /livez HTTP/1.1\r\nHost: a\r\n'
 const CLOSE = 'Connection: close\r\n'
@@ -51,7 +51,7 @@ test('what is no request, or too large a one, is told so as a problem', async (t
   for (const [name, bytes, status, code] of REFUSED) {
     await t.test(`${name} is ${code}`, async () => {
       const answer = await sendRaw(url, bytes)
-      assert.deepEqual(codeOf(answer), [status, code])
+      assert.deepEqual(statusAndCode(answer), [status, code])
       assert.match(answer.headers['content-type'] ?? '', /^application\/problem\+json/)
       assert.equal(answer.headers.connection, 'close')
       assert.equal(Number(answer.headers['content-length']), Buffer.byteLength(answer.body))
@@ -75,7 +75,7 @@ for (const [name, bytes] of ENDLESS) {
     sockets.push(socket)
     socket.write(bytes)
     const [first] = await once(socket, 'data')
-    assert.deepEqual(codeOf(parseAnswer(String(first))), [413, 'content-too-large'])
+    assert.deepEqual(statusAndCode(parseAnswer(String(first))), [413, 'content-too-large'])
   })
 }
 
@@ -140,12 +140,12 @@ test('a body is read and means nothing', async (t) => {
   const bytes = ['DELETE /tasks/x HTTP/1.1', 'Host: a', 'Connection: close', ...lines, '', '{"TaskNo":"y"}'].join(
     '\r\n',
   )
-  assert.deepEqual(codeOf(await sendRaw(url, bytes)), [404, 'task-not-found'])
+  assert.deepEqual(statusAndCode(await sendRaw(url, bytes)), [404, 'task-not-found'])
   assert.equal(upstream.calls[0]?.params.TaskNo, 'x')
 })
 
 test('a request to the path of a proxy is none of ours', async (t) => {
   const { url } = await startGateway(t)
-  assert.deepEqual(codeOf(await sendLine(url, 'GET http://evil.example/nowhere')), [404, 'not-found'])
+  assert.deepEqual(statusAndCode(await sendLine(url, 'GET http://evil.example/nowhere')), [404, 'not-found'])
   assert.notEqual((await sendRaw(url, `CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n`)).status, 200)
 })

@@ -3,11 +3,11 @@ import { describe, type TestContext, test } from 'node:test'
 import type { Response } from 'supertest'
 import type { Env } from '../../src/config.ts'
 import { asOperator, eventually, type Started, startGateway, startSandbox } from '../helpers/gateway.ts'
-import { startValve } from '../helpers/process.ts'
 import { startGet } from '../helpers/raw-http.ts'
 import { useRedis } from '../helpers/redis.ts'
 import { requires } from '../helpers/requirements.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // The cost of reads: 1 for each call to the upstream that a read starts, and at least 1.
 
@@ -18,7 +18,7 @@ const LIMIT = 100
 /** However slow the machine is, a cached read serves for the whole test. */
 const LASTING = { timings: { lookupTtlMs: 600_000 } }
 
-const API_KEYS = keysOf(
+const API_KEYS = apiKeysWith(
   { name: 'other', scopes: ['tasks:read'] },
   { name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] },
 )
@@ -50,12 +50,12 @@ const start = async (t: TestContext, env: Env = {}) => {
 const startHeld = async (t: TestContext, env: Env = {}) => {
   const sandbox = await startSandbox(t)
   const tasks = fill(sandbox)
-  const valve = await startValve(t, sandbox)
+  const proxy = await startResponseHoldingProxy(t, sandbox.url)
   const started = await startGateway(t, {
-    env: { API_KEYS, TASK_LOOKUP_LIMIT: '150', RATE_LIMIT_READ_MAX: '10', UPSTREAM_URL: valve.url, ...env },
+    env: { API_KEYS, TASK_LOOKUP_LIMIT: '150', RATE_LIMIT_READ_MAX: '10', UPSTREAM_URL: proxy.url, ...env },
     overrides: LASTING,
   })
-  return { ...started, upstream: sandbox, release: valve.release, tasks }
+  return { ...started, upstream: sandbox, release: proxy.release, tasks }
 }
 
 type Asking = Pick<Started, 'api' | 'upstream'>
@@ -91,9 +91,9 @@ const READS: readonly (readonly [string, (tasks: Tasks) => string, Headers, call
   ['details that a filter leaves empty', ({ old }) => `/tasks/${old}/details?domain=x`, asOperator, 7],
   ['details of a number that leads nowhere', () => '/tasks/nowhere/details', asOperator, 4],
   ['a list', () => '/tasks', asOperator, 1],
-  ['a task by a restricted caller', ({ large }) => `/tasks/${large}`, as('shop'), 4],
-  ['details by a restricted caller', ({ large }) => `/tasks/${large}/details`, as('shop'), 4],
-  ['a task that is none of its caller’s', ({ newest }) => `/tasks/${newest}`, as('shop'), 1],
+  ['a task by a restricted caller', ({ large }) => `/tasks/${large}`, asCaller('shop'), 4],
+  ['details by a restricted caller', ({ large }) => `/tasks/${large}/details`, asCaller('shop'), 4],
+  ['a task that is none of its caller’s', ({ newest }) => `/tasks/${newest}`, asCaller('shop'), 1],
   ['a request without a call', () => '/me', asOperator, 0],
 ]
 
@@ -144,7 +144,7 @@ describe('a cached read costs 1', () => {
       const condition = headers.etag === undefined ? {} : { 'if-none-match': String(headers.etag) }
       const { answer, calls } = await read(started, path, { ...asOperator, ...condition })
       assert.deepEqual([calls, leftIn(first) - leftIn(answer)], [0, 1])
-      const { answer: others } = await read(started, path, as('other'))
+      const { answer: others } = await read(started, path, asCaller('other'))
       assert.equal(leftIn(others), LIMIT - 1)
     })
   }
@@ -152,7 +152,7 @@ describe('a cached read costs 1', () => {
 
 for (const [callers, headersOf] of [
   ['the same caller', () => asOperator],
-  ['two callers', (index) => (index % 2 === 0 ? asOperator : as('other'))],
+  ['two callers', (index) => (index % 2 === 0 ? asOperator : asCaller('other'))],
 ] satisfies readonly (readonly [string, (index: number) => Headers])[]) {
   test(`equal reads at the same moment by ${callers} cost 1 each, and each call is paid once`, async (t) => {
     const started = await start(t)
@@ -160,7 +160,7 @@ for (const [callers, headersOf] of [
     const answers = await Promise.all(Array.from({ length: 10 }, ask))
     assert.ok(answers.every(({ status }) => status === 200))
     const calls = started.upstream.calls.length
-    const spent = 2 * LIMIT - (await left(started, asOperator)) - (await left(started, as('other'))) - 2
+    const spent = 2 * LIMIT - (await left(started, asOperator)) - (await left(started, asCaller('other'))) - 2
     // Different requests may have started the calls, and the first call of each is in its 1.
     assert.equal(calls, 6)
     assert.ok(spent >= 10 && spent <= 9 + calls, String(spent))
@@ -190,25 +190,30 @@ describe('if the allowance ends in the middle of a read, no further call is sent
     const path = `/tasks/${started.tasks.old}`
     const first = await read(started, path, asOperator)
     assert.deepEqual([first.answer.status, first.calls], [429, 4])
-    const second = await read(started, path, as('other'))
+    const second = await read(started, path, asCaller('other'))
     assert.deepEqual([second.answer.status, second.calls, leftIn(second.answer)], [200, 2, 2])
   })
 
   for (const [name, pathOf, headers, calls] of [
-    ['a lookup', ({ old }) => `/tasks/${old}`, as('other'), 4],
-    ['the details that a restricted caller is checked against', ({ large }) => `/tasks/${large}`, as('shop-too'), 4],
+    ['a lookup', ({ old }) => `/tasks/${old}`, asCaller('other'), 4],
+    [
+      'the details that a restricted caller is checked against',
+      ({ large }) => `/tasks/${large}`,
+      asCaller('shop-too'),
+      4,
+    ],
   ] satisfies readonly (readonly [string, (tasks: Tasks) => string, Headers, number])[]) {
     test(`and a request that joined the read continues it at its own cost: ${name}`, async (t) => {
       const restricted = { scopes: ['tasks:read'], domains: ['*.a.example'] } as const
       const started = await startHeld(t, {
-        API_KEYS: keysOf(
+        API_KEYS: apiKeysWith(
           { name: 'other', scopes: ['tasks:read'] },
           { name: 'shop', ...restricted },
           { name: 'shop-too', ...restricted },
         ),
       })
       const path = pathOf(started.tasks)
-      const payer = name === 'a lookup' ? asOperator : as('shop')
+      const payer = name === 'a lookup' ? asOperator : asCaller('shop')
       await spend(started, payer, 2)
       const sent = started.upstream.nextCall(name === 'a lookup' ? 'QueryTaskList' : 'QueryTaskDetailList')
       const paid = read(started, path, payer)
@@ -230,7 +235,7 @@ test('a read whose caller has gone away starts no further call, and another call
   leaving.destroy()
   await eventually(() => started.logLines.find((line) => line.includes('"msg":"request"')))
   started.release()
-  const { answer } = await read(started, path, as('other'))
+  const { answer } = await read(started, path, asCaller('other'))
   assert.deepEqual([answer.status, started.upstream.calls.length, 10 - leftIn(answer)], [200, 6, 5])
   assert.equal(await left(started, asOperator), 10 - 1 - 1)
 })
@@ -249,7 +254,7 @@ describe('the reads that belong to a cancel cost nothing', () => {
 
   test('those of the policy check', async (t) => {
     const started = await start(t, { RATE_LIMIT_READ_MAX: '2' })
-    assert.deepEqual(await costs(started, started.tasks.large, as('shop')), [202, 3, 0])
+    assert.deepEqual(await costs(started, started.tasks.large, asCaller('shop')), [202, 3, 0])
   })
 
   test('those that settle an outcome', async (t) => {
@@ -307,17 +312,17 @@ describe('with limits in Redis', () => {
       const redis = await redisOf(t)
       const sandbox = await startSandbox(t)
       const { old } = fill(sandbox)
-      const valve = await startValve(t, sandbox)
+      const proxy = await startResponseHoldingProxy(t, sandbox.url)
       const env = { REDIS_URL: redis.url, RATE_LIMIT_STORE_FAILURE: failure, RATE_LIMIT_READ_MAX: '10' }
       const { api } = await startGateway(t, {
-        env: { ...env, TASK_LOOKUP_LIMIT: '150', UPSTREAM_URL: valve.url },
+        env: { ...env, TASK_LOOKUP_LIMIT: '150', UPSTREAM_URL: proxy.url },
         overrides: { timings: { ...LASTING.timings, sharedStore: { ...countsTiming, retryEveryMs: 600_000 } } },
       })
       const sent = sandbox.nextCall('QueryTaskList')
       const reading = read({ api, upstream: sandbox }, `/tasks/${old}`, asOperator)
       await sent
       await redis.stop()
-      valve.release()
+      proxy.release()
       assert.deepEqual([(await reading).answer.status, sandbox.calls.length], [status, calls])
     })
   }

@@ -33,7 +33,7 @@ const reasons = (started: Started) => warnings(started).map(({ reason }) => reas
 
 /** Numbers of the connections that Redis has, without the one that asks. */
 const connectionIds = async (redis: Redis): Promise<readonly string[]> => {
-  const list = String(await redis.ask('CLIENT', 'LIST'))
+  const list = String(await redis.command('CLIENT', 'LIST'))
   return list
     .split('\n')
     .filter((line) => line !== '' && !line.includes('cmd=client|list'))
@@ -61,7 +61,7 @@ test('a connection that ends while commands are on their way refuses no request'
   const redis = await redisOf(t)
   const started = await start(t, redis.url, { RATE_LIMIT_STORE_FAILURE: 'deny' })
   for (let round = 0; round < 10; round += 1) {
-    const kill = redis.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+    const kill = redis.command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
     const statuses = await Promise.all(Array.from({ length: 5 }, () => cancel(started)))
     await kill
     assert.deepEqual(statuses, [202, 202, 202, 202, 202])
@@ -76,7 +76,7 @@ test('a connection that is replaced leaves counts as they are', async (t) => {
   const read = async () => (await started.api.get('/me').set(asReader)).status
   const statuses = [await read()]
   const [before] = await connectionIds(redis)
-  await redis.ask('CLIENT', 'KILL', 'ID', before ?? '')
+  await redis.command('CLIENT', 'KILL', 'ID', before ?? '')
   await eventually(async () => ((await connectionIds(redis)).some((id) => id !== before) ? true : undefined))
   statuses.push(await read(), await read())
   assert.deepEqual(statuses, [200, 200, 429])
@@ -93,7 +93,7 @@ const PERMISSIONS = ['~domain-task-gateway:*', '&domain-task-gateway:*', '+@all'
 const USER = 'gateway'
 
 const addUser = async (redis: Redis, ...rules: readonly string[]): Promise<string> => {
-  await redis.ask('ACL', 'SETUSER', USER, 'reset', 'on', '>100%/secret', ...rules)
+  await redis.command('ACL', 'SETUSER', USER, 'reset', 'on', '>100%/secret', ...rules)
   return redis.url.replace(`:${REDIS_PASSWORD}`, `${USER}:100%25%2Fsecret`)
 }
 
@@ -102,7 +102,7 @@ test('a user, a percent-encoded password and the number of a database are used',
   const redis = await startOwnRedis(t)
   const started = await start(t, `${await addUser(redis, ...PERMISSIONS)}/3`)
   assert.deepEqual([await cancel(started), await inUse(started)], [202, 'redis'])
-  assert.match(String(await redis.ask('INFO', 'keyspace')), /^db3:/m)
+  assert.match(String(await redis.command('INFO', 'keyspace')), /^db3:/m)
 })
 
 for (const [database, commands] of [
@@ -199,7 +199,7 @@ for (const [what, { settings, prepare = [], url = ownUrl, reason, isAway = false
   test(`the log names the reason for which Redis is not in use: ${what}`, async (t) => {
     if (!requires(t, 'redis')) return
     const redis = await startOwnRedis(t, settings)
-    for (const command of prepare) await redis.ask(...command)
+    for (const command of prepare) await redis.command(...command)
     const started = await start(t, await url(redis))
     assert.deepEqual([await cancel(started), await inUse(started)], [202, 'local'])
     assert.deepEqual(reasons(started), [reason])
@@ -214,10 +214,10 @@ test('a Redis that refuses the gateway later is reported with the reason, once',
   const redis = await startOwnRedis(t)
   const started = await start(t, await addUser(redis, ...PERMISSIONS))
   assert.equal(await inUse(started), 'redis')
-  await redis.ask('ACL', 'SETUSER', USER, '-evalsha')
+  await redis.command('ACL', 'SETUSER', USER, '-evalsha')
   for (let round = 0; round < 5; round += 1) assert.equal(await cancel(started), 202)
   assert.deepEqual(reasons(started), ['the user lacks a permission'])
-  await redis.ask('ACL', 'SETUSER', USER, '+evalsha')
+  await redis.command('ACL', 'SETUSER', USER, '+evalsha')
   await eventually(async () => ((await inUse(started)) === 'redis' ? true : undefined))
 })
 

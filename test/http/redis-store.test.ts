@@ -68,7 +68,7 @@ test('what is given back after its window leaves no count that never ends', asyn
   const provider = await startProvider(t)
   await start(t, redis.url, { ...provider.env, RATE_LIMIT_WINDOW_MS: '1000' })
   const visitor = createVisitor()
-  const keys = async () => [await redis.ask('KEYS', '*sign-in-starts*')].flat()
+  const keys = async () => [await redis.command('KEYS', '*sign-in-starts*')].flat()
   const back = await visitor.authenticate(provider.gatewayUrl, 'ann')
   await eventually(async () => ((await keys()).length === 0 ? true : undefined))
   assert.equal((await visitor.visit(back)).status, 200)
@@ -106,10 +106,10 @@ test('a Redis that takes no writes is away', async (t) => {
   if (!requires(t, 'redis')) return
   const redis = await redisOf(t)
   const started = await start(t, redis.url)
-  await redis.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
+  await redis.command('CONFIG', 'SET', 'min-replicas-to-write', '1')
   assert.equal(await read(started), 200)
   assert.equal(await inUse(started), 'local')
-  await redis.ask('CONFIG', 'SET', 'min-replicas-to-write', '0')
+  await redis.command('CONFIG', 'SET', 'min-replicas-to-write', '0')
   await becomes(started, 'redis')
 })
 

@@ -1,16 +1,17 @@
 import assert from 'node:assert/strict'
 import { describe, type TestContext, test } from 'node:test'
 import type { Response } from 'supertest'
-import { startRewriter, startWatched } from '../helpers/between.ts'
+import { startWatchedGateway } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
+import { startRewritingProxy } from '../helpers/upstream-proxy.ts'
 
 // Reads of a caller that is restricted to domains or types of tasks.
 
 const scopes = ['tasks:cancel', 'tasks:read', 'audit:read'] as const
 
-const API_KEYS = keysOf(
+const API_KEYS = apiKeysWith(
   { name: 'domains', scopes, domains: ['*.a.example'] },
   { name: 'domains-too', scopes, domains: ['*.a.example'] },
   { name: 'types', scopes, taskTypes: ['CHG_DNS'] },
@@ -41,7 +42,7 @@ describe('a task inside is seen', () => {
       const { api, upstream } = await start(t)
       const taskNo = upstream.addTask(INSIDE)
       for (const path of PATHS) {
-        assert.equal((await api.get(`/tasks/${taskNo}${path}`).set(as(caller))).status, 200, path)
+        assert.equal((await api.get(`/tasks/${taskNo}${path}`).set(asCaller(caller))).status, 200, path)
       }
     })
   }
@@ -75,7 +76,8 @@ test('what one caller was shown a moment ago is not shown to one with other rest
     upstream.addTask({ domains: ['b.example'] }),
     upstream.addTask({ ...INSIDE, taskType: 'X' }),
   ]
-  const seen = async (caller: string, taskNo: string) => (await api.get(`/tasks/${taskNo}`).set(as(caller))).status
+  const seen = async (caller: string, taskNo: string) =>
+    (await api.get(`/tasks/${taskNo}`).set(asCaller(caller))).status
   assert.deepEqual([await seen('types', ofDomain), await seen('both', ofDomain)], [200, 404])
   assert.deepEqual([await seen('domains', ofType), await seen('both', ofType)], [200, 404])
 })
@@ -84,7 +86,7 @@ test('a task that is outside by its first page is read no further, and what fail
   const started = await start(t, { env: { POLICY_DETAILS_LIMIT: '5000' } })
   const domains = Array.from({ length: 1001 }, (_, index) => `${index}.b.example`)
   const taskNo = started.upstream.addTask({ domains })
-  const { status } = await started.api.get(`/tasks/${taskNo}`).set(as('domains'))
+  const { status } = await started.api.get(`/tasks/${taskNo}`).set(asCaller('domains'))
   assert.deepEqual([status, detailReads(started)], [404, 1])
 })
 
@@ -95,13 +97,13 @@ for (const pageSize of [1, 7]) {
       if (body.Data?.TaskDetail !== undefined) body.Data.TaskDetail.length = pageSize
       return JSON.stringify(body)
     }
-    const started = await startWatched(t, {
+    const started = await startWatchedGateway(t, {
       env: { API_KEYS, POLICY_DETAILS_LIMIT: '5000' },
-      between: (t, upstream) => startRewriter(t, upstream.url, short),
+      proxy: (t, upstream) => startRewritingProxy(t, upstream.url, short),
     })
     const domains = Array.from({ length: 2500 }, (_, index) => `${index}.a.example`)
     const taskNo = started.upstream.addTask({ domains })
-    const { status, body } = await started.api.delete(`/tasks/${taskNo}`).set(as('domains'))
+    const { status, body } = await started.api.delete(`/tasks/${taskNo}`).set(asCaller('domains'))
     assert.deepEqual([status, body.code, detailReads(started)], [403, 'forbidden', 3])
   })
 }
@@ -110,10 +112,12 @@ describe('what is outside looks the same as what there is not', () => {
   for (const [name, prepare] of Object.entries(OUTSIDE)) {
     test(name, async (t) => {
       const started = await start(t, { overrides: { timings: { lookupTtlMs: 0 } } })
-      const missing = await Promise.all(PATHS.map((path) => started.api.get(`/tasks/nowhere${path}`).set(as('both'))))
+      const missing = await Promise.all(
+        PATHS.map((path) => started.api.get(`/tasks/nowhere${path}`).set(asCaller('both'))),
+      )
       const taskNo = prepare(started)
       for (const [index, path] of PATHS.entries()) {
-        const outside = await started.api.get(`/tasks/${taskNo}${path}`).set(as('both'))
+        const outside = await started.api.get(`/tasks/${taskNo}${path}`).set(asCaller('both'))
         assert.deepEqual([outside.status, outside.body.code], [404, 'task-not-found'])
         const expected = missing[index]
         assert.ok(expected)
@@ -126,7 +130,7 @@ describe('what is outside looks the same as what there is not', () => {
     const { api, upstream } = await start(t)
     const path = `/tasks/${upstream.addTask({ domains: ['b.example'] })}`
     const { headers } = await api.get(path).set(asOperator)
-    const answer = await api.get(path).set({ ...as('domains'), 'if-none-match': String(headers.etag) })
+    const answer = await api.get(path).set({ ...asCaller('domains'), 'if-none-match': String(headers.etag) })
     assert.equal(answer.status, 404)
   })
 
@@ -134,7 +138,7 @@ describe('what is outside looks the same as what there is not', () => {
     const { api, upstream } = await start(t)
     const taskNo = upstream.addTask(INSIDE)
     for (const path of PATHS) {
-      assert.equal((await api.get(`/tasks/${taskNo}${path}`).set(as('nothing'))).status, 404, path)
+      assert.equal((await api.get(`/tasks/${taskNo}${path}`).set(asCaller('nothing'))).status, 404, path)
     }
   })
 })
@@ -149,14 +153,14 @@ for (const [code, status, prepare] of [
     const { api, upstream } = await start(t)
     const taskNo = upstream.addTask(INSIDE)
     upstream.fault('QueryTaskDetailList', prepare)
-    const { body } = await api.get(`/tasks/${taskNo}`).set(as('domains'))
+    const { body } = await api.get(`/tasks/${taskNo}`).set(asCaller('domains'))
     assert.deepEqual([body.status, body.code], [status, code])
   })
 }
 
 test('an upstream that is not there stays its own trouble', async (t) => {
   const { api } = await start(t, { env: { UPSTREAM_URL: `http://127.0.0.1:${await closedPort()}` } })
-  assert.equal((await api.get('/tasks/x').set(as('domains'))).body.code, 'upstream-unavailable')
+  assert.equal((await api.get('/tasks/x').set(asCaller('domains'))).body.code, 'upstream-unavailable')
 })
 
 test('a task whose details break off in the middle is not found', async (t) => {
@@ -165,20 +169,20 @@ test('a task whose details break off in the middle is not found', async (t) => {
   const taskNo = upstream.addTask({ domains })
   upstream.fault('QueryTaskDetailList', { reply: 'right' })
   upstream.fault('QueryTaskDetailList', { reply: 'reset' })
-  assert.equal((await api.get(`/tasks/${taskNo}`).set(as('domains'))).body.code, 'task-not-found')
+  assert.equal((await api.get(`/tasks/${taskNo}`).set(asCaller('domains'))).body.code, 'task-not-found')
 })
 
 test('an upstream that does not answer is not waited for beyond the deadline', async (t) => {
   const env = { UPSTREAM_TIMEOUT_MS: '50', REQUEST_TIMEOUT_MS: '3050' }
   const { api, upstream } = await start(t, { env })
   upstream.fault('QueryTaskDetailList', { reply: 'stall' })
-  assert.equal((await api.get('/tasks/x').set(as('domains'))).body.code, 'upstream-timeout')
+  assert.equal((await api.get('/tasks/x').set(asCaller('domains'))).body.code, 'upstream-timeout')
 })
 
 test('however many look at a task at one moment, its details are read once for the same restrictions', async (t) => {
   const started = await start(t, { overrides: { timings: { lookupTtlMs: 60_000 } } })
   const taskNo = started.upstream.addTask(INSIDE)
-  const look = (caller: string) => started.api.get(`/tasks/${taskNo}`).set(as(caller))
+  const look = (caller: string) => started.api.get(`/tasks/${taskNo}`).set(asCaller(caller))
   const callers = Array.from({ length: 10 }, () => ['domains', 'domains-too']).flat()
   const answers = await Promise.all(callers.map(look))
   assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]))
@@ -191,14 +195,14 @@ test('however many look at a task at one moment, its details are read once for t
 
 test('what is not there is asked for once as well', async (t) => {
   const started = await start(t, { overrides: { timings: { lookupTtlMs: 60_000 } } })
-  for (let time = 1; time <= 3; time += 1) await started.api.get('/tasks/nowhere').set(as('domains'))
+  for (let time = 1; time <= 3; time += 1) await started.api.get('/tasks/nowhere').set(asCaller('domains'))
   assert.deepEqual([detailReads(started), started.upstream.calls.length], [1, 1])
 })
 
 test('a look of another moment reads anew', async (t) => {
   const started = await start(t, { overrides: { timings: { lookupTtlMs: 0 } } })
   const taskNo = started.upstream.addTask(INSIDE)
-  for (let time = 1; time <= 2; time += 1) await started.api.get(`/tasks/${taskNo}`).set(as('domains'))
+  for (let time = 1; time <= 2; time += 1) await started.api.get(`/tasks/${taskNo}`).set(asCaller('domains'))
   assert.equal(detailReads(started), 2)
 })
 
@@ -214,9 +218,9 @@ test('who is not restricted costs no reading of details', async (t) => {
 for (const caller of ['domains', 'both', 'nothing']) {
   test(`the list is forbidden to one restricted to ${caller}, and upstream is not asked`, async (t) => {
     const { api, upstream } = await start(t)
-    const { status, body } = await api.get('/tasks').set(as(caller))
+    const { status, body } = await api.get('/tasks').set(asCaller(caller))
     assert.deepEqual([status, body.code, upstream.calls.length], [403, 'forbidden', 0])
-    assert.equal((await api.get('/tasks?page=0').set(as(caller))).body.code, 'query-invalid')
+    assert.equal((await api.get('/tasks?page=0').set(asCaller(caller))).body.code, 'query-invalid')
   })
 }
 
@@ -227,7 +231,7 @@ test('the list shows tasks of its types to one restricted to types, and counts n
     upstream.addTask({ taskType, createdAt: Date.now() - age * 1000 }),
   )
   const page = async (number: number) => {
-    const { body, headers } = await api.get(`/tasks?pageSize=2&page=${number}`).set(as('types'))
+    const { body, headers } = await api.get(`/tasks?pageSize=2&page=${number}`).set(asCaller('types'))
     const { items, requestId: _, ...paging } = body
     return [items.map(({ taskNo }: { taskNo: string }) => taskNo), paging, headers.link]
   }
@@ -252,7 +256,7 @@ const recordOf = async ({ api }: Started, caller: string, query = {}) => {
   let cursor: string | null = null
   do {
     const asked: object = { limit: 1, ...query, ...(cursor === null ? {} : { cursor }) }
-    const { body }: Response = await api.get('/cancellations').query(asked).set(as(caller))
+    const { body }: Response = await api.get('/cancellations').query(asked).set(asCaller(caller))
     ids.push(...body.items.map(({ id }: { id: string }) => id))
     cursor = body.nextCursor
   } while (cursor !== null)
@@ -261,10 +265,10 @@ const recordOf = async ({ api }: Started, caller: string, query = {}) => {
 
 test('of the record, one who is restricted sees its own, page by page, whatever is asked for', async (t) => {
   const started = await start(t)
-  const own = await cancel(started, as('domains'))
+  const own = await cancel(started, asCaller('domains'))
   await cancel(started, asOperator)
-  await cancel(started, as('types'))
-  const later = await cancel(started, as('domains'))
+  await cancel(started, asCaller('types'))
+  const later = await cancel(started, asCaller('domains'))
   await cancel(started, asAuditor)
   assert.deepEqual(await recordOf(started, 'domains'), [later, own])
   assert.deepEqual(await recordOf(started, 'domains', { outcome: 'accepted' }), [later, own])
@@ -274,8 +278,8 @@ test('of the record, one who is restricted sees its own, page by page, whatever 
 
 test("of the record, another's entry is none for one who is restricted", async (t) => {
   const started = await start(t)
-  const [own, others] = [await cancel(started, as('types')), await cancel(started, asOperator)]
-  const find = (id: string) => started.api.get(`/cancellations/${id}`).set(as('types'))
+  const [own, others] = [await cancel(started, asCaller('types')), await cancel(started, asOperator)]
+  const find = (id: string) => started.api.get(`/cancellations/${id}`).set(asCaller('types'))
   assert.equal((await find(own)).status, 200)
   const [foreign, missing] = [await find(others), await find('nowhere')]
   assert.deepEqual([foreign.status, foreign.body.code], [404, 'not-found'])

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, asReader, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
-import { codeOf, sendLine, sendRaw } from '../helpers/raw-http.ts'
+import { sendLine, sendRaw, statusAndCode } from '../helpers/raw-http.ts'
 
 const OPERATOR = `X-API-Key: ${CANARIES.operatorKey}`
 const LONGEST = 'a'.repeat(64)
@@ -44,7 +44,7 @@ test('paths are taken to the letter', async (t) => {
   for (const [path, status, code] of PATHS) {
     await t.test(`DELETE ${path.slice(0, 30)} is ${code}`, async () => {
       const before = upstream.calls.length
-      assert.deepEqual(codeOf(await sendLine(url, `DELETE ${path}`, OPERATOR)), [status, code])
+      assert.deepEqual(statusAndCode(await sendLine(url, `DELETE ${path}`, OPERATOR)), [status, code])
       assert.equal(upstream.calls.length > before, code === 'task-not-found')
     })
   }
@@ -53,7 +53,7 @@ test('paths are taken to the letter', async (t) => {
 test('a method that is not known goes before an escape that can not be read', async (t) => {
   const { url } = await startGateway(t)
   for (const line of ['PUT /tasks/%', 'PATCH /tasks/%zz', 'POST /tasks/%c0%af/details', 'DELETE /tasks/%/details']) {
-    assert.deepEqual(codeOf(await sendLine(url, line, OPERATOR)), [405, 'method-not-allowed'], line)
+    assert.deepEqual(statusAndCode(await sendLine(url, line, OPERATOR)), [405, 'method-not-allowed'], line)
   }
 })
 
@@ -88,7 +88,7 @@ test('what is nearly a path is none', async (t) => {
   const { url } = await startGateway(t)
   for (const path of OTHER_PATHS) {
     await t.test(`${path} is not there`, async () => {
-      assert.deepEqual(codeOf(await sendLine(url, `GET ${path}`, OPERATOR)), [404, 'not-found'])
+      assert.deepEqual(statusAndCode(await sendLine(url, `GET ${path}`, OPERATOR)), [404, 'not-found'])
     })
   }
 })
@@ -164,7 +164,7 @@ const ask = async (t: TestContext, method: string, path: string, headers: Header
 for (const [name, method, path, headers, env, code] of ORDER) {
   test(name, async (t) => {
     const { answer, upstream } = await ask(t, method, path, headers, env)
-    assert.equal(codeOf(answer)[1], code)
+    assert.equal(statusAndCode(answer)[1], code)
     assert.equal(upstream.calls.length, 0)
   })
 }

@@ -4,7 +4,7 @@ import { SESSION_COOKIE } from '../../src/http/middleware/cookies.ts'
 import { createSecret } from '../../src/secret-strength.ts'
 import { API_KEYS, asOperator, cancelCalls, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor, startProvider } from '../helpers/provider.ts'
-import { manySessions, SESSION_SECRET, SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
+import { SESSION_SECRET, SIGN_IN_ENV, sessionCookie, sessionCookies } from '../helpers/session.ts'
 
 const IDLE_MS = 900_000
 const MAX_MS = 3_600_000
@@ -100,7 +100,7 @@ test('a sign-out is not forgotten, however many follow it', async (t) => {
   const { cookie } = await sessionCookie()
   assert.equal((await signOut(cookie)).status, 200)
   // Three cookies with each request: all of them are signed out.
-  const others = await manySessions(10_050)
+  const others = await sessionCookies(10_050)
   const requests = Array.from({ length: others.length / 3 }, (_, index) => others.slice(3 * index, 3 * index + 3))
   for (let first = 0; first < requests.length; first += 50) {
     const answers = await Promise.all(requests.slice(first, first + 50).map((three) => signOut(three.join('; '))))

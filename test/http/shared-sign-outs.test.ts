@@ -204,9 +204,9 @@ test('a session asks Redis for nothing but what its limit asks', async (t) => {
   const session = await sessionCookie()
   const commandsFor = async (headers: Headers) => {
     await read(started, headers)
-    await redis.ask('CONFIG', 'RESETSTAT')
+    await redis.command('CONFIG', 'RESETSTAT')
     for (let count = 0; count < 5; count += 1) assert.equal(await read(started, headers), 200)
-    return commandsOf(await redis.ask('INFO', 'commandstats'))
+    return commandsOf(await redis.command('INFO', 'commandstats'))
   }
   assert.deepEqual(await commandsFor(session), await commandsFor(asReader))
 })
@@ -218,10 +218,10 @@ test('only what is news is published', async (t) => {
   const session = await sessionCookie()
   const overrides = { timings: { sharedStore: countsTiming }, now: () => Date.now() + 7_200_000 }
   const later = await startGateway(t, { env: { ...SIGN_IN_ENV, REDIS_URL: redis.url }, overrides })
-  await redis.ask('CONFIG', 'RESETSTAT')
+  await redis.command('CONFIG', 'RESETSTAT')
   for (const replica of [started, started, later]) await signOut(replica, session).expect(200)
   await signOut(later, await sessionCookie()).expect(200)
-  assert.equal(commandsOf(await redis.ask('INFO', 'commandstats')).publish, 1)
+  assert.equal(commandsOf(await redis.command('INFO', 'commandstats')).publish, 1)
 })
 
 test('what Redis holds of others is no sign-out and does no harm', async (t) => {
@@ -231,7 +231,7 @@ test('what Redis holds of others is no sign-out and does no harm', async (t) => 
   const session = await sessionCookie()
   const channel = 'domain-task-gateway:sign-outs'
   for (const message of ['', '{', '{}', '[["x"]]', '[[1,2]]', `[["x",1e300]]`, '[["x",null]]', 'x'.repeat(100_000)]) {
-    await redis.ask('PUBLISH', channel, message)
+    await redis.command('PUBLISH', channel, message)
   }
   assert.equal(await read(started, session), 200)
   await signOut(started, session).expect(200)
@@ -242,6 +242,6 @@ test('what Redis holds of sign-outs ends with the sessions', async (t) => {
   if (!requires(t, 'redis')) return
   const redis = await redisOf(t)
   await signOut(await start(t, redis.url), await sessionCookie()).expect(200)
-  const leftMs = Number(await redis.ask('PTTL', 'domain-task-gateway:sign-outs'))
+  const leftMs = Number(await redis.command('PTTL', 'domain-task-gateway:sign-outs'))
   assert.ok(leftMs > 3_600_000 && leftMs <= 7_200_000, String(leftMs))
 })

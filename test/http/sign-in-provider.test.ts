@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
-import { beginAt, type FakeProvider, startFakeProvider } from '../helpers/fake-provider.ts'
+import { beginSignIn, type FakeProvider, startFakeProvider } from '../helpers/fake-provider.ts'
 import { type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createIssuerKey } from '../helpers/issuer.ts'
 import { closedPort } from '../helpers/ports.ts'
@@ -25,7 +25,7 @@ const start = async (
     overrides: { ...options.overrides, timings: { keySet: { cooldownMs: 0 }, ...options.overrides?.timings } },
   })
   const visitor = createVisitor()
-  const begin = (query?: string) => beginAt(provider, visitor, gateway.url, query)
+  const begin = (query?: string) => beginSignIn(provider, visitor, gateway.url, query)
   const signIn = async () => visitor.visit(await begin())
   const keyReadings = () => provider.paths.filter((path) => path === '/jwks').length
   return { provider, gateway, visitor, begin, signIn, keyReadings }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { SESSION_COOKIE } from '../../src/http/middleware/cookies.ts'
-import { beginAt, startFakeProvider } from '../helpers/fake-provider.ts'
+import { beginSignIn, startFakeProvider } from '../helpers/fake-provider.ts'
 import { eventually, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor } from '../helpers/provider.ts'
 
@@ -22,7 +22,7 @@ const start = async (t: TestContext, options: StartOptions = {}) => {
   /** A moment after the one before. */
   const begin = (query?: string) => {
     nowMs += 1
-    return beginAt(provider, visitor, gateway.url, query)
+    return beginSignIn(provider, visitor, gateway.url, query)
   }
   const later = (ms: number): void => {
     nowMs += ms

@@ -270,25 +270,25 @@ test('a returnTo that is too long for a cookie is refused', async (t) => {
 test('a provider that is away is told apart from a sign-in that failed', async (t) => {
   const { gateway, provider, visitor } = await start(t)
   const back = await visitor.authenticate(gateway.url, 'ann')
-  provider.setAway(true)
+  provider.setUnavailable(true)
   assert.deepEqual(await codeOf(await visitor.visit(back)), [503, 'identity-provider-unavailable'])
 })
 
 test('a provider that was never reached is asked again after a pause', async (t) => {
   const pause = { timings: { keySet: { cooldownMs: 0 } } }
   const { gateway, provider, visitor } = await start(t, { overrides: pause })
-  provider.setAway(true)
+  provider.setUnavailable(true)
   assert.deepEqual(await codeOf(await visitor.visit(`${gateway.url}/auth/login`)), [
     503,
     'identity-provider-unavailable',
   ])
-  provider.setAway(false)
+  provider.setUnavailable(false)
   assert.equal((await visitor.visit(`${gateway.url}/auth/login`)).status, 302)
 })
 
 test('however many want to sign in while the provider is away, it is asked once in a while, and so does the log say', async (t) => {
   const { gateway, provider, visitor } = await start(t)
-  provider.setAway(true)
+  provider.setUnavailable(true)
   for (let time = 0; time < 5; time += 1) {
     const answer = await visitor.visit(`${gateway.url}/auth/login`)
     assert.deepEqual(await codeOf(answer), [503, 'identity-provider-unavailable'])
@@ -304,7 +304,7 @@ test('what the provider said of itself holds while it is away, and is read again
   const login = async () => (await visitor.visit(`${gateway.url}/auth/login`)).status
   assert.deepEqual([await login(), await login(), readings()], [302, 302, 1])
   nowMs += 60 * MINUTE_MS
-  provider.setAway(true)
+  provider.setUnavailable(true)
   assert.equal(await login(), 302)
   await eventually(() => (readings() === 2 ? true : undefined))
   assert.equal(await login(), 302)
@@ -412,7 +412,7 @@ test('who signs out has no session here, and is told where the provider’s own 
 
 test('signing out works while the provider is away', async (t) => {
   const { gateway, provider, visitor } = await start(t)
-  provider.setAway(true)
+  provider.setUnavailable(true)
   const headers = { ...signOut.headers, origin: gateway.url }
   const answer = await visitor.visit(`${gateway.url}/auth/logout`, { ...signOut, headers })
   assert.deepEqual([answer.status, await jsonOf(answer)], [200, { logoutUrl: null }])

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { FaultReply } from '../../sandbox/src/server.ts'
 import { sha256 } from '../../src/callers/api-keys.ts'
-import { startRewriter, startWatched } from '../helpers/between.ts'
+import { startWatchedGateway } from '../helpers/consistency.ts'
 import {
   API_KEYS,
   asAuditor,
@@ -14,6 +14,7 @@ import {
 } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { openSocket } from '../helpers/raw-http.ts'
+import { startRewritingProxy } from '../helpers/upstream-proxy.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 type Headers = Readonly<Record<string, string>>
@@ -36,7 +37,7 @@ const start = (t: TestContext, { env, ...options }: StartOptions = {}): Promise<
 
 /** A gateway whose upstream sends responses that the real one never sends. */
 const startRewritten = (t: TestContext, rewrite: (answer: string) => string): Promise<Started> =>
-  startWatched(t, { env: ENV, between: (t, upstream) => startRewriter(t, upstream.url, rewrite) })
+  startWatchedGateway(t, { env: ENV, proxy: (t, upstream) => startRewritingProxy(t, upstream.url, rewrite) })
 
 const get = async ({ api }: Pick<Started, 'api'>, path: string, headers: Headers = {}) => {
   const answer = await api.get(path).set({ ...asReader, ...headers })

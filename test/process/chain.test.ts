@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { type TestContext, test } from 'node:test'
-import { type KeyReply, startKeyServer } from '../helpers/credential-server.ts'
+import { type CredentialReply, startCredentialServer } from '../helpers/credential-server.ts'
 import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { prepare, startProcess } from '../helpers/process.ts'
 
-/** A process whose credentials come from the vendor's provider chain, and the server that the chain queries. */
-const start = async (t: TestContext, reply: KeyReply) => {
+/** A process whose keys come from the vendor's chain, and the server that the chain asks. */
+const start = async (t: TestContext, reply: CredentialReply) => {
   const { sandbox, env } = await prepare(t)
-  const server = await startKeyServer(t, await temporaryFolder(t), CANARIES)
+  const server = await startCredentialServer(t, await temporaryFolder(t), CANARIES)
   sandbox.addKeys(CANARIES)
   server.answerWith(reply)
   const started = await startProcess(t, { ...env, ...server.env })
@@ -60,7 +60,7 @@ test('the vendor’s package is loaded where the chain is asked for, and nowhere
   const isLoaded = () => Object.keys(cache).some((path) => path.includes('@alicloud/credentials'))
   await startGateway(t)
   assert.equal(isLoaded(), false)
-  const server = await startKeyServer(t, await temporaryFolder(t), CANARIES)
+  const server = await startCredentialServer(t, await temporaryFolder(t), CANARIES)
   Object.assign(process.env, server.env)
   await startGateway(t, { env: server.env })
   assert.equal(isLoaded(), true)

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { build } from '../helpers/build.ts'
+import { buildGateway } from '../helpers/build.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 import { prepare, startProcess } from '../helpers/process.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 test('the compiled gateway accepts and renews a session of a replica whose clock differs by up to 5 seconds', async (t) => {
-  const [entry, folder] = [await build(t), await temporaryFolder(t)]
+  const [entry, folder] = [await buildGateway(t), await temporaryFolder(t)]
   for (const [skewMs, status] of [
     [-4000, 200],
     [4000, 200],

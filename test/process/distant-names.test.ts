@@ -3,9 +3,16 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
-import { build } from '../helpers/build.ts'
+import { buildGateway } from '../helpers/build.ts'
 import { createCertificate } from '../helpers/certificate.ts'
-import { createDistantNetwork, DISTANT, type DistantNetwork, HERE, LOST, sayingOf } from '../helpers/distant-network.ts'
+import {
+  createDistantNetwork,
+  DISTANT_ADDRESSES,
+  type DistantNetwork,
+  LOCAL_ADDRESS,
+  UNREACHABLE_ADDRESSES,
+  waitForLine,
+} from '../helpers/distant-network.ts'
 import { asOperator, baseEnv, temporaryFolder } from '../helpers/gateway.ts'
 import { AUDIENCE, createIssuerKey, secondsFromNow, sign } from '../helpers/issuer.ts'
 import { type Database, usePostgres } from '../helpers/postgres.ts'
@@ -18,30 +25,30 @@ import { parseObject } from '../helpers/signed-call.ts'
 
 const servers = usePostgres()
 
-const [FAR] = DISTANT
+const [FAR] = DISTANT_ADDRESSES
 
 const HOSTS = {
   // The system sorts IPv6 without a route last, so that Node gives up the other address after its time.
-  'without-route.test': [FAR, LOST.withoutRoute[0]],
-  'many-without-route.test': [...DISTANT, ...LOST.withoutRoute],
-  'lost.test': [FAR, LOST.ipv6[0]],
-  'many-lost.test': [...DISTANT, ...LOST.ipv6],
-  'third.test': [...LOST.ipv4.slice(0, 2), FAR],
-  'fourth.test': [...LOST.ipv4.slice(0, 3), FAR],
+  'without-route.test': [FAR, UNREACHABLE_ADDRESSES.withoutRoute[0]],
+  'many-without-route.test': [...DISTANT_ADDRESSES, ...UNREACHABLE_ADDRESSES.withoutRoute],
+  'lost.test': [FAR, UNREACHABLE_ADDRESSES.ipv6[0]],
+  'many-lost.test': [...DISTANT_ADDRESSES, ...UNREACHABLE_ADDRESSES.ipv6],
+  'third.test': [...UNREACHABLE_ADDRESSES.ipv4.slice(0, 2), FAR],
+  'fourth.test': [...UNREACHABLE_ADDRESSES.ipv4.slice(0, 3), FAR],
   // IPv6, IPv4, IPv6, IPv4.
-  'both.test': [LOST.ipv4[0], FAR, ...LOST.ipv6.slice(0, 2)],
+  'both.test': [UNREACHABLE_ADDRESSES.ipv4[0], FAR, ...UNREACHABLE_ADDRESSES.ipv6.slice(0, 2)],
 }
 
 const start = async (t: TestContext, roundTripMs: number): Promise<DistantNetwork> => {
   const network = await createDistantNetwork(t, roundTripMs, HOSTS)
   const keys = baseEnv('', '')
   const sandbox = network.spawn(process.execPath, [join(ROOT, 'sandbox/bin/sandbox.ts')], {
-    SANDBOX_HOST: HERE,
+    SANDBOX_HOST: LOCAL_ADDRESS,
     SANDBOX_PORT: '8089',
     SANDBOX_ACCESS_KEY_ID: keys.ALIBABA_CLOUD_ACCESS_KEY_ID,
     SANDBOX_ACCESS_KEY_SECRET: keys.ALIBABA_CLOUD_ACCESS_KEY_SECRET,
   })
-  await sayingOf(sandbox, /^Domain API sandbox/)
+  await waitForLine(sandbox, /^Domain API sandbox/)
   return network
 }
 
@@ -54,7 +61,7 @@ const startGateway = async (
   const auditPath = join(await temporaryFolder(t), 'audit.db')
   const usual = { ...baseEnv('', auditPath), UPSTREAM_ALLOW_HTTP: 'true', ...env }
   const gateway = network.spawn(process.execPath, [entry], usual)
-  return String(parseObject(await sayingOf(gateway, /"msg":"listening"/)).address)
+  return String(parseObject(await waitForLine(gateway, /"msg":"listening"/)).address)
 }
 
 const REQUEST = `
@@ -110,11 +117,11 @@ const PARTIES = `
 const startParties = async (t: TestContext, network: DistantNetwork, database: Database, socketPath: string) => {
   const [certificate, key] = [createCertificate(undefined, 'both.test'), await createIssuerKey()]
   const keys = JSON.stringify({ keys: [key.publicJwk] })
-  const scripts = ['--input-type=module', '-e', PARTIES, HERE, JSON.stringify(certificate), keys, socketPath]
+  const scripts = ['--input-type=module', '-e', PARTIES, LOCAL_ADDRESS, JSON.stringify(certificate), keys, socketPath]
   const parties = network.spawn(process.execPath, scripts)
-  await sayingOf(parties, /^ready/)
-  const flags = ['--port', '6379', '--bind', HERE, '--protected-mode', 'no', '--save', '']
-  await sayingOf(network.spawn('redis-server', flags), /Ready to accept connections/)
+  await waitForLine(parties, /^ready/)
+  const flags = ['--port', '6379', '--bind', LOCAL_ADDRESS, '--protected-mode', 'no', '--save', '']
+  await waitForLine(network.spawn('redis-server', flags), /Ready to accept connections/)
   const caPath = join(await temporaryFolder(t), 'ca.pem')
   await writeFile(caPath, certificate.cert)
   const issuer = 'https://issuer.example'
@@ -146,8 +153,8 @@ test('with a round trip of 320 ms issuer, Redis, PostgreSQL and trace collector 
   const network = await start(t, 320)
   const server = await servers(t)
   const { parties, env, bearer } = await startParties(t, network, await server.database(), server.socketPath)
-  const url = await startGateway(t, network, env, await build(t))
-  const spans = sayingOf(parties, /^spans/)
+  const url = await startGateway(t, network, env, await buildGateway(t))
+  const spans = waitForLine(parties, /^spans/)
   const cancel = await request(network, `${url}/tasks/none`, 'DELETE', bearer)
   const [record, ready] = [
     await request(network, `${url}/cancellations/${cancel.cancellationId}`, 'GET', bearer),

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import { asOperator, cancelCalls } from '../helpers/gateway.ts'
 import { allRecords, prepare, startProcess } from '../helpers/process.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
 
 const EVERY_MS = 5
 
@@ -57,7 +57,7 @@ test('stopped at two hundred cancels a second, it answers and records each that 
   const failed = answers.filter((answer) => answer !== 202)
   const row = { Cancels: answers.length, 'After SIGTERM': answers.length - before, Failed: failed.length }
   t.diagnostic(JSON.stringify(row))
-  noteFigures('drain', [row])
+  writeFigures('drain', [row])
   assert.deepEqual(failed, [])
   assert.ok(before < answers.length)
   assert.equal(code, 0)

@@ -6,8 +6,9 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { describe, test } from 'node:test'
 import { asOperator, eventually, temporaryFolder } from '../helpers/gateway.ts'
-import { addTasks, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
-import { codeOf, holdOpen, openSocket, parseAnswer, sendBytes } from '../helpers/raw-http.ts'
+import { addTasks, prepare, spawnGateway, startProcess, waitForCancels } from '../helpers/process.ts'
+import { holdOpen, openSocket, parseAnswer, sendBytes, statusAndCode } from '../helpers/raw-http.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 /** No grace period can be shorter. */
 const SHORTEST = { UPSTREAM_TIMEOUT_MS: '10', REQUEST_TIMEOUT_MS: '3010', SHUTDOWN_GRACE_MS: '8010' }
@@ -60,14 +61,14 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
 
   test('a cancel in flight at SIGTERM is answered, recorded, and only then does the process end', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     gateway.kill('SIGTERM')
     await gateway.line('stopping')
-    valve.release()
+    proxy.release()
     const { status, headers } = await answer
     const { code } = await gateway.ended
     const restarted = await startProcess(t, env)
@@ -81,17 +82,17 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
 
   test('the outcome of a cancel whose caller disconnected at SIGTERM is still recorded', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const abandoned = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
     abandoned.catch(() => undefined)
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     abandoned.abort()
     await gateway.line('request')
     gateway.kill('SIGTERM')
     await gateway.line('stopping')
-    valve.release()
+    proxy.release()
     const { code } = await gateway.ended
     const restarted = await startProcess(t, env)
 
@@ -119,21 +120,21 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
 
   test('while the last answer is awaited, new connections are refused and idle ones closed', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const agent = new Agent({ keepAlive: true })
     t.after(() => agent.destroy())
     await gateway.api.get('/livez').agent(agent)
     const [idle] = Object.values(agent.freeSockets).flatMap((sockets) => sockets ?? [])
     assert.ok(idle)
     const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     const idleClosed = once(idle, 'close')
     gateway.kill('SIGTERM')
     await idleClosed
     const refused = await closedToNew(gateway.url)
-    valve.release()
+    proxy.release()
 
     assert.equal(refused, 'ECONNREFUSED')
     assert.equal((await answer).status, 202)
@@ -142,8 +143,8 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
 
   test('a request on a kept connection after the last response is refused', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const socket = openSocket(gateway.url)
     t.after(() => socket.destroy())
     const head = `Host: localhost\r\nX-API-Key: ${asOperator['x-api-key']}\r\n\r\n`
@@ -153,12 +154,12 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
       received += chunk
     })
     socket.write(`DELETE /tasks/${first} HTTP/1.1\r\n${head}`)
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     gateway.kill('SIGTERM')
     await closedToNew(gateway.url)
     socket.write(`DELETE /tasks/${second} HTTP/1.1\r\n${head}`)
-    valve.release()
+    proxy.release()
     await once(socket, 'close')
 
     const statuses = [...received.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)
@@ -192,16 +193,16 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
 
   test('a second signal does not cut the first one short', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     gateway.kill('SIGTERM')
     await closedToNew(gateway.url)
     gateway.kill('SIGTERM')
     gateway.kill('SIGINT')
-    valve.release()
+    proxy.release()
 
     assert.equal((await answer).status, 202)
     assert.equal((await gateway.ended).code, 0)
@@ -218,24 +219,27 @@ describe('a gateway that is told to stop', { concurrency: 2 }, () => {
     gateway.kill('SIGTERM')
 
     const answer = parseAnswer(await text(socket))
-    assert.deepEqual([...codeOf(answer), JSON.parse(answer.body).outcome], [503, 'shutting-down', 'not-cancelled'])
+    assert.deepEqual(
+      [...statusAndCode(answer), JSON.parse(answer.body).outcome],
+      [503, 'shutting-down', 'not-cancelled'],
+    )
     assert.equal((await gateway.ended).code, 0)
   })
 
   test('of pipelined cancels in flight each is answered', async (t) => {
     const { sandbox, env } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const key = `X-API-Key: ${asOperator['x-api-key']}`
     const cancels = addTasks(sandbox, 2).map(
       (taskNo) => `DELETE /tasks/${taskNo} HTTP/1.1\r\nHost: a\r\n${key}\r\n\r\n`,
     )
     const answers = sendBytes(gateway.url, cancels.join(''))
-    await sawCancels(sandbox, 2)
+    await waitForCancels(sandbox, 2)
 
     gateway.kill('SIGTERM')
     await closedToNew(gateway.url)
-    valve.release()
+    proxy.release()
 
     assert.equal((await answers).match(/HTTP\/1\.1 202/g)?.length, 2)
     assert.equal((await gateway.ended).code, 0)

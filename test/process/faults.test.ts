@@ -7,12 +7,12 @@ import { connect, createServer as createTlsServer, type TlsOptions } from 'node:
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
 import { createCertificate } from '../helpers/certificate.ts'
-import { answerOf, cancelUnder } from '../helpers/consistency.ts'
-import { type FaultProxy, ROUTE_FAULTS, type RouteFault, startFaultProxy } from '../helpers/fault-proxy.ts'
+import { cancelDuringFault, describeResponse } from '../helpers/consistency.ts'
 import { asOperator, baseEnv, CANARIES, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { listenOn } from '../helpers/ports.ts'
-import { type Listening, startProcess } from '../helpers/process.ts'
-import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
+import { type RunningGateway, startProcess } from '../helpers/process.ts'
+import { checkTable, type FaultRow } from '../helpers/reliability-doc.ts'
+import { type FaultProxy, NETWORK_FAULTS, type NetworkFault, startFaultProxy } from '../helpers/upstream-proxy.ts'
 
 // The real process with network faults between it and its upstream.
 
@@ -21,7 +21,7 @@ const TIMES = { UPSTREAM_TIMEOUT_MS: '400', REQUEST_TIMEOUT_MS: '5400', UPSTREAM
 const portOf = (url: string): number => Number(new URL(url).port)
 
 interface Route {
-  readonly gateway: Listening
+  readonly gateway: RunningGateway
   readonly sandbox: Sandbox
   readonly proxy: FaultProxy
 }
@@ -42,12 +42,12 @@ const startRoute = async (
 
 const read = async ({ gateway }: Route, fault: string): Promise<FaultRow> => {
   const { status, body } = await gateway.api.get('/tasks').set(asOperator)
-  return { fault, request: 'GET', answer: answerOf(status, body), record: '–', upstream: '–' }
+  return { fault, request: 'GET', answer: describeResponse(status, body), record: '–', upstream: '–' }
 }
 
 /** Later requests are served normally. */
 const isWell = async (route: Route): Promise<void> => {
-  const [row, { answer }] = [await cancelUnder(route, 'none'), await read(route, 'none')]
+  const [row, { answer }] = [await cancelDuringFault(route, 'none'), await read(route, 'none')]
   assert.deepEqual([row.answer, row.record, answer], ['202 accepted', 'accepted', '200'])
 }
 
@@ -61,30 +61,30 @@ const keptQuiet = async ({ gateway }: Route): Promise<void> => {
 
 const signatures = ['rpc-v1', 'acs3'] as const
 
-const spoilt = async (route: Route, fault: RouteFault): Promise<readonly FaultRow[]> => {
+const spoilt = async (route: Route, fault: NetworkFault): Promise<readonly FaultRow[]> => {
   const rows: FaultRow[] = []
-  route.proxy.meet(fault, 'CancelTask')
-  rows.push(await cancelUnder(route, fault))
-  route.proxy.meet(fault, 'QueryTaskList')
+  route.proxy.setFault(fault, 'CancelTask')
+  rows.push(await cancelDuringFault(route, fault))
+  route.proxy.setFault(fault, 'QueryTaskList')
   rows.push(await read(route, fault))
-  route.proxy.meet(null)
+  route.proxy.setFault(null)
   await isWell(route)
   return rows
 }
 
-/** No call reaches the upstream, so the task cannot be read afterwards either. */
-const cutOff = async (route: Route, fault: RouteFault): Promise<FaultRow> => {
-  route.proxy.meet(fault)
-  const row = await cancelUnder(route, `${fault}, asking afterwards too`)
-  route.proxy.meet(null)
+/** Nothing gets through at all, so that nobody can be asked what became of it either. */
+const cutOff = async (route: Route, fault: NetworkFault): Promise<FaultRow> => {
+  route.proxy.setFault(fault)
+  const row = await cancelDuringFault(route, `${fault}, asking afterwards too`)
+  route.proxy.setFault(null)
   await isWell(route)
   return row
 }
 
 const refused = async (route: Route): Promise<readonly FaultRow[]> => {
-  await route.proxy.lead(null)
-  const rows = [await cancelUnder(route, 'connection refused'), await read(route, 'connection refused')]
-  await route.proxy.lead(portOf(route.sandbox.url))
+  await route.proxy.redirect(null)
+  const rows = [await cancelDuringFault(route, 'connection refused'), await read(route, 'connection refused')]
+  await route.proxy.redirect(portOf(route.sandbox.url))
   await isWell(route)
   return rows
 }
@@ -96,7 +96,7 @@ test('on a spoilt way to upstream the answer, the record and upstream agree', { 
       await t.test(`signed by ${signature}`, async (t) => {
         const route = await startRoute(t, { UPSTREAM_SIGNATURE: signature })
         rows.push(...(await refused(route)))
-        for (const fault of ROUTE_FAULTS) rows.push(...(await spoilt(route, fault)))
+        for (const fault of NETWORK_FAULTS) rows.push(...(await spoilt(route, fault)))
         for (const fault of ['black hole', 'answer lost'] as const) rows.push(await cutOff(route, fault))
         await keptQuiet(route)
       })
@@ -105,7 +105,7 @@ test('on a spoilt way to upstream the answer, the record and upstream agree', { 
   )
   const [rows = [], others] = found
   assert.deepEqual(others, rows)
-  await t.test('and the document tells what was found', () => holdTable('way', rows))
+  await t.test('and the document tells what was found', () => checkTable('way', rows))
 })
 
 /** A server that speaks TLS, and nothing of upstream's. */
@@ -140,18 +140,21 @@ test('where upstream cannot prove who it is, nothing is sent', async (t) => {
   ] as const) {
     const port = await startStranger(t, options)
     if (options === old) assert.equal(await protocolOf(t, port, own.cert), 'TLSv1.1')
-    await route.proxy.lead(port)
-    rows.push(await cancelUnder(route, fault), await read(route, fault))
-    await route.proxy.lead(portOf(route.sandbox.url))
+    await route.proxy.redirect(port)
+    rows.push(await cancelDuringFault(route, fault), await read(route, fault))
+    await route.proxy.redirect(portOf(route.sandbox.url))
     await isWell(route)
   }
-  await route.proxy.lead(portOf(route.sandbox.url))
-  route.proxy.meet('black hole')
-  rows.push(await cancelUnder(route, 'TLS handshake not answered'), await read(route, 'TLS handshake not answered'))
-  route.proxy.meet(null)
+  await route.proxy.redirect(portOf(route.sandbox.url))
+  route.proxy.setFault('black hole')
+  rows.push(
+    await cancelDuringFault(route, 'TLS handshake not answered'),
+    await read(route, 'TLS handshake not answered'),
+  )
+  route.proxy.setFault(null)
   await isWell(route)
   await keptQuiet(route)
-  holdTable('tls', rows)
+  checkTable('tls', rows)
 })
 
 /** No resolver is asked for a name of which a part has more than 63 characters. */
@@ -159,9 +162,9 @@ const NO_NAME = `https://${'x'.repeat(64)}.example`
 
 test('where its name leads nowhere, nothing is sent', async (t) => {
   const route = await startRoute(t, { UPSTREAM_URL: NO_NAME })
-  const rows = [await cancelUnder(route, 'name does not resolve'), await read(route, 'name does not resolve')]
+  const rows = [await cancelDuringFault(route, 'name does not resolve'), await read(route, 'name does not resolve')]
   await keptQuiet(route)
-  holdTable('name', rows)
+  checkTable('name', rows)
 })
 
 /** The wall clock of a process, which jumps by an hour, forward first and then back by two, whenever it is told to. */
@@ -181,9 +184,9 @@ test('where the clock jumps, one attempt is lost and no cancel', async (t) => {
   const rows: FaultRow[] = []
   for (const fault of ['clock an hour ahead', 'clock an hour behind']) {
     route.gateway.kill('SIGUSR2')
-    rows.push(await cancelUnder(route, fault), await read(route, fault))
+    rows.push(await cancelDuringFault(route, fault), await read(route, fault))
     await isWell(route)
   }
   await keptQuiet(route)
-  holdTable('clock', rows)
+  checkTable('clock', rows)
 })

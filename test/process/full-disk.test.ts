@@ -5,8 +5,9 @@ import { test } from 'node:test'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
-import { type Listening, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
+import { prepare, type RunningGateway, startProcess, waitForCancels } from '../helpers/process.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 const PAGE = Buffer.alloc(4096)
 
@@ -24,7 +25,7 @@ const fill = (folder: string): (() => void) => {
   return () => rmSync(path)
 }
 
-const becomes = ({ api }: Listening, status: number) =>
+const becomes = ({ api }: RunningGateway, status: number) =>
   eventually(async () => {
     const { body, status: current } = await api.get('/readyz')
     return current === status ? body : undefined
@@ -62,14 +63,14 @@ test('an outcome that finds the disk full is answered truthfully and written onc
   if (!requires(t, 'mount')) return
   const folder = mountTmpfs(t, 'size=2m')
   const { sandbox, env } = await prepare(t, folder)
-  const valve = await startValve(t, sandbox)
-  const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+  const proxy = await startResponseHoldingProxy(t, sandbox.url)
+  const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
   const taskNo = sandbox.addTask()
 
   const answer = gateway.api.delete(`/tasks/${taskNo}`).set(asOperator).then()
-  await sawCancels(sandbox, 1)
+  await waitForCancels(sandbox, 1)
   const makeRoom = fill(folder)
-  valve.release()
+  proxy.release()
   const { status } = await answer
   await gateway.line('the outcome of a cancellation could not be written; the write is retried')
   const [meanwhile] = await gateway.records()

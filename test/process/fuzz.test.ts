@@ -4,15 +4,15 @@ import { after, type TestContext, test } from 'node:test'
 import fc from 'fast-check'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import { PROBLEMS } from '../../src/http/presentation/problems.ts'
-import { violationsOf } from '../helpers/contract.ts'
-import { type Ingredients, malformed, wellFormed } from '../helpers/fuzz-requests.ts'
+import { findViolations } from '../helpers/contract.ts'
+import { malformedBytes, type RequestParts, wellFormedRequest } from '../helpers/fuzz-requests.ts'
 import { CANARIES, cancelCalls } from '../helpers/gateway.ts'
 import { startIssuer } from '../helpers/issuer.ts'
-import { type Listening, prepare, startProcess } from '../helpers/process.ts'
+import { prepare, type RunningGateway, startProcess } from '../helpers/process.ts'
 import { openSocket, parseAnswer, parseAnswers, type RawAnswer } from '../helpers/raw-http.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
-import { heapOf, mebibytes, vitalsOf, WITH_VITALS } from '../helpers/vitals.ts'
+import { createVitalsReader, heapOf, mebibytes, VITALS_ARGS } from '../helpers/vitals.ts'
 
 // On demand with more requests and another seed: npm run fuzz.
 
@@ -47,12 +47,12 @@ const UPSTREAM_FAULTS = [
 ] as const
 
 const figures: Record<string, string | number>[] = []
-after(() => noteFigures('fuzz', figures))
+after(() => writeFigures('fuzz', figures))
 
 interface Target {
-  readonly gateway: Listening
+  readonly gateway: RunningGateway
   readonly sandbox: Sandbox
-  readonly ingredients: Ingredients
+  readonly ingredients: RequestParts
   /** Those of the ingredients that allow a cancel. */
   readonly allowing: readonly string[]
 }
@@ -79,7 +79,7 @@ const start = async (t: TestContext): Promise<Target> => {
       UPSTREAM_TIMEOUT_MS: '1000',
       REQUEST_TIMEOUT_MS: '5000',
     },
-    { execArgv: WITH_VITALS },
+    { execArgv: VITALS_ARGS },
   )
   const { operatorKey, readerKey, auditorKey } = CANARIES
   return {
@@ -129,7 +129,7 @@ interface Shot {
   faults(answer: string): readonly string[]
 }
 
-const fire = async ({ url }: Listening, { bytes, patienceMs, faults }: Shot): Promise<readonly string[]> => {
+const fire = async ({ url }: RunningGateway, { bytes, patienceMs, faults }: Shot): Promise<readonly string[]> => {
   const answer = await exchange(url, bytes, patienceMs)
   return faults(answer).map((fault) => `${fault}, after ${JSON.stringify(bytes).slice(0, MOST_TEXT)}`)
 }
@@ -162,7 +162,7 @@ const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Ar
     }
   }
 
-  const vitals = vitalsOf(gateway)
+  const vitals = createVitalsReader(gateway)
   await fireUntil(REQUESTS * WARM_UP)
   const early = await vitals()
   await fireUntil(REQUESTS)
@@ -198,14 +198,14 @@ const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Ar
 
 test('every request gets a documented response', async (t) => {
   const target = await start(t)
-  const shot = wellFormed(target.ingredients).map(({ method, target: path, bytes }): Shot => {
+  const shot = wellFormedRequest(target.ingredients).map(({ method, target: path, bytes }): Shot => {
     const faults = (answer: string): readonly string[] => {
       const { status, headers, body } = parseAnswer(answer)
       // Documented, but nothing to be found.
       if (status === PROBLEMS.internal.status) return ['internal error']
       // Input that cannot be parsed as a request has no method, and its response has a body.
       const read = method === 'HEAD' && body !== '' ? '' : method
-      return violationsOf({ method: read, path: path.replace(ABSOLUTE, ''), status, headers, text: body })
+      return findViolations({ method: read, path: path.replace(ABSOLUTE, ''), status, headers, text: body })
     }
     return { bytes, patienceMs: PATIENT_MS, faults }
   })
@@ -214,7 +214,7 @@ test('every request gets a documented response', async (t) => {
 
 test('arbitrary bytes break nothing and cause no cancellation', async (t) => {
   const target = await start(t)
-  const shot = fc.tuple(malformed(target.ingredients), fc.constantFrom(0, IMPATIENT_MS)).map(
+  const shot = fc.tuple(malformedBytes(target.ingredients), fc.constantFrom(0, IMPATIENT_MS)).map(
     ([bytes, patienceMs]): Shot => ({
       bytes,
       patienceMs,

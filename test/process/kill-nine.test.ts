@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { startGateway } from '../helpers/gateway.ts'
-import { killAndLook } from '../helpers/kill-nine.ts'
+import { killRepeatedly } from '../helpers/kill-nine.ts'
 import { usePostgres } from '../helpers/postgres.ts'
 import { prepare } from '../helpers/process.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
 // On demand with more kills and another seed: npm run kills.
@@ -18,7 +18,7 @@ const TIMES = { UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4500' }
 const servers = usePostgres()
 
 const figures: Record<string, string | number>[] = []
-after(() => noteFigures('kills', figures))
+after(() => writeFigures('kills', figures))
 
 for (const engine of ['SQLite', 'PostgreSQL'] as const) {
   test(`killed at random moments, a gateway with its record on ${engine} loses nothing and claims nothing`, async (t) => {
@@ -27,24 +27,24 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const database = engine === 'PostgreSQL' ? await (await servers(t)).database() : null
     const places =
       database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
-    // Another gateway with the same audit trail, which must not touch the requests in flight of the killed one.
+    // Another on the same record, which must leave alone what the one that is killed has under way.
     if (database !== null) await startGateway(t, { env: places, overrides: { timings: { maintenanceEveryMs: 100 } } })
-    const found = await killAndLook(t, {
+    const report = await killRepeatedly(t, {
       kills: KILLS,
       seed: SEED,
       sandbox,
       env: { ...env, ...TIMES, ...places },
       onRestart: (kill) => (kill % 10 === 0 ? t.diagnostic(`${kill} of ${KILLS} kills on ${engine}`) : undefined),
     })
-    const { asked, answered, carriedOut, byOutcome, contradictions } = found
+    const { requests, responses, cancelled, byOutcome, contradictions } = report
     const { accepted = 0, unknown = 0, pending = 0 } = byOutcome
     const other = Object.values(byOutcome).reduce((sum, count) => sum + count, 0) - accepted - unknown - pending
     const row = {
       Record: engine,
       Kills: KILLS,
-      Cancels: asked,
-      Answered: answered,
-      'Carried out': carriedOut,
+      Cancels: requests,
+      Answered: responses,
+      'Carried out': cancelled,
       'On record: accepted': accepted,
       'not cancelled': other,
       unknown,
@@ -54,7 +54,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     t.diagnostic(`seed ${SEED}: ${JSON.stringify(row)}`)
     figures.push(row)
     assert.deepEqual(contradictions, [])
-    assert.ok(answered > 0 && answered < asked)
+    assert.ok(responses > 0 && responses < requests)
     if (engine === 'SQLite') assert.equal(sandbox.violations, 0)
   })
 }

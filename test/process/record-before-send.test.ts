@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { cancelCalls } from '../helpers/gateway.ts'
-import { addTasks, cancel, prepare, sawCancels, startProcess } from '../helpers/process.ts'
+import { addTasks, cancel, prepare, startProcess, waitForCancels } from '../helpers/process.ts'
 
 /** Two hundred at once can keep a small machine busy for longer than the defaults allow. */
 const PATIENT = {
@@ -30,7 +30,7 @@ for (const calls of [1, 12, 60]) {
     const killed = await startProcess(t, env)
     const taskNos = addTasks(sandbox, 100)
     const answers = Promise.allSettled(taskNos.map((taskNo) => cancel(killed.url, taskNo)))
-    await sawCancels(sandbox, calls)
+    await waitForCancels(sandbox, calls)
     killed.kill('SIGKILL')
     await Promise.all([killed.ended, answers, sandbox.socketsClosed()])
 

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { cancelUnder } from '../helpers/consistency.ts'
+import { cancelDuringFault } from '../helpers/consistency.ts'
 import { asOperator, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
 import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
-import { addTasks, cancel, prepare, sawCancels, startProcess, startValve } from '../helpers/process.ts'
-import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
+import { addTasks, cancel, prepare, startProcess, waitForCancels } from '../helpers/process.ts'
+import { checkTable, type FaultRow } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // The real process with faults of its audit trail on PostgreSQL.
 
@@ -17,14 +18,14 @@ const start = async (t: TestContext) => {
   const server = await servers(t)
   const database = await server.database()
   const { sandbox, env } = await prepare(t)
-  const valve = await startValve(t, sandbox)
-  valve.release()
+  const proxy = await startResponseHoldingProxy(t, sandbox.url)
+  proxy.release()
   const places = { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
-  const gateway = await startProcess(t, { ...env, ...TIMES, ...places, UPSTREAM_URL: valve.url })
+  const gateway = await startProcess(t, { ...env, ...TIMES, ...places, UPSTREAM_URL: proxy.url })
   const isReady = async (): Promise<void> => {
     await eventually(async () => ((await gateway.api.get('/readyz')).status === 200 ? true : undefined))
   }
-  return { server, database, sandbox, valve, gateway, isReady, places }
+  return { server, database, sandbox, proxy, gateway, isReady, places }
 }
 
 type Broken = Pick<Awaited<ReturnType<typeof start>>, 'server' | 'database'>
@@ -69,11 +70,11 @@ const FAULTS: readonly RecordFault[] = [
 test('with any fault of PostgreSQL nothing is sent without a record, and no response is wrong', async (t) => {
   if (!requires(t, 'postgres')) return
   const route = await start(t)
-  const { server, sandbox, valve, gateway, isReady } = route
+  const { server, sandbox, proxy, gateway, isReady } = route
   const rows: FaultRow[] = []
 
   const isWell = async (): Promise<void> => {
-    const { answer, record } = await cancelUnder(route, 'none')
+    const { answer, record } = await cancelDuringFault(route, 'none')
     assert.deepEqual([answer, record], ['202 accepted', 'accepted'])
   }
 
@@ -90,43 +91,43 @@ test('with any fault of PostgreSQL nothing is sent without a record, and no resp
       await isReady()
       await isWritten(taskNo)
     }
-    rows.push(await cancelUnder(route, `${fault.name} before the intent`, heal))
+    rows.push(await cancelDuringFault(route, `${fault.name} before the intent`, heal))
     await isWell()
   }
 
   for (const fault of FAULTS) {
     const sent = cancelCalls(sandbox).length + 1
-    valve.hold()
-    const row = cancelUnder(route, `${fault.name} before the outcome`, async (taskNo) => {
+    proxy.hold()
+    const row = cancelDuringFault(route, `${fault.name} before the outcome`, async (taskNo) => {
       await gateway.line('the outcome of a cancellation could not be written; the write is retried')
       await fault.end(route)
       await isReady()
       await isWritten(taskNo)
     })
-    await sawCancels(sandbox, sent)
+    await waitForCancels(sandbox, sent)
     await fault.begin(route)
-    valve.release()
+    proxy.release()
     rows.push(await row)
     await isWell()
   }
 
   await server.stop()
   await server.start()
-  rows.push(await cancelUnder(route, 'restarted a moment ago', isReady))
+  rows.push(await cancelDuringFault(route, 'restarted a moment ago', isReady))
 
   gateway.kill('SIGTERM')
   const { code, stdout, stderr } = await gateway.ended
   assert.equal(code, 0)
   for (const password of Object.values(PASSWORDS)) assert.ok(!(stdout + stderr).includes(password))
-  holdTable('record', rows)
+  checkTable('record', rows)
 })
 
 test('a third gateway that starts leaves alone what two others have under way', async (t) => {
   if (!requires(t, 'postgres')) return
-  const { sandbox, valve, gateway, places } = await start(t)
-  const env = { ...places, UPSTREAM_URL: valve.url }
+  const { sandbox, proxy, gateway, places } = await start(t)
+  const env = { ...places, UPSTREAM_URL: proxy.url }
   const second = await startGateway(t, { env })
-  valve.hold()
+  proxy.hold()
   const [one = '', two = ''] = addTasks(sandbox, 2)
   const answers = [
     cancel(gateway.url, one),
@@ -135,11 +136,11 @@ test('a third gateway that starts leaves alone what two others have under way', 
       .set(asOperator)
       .then(({ status }) => status),
   ]
-  await sawCancels(sandbox, 2)
+  await waitForCancels(sandbox, 2)
 
   const third = await startGateway(t, { env, overrides: { timings: { maintenanceEveryMs: 1 } } })
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'pending')
-  valve.release()
+  proxy.release()
 
   assert.deepEqual(await Promise.all(answers), [202, 202])
   for (const taskNo of [one, two]) assert.equal((await third.record(taskNo)).outcome, 'accepted')

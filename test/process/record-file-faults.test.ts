@@ -15,8 +15,9 @@ import {
   startGateway,
   temporaryFolder,
 } from '../helpers/gateway.ts'
-import { allRecords, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
-import { type FaultRow, holdTable } from '../helpers/reliability-doc.ts'
+import { allRecords, prepare, spawnGateway, startProcess, waitForCancels } from '../helpers/process.ts'
+import { checkTable, type FaultRow } from '../helpers/reliability-doc.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // The files of the record on SQLite are deleted, replaced or damaged while a gateway has them open.
 
@@ -244,7 +245,7 @@ test('with any fault of the files of the audit trail nothing is sent and the gat
       rows.push(await cancelAfter(t, fault))
     })
   }
-  holdTable('files', rows)
+  checkTable('files', rows)
 })
 
 test('nothing is sent after the symbolic link to the record leads elsewhere', async (t) => {
@@ -266,12 +267,12 @@ test('nothing is sent after the symbolic link to the record leads elsewhere', as
 
 test('an outcome that finds the record moved away is reported truthfully, and written once it is back', async (t) => {
   const { sandbox, env, auditPath } = await prepare(t)
-  const valve = await startValve(t, sandbox)
-  const gateway = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+  const proxy = await startResponseHoldingProxy(t, sandbox.url)
+  const gateway = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
   const answer = gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-  await sawCancels(sandbox, 1)
+  await waitForCancels(sandbox, 1)
   move(auditPath, `${auditPath}.old`)
-  valve.release()
+  proxy.release()
   assert.equal((await answer).status, 202)
   const { reason } = await gateway.line('the outcome of a cancellation could not be written; the write is retried')
   assert.equal(reason, 'FILE_DELETED')
@@ -372,15 +373,15 @@ const LOCK_FAULTS: Readonly<Record<string, (lock: string) => void>> = {
 for (const [name, breakLock] of Object.entries(LOCK_FAULTS)) {
   test(`a second gateway does not start after the lock file is ${name}, and judges nothing`, async (t) => {
     const { sandbox, env, auditPath } = await prepare(t)
-    const valve = await startValve(t, sandbox)
-    const first = await startProcess(t, { ...env, UPSTREAM_URL: valve.url })
+    const proxy = await startResponseHoldingProxy(t, sandbox.url)
+    const first = await startProcess(t, { ...env, UPSTREAM_URL: proxy.url })
     const answer = first.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator).then()
-    await sawCancels(sandbox, 1)
+    await waitForCancels(sandbox, 1)
 
     breakLock(`${auditPath}-lock`)
     const second = await (await spawnGateway(t, env)).ended
     const [meanwhile] = await first.records()
-    valve.release()
+    proxy.release()
 
     assert.equal(second.code, 1)
     assert.match(

@@ -5,12 +5,12 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import { asOperator, asReader, cancelCalls, eventually, startGateway } from '../helpers/gateway.ts'
-import { type Asked, compare, isPending } from '../helpers/kill-nine.ts'
+import { type CancelAttempt, compareAccounts, isPending } from '../helpers/kill-nine.ts'
 import { startBalancer } from '../helpers/nginx.ts'
 import { usePostgres } from '../helpers/postgres.ts'
-import { allRecords, type Listening, prepare, startProcess } from '../helpers/process.ts'
+import { allRecords, prepare, type RunningGateway, startProcess } from '../helpers/process.ts'
 import { useRedis } from '../helpers/redis.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
 // Three real processes behind nginx as deploy/ configures it, with PostgreSQL and Redis, while one thing after the other
@@ -41,7 +41,7 @@ const start = async (t: TestContext) => {
     // Requests that nginx accepted before its list of replicas changed still arrive.
     SHUTDOWN_DELAY_MS: '500',
   }
-  const launch = (): Promise<Listening> => startProcess(t, settings)
+  const launch = (): Promise<RunningGateway> => startProcess(t, settings)
   const replicas = await Promise.all(Array.from({ length: REPLICAS }, launch))
   const balancer = await startBalancer(
     t,
@@ -54,7 +54,7 @@ const start = async (t: TestContext) => {
  * The response to a cancel on a connection of its own; null where none was received. A kept connection is not used:
  * nginx, whose list of replicas changes in the meantime, could close it in the moment in which it is used again.
  */
-const ask = (url: string, taskNo: string): Promise<Asked['answer']> =>
+const ask = (url: string, taskNo: string): Promise<CancelAttempt['answer']> =>
   new Promise((resolve) => {
     const outgoing = request(`${url}/tasks/${taskNo}`, { method: 'DELETE', headers: asOperator, agent: false })
     outgoing.on('error', () => resolve(null))
@@ -70,7 +70,7 @@ const ask = (url: string, taskNo: string): Promise<Asked['answer']> =>
 
 /** Fifty cancels a second, each of a task of its own, in phases, the next of which begins when all are answered. */
 const startLoad = (t: TestContext, url: string, sandbox: Sandbox) => {
-  const asked: (Asked & { readonly phase: string })[] = []
+  const asked: (CancelAttempt & { readonly phase: string })[] = []
   const during = async (phase: string, work: () => Promise<void>): Promise<void> => {
     const asking: Promise<void>[] = []
     const timer = setInterval(() => {
@@ -86,7 +86,7 @@ const startLoad = (t: TestContext, url: string, sandbox: Sandbox) => {
   return { during, asked }
 }
 
-const isAccepted = ({ answer }: Asked): boolean => answer?.status === 202
+const isAccepted = ({ answer }: CancelAttempt): boolean => answer?.status === 202
 
 test('with a fault of any one part no cancel is lost, misreported or sent twice', async (t) => {
   if (!requires(t, 'postgres') || !requires(t, 'redis') || !requires(t, 'nginx')) return
@@ -141,7 +141,7 @@ test('with a fault of any one part no cancel is lost, misreported or sent twice'
     const all = await allRecords(witness)
     return all.some(isPending) ? undefined : all
   })
-  const { contradictions } = compare(asked, sandbox, records)
+  const { contradictions } = compareAccounts(asked, sandbox, records)
   const sent = cancelCalls(sandbox).map(({ params }) => params.TaskNo)
   const rows = [...new Set(asked.map(({ phase }) => phase))].map((phase) => {
     const here = asked.filter((one) => one.phase === phase)
@@ -155,7 +155,7 @@ test('with a fault of any one part no cancel is lost, misreported or sent twice'
     }
   })
   for (const row of rows) t.diagnostic(JSON.stringify(row))
-  noteFigures('replicas', rows, 'docs/operations.md')
+  writeFigures('replicas', rows, 'docs/operations.md')
 
   assert.deepEqual(contradictions, [])
   assert.equal(sent.length, new Set(sent).size, 'a cancel was sent twice')

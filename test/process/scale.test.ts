@@ -8,13 +8,13 @@ import { after, type TestContext, test } from 'node:test'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import type { OpenedStore } from '../../src/audit/store.ts'
 import type { Env } from '../../src/config.ts'
+import { BUSY_TASK, fillStore, SHARED_NAME } from '../helpers/audit-sample.ts'
 import { asAuditor, baseEnv, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { type Database, usePostgres } from '../helpers/postgres.ts'
 import { cancel, ROOT, startProcess } from '../helpers/process.ts'
-import { BUSY_TASK, fill, SHARED_NAME } from '../helpers/record-sample.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openAt, type Place, postgresPlace, sqlitePlace } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
 
 // Measures a large record beside a small one. On demand with two million entries: npm run scale. Plans and the entries that
 // each filter finds are asserted in test/audit/plans.test.ts.
@@ -27,7 +27,7 @@ const PRUNE_DAYS = 270
 
 const servers = usePostgres()
 const figures: Record<string, string | number>[] = []
-after(() => noteFigures('scale', figures))
+after(() => writeFigures('scale', figures))
 
 const dayBefore = (days: number): string => new Date(Date.now() - days * DAY_MS).toISOString()
 
@@ -60,18 +60,18 @@ const timeOf = async (work: () => Promise<unknown>): Promise<number> => {
 }
 
 interface Kept {
-  readonly place: Place
+  readonly place: StoreLocation
   readonly env: Env
   readonly bytes: () => Promise<number>
 }
 
 const keptOnSqlite = async (t: TestContext): Promise<Kept> => {
-  const place = await sqlitePlace(t)
+  const place = await sqliteLocation(t)
   return { place, env: { AUDIT_URL: `sqlite:${place.path}` }, bytes: async () => statSync(place.path).size }
 }
 
 const keptOnPostgres = async (database: Database): Promise<Kept> => ({
-  place: await postgresPlace({ database: async () => database }),
+  place: await postgresLocation({ database: async () => database }),
   env: { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') },
   bytes: async () => {
     const [row] = await database.query(
@@ -83,8 +83,8 @@ const keptOnPostgres = async (database: Database): Promise<Kept> => ({
 })
 
 const fillAt = async (t: TestContext, { place }: Kept, entries: number): Promise<void> => {
-  const store: OpenedStore & { close(): Promise<void> } = await openAt(t, place)
-  await fill(store, entries, Date.now())
+  const store: OpenedStore & { close(): Promise<void> } = await openTestStore(t, place)
+  await fillStore(store, entries, Date.now())
   await store.close()
   await place.execute('ANALYZE')
 }
@@ -219,8 +219,8 @@ const exportAll = async (env: Env) => {
 }
 
 /** Entries that are removed in a second when nothing else is done. */
-const pruneRate = async (t: TestContext, place: Place, count: () => Promise<number>): Promise<number> => {
-  const store = await openAt(t, place)
+const pruneRate = async (t: TestContext, place: StoreLocation, count: () => Promise<number>): Promise<number> => {
+  const store = await openTestStore(t, place)
   const before = await count()
   const startedAt = performance.now()
   const isTimeLeft = (): boolean => performance.now() - startedAt < TIMES * 500
@@ -249,7 +249,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
       const ratio = typeof few === 'number' && typeof many === 'number' ? round(many / few) : ''
       figures.push({ Record: engine, What, [`${SMALL} entries`]: few, [`${ENTRIES} entries`]: many, Ratio: ratio })
     }
-    const store = await openAt(t, empty.place)
+    const store = await openTestStore(t, empty.place)
     await store.close()
     await fillAt(t, small, SMALL)
     const filled = await timeOf(() => fillAt(t, large, ENTRIES))

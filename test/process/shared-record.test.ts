@@ -2,9 +2,10 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { asAuditor, asOperator, eventually, startGateway } from '../helpers/gateway.ts'
 import { startPgbouncer } from '../helpers/pgbouncer.ts'
-import { type Database, startCutter, usePostgres } from '../helpers/postgres.ts'
-import { addTasks, cancel, prepare, sawCancels, spawnGateway, startProcess, startValve } from '../helpers/process.ts'
+import { type Database, startCuttingProxy, usePostgres } from '../helpers/postgres.ts'
+import { addTasks, cancel, prepare, spawnGateway, startProcess, waitForCancels } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
+import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // Several gateways on one record.
 
@@ -50,10 +51,10 @@ test('a pending record of a killed gateway stays so until its deadline, and is s
   const { sandbox, env } = await prepare(t)
   const [taskNo = ''] = addTasks(sandbox, 1)
   // The sandbox holds its answer back for good.
-  const held = await startValve(t, sandbox)
+  const held = await startResponseHoldingProxy(t, sandbox.url)
   const killed = await startProcess(t, { ...env, ...envFor(database), UPSTREAM_URL: held.url })
   const asked = cancel(killed.url, taskNo).catch(() => undefined)
-  await sawCancels(sandbox, 1)
+  await waitForCancels(sandbox, 1)
 
   const overrides = { timings: { maintenanceEveryMs: 1, settlementPauseMs: () => 0 } }
   const other = await startGateway(t, {
@@ -112,12 +113,12 @@ test('a record that is away makes a gateway not ready, sends nothing, and comes 
 test('an intent whose commit is not answered is not sent, and ends as failed', async (t) => {
   const database = await prepareDatabase(t)
   if (database === null) return
-  const cutter = await startCutter(t, database)
+  const cutter = await startCuttingProxy(t, database)
   const { api, upstream, record } = await startGateway(t, {
     env: { ...envFor(database), AUDIT_URL: database.url('gateway', cutter.port) },
   })
   const taskNo = upstream.addTask()
-  await cutter.cut(async () => {
+  await cutter.cutDuring(async () => {
     const { body } = await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(503)
     assert.deepEqual([body.code, body.outcome], ['audit-unavailable', 'not-cancelled'])
   })

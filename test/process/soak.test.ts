@@ -4,9 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Sandbox } from '../../sandbox/src/server.ts'
 import { asAuditor, asOperator, asReader, cancelCalls } from '../helpers/gateway.ts'
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'
-import { type Listening, prepare, startProcess } from '../helpers/process.ts'
-import { noteFigures } from '../helpers/reliability-doc.ts'
-import { heapOf, mebibytes, type Vitals, vitalsOf, WITH_VITALS } from '../helpers/vitals.ts'
+import { prepare, type RunningGateway, startProcess } from '../helpers/process.ts'
+import { writeFigures } from '../helpers/reliability-doc.ts'
+import { createVitalsReader, heapOf, mebibytes, VITALS_ARGS, type Vitals } from '../helpers/vitals.ts'
 
 // On demand for longer: npm run soak.
 
@@ -21,7 +21,7 @@ const MOST_GROWTH = 6 * 2 ** 20
 const MOST_NEW_HANDLES = 10
 
 interface Target {
-  readonly gateway: Listening
+  readonly gateway: RunningGateway
   readonly sandbox: Sandbox
   readonly issuer: Issuer
 }
@@ -70,7 +70,7 @@ const answerTo = async (target: Target, ask: Ask): Promise<string | null> => {
 const start = async (t: TestContext): Promise<Target> => {
   const { sandbox, env } = await prepare(t)
   const issuer = await startIssuer(t)
-  const gateway = await startProcess(t, { ...env, ...issuer.env }, { execArgv: WITH_VITALS })
+  const gateway = await startProcess(t, { ...env, ...issuer.env }, { execArgv: VITALS_ARGS })
   return { gateway, sandbox, issuer }
 }
 
@@ -84,7 +84,7 @@ const rowOf = (seconds: number, vitals: Vitals) => ({
 
 test('at a moderate load neither memory nor handles grow', async (t) => {
   const target = await start(t)
-  const vitals = vitalsOf(target.gateway)
+  const vitals = createVitalsReader(target.gateway)
   const seen: Vitals[] = []
   const wrong: string[] = []
   for (let look = 1; look <= LOOKS; look += 1) {
@@ -93,7 +93,7 @@ test('at a moderate load neither memory nor handles grow', async (t) => {
     seen.push(now)
     t.diagnostic(JSON.stringify(rowOf((SECONDS * look) / LOOKS, now)))
   }
-  noteFigures(
+  writeFigures(
     'soak',
     seen.map((now, at) => rowOf((SECONDS * (at + 1)) / LOOKS, now)),
   )

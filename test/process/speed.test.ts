@@ -9,9 +9,9 @@ import { requires } from '../helpers/requirements.ts'
 // tests check a ratio within one run, and counts.
 
 const open = async (t: TestContext) => {
-  const ground = await openEnvironment([...START.slice(0, -1), 'src/server.ts'])
-  t.after(() => ground.close())
-  return ground
+  const environment = await openEnvironment([...START.slice(0, -1), 'src/server.ts'])
+  t.after(() => environment.close())
+  return environment
 }
 
 /** Measured alone it is less than one. */
@@ -24,7 +24,7 @@ test('a cancel costs about as much as with the same protections written by hand'
     seconds: 1,
     warmUpSeconds: 4,
     concurrencies: [16],
-    tell: (line: string) => t.diagnostic(line),
+    print: (line: string) => t.diagnostic(line),
   }
   const [gateway, byHand] = await comparePeers(await open(t), { ...rounds, peers: ['by-hand'] })
   const cpu = (result: typeof gateway): number => result?.medians.get(16)?.cpuMicroseconds ?? Number.NaN

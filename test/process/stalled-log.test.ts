@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
-import { build } from '../helpers/build.ts'
+import { buildGateway } from '../helpers/build.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 import { closedPort, isOpen } from '../helpers/ports.ts'
 import { cancel, prepare, ROOT } from '../helpers/process.ts'
@@ -109,7 +109,7 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
   })
 
   test('answers, and ends with 0 on SIGTERM, as it is built', async (t) => {
-    const built = { program: process.execPath, args: [await build(t)] }
+    const built = { program: process.execPath, args: [await buildGateway(t)] }
     const { url, sandbox, kill, exited } = await startUnread(t, {}, built)
     const answered = await sendMany(url)
     const status = await cancel(url, sandbox.addTask())

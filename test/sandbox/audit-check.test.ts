@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
-import { call, KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { KEYS, signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 const SCHEMA = `
   PRAGMA journal_mode = WAL;
@@ -30,7 +30,7 @@ const startWatched = async (t: TestContext) => {
   const store = createStore(t, path)
   const sandbox = await startKeyedSandbox(t, { auditPath: path })
   sandbox.addTask({ taskNo: 't-1' })
-  const cancel = () => call(sandbox, 'CancelTask', { TaskNo: 't-1' })
+  const cancel = () => signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' })
   return { store, sandbox, cancel }
 }
 
@@ -85,22 +85,22 @@ test('what is committed while the sandbox runs is seen', async (t) => {
 
 test('a cancellation is looked at before its signature is', async (t) => {
   const { sandbox } = await startWatched(t)
-  await call(sandbox, 'CancelTask', { TaskNo: 't-1' }, { keys: { ...KEYS, accessKeySecret: 'wrong' } })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' }, { keys: { ...KEYS, accessKeySecret: 'wrong' } })
   assert.equal(sandbox.violations, 1)
 })
 
 test('queries need no intent', async (t) => {
   const { sandbox } = await startWatched(t)
-  await call(sandbox, 'QueryTaskList', { PageNum: '1', PageSize: '1' })
+  await signedCall(sandbox, 'QueryTaskList', { PageNum: '1', PageSize: '1' })
   assert.equal(sandbox.violations, 0)
 })
 
 test('a missing file is a violation until the store is there', async (t) => {
   const path = createPath(t)
   const sandbox = await startKeyedSandbox(t, { auditPath: path })
-  await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' })
   createStore(t, path).exec(INTENT)
-  await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' })
   assert.equal(sandbox.violations, 1)
 })
 
@@ -108,7 +108,7 @@ test('a store without the tables is a violation', async (t) => {
   const path = createPath(t)
   new DatabaseSync(path).close()
   const sandbox = await startKeyedSandbox(t, { auditPath: path })
-  await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' })
   assert.equal(sandbox.violations, 1)
 })
 
@@ -123,6 +123,6 @@ test('a store that goes away is a violation', async (t) => {
 
 test('nothing is a violation where no store is named', async (t) => {
   const sandbox = await startKeyedSandbox(t)
-  await call(sandbox, 'CancelTask', { TaskNo: 't-1' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' })
   assert.equal(sandbox.violations, 0)
 })

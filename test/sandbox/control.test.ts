@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Credentials } from '../../src/alibaba/signing.ts'
-import { call, KEYS, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { KEYS, parseObject, signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 type Context = Parameters<typeof startKeyedSandbox>[0]
 
@@ -38,7 +38,7 @@ test('a task needs nothing said about it', async (t) => {
 
 test('calls are listed, and control is none of them', async (t) => {
   const { sandbox, control } = await startControlled(t)
-  await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   const { status, text } = await control('GET', 'calls')
   assert.deepEqual([status, JSON.parse(text)], [200, sandbox.calls])
   assert.equal(sandbox.calls.length, 1)
@@ -47,16 +47,16 @@ test('calls are listed, and control is none of them', async (t) => {
 test('faults can be scripted and cleared', async (t) => {
   const { sandbox, control } = await startControlled(t)
   assert.deepEqual(await control('POST', 'faults', { ...FAULT, times: 2 }), { status: 204, text: '' })
-  assert.deepEqual((await call(sandbox, 'CancelTask', { TaskNo: 'none' })).body, {})
+  assert.deepEqual((await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })).body, {})
   assert.deepEqual(await control('DELETE', 'faults'), { status: 204, text: '' })
-  assert.equal((await call(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'TaskNotExist')
+  assert.equal((await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'TaskNotExist')
 })
 
 test('a fault may be any failure, and be carried out first', async (t) => {
   const { sandbox, control } = await startControlled(t)
   const reply = { ...REPLY, message: 'down', headers: { 'x-acs-retry-after': '50' } }
   await control('POST', 'faults', { action: 'CancelTask', fault: { reply, effect: true } })
-  const { status, headers, body } = await call(sandbox, 'CancelTask', { TaskNo: sandbox.addTask() })
+  const { status, headers, body } = await signedCall(sandbox, 'CancelTask', { TaskNo: sandbox.addTask() })
   assert.deepEqual([status, headers['x-acs-retry-after'], body.Code, body.Message], [500, '50', 'A', 'down'])
   assert.equal(sandbox.calls[0]?.effect, true)
 })
@@ -64,7 +64,7 @@ test('a fault may be any failure, and be carried out first', async (t) => {
 test('the clock can be set', async (t) => {
   const { sandbox, control } = await startControlled(t)
   assert.equal((await control('PUT', 'clock', { offsetMs: 3_600_000 })).status, 204)
-  assert.equal((await call(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'InvalidTimeStamp.Expired')
+  assert.equal((await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'InvalidTimeStamp.Expired')
 })
 
 const BAD = [
@@ -139,7 +139,7 @@ test('keys can be added and revoked while it runs', async (t) => {
   const { sandbox, control } = await startControlled(t)
   const keys = { accessKeyId: 'second', accessKeySecret: 'its-secret', securityToken: 'its-token' } as const
   const codeFor = async (used: Credentials) =>
-    (await call(sandbox, 'CancelTask', { TaskNo: 'none' }, { keys: used })).body.Code
+    (await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' }, { keys: used })).body.Code
   assert.equal(await codeFor(keys), 'InvalidAccessKeyId.NotFound')
   assert.deepEqual(await control('POST', 'keys', keys), { status: 204, text: '' })
   assert.deepEqual([await codeFor(keys), await codeFor(KEYS)], ['TaskNotExist', 'TaskNotExist'])

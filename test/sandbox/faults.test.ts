@@ -6,7 +6,7 @@ import type { Fault } from '../../sandbox/src/server.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
-import { call, KEYS, openCall, parseObject, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { KEYS, openSignedCall, parseObject, signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 type Context = Parameters<typeof startKeyedSandbox>[0]
 
@@ -22,7 +22,7 @@ const startFaulty = async (t: Context, fault: Fault) => {
 test('stall never answers', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'stall' })
   const decided = sandbox.nextCall('CancelTask')
-  const stalled = call(sandbox, 'CancelTask', params)
+  const stalled = signedCall(sandbox, 'CancelTask', params)
   assert.equal((await decided).effect, false)
   assert.equal(cancelStatus(), 'INIT')
   await Promise.all([assert.rejects(stalled, { code: 'ECONNRESET' }), sandbox.close()])
@@ -30,7 +30,7 @@ test('stall never answers', async (t) => {
 
 test('effect carries the action out before the reply goes wrong', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'reset', effect: true })
-  await assert.rejects(call(sandbox, 'CancelTask', params))
+  await assert.rejects(signedCall(sandbox, 'CancelTask', params))
   assert.deepEqual([sandbox.calls[0]?.effect, sandbox.calls[0]?.code], [true, null])
   assert.equal(cancelStatus(), 'CANCELLING')
 })
@@ -38,7 +38,7 @@ test('effect carries the action out before the reply goes wrong', async (t) => {
 test('right is the right answer, and the next fault follows it', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'right' })
   sandbox.fault('CancelTask', { reply: { status: 400, code: 'Later' } })
-  const answers = [await call(sandbox, 'CancelTask', params), await call(sandbox, 'CancelTask', params)]
+  const answers = [await signedCall(sandbox, 'CancelTask', params), await signedCall(sandbox, 'CancelTask', params)]
   assert.deepEqual(
     answers.map(({ status, body }) => [status, body.Code]),
     [
@@ -53,33 +53,33 @@ test('wrong-total counts a row that is not there', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   const params = { TaskNo: sandbox.addTask({ domains: ['a.com', 'b.com'] }), PageNum: '1', PageSize: '10' }
   sandbox.fault('QueryTaskDetailList', { reply: 'wrong-total' })
-  const { status, body } = await call(sandbox, 'QueryTaskDetailList', params)
+  const { status, body } = await signedCall(sandbox, 'QueryTaskDetailList', params)
   assert.deepEqual([status, body.TotalItemNum, body.TotalPageNum], [200, 3, 1])
 })
 
 test('reset ends the connection with RST', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'reset' })
-  await assert.rejects(call(sandbox, 'CancelTask', params), { code: 'ECONNRESET', message: 'read ECONNRESET' })
+  await assert.rejects(signedCall(sandbox, 'CancelTask', params), { code: 'ECONNRESET', message: 'read ECONNRESET' })
   assert.equal(cancelStatus(), 'INIT')
 })
 
 test('truncate ends the connection before the announced length', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: 'truncate' })
-  const answer = await openCall(sandbox, 'CancelTask', params)
+  const answer = await openSignedCall(sandbox, 'CancelTask', params)
   assert.equal(answer.statusCode, 200)
   await assert.rejects(text(answer), { code: 'ECONNRESET' })
 })
 
 test('not-json answers 200 with a page', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: 'not-json' })
-  const answer = await openCall(sandbox, 'CancelTask', params)
+  const answer = await openSignedCall(sandbox, 'CancelTask', params)
   assert.deepEqual([answer.statusCode, answer.headers['content-type']], [200, 'text/html'])
   assert.match(await text(answer), /^<html>/)
 })
 
 test('huge goes on until the caller goes away', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: 'huge' })
-  const answer = await openCall(sandbox, 'CancelTask', params)
+  const answer = await openSignedCall(sandbox, 'CancelTask', params)
   let bytes = 0
   for await (const chunk of answer) {
     bytes += chunk.length
@@ -90,7 +90,7 @@ test('huge goes on until the caller goes away', async (t) => {
 
 test('huge ends at 64 MiB', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: 'huge' })
-  const answer = await openCall(sandbox, 'CancelTask', params)
+  const answer = await openSignedCall(sandbox, 'CancelTask', params)
   let bytes = 0
   answer.on('data', (chunk) => {
     bytes += chunk.length
@@ -101,14 +101,14 @@ test('huge ends at 64 MiB', async (t) => {
 
 test('redirect answers 302 with another address', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: 'redirect' })
-  const answer = await openCall(sandbox, 'CancelTask', params)
+  const answer = await openSignedCall(sandbox, 'CancelTask', params)
   answer.resume()
   assert.deepEqual([answer.statusCode, answer.headers.location], [302, `${sandbox.url}/elsewhere`])
 })
 
 test('no-request-id answers 200 with an empty object', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: 'no-request-id' })
-  const { status, body } = await call(sandbox, 'CancelTask', params)
+  const { status, body } = await signedCall(sandbox, 'CancelTask', params)
   assert.deepEqual([status, body], [200, {}])
 })
 
@@ -123,7 +123,7 @@ for (const sign of [signRpcV1, signAcs3]) {
       signature = signatureOf(signed)
       return {}
     }
-    const { body } = await call(sandbox, 'CancelTask', params, { sign, tamper })
+    const { body } = await signedCall(sandbox, 'CancelTask', params, { sign, tamper })
     const { searchParams } = new URL(String(body.url))
     assert.deepEqual([searchParams.get('AccessKeyId'), searchParams.get('Signature')], ['key-id', signature])
   })
@@ -131,7 +131,7 @@ for (const sign of [signRpcV1, signAcs3]) {
 
 test('envelope answers in the form of the vendor page, and carries the action out', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'envelope' })
-  const { status, body } = await call(sandbox, 'CancelTask', params)
+  const { status, body } = await signedCall(sandbox, 'CancelTask', params)
   assert.deepEqual([status, body.code, body.name, body.message], [200, '200', 'TaskCancellSuccess', 'success'])
   assert.match(
     JSON.stringify(body.data),
@@ -142,7 +142,7 @@ test('envelope answers in the form of the vendor page, and carries the action ou
 
 test('slow gives the right answer in many pieces, and carries the action out', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'slow' })
-  const answer = await openCall(sandbox, 'CancelTask', params)
+  const answer = await openSignedCall(sandbox, 'CancelTask', params)
   let pieces = 0
   answer.on('data', () => {
     pieces += 1
@@ -154,14 +154,14 @@ test('slow gives the right answer in many pieces, and carries the action out', a
 
 test('slow can be told not to carry the action out', async (t) => {
   const { sandbox, params, cancelStatus } = await startFaulty(t, { reply: 'slow', effect: false })
-  const { status } = await call(sandbox, 'CancelTask', params)
+  const { status } = await signedCall(sandbox, 'CancelTask', params)
   assert.deepEqual([status, cancelStatus()], [200, 'INIT'])
 })
 
 test('a code is answered with its status, message and headers', async (t) => {
   const headers = { 'x-acs-retry-after': '50' }
   const { sandbox, params } = await startFaulty(t, { reply: { code: 'Throttling.User', status: 429, headers } })
-  const answer = await call(sandbox, 'CancelTask', params)
+  const answer = await signedCall(sandbox, 'CancelTask', params)
   assert.deepEqual([answer.status, answer.headers['x-acs-retry-after']], [429, '50'])
   assert.deepEqual([answer.body.Code, answer.body.Message], ['Throttling.User', 'sandbox fault'])
   assert.equal(sandbox.calls[0]?.code, 'Throttling.User')
@@ -171,7 +171,7 @@ test('faults of an action are met in the order in which they were scripted, each
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: { code: 'A', status: 500 } }, 2)
   sandbox.fault('CancelTask', { reply: { code: 'B', status: 500 } })
-  for (let sent = 0; sent < 4; sent += 1) await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  for (let sent = 0; sent < 4; sent += 1) await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   assert.deepEqual(
     sandbox.calls.map(({ code }) => code),
     ['A', 'A', 'B', 'TaskNotExist'],
@@ -181,21 +181,21 @@ test('faults of an action are met in the order in which they were scripted, each
 test('a fault of one action does not meet another one', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('QueryTaskList', { reply: 'stall' })
-  assert.equal((await call(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'TaskNotExist')
+  assert.equal((await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })).body.Code, 'TaskNotExist')
 })
 
 test('a request that is not verified uses up no fault', async (t) => {
   const { sandbox, params } = await startFaulty(t, { reply: { code: 'A', status: 500 } })
-  await call(sandbox, 'CancelTask', params, { keys: { ...KEYS, accessKeySecret: 'wrong' } })
-  assert.equal((await call(sandbox, 'CancelTask', params)).body.Code, 'A')
+  await signedCall(sandbox, 'CancelTask', params, { keys: { ...KEYS, accessKeySecret: 'wrong' } })
+  assert.equal((await signedCall(sandbox, 'CancelTask', params)).body.Code, 'A')
 })
 
 test('a fault for ever lasts until faults are cleared', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: { code: 'A', status: 500 } }, Number.POSITIVE_INFINITY)
-  for (let sent = 0; sent < 3; sent += 1) await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  for (let sent = 0; sent < 3; sent += 1) await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   sandbox.clearFaults()
-  await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   assert.deepEqual(
     sandbox.calls.map(({ code }) => code),
     ['A', 'A', 'A', 'TaskNotExist'],
@@ -205,7 +205,7 @@ test('a fault for ever lasts until faults are cleared', async (t) => {
 test('a call is recorded with the code that its caller was told, not with the one behind a fault', async (t) => {
   const sandbox = await startKeyedSandbox(t)
   sandbox.fault('CancelTask', { reply: 'no-request-id', effect: true })
-  await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   assert.deepEqual([sandbox.calls[0]?.code, sandbox.calls[0]?.effect], [null, false])
 })
 

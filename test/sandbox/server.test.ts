@@ -8,7 +8,7 @@ import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { listenOn } from '../helpers/ports.ts'
-import { call, KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { KEYS, signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 import { callOpenApi, callOpenApiRpc, callPopCore, type VendorCall } from '../helpers/vendor-clients.ts'
 
 const REQUEST_ID = /^[0-9A-F]{8}(-[0-9A-F]{4}){3}-[0-9A-F]{12}$/
@@ -62,7 +62,7 @@ for (const sign of [signRpcV1, signAcs3]) {
   test(`our own ${sign.name} cancels a task`, async (t) => {
     const sandbox = await startKeyedSandbox(t)
     const taskNo = sandbox.addTask()
-    const { status, body } = await call(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign })
+    const { status, body } = await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign })
     assert.deepEqual([status, Object.keys(body)], [200, ['RequestId']])
     assert.equal(sandbox.task(taskNo)?.cancelStatus, 'CANCELLING')
   })
@@ -70,7 +70,7 @@ for (const sign of [signRpcV1, signAcs3]) {
   test(`a call by ${sign.name} is recorded without its signature`, async (t) => {
     const sandbox = await startKeyedSandbox(t)
     const taskNo = sandbox.addTask()
-    await call(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, nonce: 'n-1' })
+    await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, nonce: 'n-1' })
     const [recorded] = sandbox.calls
     assert(recorded !== undefined)
     const { params, ...rest } = recorded
@@ -82,7 +82,7 @@ for (const sign of [signRpcV1, signAcs3]) {
 
 test('a failure carries request id, host, code and message', async (t) => {
   const sandbox = await startKeyedSandbox(t)
-  const { status, body } = await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  const { status, body } = await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   const { RequestId, ...rest } = body
   assert.match(String(RequestId), REQUEST_ID)
   assert.equal(status, 400)
@@ -91,14 +91,14 @@ test('a failure carries request id, host, code and message', async (t) => {
 
 test('Lang=zh gives Chinese messages', async (t) => {
   const sandbox = await startKeyedSandbox(t)
-  const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'none', Lang: 'zh' })
+  const { body } = await signedCall(sandbox, 'CancelTask', { TaskNo: 'none', Lang: 'zh' })
   assert.equal(body.Message, '任务不存在。')
 })
 
 test("every answer carries the time of the sandbox's own clock", async (t) => {
   const sandbox = await startKeyedSandbox(t, { now: () => Date.UTC(2030, 0, 1) })
   sandbox.setClockOffset(60_000)
-  const { headers } = await call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  const { headers } = await signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   assert.equal(headers.date, 'Tue, 01 Jan 2030 00:01:00 GMT')
 })
 
@@ -106,8 +106,8 @@ test('the next call of an action is announced once it is decided on', async (t) 
   const sandbox = await startKeyedSandbox(t)
   const taskNo = sandbox.addTask()
   const next = sandbox.nextCall('CancelTask')
-  await call(sandbox, 'QueryTaskList', { PageNum: '1', PageSize: '1' })
-  await call(sandbox, 'CancelTask', { TaskNo: taskNo })
+  await signedCall(sandbox, 'QueryTaskList', { PageNum: '1', PageSize: '1' })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo })
   assert.equal((await next).params.TaskNo, taskNo)
 })
 
@@ -116,7 +116,7 @@ test('open connections are counted until they close', async (t) => {
   await sandbox.socketsClosed()
   sandbox.fault('CancelTask', { reply: 'stall' })
   const next = sandbox.nextCall('CancelTask')
-  const stalled = call(sandbox, 'CancelTask', { TaskNo: 'none' })
+  const stalled = signedCall(sandbox, 'CancelTask', { TaskNo: 'none' })
   await next
   assert.equal(sandbox.sockets, 1)
   await Promise.all([assert.rejects(stalled), sandbox.close(), sandbox.socketsClosed()])

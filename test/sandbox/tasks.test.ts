@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createTaskStore } from '../../sandbox/src/tasks.ts'
-import { call, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 const LIFECYCLE = { waitingMs: 10, executingMs: 100, cancellingMs: 20 } as const
 const NOBODY = { userClientIp: null, lang: null } as const
@@ -67,7 +67,7 @@ test('a real cancellation runs through its states as the clock moves', async (t)
   const sandbox = await startKeyedSandbox(t, { ...LIFECYCLE, now: () => nowMs })
   const taskNo = sandbox.addTask()
   nowMs += 10
-  await call(sandbox, 'CancelTask', { TaskNo: taskNo })
+  await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo })
   assert.deepEqual([sandbox.task(taskNo)?.taskStatus, sandbox.task(taskNo)?.cancelStatus], ['EXECUTING', 'CANCELLING'])
   nowMs += 20
   assert.deepEqual([sandbox.task(taskNo)?.taskStatus, sandbox.task(taskNo)?.cancelStatus], ['COMPLETE', 'COMPLETE'])
@@ -78,7 +78,7 @@ test('a wrong clock does not make tasks older', async (t) => {
   const taskNo = sandbox.addTask()
   sandbox.setClockOffset(600_000)
   assert.equal(sandbox.task(taskNo)?.taskStatus, 'WAITING_EXECUTE')
-  assert.equal((await call(sandbox, 'CancelTask', { TaskNo: taskNo })).status, 200)
+  assert.equal((await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo })).status, 200)
 })
 
 test('an unknown task is undefined', async (t) => {

@@ -4,7 +4,7 @@ import { createNonces, VALIDITY_MS } from '../../sandbox/src/verification.ts'
 import { signAcs3 } from '../../src/alibaba/acs3.ts'
 import { signRpcV1 } from '../../src/alibaba/rpc-v1.ts'
 import type { SignedRequest } from '../../src/alibaba/signing.ts'
-import { type CallOptions, call, KEYS, startKeyedSandbox } from '../helpers/signed-call.ts'
+import { type CallOptions, KEYS, signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 import { callOpenApi, callPopCore } from '../helpers/vendor-clients.ts'
 
 const NOW_MS = Date.UTC(2026, 0, 1)
@@ -105,7 +105,7 @@ for (const refusal of CASES) {
   test(`${refusal.sign.name} with ${name} is refused as ${code}`, async (t) => {
     const sandbox = await startKeyedSandbox(t, { now })
     sandbox.addTask({ taskNo: 't-1' })
-    const answer = await call(sandbox, action, { TaskNo: 't-1' }, { at, ...options })
+    const answer = await signedCall(sandbox, action, { TaskNo: 't-1' }, { at, ...options })
     assert.deepEqual([answer.status, answer.body.Code], [status, code])
     assert.deepEqual([sandbox.calls[0]?.code, sandbox.calls[0]?.effect], [code, false])
     assert.equal(sandbox.task('t-1')?.cancelStatus, 'INIT')
@@ -115,15 +115,15 @@ for (const refusal of CASES) {
 for (const sign of [signRpcV1, signAcs3]) {
   test(`${sign.name} without the token that the keys need is refused`, async (t) => {
     const sandbox = await startKeyedSandbox(t, { securityToken: 'token' })
-    const { body } = await call(sandbox, 'CancelTask', { TaskNo: 't-1' }, { sign })
+    const { body } = await signedCall(sandbox, 'CancelTask', { TaskNo: 't-1' }, { sign })
     assert.equal(body.Code, 'InvalidSecurityToken.MismatchWithAccessKey')
   })
 
   test(`the same bytes of ${sign.name} are refused the second time`, async (t) => {
     const sandbox = await startKeyedSandbox(t, { now })
     const taskNo = sandbox.addTask()
-    const first = await call(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, at, nonce: 'n-1' })
-    const second = await call(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, at, nonce: 'n-1' })
+    const first = await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, at, nonce: 'n-1' })
+    const second = await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, at, nonce: 'n-1' })
     assert.deepEqual([first.status, second.status, second.body.Code], [200, 400, 'SignatureNonceUsed'])
   })
 }
@@ -138,14 +138,24 @@ for (const callVendor of [callPopCore, callOpenApi]) {
 
 test('a refused signature does not use up its nonce', async (t) => {
   const sandbox = await startKeyedSandbox(t)
-  await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { nonce: 'n-1', keys: { ...KEYS, accessKeySecret: 'wrong' } })
-  const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { nonce: 'n-1' })
+  await signedCall(
+    sandbox,
+    'CancelTask',
+    { TaskNo: 'x' },
+    { nonce: 'n-1', keys: { ...KEYS, accessKeySecret: 'wrong' } },
+  )
+  const { body } = await signedCall(sandbox, 'CancelTask', { TaskNo: 'x' }, { nonce: 'n-1' })
   assert.equal(body.Code, 'TaskNotExist')
 })
 
 test('a wrong signature is answered with the text that the sandbox signed', async (t) => {
   const sandbox = await startKeyedSandbox(t)
-  const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { keys: { ...KEYS, accessKeySecret: 'wrong' } })
+  const { body } = await signedCall(
+    sandbox,
+    'CancelTask',
+    { TaskNo: 'x' },
+    { keys: { ...KEYS, accessKeySecret: 'wrong' } },
+  )
   assert.match(
     String(body.Message),
     /^Specified signature is not matched with our calculation\. server string to sign is:POST&%2F&AccessKeyId%3Dkey-id/,
@@ -154,14 +164,14 @@ test('a wrong signature is answered with the text that the sandbox signed', asyn
 
 test('a time within 31 minutes passes', async (t) => {
   const sandbox = await startKeyedSandbox(t, { now })
-  const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { at: aroundNow(-VALIDITY_MS) })
+  const { body } = await signedCall(sandbox, 'CancelTask', { TaskNo: 'x' }, { at: aroundNow(-VALIDITY_MS) })
   assert.equal(body.Code, 'TaskNotExist')
 })
 
 test('a clock that is set wrong refuses the right time', async (t) => {
   const sandbox = await startKeyedSandbox(t, { now })
   sandbox.setClockOffset(VALIDITY_MS + 1000)
-  const { body } = await call(sandbox, 'CancelTask', { TaskNo: 'x' }, { at })
+  const { body } = await signedCall(sandbox, 'CancelTask', { TaskNo: 'x' }, { at })
   assert.equal(body.Code, 'InvalidTimeStamp.Expired')
 })
 

@@ -14,8 +14,8 @@ import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
 import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
-import { seenBy, startWatched } from '../helpers/between.ts'
-import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
+import { cancelRequest, STUB_DEPENDENCIES } from '../helpers/cancel-request.ts'
+import { startWatchedGateway, upstreamState } from '../helpers/consistency.ts'
 import {
   asAuditor,
   asOperator,
@@ -120,11 +120,11 @@ test('a refused cancel is on record and never reaches upstream', async (t) => {
   assert.deepEqual([status, body.code, body.outcome], [403, 'forbidden', 'not-cancelled'])
   const { id, outcome, attempts, caller } = await record(taskNo)
   assert.deepEqual([id, outcome, attempts, caller], [body.cancellationId, 'refused', 0, 'operator'])
-  assert.deepEqual(seenBy(upstream, taskNo), { calls: 0, cancelled: false })
+  assert.deepEqual(upstreamState(upstream, taskNo), { calls: 0, cancelled: false })
 })
 
-test('the intent is durable before anything is sent upstream', async (t) => {
-  const { api, upstream } = await startWatched(t)
+test('the intent is durable before upstream hears of it', async (t) => {
+  const { api, upstream } = await startWatchedGateway(t)
   for (const taskNo of [upstream.addTask(), upstream.addTask()]) await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.deepEqual([upstream.calls.length, upstream.violations], [2, 0])
 })
@@ -148,7 +148,7 @@ test('an intent that can not be written sends nothing', async (t) => {
   const taskNo = upstream.addTask()
   const { status, body } = await api.delete(`/tasks/${taskNo}`).set(asOperator)
   assert.deepEqual([status, body.code, body.outcome], [503, 'audit-unavailable', 'not-cancelled'])
-  assert.deepEqual(seenBy(upstream, taskNo), { calls: 0, cancelled: false })
+  assert.deepEqual(upstreamState(upstream, taskNo), { calls: 0, cancelled: false })
   assert.match(logLines.join(''), /"level":"error".*could not be written/)
 })
 
@@ -234,7 +234,7 @@ const startOperation = async (t: TestContext, changes: Partial<CancellationOptio
   t.after(upstream.close)
   const request = (changes: Partial<CancelRequest>) => cancelRequest(sandbox.addTask(), changes)
   const cancellations = createCancellations({
-    ...BLIND,
+    ...STUB_DEPENDENCIES,
     meter: NO_METER,
     tracer: NO_TRACER,
     upstream,

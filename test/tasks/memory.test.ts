@@ -4,7 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
 import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 import { mebibytes } from '../helpers/vitals.ts'
 
 // Memory after reads and cancels, while every cache entry is still valid.
@@ -17,7 +17,7 @@ const DETAILS = 1000
 /** The details of this many tasks are more than twice as large. */
 const MOST_GROWTH = 4 * 2 ** 20
 
-const API_KEYS = keysOf({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
+const API_KEYS = apiKeysWith({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
 const DOMAINS = Array.from({ length: DETAILS }, (_, index) => `${index}.a.example`)
 
 setFlagsFromString('--expose-gc')
@@ -53,10 +53,10 @@ const cancel =
 
 const ASKED: readonly (readonly [string, Ask, status: number])[] = [
   ['reads of tasks', get(asOperator), 200],
-  ['reads by a restricted caller', get(as('shop')), 200],
+  ['reads by a restricted caller', get(asCaller('shop')), 200],
   ['reads of details that a filter leaves empty', get(asOperator, '/details?domain=x'), 200],
   ['cancels that upstream rejects', cancel(asOperator), 409],
-  ['cancels of a restricted caller', cancel(as('shop')), 409],
+  ['cancels of a restricted caller', cancel(asCaller('shop')), 409],
 ]
 
 const LONG_TEXT = 1_000_000

@@ -3,10 +3,11 @@ import { createServer } from 'node:net'
 import { describe, type TestContext, test } from 'node:test'
 import type { Fault, FaultReply, Sandbox, SandboxOptions } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import { type Meddling, seenBy, startMiddlebox, startWatched } from '../helpers/between.ts'
 import { createCertificate } from '../helpers/certificate.ts'
+import { startWatchedGateway, upstreamState } from '../helpers/consistency.ts'
 import { asOperator } from '../helpers/gateway.ts'
 import { closedPort, listenOn } from '../helpers/ports.ts'
+import { type Interception, startInterceptingProxy } from '../helpers/upstream-proxy.ts'
 
 // Four observations of each failure: the response to the caller, the audit record, the state of the upstream, and the
 // number of calls. The expectations differ so much that a build with constant results cannot pass.
@@ -38,7 +39,7 @@ interface Row {
   readonly looked?: boolean
   /** How many tasks are newer than this one. */
   readonly others?: number
-  readonly between?: (t: TestContext, upstream: Sandbox) => Promise<string>
+  readonly proxy?: (t: TestContext, upstream: Sandbox) => Promise<string>
   readonly env?: Env
   readonly sandbox?: Partial<SandboxOptions>
   readonly clockOffsetMs?: number
@@ -150,9 +151,9 @@ const unreadableOrLost = (effect: boolean): readonly Row[] => [
 ]
 
 const answering =
-  (meddling: Meddling): NonNullable<Row['between']> =>
+  (interception: Interception): NonNullable<Row['proxy']> =>
   (t, upstream) =>
-    startMiddlebox(t, upstream.url, meddling)
+    startInterceptingProxy(t, upstream.url, interception)
 
 const PAGE = '<html><body>Bad Gateway</body></html>'
 
@@ -176,34 +177,34 @@ const OTHER_FORMS: readonly Row[] = [
   ['after a byte order mark', 400, '\ufeff{"RequestId":"R-1","Code":"TaskFinished"}'],
 ].map(([name, status, body]) => ({
   name: `a refusal ${name}`,
-  between: answering({ passes: 0, answer: { status: Number(status), body: String(body) } }),
+  proxy: answering({ forwarded: 0, response: { status: Number(status), body: String(body) } }),
   truth: refusedWith('TaskFinished', { status: 409, code: 'task-not-cancellable', record: 'rejected', calls: 0 }),
 }))
 
 const throughMiddlebox = (effect: boolean): readonly Row[] => {
-  const passes = effect ? 1 : 0
-  const calls = passes
-  const behind = (status: number, body: string) => answering({ passes, answer: { status, body } })
+  const forwarded = effect ? 1 : 0
+  const calls = forwarded
+  const behind = (status: number, body: string) => answering({ forwarded, response: { status, body } })
   return [
-    { name: `a page with 502 ${done(effect)}`, between: behind(502, PAGE), truth: ambiguous(effect, { calls }) },
-    { name: `a page with 503 ${done(effect)}`, between: behind(503, PAGE), truth: ambiguous(effect, { calls }) },
-    { name: `an empty 504 ${done(effect)}`, between: behind(504, ''), truth: ambiguous(effect, { calls }) },
-    { name: `a page with 404 ${done(effect)}`, between: behind(404, PAGE), truth: unreadable(effect, { calls }) },
-    { name: `a page with 403 ${done(effect)}`, between: behind(403, PAGE), truth: unreadable(effect, { calls }) },
-    { name: `an empty 200 ${done(effect)}`, between: behind(200, ''), truth: unreadable(effect, { calls }) },
+    { name: `a page with 502 ${done(effect)}`, proxy: behind(502, PAGE), truth: ambiguous(effect, { calls }) },
+    { name: `a page with 503 ${done(effect)}`, proxy: behind(503, PAGE), truth: ambiguous(effect, { calls }) },
+    { name: `an empty 504 ${done(effect)}`, proxy: behind(504, ''), truth: ambiguous(effect, { calls }) },
+    { name: `a page with 404 ${done(effect)}`, proxy: behind(404, PAGE), truth: unreadable(effect, { calls }) },
+    { name: `a page with 403 ${done(effect)}`, proxy: behind(403, PAGE), truth: unreadable(effect, { calls }) },
+    { name: `an empty 200 ${done(effect)}`, proxy: behind(200, ''), truth: unreadable(effect, { calls }) },
     {
       name: `a JSON list ${done(effect)}`,
-      between: behind(200, '["RequestId"]'),
+      proxy: behind(200, '["RequestId"]'),
       truth: unreadable(effect, { calls }),
     },
     ...AMBIGUOUS_BODIES.map(([name, body]) => ({
       name: `${name} ${done(effect)}`,
-      between: behind(200, JSON.stringify(body)),
+      proxy: behind(200, JSON.stringify(body)),
       truth: ambiguous(effect, { calls, hasRequestId: true, upstreamCode: codeIn(body) }),
     })),
     {
       name: `a RequestId with 302 ${done(effect)}`,
-      between: behind(302, '{"RequestId":"R-1"}'),
+      proxy: behind(302, '{"RequestId":"R-1"}'),
       truth: unreadable(effect, { calls, hasRequestId: true }),
     },
   ]
@@ -342,7 +343,7 @@ const THROTTLING: readonly Row[] = [
   },
   {
     name: 'a page with 429',
-    between: answering({ passes: 0, answer: { status: 429, body: PAGE } }),
+    proxy: answering({ forwarded: 0, response: { status: 429, body: PAGE } }),
     env: ONE_ATTEMPT,
     truth: { ...UNREACHED, code: 'upstream-throttled', attempts: 1 },
     retryAfter: /^1$/,
@@ -398,26 +399,26 @@ const PLAIN: readonly Row[] = [
   },
   {
     name: 'a request that a middlebox sends twice',
-    between: answering({ passes: 2 }),
+    proxy: answering({ forwarded: 2 }),
     truth: settled({ upstreamCode: 'SignatureNonceUsed', calls: 2 }),
   },
 ]
 
 const NEVER_SENT: readonly Row[] = [
   {
-    name: 'a port without a listener',
-    between: async () => `http://127.0.0.1:${await closedPort()}`,
+    name: 'a port that nobody listens on',
+    proxy: async () => `http://127.0.0.1:${await closedPort()}`,
     truth: UNREACHED,
   },
   {
-    name: 'a port without a listener, and one attempt',
-    between: async () => `http://127.0.0.1:${await closedPort()}`,
+    name: 'a port that nobody listens on, and one attempt',
+    proxy: async () => `http://127.0.0.1:${await closedPort()}`,
     env: ONE_ATTEMPT,
     truth: { ...UNREACHED, attempts: 1 },
   },
   {
     name: 'a TLS handshake that is cut',
-    between: async (t) =>
+    proxy: async (t) =>
       `https://127.0.0.1:${await listenOn(
         t,
         createServer((socket) => socket.destroy()),
@@ -426,13 +427,13 @@ const NEVER_SENT: readonly Row[] = [
   },
   {
     name: 'a TLS handshake that is never answered',
-    between: async (t) => `https://127.0.0.1:${await listenOn(t, createServer())}`,
+    proxy: async (t) => `https://127.0.0.1:${await listenOn(t, createServer())}`,
     env: { ...ONE_ATTEMPT, UPSTREAM_TIMEOUT_MS: '200' },
     truth: { ...UNREACHED, attempts: 1 },
   },
-  { name: 'an untrusted certificate', sandbox: { tls: createCertificate() }, truth: UNREACHED },
-  // The resolver itself rejects a label of 64 letters, so no name server is queried.
-  { name: 'a name that does not exist', between: async () => `https://${'a'.repeat(64)}.invalid`, truth: UNREACHED },
+  { name: 'a certificate that nobody vouches for', sandbox: { tls: createCertificate() }, truth: UNREACHED },
+  // A label of 64 letters is refused by the resolver itself, so no name server is asked.
+  { name: 'a name that does not exist', proxy: async () => `https://${'a'.repeat(64)}.invalid`, truth: UNREACHED },
 ]
 
 const addTask = (upstream: Sandbox, task: Row['task']): string => {
@@ -441,7 +442,7 @@ const addTask = (upstream: Sandbox, task: Row['task']): string => {
 }
 
 const witness = async (t: TestContext, row: Row) => {
-  const { api, upstream, record } = await startWatched(t, row)
+  const { api, upstream, record } = await startWatchedGateway(t, row)
   const taskNo = addTask(upstream, row.task)
   if (row.task === 'cancelling') await api.delete(`/tasks/${taskNo}`).set(asOperator)
   if (row.looked) await api.get(`/tasks/${taskNo}`).set(asOperator)
@@ -450,7 +451,12 @@ const witness = async (t: TestContext, row: Row) => {
   if (row.queryFault !== undefined) upstream.fault('QueryTaskList', row.queryFault, 100)
   upstream.setClockOffset(row.clockOffsetMs ?? 0)
   const answer = await api.delete(`/tasks/${taskNo}`).set(asOperator)
-  return { answer, recorded: await record(taskNo), seen: seenBy(upstream, taskNo), violations: upstream.violations }
+  return {
+    answer,
+    recorded: await record(taskNo),
+    seen: upstreamState(upstream, taskNo),
+    violations: upstream.violations,
+  }
 }
 
 /** After each of these results the task must be read, and its status decides the outcome. */

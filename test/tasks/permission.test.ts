@@ -10,17 +10,17 @@ import { deadlineIn } from '../../src/time.ts'
 import { asAuditor, asOperator, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 import { closedPort } from '../helpers/ports.ts'
 import { startCancel } from '../helpers/raw-http.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 
 // Cancellations of restricted callers whose task cannot be read.
 
-const API_KEYS = keysOf({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
+const API_KEYS = apiKeysWith({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
 const INSIDE = { domains: ['www.a.example'] } as const
 
 const start = (t: TestContext, env: Env = {}): Promise<Started> => startGateway(t, { env: { API_KEYS, ...env } })
 
 const cancel = async ({ api }: Started, taskNo: string) => {
-  const { status, body, headers } = await api.delete(`/tasks/${taskNo}`).set(as('shop'))
+  const { status, body, headers } = await api.delete(`/tasks/${taskNo}`).set(asCaller('shop'))
   return { status, body, headers }
 }
 
@@ -85,10 +85,10 @@ test('a task is read for each cancellation, even if a read is cached, with the a
   })
   const { api, upstream } = started
   const taskNo = upstream.addTask(INSIDE)
-  assert.equal((await api.get(`/tasks/${taskNo}`).set(as('shop'))).status, 200)
+  assert.equal((await api.get(`/tasks/${taskNo}`).set(asCaller('shop'))).status, 200)
   const before = upstream.calls.length
   upstream.fault('QueryTaskDetailList', { reply: 'wrong-total' }, 2)
-  const headers = { ...as('shop'), 'x-forwarded-for': '203.0.113.9', 'accept-language': 'zh' }
+  const headers = { ...asCaller('shop'), 'x-forwarded-for': '203.0.113.9', 'accept-language': 'zh' }
   assert.equal((await api.delete(`/tasks/${taskNo}`).set(headers)).status, 403)
   const [read] = upstream.calls.slice(before)
   const { TaskNo, PageNum, PageSize, UserClientIp, Lang } = read?.params ?? {}
@@ -110,7 +110,7 @@ test('if the caller disconnects while the task is read, nothing is sent and the 
   const taskNo = upstream.addTask(INSIDE)
   upstream.fault('QueryTaskDetailList', { reply: 'stall' }, Number.POSITIVE_INFINITY)
   const asked = upstream.nextCall('QueryTaskDetailList')
-  const leaving = startCancel(url, `/tasks/${taskNo}`, as('shop'))
+  const leaving = startCancel(url, `/tasks/${taskNo}`, asCaller('shop'))
   await asked
   leaving.destroy()
   const record = await eventually(() => started.record(taskNo))
@@ -134,14 +134,14 @@ test('a refusal that cannot be written is still a refusal, with an alarm', async
 })
 
 test('another key of the same name does not lend its restrictions, and joins no call of it', async (t) => {
-  const unrestricted = keysOf(
+  const unrestricted = apiKeysWith(
     { name: 'shop', scopes: ['tasks:cancel'], domains: ['*.a.example'] },
     { name: 'operator', scopes: ['tasks:cancel'], domains: ['*.a.example'] },
   )
   const { api, upstream } = await startGateway(t, { env: { API_KEYS: unrestricted } })
   const taskNo = upstream.addTask({ domains: ['b.example'] })
   const answers = await Promise.all(
-    [asOperator, as('operator'), asAuditor].map((headers) => api.delete(`/tasks/${taskNo}`).set(headers)),
+    [asOperator, asCaller('operator'), asAuditor].map((headers) => api.delete(`/tasks/${taskNo}`).set(headers)),
   )
   assert.deepEqual(
     answers.map(({ status }) => status),

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import type { Fault, Sandbox } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
-import { startHolder, startWatched } from '../helpers/between.ts'
+import { startWatchedGateway } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, cancelCalls, eventually } from '../helpers/gateway.ts'
 import { type Issuer, startIssuer } from '../helpers/issuer.ts'
-import { as, keysOf, type Restrictions } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller, type Restrictions } from '../helpers/restricted-callers.ts'
+import { startRequestHoldingProxy } from '../helpers/upstream-proxy.ts'
 
 // Every kind of caller with every kind of task, over the wire: the response, the audit record, and the calls that the
 // upstream received.
@@ -82,17 +83,17 @@ const expectedOf = (restriction: Restriction, { scope, kind, company }: Row) => 
 }
 
 const startHeld = async (t: TestContext, env: Env, readFile: () => string) => {
-  let holder: Awaited<ReturnType<typeof startHolder>> | undefined
-  const started = await startWatched(t, {
+  let proxy: Awaited<ReturnType<typeof startRequestHoldingProxy>> | undefined
+  const started = await startWatchedGateway(t, {
     env: { UPSTREAM_MAX_ATTEMPTS: '1', POLICY_DETAILS_LIMIT: String(LIMIT), ...env },
     readFile,
-    between: async (t, upstream) => {
-      holder = await startHolder(t, upstream.url)
-      return holder.url
+    proxy: async (t, upstream) => {
+      proxy = await startRequestHoldingProxy(t, upstream.url)
+      return proxy.url
     },
   })
-  if (holder === undefined) throw new Error('nothing is in between')
-  return { ...started, hold: holder.hold }
+  if (proxy === undefined) throw new Error('no proxy')
+  return { ...started, hold: proxy.hold }
 }
 
 type Held = Awaited<ReturnType<typeof startHeld>>
@@ -154,12 +155,12 @@ const observe = async (held: Held, { kind, company }: Row, headers: Headers) => 
 const CALLERS: Readonly<Record<string, (issuer: Issuer, restriction: Restriction) => Caller>> = {
   'an API key': (_issuer, restriction) => ({
     env: {
-      API_KEYS: keysOf(
+      API_KEYS: apiKeysWith(
         { name: 'tasks:cancel', scopes: ['tasks:cancel'], ...RESTRICTIONS[restriction] },
         { name: 'tasks:read', scopes: ['tasks:read'], ...RESTRICTIONS[restriction] },
       ),
     },
-    headersFor: async (scope) => as(scope),
+    headersFor: async (scope) => asCaller(scope),
   }),
   'a token that says it itself': (issuer, restriction) => ({
     env: {

@@ -4,13 +4,13 @@ import { setImmediate } from 'node:timers/promises'
 import type { FaultReply } from '../../sandbox/src/server.ts'
 import type { Env } from '../../src/config.ts'
 import { asOperator, asReader, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 
 // Callers' reads must not delay the cancels of others: not by failing, not by being slow, and not by being many.
 
 const QUERIES = ['QueryTaskList', 'QueryTaskDetailList'] as const
 
-const KEYS = keysOf({ name: 'restricted', scopes: ['tasks:cancel'], domains: ['*.example.com'] })
+const KEYS = apiKeysWith({ name: 'restricted', scopes: ['tasks:cancel'], domains: ['*.example.com'] })
 
 const start = (t: TestContext, env: Env, { cancellingMs }: Partial<Kind> = {}): Promise<Started> =>
   startGateway(t, {
@@ -41,7 +41,7 @@ const KINDS: readonly Kind[] = [
   {
     name: 'a cancel of a restricted caller',
     query: 'QueryTaskDetailList',
-    cancel: async (started) => started.api.delete(`/tasks/${newTask(started)}`).set(as('restricted')),
+    cancel: async (started) => started.api.delete(`/tasks/${newTask(started)}`).set(asCaller('restricted')),
     expected: [202, 'accepted'],
   },
   {
@@ -119,7 +119,7 @@ test('while every query fails, cancels of unrestricted callers are sent', async 
   for (const query of QUERIES) upstream.fault(query, { reply: { status: 500, code: 'InternalError' } }, 1e6)
   for (let round = 0; round < 12; round += 1) {
     await api.get('/tasks').set(asReader)
-    const restricted = await api.delete(`/tasks/${newTask(started)}`).set(as('restricted'))
+    const restricted = await api.delete(`/tasks/${newTask(started)}`).set(asCaller('restricted'))
     assert.notEqual(restricted.status, 202)
   }
   const { status } = await api.delete(`/tasks/${newTask(started)}`).set(asOperator)
@@ -176,7 +176,7 @@ for (const concurrency of [1, 2, 8]) {
     const { api, upstream } = started
     for (const query of QUERIES) upstream.fault(query, { reply: 'stall' }, 1e6)
     const cancel = (headers: Readonly<Record<string, string>>) => api.delete(`/tasks/${newTask(started)}`).set(headers)
-    const checked = Array.from({ length: concurrency + 2 }, () => cancel(as('restricted')))
+    const checked = Array.from({ length: concurrency + 2 }, () => cancel(asCaller('restricted')))
     const watched = Array.from({ length: 3 }, () => cancel({ ...asOperator, prefer: 'wait=3' }))
     const answers = [...checked, ...watched].map((asked) => asked.then(({ status }) => status))
     t.after(() => Promise.all(answers))

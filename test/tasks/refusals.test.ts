@@ -6,10 +6,10 @@ import type { Env } from '../../src/config.ts'
 import { createRefusals } from '../../src/tasks/refusals.ts'
 import { intentOf } from '../helpers/audit-events.ts'
 import { asOperator, asReader, cancelCalls, eventually, type Started, startGateway } from '../helpers/gateway.ts'
-import { as, keysOf } from '../helpers/restricted-callers.ts'
+import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 
 const SHOP = { name: 'shop', scopes: ['tasks:cancel'], domains: ['*.a.example'] } as const
-const LONG: Env = { RATE_LIMIT_MAX: '30', API_KEYS: keysOf(SHOP) }
+const LONG: Env = { RATE_LIMIT_MAX: '30', API_KEYS: apiKeysWith(SHOP) }
 
 type Headers = Readonly<Record<string, string>>
 
@@ -39,7 +39,7 @@ const outcomesOf = (records: readonly AuditRecord[]) => records.map(({ outcome, 
 const REFUSED: Readonly<Record<string, (started: Started) => { headers: Headers; taskNos: readonly string[] }>> = {
   'without the scope': () => ({ headers: asReader, taskNos: Array.from({ length: 10 }, (_, index) => `t-${index}`) }),
   'restricted to other domains': ({ upstream }) => ({
-    headers: as('shop'),
+    headers: asCaller('shop'),
     taskNos: Array.from({ length: 10 }, () => upstream.addTask({ domains: ['b.example'] })),
   }),
 }
@@ -111,11 +111,11 @@ test('a caller over the limit of refusals can still cancel its tasks, and so can
   const refused = await cancelAll(
     started,
     Array.from({ length: 9 }, () => add(outside)),
-    as('shop'),
+    asCaller('shop'),
   )
   assert.equal(refused.at(-1)?.cancellationId, undefined)
 
-  const [own] = await cancelAll(started, [add(inside)], as('shop'))
+  const [own] = await cancelAll(started, [add(inside)], asCaller('shop'))
   const [foreign] = await cancelAll(started, [add(outside)], asOperator)
 
   assert.deepEqual([own?.cancelStatus, foreign?.cancelStatus], ['accepted', 'accepted'])
@@ -128,7 +128,7 @@ test('a caller over the limit of refusals can still cancel its tasks, and so can
 test('refusals of one caller use up nothing of another', async (t) => {
   const started = await startGateway(t, { env: LONG })
   await cancelAll(started, Array(9).fill('t-1'), asReader)
-  const [body] = await cancelAll(started, [started.upstream.addTask({ domains: ['b.example'] })], as('shop'))
+  const [body] = await cancelAll(started, [started.upstream.addTask({ domains: ['b.example'] })], asCaller('shop'))
   assert.match(body?.cancellationId, /^[0-9a-f-]{36}$/)
 })
 
@@ -136,7 +136,7 @@ test('a policy that cannot be checked is no refusal, and each is recorded', asyn
   const started = await startGateway(t, { env: { ...LONG, RATE_LIMIT_MAX: '10', UPSTREAM_MAX_ATTEMPTS: '1' } })
   started.upstream.fault('QueryTaskDetailList', { reply: { status: 400, code: 'InvalidAccessKeyId.NotFound' } }, 4)
   const taskNos = Array.from({ length: 4 }, () => started.upstream.addTask({ domains: ['b.example'] }))
-  const bodies = await cancelAll(started, taskNos, as('shop'))
+  const bodies = await cancelAll(started, taskNos, asCaller('shop'))
   const records = await recordsAfter(started)
   assert.deepEqual(
     bodies.map(({ cancellationId }) => cancellationId).reverse(),

@@ -3,16 +3,16 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import type { StsKeys } from '../helpers/credential-server.ts'
-import { KEY_PLACES } from '../helpers/credential-sources.ts'
+import type { StsCredentials } from '../helpers/credential-server.ts'
+import { CREDENTIAL_SOURCES } from '../helpers/credential-sources.ts'
 import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
-import { addTasks, cancel, sawCancels } from '../helpers/process.ts'
+import { addTasks, cancel, waitForCancels } from '../helpers/process.ts'
 
 const CANCELS = 200
 
-const NEW: StsKeys = { accessKeyId: 'new-id', accessKeySecret: 'new-secret', securityToken: 'new-token' }
+const NEW: StsCredentials = { accessKeyId: 'new-id', accessKeySecret: 'new-secret', securityToken: 'new-token' }
 
-for (const [where, choose] of KEY_PLACES) {
+for (const [where, choose] of CREDENTIAL_SOURCES) {
   test(`keys in ${where} that are replaced and revoked under load cost no request`, async (t) => {
     const { env, put } = await choose(t, CANARIES)
     const readFile = (path: string) => readFileSync(path, 'utf8')
@@ -21,7 +21,7 @@ for (const [where, choose] of KEY_PLACES) {
     upstream.addKeys(NEW)
 
     const answers = addTasks(upstream, CANCELS).map((taskNo) => cancel(url, taskNo))
-    await sawCancels(upstream, CANCELS / 10)
+    await waitForCancels(upstream, CANCELS / 10)
     await put(NEW)
     upstream.revokeKeys(CANARIES.accessKeyId)
     // Even if the others were fast, this one comes too late for the old keys.

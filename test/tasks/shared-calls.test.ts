@@ -10,17 +10,18 @@ import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
 import { NO_TRACER } from '../../src/telemetry/tracing.ts'
 import { deadlineIn } from '../../src/time.ts'
-import { type Gate, startGate, startWatched, type WatchedOptions } from '../helpers/between.ts'
-import { BLIND, cancelRequest } from '../helpers/cancel-request.ts'
+import { cancelRequest, STUB_DEPENDENCIES } from '../helpers/cancel-request.ts'
 import { createCertificate } from '../helpers/certificate.ts'
+import { startWatchedGateway, type WatchedOptions } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
 import { startCancel } from '../helpers/raw-http.ts'
+import { type PausedProxy, startPausedProxy } from '../helpers/upstream-proxy.ts'
 
 type Headers = Readonly<Record<string, string>>
 type Item = Readonly<Record<string, unknown>>
 
 interface Gated extends Started {
-  readonly gate: Gate
+  readonly proxy: PausedProxy
   readonly taskNo: string
   /** All records of the task, once the condition holds for this many. */
   records(count: number, holds?: (item: Item) => boolean): Promise<readonly Item[]>
@@ -34,17 +35,17 @@ const startGated = async (
   { tls = false, env = {} }: { tls?: boolean; env?: WatchedOptions['env'] } = {},
 ) => {
   const certificate = createCertificate()
-  let gate: Gate | undefined
-  const started = await startWatched(t, {
+  let proxy: PausedProxy | undefined
+  const started = await startWatchedGateway(t, {
     env: { TRUST_PROXY: '127.0.0.1', ...env },
     sandbox: tls ? { tls: certificate } : {},
     overrides: { ca: certificate.cert },
-    between: async (_t, upstream) => {
-      gate = await startGate(t, upstream.url)
-      return `${tls ? 'https' : 'http'}://127.0.0.1:${gate.port}`
+    proxy: async (_t, upstream) => {
+      proxy = await startPausedProxy(t, upstream.url)
+      return `${tls ? 'https' : 'http'}://127.0.0.1:${proxy.port}`
     },
   })
-  if (gate === undefined) throw new Error('no gate')
+  if (proxy === undefined) throw new Error('no proxy')
   const taskNo = started.upstream.addTask()
   const records: Gated['records'] = (count, holds = () => true) =>
     eventually(async () => {
@@ -53,7 +54,7 @@ const startGated = async (
     })
   const left: Gated['left'] = (count) =>
     eventually(() => started.logLines.filter(isAbandonedCancel).length >= count || undefined)
-  return { ...started, gate, taskNo, records, left } satisfies Gated
+  return { ...started, proxy, taskNo, records, left } satisfies Gated
 }
 
 const isAbandonedCancel = (line: string): boolean => {
@@ -75,7 +76,7 @@ test('equal requests at the same moment share one call, and each has a record of
   const gated = await startGated(t)
   const asked = Array.from({ length: 5 }, () => cancel(gated))
   await gated.records(5)
-  gated.gate.open()
+  gated.proxy.resume()
   const answers = await Promise.all(asked)
   assert.deepEqual(
     answers.map(({ status }) => status),
@@ -95,7 +96,7 @@ test('requests that share a failed call all report the failure', async (t) => {
   gated.upstream.fault('CancelTask', { reply: 'reset' })
   const asked = Array.from({ length: 3 }, () => cancel(gated))
   await gated.records(3)
-  gated.gate.open()
+  gated.proxy.resume()
   const answers = await Promise.all(asked)
   assert.deepEqual(
     answers.map(({ body }) => body.code),
@@ -110,7 +111,7 @@ test('requests that share a failed call also share the read of the task that set
   gated.upstream.fault('CancelTask', { reply: 'reset', effect: true })
   const asked = Array.from({ length: 3 }, () => cancel(gated))
   await gated.records(3)
-  gated.gate.open()
+  gated.proxy.resume()
   const answers = await Promise.all(asked)
   assert.deepEqual(
     answers.map(({ status, body }) => [status, body.requestId, body.cancelStatus]),
@@ -127,7 +128,7 @@ test('requests with different User-Agents share a call, with a record for each',
   const gated = await startGated(t)
   const asked = ['one', 'two'].map((agent) => cancel(gated, { ...asOperator, 'user-agent': agent }))
   await gated.records(2)
-  gated.gate.open()
+  gated.proxy.resume()
   await Promise.all(asked)
   assert.equal(cancelCalls(gated.upstream).length, 1)
   assert.deepEqual((await gated.records(2)).map(({ userAgent }) => userAgent).sort(), ['one', 'two'])
@@ -149,7 +150,7 @@ for (const [difference, first, second] of DIFFERENT) {
     const gated = await startGated(t)
     const asked = [cancel(gated, first), cancel(gated, second)]
     await gated.records(2)
-    gated.gate.open()
+    gated.proxy.resume()
     const answers = await Promise.all(asked)
     // Upstream rejects the later call, but the task is being cancelled, which is the goal of the request.
     assert.deepEqual(answers.map(({ body }) => body.cancelStatus).sort(), ['accepted', 'cancelling'])
@@ -163,7 +164,7 @@ test('each call contains the address and language of its caller', async (t) => {
     cancel(gated, { ...asOperator, 'x-forwarded-for': address, 'accept-language': lang })
   const asked = [from('203.0.113.1', 'zh'), from('203.0.113.2', 'en'), from('203.0.113.2', 'en')]
   await gated.records(3)
-  gated.gate.open()
+  gated.proxy.resume()
   await Promise.all(asked)
   const seen = cancelCalls(gated.upstream).map(({ params }) => `${params.UserClientIp} ${params.Lang}`)
   assert.deepEqual(seen.sort(), ['203.0.113.1 zh', '203.0.113.2 en'])
@@ -174,7 +175,7 @@ test('another task does not share the call', async (t) => {
   const other = gated.upstream.addTask()
   const asked = [cancel(gated), cancel({ ...gated, taskNo: other })]
   await gated.records(1)
-  gated.gate.open()
+  gated.proxy.resume()
   assert.deepEqual(
     (await Promise.all(asked)).map(({ status }) => status),
     [202, 202],
@@ -190,10 +191,10 @@ test('another task does not share the call', async (t) => {
 test('a key of the same name without the scope is refused and never joins', async (t) => {
   const gated = await startGated(t)
   const first = cancel(gated)
-  await gated.gate.arrived
+  await gated.proxy.firstByte
   const refused = await cancel(gated, asReader)
   assert.deepEqual([refused.status, refused.body.code, refused.body.outcome], [403, 'forbidden', 'not-cancelled'])
-  gated.gate.open()
+  gated.proxy.resume()
   assert.equal((await first).status, 202)
   const records = await gated.records(2)
   assert.deepEqual(outcomesOf(records), ['refused', 'accepted'])
@@ -212,7 +213,7 @@ for (const tls of [true, false]) {
     await gated.records(2)
     first.destroy()
     await gated.left(1)
-    gated.gate.open()
+    gated.proxy.resume()
     assert.equal((await second).status, 202)
     assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'accepted'])
     assert.equal(cancelCalls(gated.upstream).length, 1)
@@ -225,11 +226,11 @@ test('if all waiters leave before the call is sent, nothing is sent and their ou
   const gated = await startGated(t, { tls: true })
   const asked = [startLeavable(gated), startLeavable(gated)]
   await gated.records(2)
-  await gated.gate.connected
+  await gated.proxy.connected
   for (const one of asked) one.destroy()
   const records = await gated.records(2, isFinished)
   assert.deepEqual(outcomesOf(records), ['failed', 'failed'])
-  gated.gate.open()
+  gated.proxy.resume()
   await gated.upstream.socketsClosed()
   assert.equal(cancelCalls(gated.upstream).length, 0)
   assert.equal(gated.upstream.task(gated.taskNo)?.cancelStatus, 'INIT')
@@ -238,10 +239,10 @@ test('if all waiters leave before the call is sent, nothing is sent and their ou
 test('no request joins an unsent call after its last waiter has left', async (t) => {
   const gated = await startGated(t, { tls: true })
   const first = startLeavable(gated)
-  await gated.gate.connected
+  await gated.proxy.connected
   first.destroy()
   await gated.left(1)
-  gated.gate.open()
+  gated.proxy.resume()
   assert.equal((await cancel(gated)).status, 202)
   assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'failed'])
   assert.equal(cancelCalls(gated.upstream).length, 1)
@@ -250,10 +251,10 @@ test('no request joins an unsent call after its last waiter has left', async (t)
 test('the outcome is recorded even if the caller disconnects after the call was sent', async (t) => {
   const gated = await startGated(t)
   const first = startLeavable(gated)
-  await gated.gate.arrived
+  await gated.proxy.firstByte
   first.destroy()
   await gated.left(1)
-  gated.gate.open()
+  gated.proxy.resume()
   assert.deepEqual(outcomesOf(await gated.records(1, isFinished)), ['accepted'])
   assert.equal(cancelCalls(gated.upstream)[0]?.effect, true)
 })
@@ -264,12 +265,12 @@ for (const throttled of [false, true]) {
     const gated = await startGated(t)
     if (throttled) gated.upstream.fault('CancelTask', { reply: { status: 400, code: 'Throttling.User' } })
     const first = startLeavable(gated)
-    await gated.gate.arrived
+    await gated.proxy.firstByte
     first.destroy()
     await gated.left(1)
     const second = cancel(gated)
     await gated.records(2)
-    gated.gate.open()
+    gated.proxy.resume()
     assert.equal((await second).status, 202)
     assert.deepEqual(outcomesOf(await gated.records(2, isFinished)), ['accepted', 'accepted'])
     assert.equal(cancelCalls(gated.upstream).length, throttled ? 2 : 1)
@@ -278,7 +279,7 @@ for (const throttled of [false, true]) {
 
 test('no request joins a call that has ended', async (t) => {
   const gated = await startGated(t)
-  gated.gate.open()
+  gated.proxy.resume()
   const [first, second] = [await cancel(gated), await cancel(gated)]
   assert.deepEqual([first.body.cancelStatus, second.body.cancelStatus], ['accepted', 'cancelling'])
   assert.equal(cancelCalls(gated.upstream).length, 2)
@@ -287,10 +288,10 @@ test('no request joins a call that has ended', async (t) => {
 test('a request that arrives while the call is in flight waits for that call', async (t) => {
   const gated = await startGated(t)
   const first = cancel(gated)
-  await gated.gate.arrived
+  await gated.proxy.firstByte
   const second = cancel(gated)
   await gated.records(2)
-  gated.gate.open()
+  gated.proxy.resume()
   const answers = await Promise.all([first, second])
   assert.deepEqual(
     answers.map(({ body }) => body.requestId === answers[0]?.body.requestId),
@@ -318,7 +319,7 @@ const startOperation = (t: TestContext, { sent }: { readonly sent: boolean }) =>
   const outcomes: OutcomeEvent[] = []
   const log = createLog({ level: 'silent', destination: { write: () => {} } })
   const cancellations = createCancellations({
-    ...BLIND,
+    ...STUB_DEPENDENCIES,
     meter: NO_METER,
     tracer: NO_TRACER,
     upstream: {

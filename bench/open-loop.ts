@@ -2,47 +2,50 @@ import { Agent, type OutgoingHttpHeaders, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 
-export interface Asked {
+export interface LoadRequest {
   readonly method: string
   readonly url: string
   readonly headers: OutgoingHttpHeaders
 }
 
-export interface Answer {
+export interface LoadResponse {
   readonly status: number
   readonly retryAfter: string | undefined
-  /** Counted from the moment at which the request was due, so that a delayed request counts as slow. */
+  /** Since the scheduled time, so that a late send counts as latency. */
   readonly tookMs: number
 }
 
-export interface Offer {
+export interface Rate {
   readonly perSecond: number
   readonly seconds: number
 }
 
-/** Sends requests at this pace, independently of earlier responses. */
-export const offer = async (asked: (index: number) => Asked, { perSecond, seconds }: Offer): Promise<Answer[]> => {
+/** Open-loop load: sends requests at a constant rate, without waiting for earlier responses. */
+export const runOpenLoop = async (
+  requestAt: (index: number) => LoadRequest,
+  { perSecond, seconds }: Rate,
+): Promise<LoadResponse[]> => {
   const agent = new Agent({ keepAlive: true })
-  const beganAtMs = performance.now()
-  const answers: Promise<Answer>[] = []
+  const startedAtMs = performance.now()
+  const responses: Promise<LoadResponse>[] = []
   for (let index = 0; index < perSecond * seconds; index += 1) {
-    const dueAtMs = beganAtMs + (index * 1000) / perSecond
+    const dueAtMs = startedAtMs + (index * 1000) / perSecond
     const earlyMs = dueAtMs - performance.now()
     if (earlyMs > 0) await delay(earlyMs)
-    answers.push(ask(agent, asked(index), dueAtMs))
+    responses.push(send(agent, requestAt(index), dueAtMs))
   }
-  return Promise.all(answers).finally(() => agent.destroy())
+  return Promise.all(responses).finally(() => agent.destroy())
 }
 
-/** Asks for all of it at the same moment. */
-export const storm = (asked: (index: number) => Asked, count: number): Promise<Answer[]> => {
+/** Sends all requests at once. */
+export const sendBurst = (requestAt: (index: number) => LoadRequest, count: number): Promise<LoadResponse[]> => {
   const agent = new Agent({ keepAlive: true })
   const nowMs = performance.now()
-  const answers = Array.from({ length: count }, (_, index) => ask(agent, asked(index), nowMs))
-  return Promise.all(answers).finally(() => agent.destroy())
+  const responses = Array.from({ length: count }, (_, index) => send(agent, requestAt(index), nowMs))
+  return Promise.all(responses).finally(() => agent.destroy())
 }
 
-const ask = (agent: Agent, { method, url, headers }: Asked, dueAtMs: number): Promise<Answer> =>
+const send = (agent: Agent, { method, url, headers }: LoadRequest, dueAtMs: number): Promise<LoadResponse> =>
   new Promise((resolve, reject) => {
     const sent = request(url, { agent, method, headers }, async (res) => {
       await text(res)
@@ -52,7 +55,7 @@ const ask = (agent: Agent, { method, url, headers }: Asked, dueAtMs: number): Pr
     sent.on('error', reject).end()
   })
 
-/** The value below which that share of them lies. */
+/** The value below which this share of the values lies. */
 export const quantile = (values: readonly number[], share: number): number => {
   const sorted = [...values].sort((a, b) => a - b)
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN

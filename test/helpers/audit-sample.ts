@@ -1,10 +1,10 @@
 import type { AuditFilter, AuditRecord, AuditStore, Intent, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from './audit-events.ts'
 
-// A record of any size with the same shape: most cancellations end as `cancelled`, few outcomes are rare, and the number of
-// rare ones does not grow with the record.
+// Sample audit trails of any size with the same distribution: common outcomes grow with the size, and the number of
+// cancellations with rare outcomes stays the same.
 
-export interface Entry {
+export interface SampleEntry {
   readonly intent: Intent
   readonly outcomes: readonly OutcomeEvent[]
 }
@@ -15,11 +15,11 @@ const RARE = 60
 const GROUP = 1000
 
 export const SHARED_NAME = 'alice'
-/** Has as many entries as a twentieth of the record. */
+/** Has a twentieth of all entries. */
 export const BUSY_OWNER = { via: 'jwt', issuer: 'https://issuer.example.com', caller: SHARED_NAME } as const
-/** Has the same name, and few entries. */
+/** Has the same caller name, and few entries. */
 export const RARE_OWNER = { via: 'session', issuer: 'https://issuer.example.com', caller: SHARED_NAME } as const
-/** Is cancelled again and again, by all callers. */
+/** Many callers cancel this task repeatedly. */
 export const BUSY_TASK = 't-busy'
 
 const ownerAt = (at: number): Pick<Intent, 'via' | 'issuer' | 'caller'> => {
@@ -31,8 +31,8 @@ const COMMON = ['rejected', 'failed', 'refused'] as const satisfies readonly Out
 
 const outcomeAt = (at: number): Outcome => COMMON[at % 33] ?? 'accepted'
 
-/** The entry with this number of so many, from the oldest to the newest. The time ends at `nowMs`. */
-export const entryAt = (at: number, entries: number, nowMs: number): Entry => {
+/** The entry at this position, from the oldest to the newest. The newest is at `nowMs`. */
+export const entryAt = (at: number, entries: number, nowMs: number): SampleEntry => {
   const rare = at % Math.floor(entries / RARE)
   const requestedAtMs = nowMs - DAYS * DAY_MS + Math.floor((at * DAYS * DAY_MS) / entries)
   const id = `${requestedAtMs.toString(16).padStart(12, '0')}7${at.toString(16).padStart(11, '0')}00000000`
@@ -52,7 +52,7 @@ export const entryAt = (at: number, entries: number, nowMs: number): Entry => {
 }
 
 /** Appends the entries in groups. */
-export const fill = async (store: Pick<AuditStore, 'append'>, entries: number, nowMs: number): Promise<void> => {
+export const fillStore = async (store: Pick<AuditStore, 'append'>, entries: number, nowMs: number): Promise<void> => {
   for (let from = 0; from < entries; from += GROUP) {
     const group = Array.from({ length: Math.min(GROUP, entries - from) }, (_, at) => entryAt(from + at, entries, nowMs))
     await store.append(
@@ -62,12 +62,13 @@ export const fill = async (store: Pick<AuditStore, 'append'>, entries: number, n
   }
 }
 
-export type Filter = Omit<AuditFilter, 'limit' | 'before'>
+export type SampleFilter = Omit<AuditFilter, 'limit' | 'before'>
 
-/** The outcome that an entry of the sample shows. */
-export const outcomeOfEntry = ({ outcomes }: Entry): AuditRecord['outcome'] => outcomes.at(-1)?.outcome ?? 'pending'
+/** The current outcome of an entry. */
+export const outcomeOfEntry = ({ outcomes }: SampleEntry): AuditRecord['outcome'] =>
+  outcomes.at(-1)?.outcome ?? 'pending'
 
-export const fits = (entry: Entry, filter: Filter): boolean => {
+export const matchesFilter = (entry: SampleEntry, filter: SampleFilter): boolean => {
   const { intent } = entry
   const { taskNo, caller, outcome, owner, fromMs, toMs } = filter
   return (
@@ -81,12 +82,12 @@ export const fits = (entry: Entry, filter: Filter): boolean => {
   )
 }
 
-const FILTERED: readonly Filter['outcome'][] = [undefined, 'unknown', 'pending', 'cancelled']
+const FILTERED: readonly SampleFilter['outcome'][] = [undefined, 'unknown', 'pending', 'cancelled']
 
 const optional = <T>(value: T): readonly (T | undefined)[] => [undefined, value]
 
-/** Each combination of the documented filters and of a restriction to the caller's own entries. */
-export const filtersAt = (nowMs: number): readonly Filter[] =>
+/** Each combination of the documented filters, with and without a restriction to the caller's own entries. */
+export const filterCombinations = (nowMs: number): readonly SampleFilter[] =>
   optional(BUSY_TASK).flatMap((taskNo) =>
     optional(SHARED_NAME).flatMap((caller) =>
       FILTERED.flatMap((outcome) =>
