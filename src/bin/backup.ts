@@ -7,9 +7,9 @@ import { ConfigError } from '../errors.ts'
 
 const USAGE = `Usage: npm run backup -- FILE
 Writes a consistent copy of the record on SQLite to FILE, which must not exist yet, beside a running gateway.
-Of the settings it reads AUDIT_URL (or AUDIT_URL_FILE) alone. docs/operations.md tells how to restore it.`
+Of the settings it reads AUDIT_URL (or AUDIT_URL_FILE) alone. docs/deployment.md says how to restore it.`
 
-const POSTGRES = `AUDIT_URL names a record on PostgreSQL, which this command does not copy: use pg_dump, as docs/operations.md
+const POSTGRES = `AUDIT_URL names a record on PostgreSQL, which this command does not copy: use pg_dump, as docs/deployment.md
 tells under "Backup and restore".`
 
 const FAILURES: Readonly<Record<BackupFailure, string>> = {

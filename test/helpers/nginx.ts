@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test'
 import { eventually, temporaryFolder } from './gateway.ts'
 import { closedPort, isOpen } from './ports.ts'
 import { ROOT } from './process.ts'
+import { type Edit, substitute } from './substitute.ts'
 
 const NGINX = '/usr/sbin/nginx'
 
@@ -50,25 +51,24 @@ http {
 
 const BALANCER = join(ROOT, 'deploy/nginx.conf')
 
-/** The configuration of deploy/ with other paths, another port and these gateways. */
-const balancerConfig = (folder: string, port: number, gateways: readonly string[], generation: number): string => {
+/** The configuration of deploy/, at other places and for these gateways. */
+const balancerConfig = (
+  folder: string,
+  port: number,
+  gateways: readonly string[],
+  generation: number,
+  edits: readonly Edit[],
+): string => {
   const servers = gateways.map((url) => `server ${new URL(url).host};`).join(' ')
-  const replaced = [
+  return substitute('deploy/nginx.conf', readFileSync(BALANCER, 'utf8'), [
     [/worker_processes auto;/, 'daemon off; user root; worker_processes 1;'],
     [/\/tmp\//g, `${folder}/`],
     [/access_log \/dev\/stdout;/, 'access_log off;'],
     [/resolver [^;]+;/, ''],
     [/server gateway:3000 resolve;/, servers],
     [/listen 8080;/, `listen 127.0.0.1:${port}; add_header X-Generation ${generation} always;`],
-  ] as const
-  return replaced.reduce(
-    (text, [pattern, by]) => {
-      if (!pattern.test(text)) throw new Error(`deploy/nginx.conf has nothing like ${pattern}`)
-      pattern.lastIndex = 0
-      return text.replace(pattern, by)
-    },
-    readFileSync(BALANCER, 'utf8'),
-  )
+    ...edits,
+  ])
 }
 
 export interface Balancer {
@@ -77,14 +77,19 @@ export interface Balancer {
   use(gateways: readonly string[]): Promise<void>
 }
 
-/** A real nginx with the configuration of deploy/, on a free port unless one is given; it ends after the test. */
-export const startBalancer = async (t: TestContext, gateways: readonly string[], given?: number): Promise<Balancer> => {
+/** A real nginx on the configuration of deploy/, on a free port unless one is given; it is gone after the test. */
+export const startBalancer = async (
+  t: TestContext,
+  gateways: readonly string[],
+  given?: number,
+  edits: readonly Edit[] = [],
+): Promise<Balancer> => {
   const [folder, port] = [await temporaryFolder(t), given ?? (await closedPort())]
   const url = `http://127.0.0.1:${port}`
   let generation = 0
   const configure = (asked: readonly string[]): Promise<void> => {
     generation += 1
-    return writeFile(join(folder, 'nginx.conf'), balancerConfig(folder, port, asked, generation))
+    return writeFile(join(folder, 'nginx.conf'), balancerConfig(folder, port, asked, generation, edits))
   }
   const isInForce = (): Promise<true> =>
     eventually(async () => {

@@ -9,6 +9,7 @@ import { hasNginx } from './nginx.ts'
 import { hasPgbouncer } from './pgbouncer.ts'
 import { hasPostgres } from './postgres.ts'
 import { hasPrometheus } from './prometheus.ts'
+import { hasApache, hasCaddy, hasHaproxy } from './proxies.ts'
 import { hasRedis } from './redis.ts'
 
 const REQUIREMENTS = {
@@ -17,6 +18,9 @@ const REQUIREMENTS = {
   postgres: { reason: 'needs PostgreSQL, as Debian has it', isMet: hasPostgres },
   prometheus: { reason: 'needs Prometheus and promtool, as Debian has them', isMet: hasPrometheus },
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
+  apache: { reason: 'needs Apache, as Debian has it', isMet: hasApache },
+  caddy: { reason: 'needs Caddy, as Debian has it', isMet: hasCaddy },
+  haproxy: { reason: 'needs HAProxy, as Debian has it', isMet: hasHaproxy },
   nginx: { reason: 'needs nginx, as Debian has it', isMet: hasNginx },
   procfs: { reason: 'needs /proc, as Linux has it', isMet: () => existsSync('/proc/self/status') },
   systemd: { reason: 'needs systemd-analyze, as Debian has it', isMet: () => succeeds('systemd-analyze', '--version') },

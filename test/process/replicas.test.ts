@@ -155,7 +155,7 @@ test('with a fault of any one part no cancel is lost, misreported or sent twice'
     }
   })
   for (const row of rows) t.diagnostic(JSON.stringify(row))
-  writeFigures('replicas', rows, 'docs/operations.md')
+  writeFigures('replicas', rows, 'docs/deployment.md')
 
   assert.deepEqual(contradictions, [])
   assert.equal(sent.length, new Set(sent).size, 'a cancel was sent twice')
