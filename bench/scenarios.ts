@@ -75,7 +75,7 @@ export const addedLatency: Scenario = async (ground, { rounds, seconds }) => {
   }
   gateway.stop()
   stub.close()
-  const what = `Added to an upstream of ${DELAY_MS} ms at ${PACE} cancels a second`
+  const what = `Latency added to a ${DELAY_MS} ms upstream at ${PACE} cancels per second`
   return [
     atMost(1, 'ms', `${what}, p50`, median(added.map(({ p50 }) => p50))),
     atMost(5, 'ms', `${what}, p99`, median(added.map(({ p99 }) => p99))),
@@ -91,7 +91,7 @@ export const duplicates: Scenario = async (ground, { many }) => {
   stub.close()
   const what = `${many} cancels of one task at once`
   return [
-    atMost(1, 'count', `${what}: calls upstream`, stub.counts().taken),
+    atMost(1, 'count', `${what}: upstream calls`, stub.counts().taken),
     atLeast(many, 'count', `${what}: accepted`, withStatus(answers, 202).length),
   ]
 }
@@ -111,9 +111,9 @@ export const watching: Scenario = async (ground, { many, seconds }) => {
   const answers = await offer(look, { perSecond: many, seconds })
   gateway.stop()
   await sandbox.close()
-  const what = `${many} who look once a second at ${WATCHED} tasks`
+  const what = `${many} clients that read one of ${WATCHED} tasks every second`
   return [
-    atMost(2.5, 'rate', `${what}: calls upstream a second`, sandbox.calls.length / seconds),
+    atMost(2.5, 'rate', `${what}: upstream calls per second`, sandbox.calls.length / seconds),
     atLeast(answers.length, 'count', `${what}: answered`, withStatus(answers, 200).length),
   ]
 }
@@ -131,18 +131,18 @@ export const quota: Scenario = async (ground, { seconds }) => {
   stub.close()
   const [accepted, turnedAway] = [withStatus(answers, 202), withStatus(answers, 429, 503)]
   const { taken, throttled } = stub.counts()
-  const what = `${3 * QUOTA} a second offered, ${QUOTA} allowed`
+  const what = `${3 * QUOTA} cancels per second sent, ${QUOTA} allowed`
   const told = turnedAway.filter(({ retryAfter }) => Number(retryAfter) > 0).length
   return [
-    atLeast(95, 'rate', `${what}: accepted a second`, accepted.length / (seconds + QUEUE_SECONDS)),
-    atMost(0.05, 'share', `${what}: calls throttled`, throttled / (taken + throttled)),
-    atMost(1100, 'ms', `${what}: accepted after, p50`, quantile(times(accepted), 0.5)),
-    atMost(20, 'ms', `${what}: turned away after, p50`, quantile(times(turnedAway), 0.5)),
-    atMost(20, 'ms', `${what}: turned away after, p99`, quantile(times(turnedAway), 0.99)),
+    atLeast(95, 'rate', `${what}: accepted per second`, accepted.length / (seconds + QUEUE_SECONDS)),
+    atMost(0.05, 'share', `${what}: throttled calls`, throttled / (taken + throttled)),
+    atMost(1100, 'ms', `${what}: time to acceptance, p50`, quantile(times(accepted), 0.5)),
+    atMost(20, 'ms', `${what}: time to rejection, p50`, quantile(times(turnedAway), 0.5)),
+    atMost(20, 'ms', `${what}: time to rejection, p99`, quantile(times(turnedAway), 0.99)),
     atMost(
       0,
       'count',
-      `${what}: neither accepted nor told when to come again`,
+      `${what}: neither accepted nor rejected with Retry-After`,
       answers.length - accepted.length - told,
     ),
   ]
@@ -156,10 +156,10 @@ export const slowUpstream: Scenario = async (ground, { many }) => {
   const { peak } = gateway.memoryMiB()
   gateway.stop()
   stub.close()
-  const what = `${2 * many} waiting for an upstream of 3 s`
+  const what = `${2 * many} cancels in flight with a 3 s upstream`
   return [
     atLeast(2 * many, 'count', `${what}: accepted`, withStatus(answers, 202).length),
-    atMost(250, 'MiB', `${what}: memory at its peak`, peak),
+    atMost(250, 'MiB', `${what}: peak memory`, peak),
   ]
 }
 
@@ -169,7 +169,7 @@ const isReached = ({ found, aim, isMost }: Finding): boolean => (isMost ? found 
 
 export const tableOfFindings = (findings: readonly Finding[]): string =>
   [
-    '| | Found | Aim | Reached |',
+    '| | Measured | Target | Met |',
     '| --- | --- | --- | --- |',
     ...findings.map((finding) => {
       const { what, found, aim, isMost, unit } = finding
