@@ -45,7 +45,7 @@ export const cancelUnder = async (
     fault,
     request: 'DELETE',
     answer: answerOf(status, body),
-    record: records[0]?.settledBy === 'query' ? `${outcome}, by asking` : outcome,
+    record: records[0]?.settledBy === 'query' ? `${outcome}, by a query` : outcome,
     upstream: `${received.length} received, ${isCancelled ? 'cancelling' : 'not cancelled'}`,
   }
 }

@@ -6,16 +6,16 @@ import { listenOn } from './ports.ts'
 export const ROUTE_FAULTS = [
   /** The whole request arrives nowhere, and nothing comes back. */
   'black hole',
-  'reset before upstream has it',
-  'closed before upstream has it',
+  'reset before the upstream has the request',
+  'closed before the upstream has the request',
   /** Upstream has it and answers, and nothing of that comes back. */
-  'answer lost',
-  'reset after upstream has it',
-  'closed after upstream has it',
-  'reset in the middle of the answer',
-  'closed in the middle of the answer',
+  'response lost',
+  'reset after the upstream has the request',
+  'closed after the upstream has the request',
+  'reset in the middle of the response',
+  'closed in the middle of the response',
   /** Byte by byte, so slowly that an attempt is over long before the answer is. */
-  'answer byte by byte',
+  'response byte by byte',
 ] as const
 
 export type RouteFault = (typeof ROUTE_FAULTS)[number]
@@ -107,20 +107,20 @@ const isHttp = (bytes: Buffer): boolean => /^(GET|POST) /.test(bytes.subarray(0,
 
 /** Whether the request must not go on. */
 const spoilRequest = (fault: RouteFault, near: Socket): boolean => {
-  if (fault === 'reset before upstream has it') near.resetAndDestroy()
-  if (fault === 'closed before upstream has it') near.end()
-  return fault === 'black hole' || fault.endsWith('before upstream has it')
+  if (fault === 'reset before the upstream has the request') near.resetAndDestroy()
+  if (fault === 'closed before the upstream has the request') near.end()
+  return fault === 'black hole' || fault.endsWith('before the upstream has the request')
 }
 
 const BYTE_EVERY_MS = 50
 
 const spoilAnswer = (fault: RouteFault, near: Socket, chunk: Buffer): void => {
-  if (fault === 'reset after upstream has it') near.resetAndDestroy()
-  if (fault === 'closed after upstream has it') near.end()
+  if (fault === 'reset after the upstream has the request') near.resetAndDestroy()
+  if (fault === 'closed after the upstream has the request') near.end()
   const half = chunk.subarray(0, chunk.length / 2)
-  if (fault === 'reset in the middle of the answer') near.write(half, () => near.resetAndDestroy())
-  if (fault === 'closed in the middle of the answer') near.end(half)
-  if (fault === 'answer byte by byte') dribble(near, chunk)
+  if (fault === 'reset in the middle of the response') near.write(half, () => near.resetAndDestroy())
+  if (fault === 'closed in the middle of the response') near.end(half)
+  if (fault === 'response byte by byte') dribble(near, chunk)
 }
 
 const dribble = (near: Socket, chunk: Buffer): void => {
