@@ -156,7 +156,7 @@ export const slowUpstream: Scenario = async (environment, { many }) => {
   const { peak } = gateway.memoryMiB()
   gateway.stop()
   stub.close()
-  const what = `${2 * many} waiting for an upstream of 3 s`
+  const what = `${2 * many} cancels in flight with a 3 s upstream`
   return [
     atLeast(2 * many, 'count', `${what}: accepted`, withStatus(responses, 202).length),
     atMost(250, 'MiB', `${what}: memory at its peak`, peak),
@@ -169,7 +169,7 @@ const isReached = ({ found, aim, isMost }: Finding): boolean => (isMost ? found 
 
 export const tableOfFindings = (findings: readonly Finding[]): string =>
   [
-    '| | Found | Aim | Reached |',
+    '| | Measured | Target | Met |',
     '| --- | --- | --- | --- |',
     ...findings.map((finding) => {
       const { what, found, aim, isMost, unit } = finding

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
 import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
@@ -20,16 +20,16 @@ const examples = (): readonly (readonly [string, string])[] =>
     text,
   ])
 
-/** The cells of every table row of the README whose first cell begins with something in backticks of that shape. */
-const rows = (shape: RegExp): readonly (readonly string[])[] =>
-  read('README.md')
+/** The cells of every table row of a document whose first cell begins with something in backticks of that shape. */
+const rows = (document: string, shape: RegExp): readonly (readonly string[])[] =>
+  read(document)
     .split('\n')
     .filter((line) => shape.test(line))
     .map((line) => line.split(/(?<!\\)\|/).map((cell) => cell.trim()))
     .map(([, ...cells]) => cells)
 
-const settingRows = () => rows(/^\| `[A-Z][A-Z0-9_]*`/)
-const problemRows = () => rows(/^\| `[a-z]+(-[a-z]+)*` \| \d{3}\b/)
+const settingRows = () => rows('docs/configuration.md', /^\| `[A-Z][A-Z0-9_]*`/)
+const problemRows = () => rows('docs/api.md', /^\| `[a-z]+(-[a-z]+)*` \| \d{3}\b/)
 
 /** A dagger says that the setting can come as `NAME_FILE` too. */
 const namesIn = (cell: string): readonly string[] =>
@@ -112,18 +112,18 @@ test('the defaults in the README are those of the gateway', () => {
   for (const [name, text] of told) assert.deepEqual(parse({ ...env, [name]: text }), parse(env), `${name}=${text}`)
 })
 
-test('the README lists every problem, once, and no other', () => {
+test('docs/api.md lists every problem, once, and no other', () => {
   const codes = problemRows().map(([code = '']) => code.replaceAll('`', ''))
   assert.deepEqual(codes.sort(), Object.keys(PROBLEMS).sort())
 })
 
-test('the README tells the status of each problem, and whether trying again helps', () => {
+test('docs/api.md states the status of each problem, and whether a retry can help', () => {
   const told = problemRows().map(([code = '', status, retryable]) => [code.replaceAll('`', ''), status, retryable])
   const meant = Object.entries(PROBLEMS).map(([code, it]) => [code, String(it.status), it.retryable ? 'yes' : 'no'])
   assert.deepEqual(told.sort(), meant.sort())
 })
 
-test('the README tells what became of a cancel that failed so', () => {
+test('docs/api.md states the outcome of a cancel for each problem', () => {
   const told = problemRows().map(([code = '', , , outcome]) => [code.replaceAll('`', ''), outcome])
   // A bug can happen before or after sending: only the failure knows.
   const meant = Object.entries(PROBLEMS).map(([code, { outcome }]) => [
@@ -131,6 +131,51 @@ test('the README tells what became of a cancel that failed so', () => {
     code === 'internal' ? 'as known' : (outcome ?? '–'),
   ])
   assert.deepEqual(told.sort(), meant.sort())
+})
+
+test('the settings that the README recommends for production are accepted', () => {
+  const [, block = ''] = /```sh\n([A-Z_]+=[^`]*)```/.exec(read('README.md')) ?? []
+  const env = Object.fromEntries([...block.matchAll(/^([A-Z_]+)=(.*)$/gm)].map(([, name, text]) => [name, text]))
+  assert.ok(Object.keys(env).length >= 8)
+  const files: Readonly<Record<string, string>> = {
+    '/run/secrets/access-key-id': 'id',
+    '/run/secrets/access-key-secret': 'x',
+    '/run/secrets/api-keys.json': API_KEYS,
+    '/run/secrets/audit-url': 'postgres://gateway:x@db.example.com/record',
+    '/run/secrets/redis-url': 'redis://gateway:x@redis.internal:6379',
+  }
+  assert.doesNotThrow(() => parseConfig(env, (path) => files[path] ?? ''))
+})
+
+test('the README is short enough to be read in five minutes', () => {
+  assert.ok(read('README.md').trimEnd().split('\n').length <= 140)
+})
+
+/** As GitHub derives it from the text of a heading. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+    .trim()
+    .replaceAll(' ', '-')
+
+const anchorsOf = (text: string): readonly string[] =>
+  [...text.matchAll(/^#{1,6} (.+)$/gm)].map(([, heading = '']) => anchorOf(heading))
+
+test('every link from one document to another leads to a file and a heading that exist', () => {
+  const root = join(import.meta.dirname, '..')
+  const documents = globSync(['*.md', 'docs/*.md', 'client/*.md', 'deploy/**/*.md'], { cwd: root })
+  const links = documents.flatMap((document) =>
+    [...read(document).matchAll(/\]\((?!https?:)([^)\s]+)\)/g)].map(([, link = '']) => ({ document, link })),
+  )
+  assert.ok(links.length > 40)
+  const broken = links.filter(({ document, link }) => {
+    const [path = '', anchor] = link.split('#')
+    const file = path === '' ? document : join(dirname(document), path)
+    if (!existsSync(join(root, file))) return true
+    return anchor !== undefined && !anchorsOf(read(file)).includes(anchor)
+  })
+  assert.deepEqual(broken, [])
 })
 
 test('SECURITY.md cites tests that exist', () => {

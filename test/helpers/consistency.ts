@@ -83,7 +83,7 @@ export const cancelDuringFault = async (
     fault,
     request: 'DELETE',
     answer: describeResponse(status, body),
-    record: records[0]?.settledBy === 'query' ? `${outcome}, by asking` : outcome,
+    record: records[0]?.settledBy === 'query' ? `${outcome}, by a query` : outcome,
     upstream: `${received.length} received, ${isCancelled ? 'cancelling' : 'not cancelled'}`,
   }
 }

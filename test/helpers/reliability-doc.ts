@@ -19,7 +19,7 @@ export interface FaultRow {
 }
 
 const COLUMNS = ['fault', 'request', 'answer', 'record', 'upstream'] as const satisfies readonly (keyof FaultRow)[]
-const HEADINGS = ['Fault', 'Request', 'Answer', 'Record', 'Upstream'] as const
+const HEADINGS = ['Fault', 'Request', 'Response', 'Audit record', 'Upstream'] as const
 
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 

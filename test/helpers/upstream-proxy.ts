@@ -158,16 +158,16 @@ const isCancelRequest = (body: Buffer): boolean => body.includes('Action=CancelT
 export const NETWORK_FAULTS = [
   /** The proxy accepts the request, and neither forwards nor answers it. */
   'black hole',
-  'reset before upstream has it',
-  'closed before upstream has it',
+  'reset before the upstream has the request',
+  'closed before the upstream has the request',
   /** The upstream responds, and the proxy drops the response. */
-  'answer lost',
-  'reset after upstream has it',
-  'closed after upstream has it',
-  'reset in the middle of the answer',
-  'closed in the middle of the answer',
+  'response lost',
+  'reset after the upstream has the request',
+  'closed after the upstream has the request',
+  'reset in the middle of the response',
+  'closed in the middle of the response',
   /** So slowly that the attempt times out before the response is complete. */
-  'answer byte by byte',
+  'response byte by byte',
 ] as const
 
 export type NetworkFault = (typeof NETWORK_FAULTS)[number]
@@ -260,20 +260,20 @@ const isHttp = (bytes: Buffer): boolean => /^(GET|POST) /.test(bytes.subarray(0,
 
 /** Returns whether the proxy must not forward the request. */
 const spoilRequest = (fault: NetworkFault, near: Socket): boolean => {
-  if (fault === 'reset before upstream has it') near.resetAndDestroy()
-  if (fault === 'closed before upstream has it') near.end()
-  return fault === 'black hole' || fault.endsWith('before upstream has it')
+  if (fault === 'reset before the upstream has the request') near.resetAndDestroy()
+  if (fault === 'closed before the upstream has the request') near.end()
+  return fault === 'black hole' || fault.endsWith('before the upstream has the request')
 }
 
 const BYTE_INTERVAL_MS = 50
 
 const spoilResponse = (fault: NetworkFault, near: Socket, chunk: Buffer): void => {
-  if (fault === 'reset after upstream has it') near.resetAndDestroy()
-  if (fault === 'closed after upstream has it') near.end()
+  if (fault === 'reset after the upstream has the request') near.resetAndDestroy()
+  if (fault === 'closed after the upstream has the request') near.end()
   const half = chunk.subarray(0, chunk.length / 2)
-  if (fault === 'reset in the middle of the answer') near.write(half, () => near.resetAndDestroy())
-  if (fault === 'closed in the middle of the answer') near.end(half)
-  if (fault === 'answer byte by byte') sendByteByByte(near, chunk)
+  if (fault === 'reset in the middle of the response') near.write(half, () => near.resetAndDestroy())
+  if (fault === 'closed in the middle of the response') near.end(half)
+  if (fault === 'response byte by byte') sendByteByByte(near, chunk)
 }
 
 const sendByteByByte = (near: Socket, chunk: Buffer): void => {

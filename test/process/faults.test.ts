@@ -75,7 +75,7 @@ const spoilt = async (route: Route, fault: NetworkFault): Promise<readonly Fault
 /** Nothing gets through at all, so that nobody can be asked what became of it either. */
 const cutOff = async (route: Route, fault: NetworkFault): Promise<FaultRow> => {
   route.proxy.setFault(fault)
-  const row = await cancelDuringFault(route, `${fault}, asking afterwards too`)
+  const row = await cancelDuringFault(route, `${fault}, also for later queries`)
   route.proxy.setFault(null)
   await isWell(route)
   return row
@@ -97,7 +97,7 @@ test('on a spoilt way to upstream the answer, the record and upstream agree', { 
         const route = await startRoute(t, { UPSTREAM_SIGNATURE: signature })
         rows.push(...(await refused(route)))
         for (const fault of NETWORK_FAULTS) rows.push(...(await spoilt(route, fault)))
-        for (const fault of ['black hole', 'answer lost'] as const) rows.push(await cutOff(route, fault))
+        for (const fault of ['black hole', 'response lost'] as const) rows.push(await cutOff(route, fault))
         await keptQuiet(route)
       })
       return rows

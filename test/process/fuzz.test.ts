@@ -174,8 +174,8 @@ const bombard = async (t: TestContext, kind: string, target: Target, shot: fc.Ar
   const row = {
     Requests: kind,
     Sent: sent,
-    'Answered wrongly': found.length,
-    'Calls of CancelTask': cancelled.length,
+    'Wrong responses': found.length,
+    'CancelTask calls': cancelled.length,
     'Heap after a quarter, at the end (MiB)': `${mebibytes(heapOf(early))}, ${mebibytes(heapOf(late))}`,
     'Process (MiB)': `${mebibytes(early.rss)}, ${mebibytes(late.rss)}`,
   }

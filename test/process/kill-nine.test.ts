@@ -40,12 +40,12 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const { accepted = 0, unknown = 0, pending = 0 } = byOutcome
     const other = Object.values(byOutcome).reduce((sum, count) => sum + count, 0) - accepted - unknown - pending
     const row = {
-      Record: engine,
+      Database: engine,
       Kills: KILLS,
       Cancels: requests,
       Answered: responses,
       'Carried out': cancelled,
-      'On record: accepted': accepted,
+      'Outcome: accepted': accepted,
       'not cancelled': other,
       unknown,
       pending,

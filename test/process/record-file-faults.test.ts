@@ -47,15 +47,15 @@ const move = (from: string, to: string): void => renameSync(from, to)
 
 const FAULTS: readonly FileFault[] = [
   {
-    name: 'the record is deleted with its side files',
+    name: 'the audit file is deleted with its side files',
     begin: ({ path }) => {
       for (const side of SIDES) rmSync(path + side)
     },
     reasons: ['FILE_DELETED'],
   },
-  { name: 'the record is deleted alone', begin: ({ path }) => rmSync(path), reasons: ['FILE_DELETED'] },
+  { name: 'the audit file is deleted alone', begin: ({ path }) => rmSync(path), reasons: ['FILE_DELETED'] },
   {
-    name: 'the record is moved away',
+    name: 'the audit file is moved away',
     begin: ({ path }) => move(path, `${path}.old`),
     reasons: ['FILE_DELETED'],
     end: ({ path }) => move(`${path}.old`, path),
@@ -72,7 +72,7 @@ const FAULTS: readonly FileFault[] = [
     reasons: ['FILE_DELETED'],
   },
   {
-    name: 'another file takes its place',
+    name: 'another file replaces it',
     begin: ({ path, folder }) => {
       copyFileSync(path, join(folder, 'copy'))
       move(join(folder, 'copy'), path)
@@ -80,7 +80,7 @@ const FAULTS: readonly FileFault[] = [
     reasons: ['FILE_REPLACED'],
   },
   {
-    name: 'an empty file takes its place',
+    name: 'an empty file replaces it',
     begin: ({ path }) => {
       rmSync(path)
       openSync(path, 'w')
@@ -134,7 +134,7 @@ const FAULTS: readonly FileFault[] = [
     begin: ({ path }) => rmSync(`${path}-shm`),
     reasons: ['SHM_DELETED', 'SHM_REPLACED'],
   },
-  { name: 'it is emptied', begin: ({ path }) => truncateSync(path), reasons: ['FILE_TRUNCATED'] },
+  { name: 'the audit file is emptied', begin: ({ path }) => truncateSync(path), reasons: ['FILE_TRUNCATED'] },
   {
     name: 'it is cut short',
     begin: ({ path }) => truncateSync(path, sizeOf(path) / 2),
@@ -233,7 +233,7 @@ const cancelAfter = async (t: TestContext, { name, begin, reasons, end }: FileFa
     fault: `${name} (\`${reasons.join('` or `')}\`)`,
     request: 'DELETE',
     answer: `${status} ${body.code} ${body.outcome}`,
-    record: end === undefined ? '–' : '–, written again once it is back',
+    record: end === undefined ? '–' : '–, writable again once it is back',
     upstream: `${received} received`,
   }
 }

@@ -140,7 +140,7 @@ const measure = async (t: TestContext, sandbox: Sandbox, emptyEnv: Env, envs: Bo
     again.push(await inTurn(1, starts))
   }
   const emptyStart = quantile(empty, 0.5)
-  found['start with an empty record, p50'] = [emptyStart, emptyStart]
+  found['start with an empty audit trail, p50'] = [emptyStart, emptyStart]
   found['start, p50'] = quantiles([again.flatMap(([few]) => few), again.flatMap(([, many]) => many)], 0.5)
 
   const gateways = await startBoth(t, envs)
@@ -245,9 +245,15 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const sandbox = await startSandbox(t)
     const base = baseEnv(sandbox.url, join(await temporaryFolder(t), 'unused.db'))
     const [empty, small, large] = [await keep(), await keep(), await keep()]
-    const note = (What: string, few: number | string, many: number | string): void => {
+    const note = (Measurement: string, few: number | string, many: number | string): void => {
       const ratio = typeof few === 'number' && typeof many === 'number' ? round(many / few) : ''
-      figures.push({ Record: engine, What, [`${SMALL} entries`]: few, [`${ENTRIES} entries`]: many, Ratio: ratio })
+      figures.push({
+        Database: engine,
+        Measurement,
+        [`${SMALL} entries`]: few,
+        [`${ENTRIES} entries`]: many,
+        Ratio: ratio,
+      })
     }
     const store = await openTestStore(t, empty.place)
     await store.close()
@@ -266,6 +272,6 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     note('export, most memory in MiB', round(all.few.mebibytes), round(all.many.mebibytes))
     const rate = ({ place }: Kept) => pruneRate(t, place, async () => (await place.ids()).length)
     note('entries removed per second', round(await rate(small)), round(await rate(large)))
-    for (const row of figures.filter(({ Record: record }) => record === engine)) t.diagnostic(JSON.stringify(row))
+    for (const row of figures.filter(({ Database: database }) => database === engine)) t.diagnostic(JSON.stringify(row))
   })
 }
