@@ -1,5 +1,5 @@
 import { readFile, stat } from 'node:fs/promises'
-import { trimEnds } from './setting-text.ts'
+import { trimEnds } from './settings/text.ts'
 
 /**
  * The text of a file of settings, without white space and invisible characters at its ends; null where it is no file. A pipe

@@ -6,7 +6,7 @@ import { sha256 } from '../src/callers/api-keys.ts'
 import { type Config, type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
 import { ConfigError } from '../src/errors.ts'
 import { Secret } from '../src/secret.ts'
-import { createSecret } from '../src/secret-strength.ts'
+import { createSecret } from '../src/settings/secret-strength.ts'
 
 const KEYS = { ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'secret' } as const
 const HASH = sha256('key').toString('hex')

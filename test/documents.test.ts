@@ -5,7 +5,7 @@ import { test } from 'node:test'
 import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
 import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/presentation/problem.ts'
-import { createSecret } from '../src/secret-strength.ts'
+import { createSecret } from '../src/settings/secret-strength.ts'
 
 const read = (name: string): string => {
   const path = join(import.meta.dirname, '..', name)

@@ -1,5 +1,5 @@
 import { readRegularFile } from '../regular-file.ts'
-import { textFault } from '../setting-text.ts'
+import { textFault } from '../settings/text.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type CredentialProvider, createReadings, sameCredentials, stateSince } from './credentials.ts'
 import type { Credentials } from './signing.ts'

@@ -1,4 +1,4 @@
-import { textFault, trimEnds } from '../setting-text.ts'
+import { textFault, trimEnds } from '../settings/text.ts'
 import type { Credentials } from './signing.ts'
 
 /** Where the keys come from, and what is done once upstream no longer knows them. Never rejects. */

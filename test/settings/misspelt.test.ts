@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SETTING_NAMES } from '../src/config.ts'
-import { misspeltSettings } from '../src/misspelt-settings.ts'
-import { prepare, spawnGateway, startProcess } from './helpers/process.ts'
+import { SETTING_NAMES } from '../../src/config.ts'
+import { misspeltSettings } from '../../src/settings/misspelt.ts'
+import { prepare, spawnGateway, startProcess } from '../helpers/process.ts'
 
 const settingsFor = (...variables: readonly string[]) =>
   misspeltSettings(variables, SETTING_NAMES).map(({ variable, setting }) => [variable, setting])

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes, randomInt, randomUUID } from 'node:crypto'
 import { test } from 'node:test'
-import { createSecret, isPlaceholder, isStrongSecret, isWeakHash } from '../src/secret-strength.ts'
+import { createSecret, isPlaceholder, isStrongSecret, isWeakHash } from '../../src/settings/secret-strength.ts'
 
 const WEAK = [
   '',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Env, parseAuditPlace, parseConfig } from '../src/config.ts'
-import { ConfigError } from '../src/errors.ts'
+import { type Env, parseAuditPlace, parseConfig } from '../../src/config.ts'
+import { ConfigError } from '../../src/errors.ts'
 
 const SOUND: Env = {
   ALIBABA_CLOUD_ACCESS_KEY_ID: 'id',
