@@ -3,10 +3,11 @@ import { test } from 'node:test'
 import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { sha256 } from '../src/callers/api-keys.ts'
-import { type Config, type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
+import { type Config, type Env, parseConfig } from '../src/config.ts'
 import { ConfigError } from '../src/errors.ts'
 import { Secret } from '../src/secret.ts'
 import { createSecret } from '../src/settings/secret-strength.ts'
+import { SETTING_NAMES } from '../src/settings.ts'
 
 const KEYS = { ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'secret' } as const
 const HASH = sha256('key').toString('hex')

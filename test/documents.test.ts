@@ -3,9 +3,10 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
-import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
+import { type Env, parseConfig } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/presentation/problem.ts'
 import { createSecret } from '../src/settings/secret-strength.ts'
+import { SETTING_NAMES } from '../src/settings.ts'
 
 const read = (name: string): string => {
   const path = join(import.meta.dirname, '..', name)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SETTING_NAMES } from '../../src/config.ts'
 import { misspeltSettings } from '../../src/settings/misspelt.ts'
+import { SETTING_NAMES } from '../../src/settings.ts'
 import { prepare, spawnGateway, startProcess } from '../helpers/process.ts'
 
 const settingsFor = (...variables: readonly string[]) =>
