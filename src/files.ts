@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import { pause, repeat, type SingleFlight, singleFlight } from './async.ts'
-import { trimEnds } from './setting-text.ts'
+import { trimEnds } from './settings/text.ts'
 
 /**
  * The text of a file of settings, without white space and invisible characters at its ends; null if it is no regular

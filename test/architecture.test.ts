@@ -68,13 +68,12 @@ const LEAVES = [
   'errors.ts',
   'files.ts',
   'secret.ts',
-  'secret-strength.ts',
-  'node-environment.ts',
-  'misspelt-settings.ts',
-  'setting-text.ts',
+
   'priority.ts',
   'time.ts',
   'visible-text.ts',
+  // How settings are read: the rules of their texts.
+  'settings/',
 ] as const
 /** Whom everybody may tell. */
 const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] as const
@@ -91,9 +90,10 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
   // Files of callers are read before there is a gateway, by the parsers that read them again later.
   'config.ts': {
-    any: ['callers/api-keys.ts', 'callers/claims.ts', 'callers/entry-schema.ts', 'callers/grants.ts'],
-    types: ['telemetry/log.ts'],
+    any: ['settings.ts', 'callers/api-keys.ts', 'callers/grants.ts'],
+    types: ['callers/claims.ts', 'callers/entry-schema.ts'],
   },
+  'settings.ts': { any: ['callers/claims.ts'] },
   'telemetry/': { any: [] },
   'alibaba/': { any: TOLD },
   'audit/': { any: TOLD },
@@ -116,7 +116,7 @@ const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonl
     any: ['app.ts', 'alibaba/', 'audit/', 'callers/', 'http/', 'tasks/', 'telemetry/'],
     types: ['config.ts'],
   },
-  'server.ts': { any: ['config.ts', 'gateway.ts', 'telemetry/line-output.ts', ...TOLD] },
+  'server.ts': { any: ['config.ts', 'settings.ts', 'gateway.ts', 'telemetry/line-output.ts', ...TOLD] },
   'bin/': { any: ['config.ts', 'audit/', 'callers/'] },
   [SANDBOX]: { any: ['alibaba/acs3.ts', 'alibaba/rpc-v1.ts', 'alibaba/signing.ts'] },
   [SANDBOX_BIN]: { any: [SANDBOX] },
@@ -146,7 +146,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   yaml: ['http/'],
   'swagger-ui-dist/package.json': ['http/'],
   'lru-cache': ['collections.ts'],
-  zod: [...LEAVES, 'config.ts', 'alibaba/', 'audit/', 'callers/', 'tasks/', 'http/'],
+  zod: [...LEAVES, 'settings.ts', 'alibaba/', 'audit/', 'callers/', 'tasks/', 'http/'],
 }
 
 const isOurs = (from: string): boolean => from.endsWith('.ts')

@@ -3,9 +3,10 @@ import { existsSync, globSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
-import { type Env, parseConfig, SETTING_NAMES } from '../src/config.ts'
+import { type Env, parseConfig } from '../src/config.ts'
 import { PROBLEMS } from '../src/http/presentation/problems.ts'
-import { createSecret } from '../src/secret-strength.ts'
+import { createSecret } from '../src/settings/secret-strength.ts'
+import { SETTING_NAMES } from '../src/settings.ts'
 
 const read = (name: string): string => {
   const path = join(import.meta.dirname, '..', name)
@@ -31,11 +32,8 @@ const rows = (document: string, shape: RegExp): readonly (readonly string[])[] =
 const settingRows = () => rows('docs/configuration.md', /^\| `[A-Z][A-Z0-9_]*`/)
 const problemRows = () => rows('docs/api.md', /^\| `[a-z]+(-[a-z]+)*` \| \d{3}\b/)
 
-/** A dagger says that the setting can come as `NAME_FILE` too. */
 const namesIn = (cell: string): readonly string[] =>
-  [...cell.matchAll(/`([A-Z][A-Z0-9_]*)`( †)?/g)].flatMap(([, name = '', dagger]) =>
-    dagger === undefined ? [name] : [name, `${name}_FILE`],
-  )
+  [...cell.matchAll(/`([A-Z][A-Z0-9_]*)`/g)].map(([, name = '']) => name)
 
 const parse = (env: Env) =>
   parseConfig({ ALIBABA_CLOUD_ACCESS_KEY_ID: 'id', ALIBABA_CLOUD_ACCESS_KEY_SECRET: 'x', API_KEYS, ...env }, () => '')
@@ -87,7 +85,7 @@ const messageOf = (work: () => unknown): string => {
   }
 }
 
-test('the README lists every setting that the gateway reads, once, and no other', () => {
+test('docs/configuration.md lists every setting that the gateway reads, once, and no other', () => {
   assert.deepEqual(
     settingRows()
       .flatMap(([names = '']) => namesIn(names))
@@ -96,20 +94,19 @@ test('the README lists every setting that the gateway reads, once, and no other'
   )
 })
 
-test('the README says what its dagger means', () => {
-  assert.match(read('README.md').replace(/^\|.*$/gm, ''), /†[^\n]*_FILE|_FILE[^\n]*†/)
+test('docs/configuration.md explains the names that end in _FILE', () => {
+  assert.match(read('docs/configuration.md').replace(/^\|.*$/gm, ''), /`NAME_FILE`/)
 })
 
-test('the defaults in the README are those of the gateway', () => {
-  const defaults = settingRows().flatMap(([names = '', values = '']) => {
-    const texts = values.split(', ').map((text) => text.replaceAll('`', ''))
-    return namesIn(names).map((name, index) => [name, texts[index] ?? ''] as const)
-  })
-  const told = defaults.filter(([, text]) => !/^(–|empty|all interfaces|)$/.test(text))
+test('the defaults in docs/configuration.md are those of the gateway', () => {
+  const defaults = settingRows().map(([names = '', text = '']) => [namesIn(names)[0] ?? '', text.replaceAll('`', '')])
+  const told = defaults.filter(([, text = '']) => !/^(–|empty|)$/.test(text))
   assert.ok(told.length >= 10, 'the table has a column of defaults')
   // Without an issuer there is nothing for some of them to speak of.
   const env = { JWT_ISSUER: 'https://id.example.com', JWT_AUDIENCE: 'gateway' }
-  for (const [name, text] of told) assert.deepEqual(parse({ ...env, [name]: text }), parse(env), `${name}=${text}`)
+  for (const [name = '', text] of told) {
+    assert.deepEqual(parse({ ...env, [name]: text }), parse(env), `${name}=${text}`)
+  }
 })
 
 test('docs/api.md lists every problem, once, and no other', () => {

@@ -8,6 +8,8 @@ import { inspect } from 'node:util'
 import { FAULT_NAMES, type FaultReply } from '../sandbox/src/faults.ts'
 import { sha256 } from '../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../src/config.ts'
+import { createSecret } from '../src/settings/secret-strength.ts'
+import { SETTINGS, type Setting } from '../src/settings.ts'
 import { startCollector } from './helpers/collector.ts'
 import { startWatchedGateway } from './helpers/consistency.ts'
 import { startCredentialServer } from './helpers/credential-server.ts'
@@ -504,4 +506,23 @@ test('settings show nothing secret, however they are looked at', () => {
       [],
     )
   assert.equal(config.keys?.securityToken?.reveal(), securityToken)
+})
+
+const POSTGRES_URL = 'postgres://gateway:<password>@db.example.com/record'
+
+test('no setting with a secret shows it, however the settings are looked at', () => {
+  const canary = `canary-${createSecret()}`
+  const secrets = Object.entries<Setting>(SETTINGS).flatMap(([name, { secret, example = POSTGRES_URL }]) => {
+    if (secret !== 'text' && secret !== 'url') return []
+    return [[name, secret === 'text' ? canary : example.replace('<password>', canary)]]
+  })
+  const config = parseConfig(
+    { ...baseEnv('http://127.0.0.1:1', ''), ...SIGN_IN_ENV, ...Object.fromEntries(secrets) },
+    () => '',
+  )
+
+  const views = [inspect(config, { depth: Number.POSITIVE_INFINITY, showHidden: true }), JSON.stringify(config)]
+
+  assert.ok(secrets.length > 5 && config.audit.kind === 'postgres')
+  for (const view of views) assert.doesNotMatch(view, new RegExp(canary))
 })

@@ -1,5 +1,5 @@
 import { POLL_EVERY_MS, pollFiles } from '../files.ts'
-import { textFault } from '../setting-text.ts'
+import { textFault } from '../settings/text.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type CredentialProvider, renewAfterRejection, sameCredentials, stateSince } from './credentials.ts'
 import type { Credentials } from './signing.ts'

@@ -1,5 +1,5 @@
 import type { SingleFlight } from '../async.ts'
-import { textFault, trimEnds } from '../setting-text.ts'
+import { textFault, trimEnds } from '../settings/text.ts'
 import type { Credentials } from './signing.ts'
 
 /** The source of the credentials, and of new ones after the upstream rejected them. Its promises never reject. */

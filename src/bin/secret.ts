@@ -1,3 +1,3 @@
-import { createSecret } from '../secret-strength.ts'
+import { createSecret } from '../settings/secret-strength.ts'
 
 process.stdout.write(`${createSecret()}\n`)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { createCredentialFiles } from '../../src/alibaba/credential-files.ts'
 import type { Credentials } from '../../src/alibaba/signing.ts'
-import { trimEnds } from '../../src/setting-text.ts'
+import { trimEnds } from '../../src/settings/text.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 

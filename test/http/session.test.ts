@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { SESSION_COOKIE } from '../../src/http/middleware/cookies.ts'
-import { createSecret } from '../../src/secret-strength.ts'
+import { createSecret } from '../../src/settings/secret-strength.ts'
 import { API_KEYS, asOperator, cancelCalls, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { createVisitor, startProvider } from '../helpers/provider.ts'
 import { SESSION_SECRET, SIGN_IN_ENV, sessionCookie, sessionCookies } from '../helpers/session.ts'

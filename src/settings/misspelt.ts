@@ -4,7 +4,7 @@ export interface Misspelt {
   readonly setting: string
 }
 
-/** Names that other programs use for what a setting of the gateway holds. Each is too far from it to be found as similar. */
+/** Names of other programs for the value of a setting. Each differs too much from the name here to be found as similar. */
 const SYNONYMS: Readonly<Record<string, string>> = {
   ACCESS_KEY_ID: 'ALIBABA_CLOUD_ACCESS_KEY_ID',
   ACCESS_KEY_SECRET: 'ALIBABA_CLOUD_ACCESS_KEY_SECRET',
@@ -46,18 +46,18 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   TRUSTED_PROXIES: 'TRUST_PROXY',
 }
 
-/** Endings that say no more than the name does, or another unit: `UPSTREAM_TIMEOUT` for `UPSTREAM_TIMEOUT_MS`. */
+/** Endings that are easily left out or replaced: `UPSTREAM_TIMEOUT` for `UPSTREAM_TIMEOUT_MS`. */
 const ENDINGS = /_(MS|MILLIS|S|SEC|SECS|SECONDS|DAYS)$/
 
-/** From so many letters on a word may have one wrong letter: `ORGINS`. Shorter words are too often words of their own. */
+/** A word of at least so many letters may have one wrong: `ORGINS`. A shorter one is too often a word of its own. */
 const WORD_MIN = 5
-/** From so many letters on a name may have one wrong letter wherever its underscores are. */
+/** A name of at least so many letters may have one wrong, wherever its underscores are. */
 const NAME_MIN = 8
 
 /**
- * Variables whose names almost match a setting: another case, underscores, singular or plural, order of words, ending or
- * spelling, or a name that other programs have for it. Names of one short word, such as PORT and HOST, match by letters
- * alone, since too many other programs have names like them. Looks at names, never at values.
+ * Variables with almost the name of a setting: another case, underscores, singular or plural, order of words, ending or
+ * spelling, or the name that other programs use. Names of one short word, such as PORT and HOST, match by letters alone,
+ * since many other programs have similar names. Reads names, never values.
  */
 export const misspeltSettings = (variables: readonly string[], settings: readonly string[]): readonly Misspelt[] => {
   const known = new Set(settings)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { type Env, parseAuditPlace, parseConfig } from '../src/config.ts'
-import { ConfigError } from '../src/errors.ts'
+import { type Env, parseAuditPlace, parseConfig } from '../../src/config.ts'
+import { ConfigError } from '../../src/errors.ts'
 
 const SOUND: Env = {
   ALIBABA_CLOUD_ACCESS_KEY_ID: 'id',
@@ -55,7 +55,7 @@ for (const [env, execArgv, name] of REFUSED) {
   })
 }
 
-test('what takes no protection away is accepted', () => {
+test('a variable that removes no protection is accepted', () => {
   const accepted: readonly (readonly [Env, readonly string[]])[] = [
     [{ NODE_TLS_REJECT_UNAUTHORIZED: '1' }, []],
     [{ NODE_TLS_REJECT_UNAUTHORIZED: '', NODE_DEBUG: '', DEBUG: '', NODE_OPTIONS: '' }, []],

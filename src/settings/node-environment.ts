@@ -1,7 +1,7 @@
 /** A variable of Node or of a library that takes a protection away, and the rule that it breaks. */
 export type NodeFault = readonly [name: string, rule: string]
 
-/** Switched on, `debug` prints the URLs and headers of requests; a flag of another program switches nothing on. */
+/** The library `debug` prints URLs and headers of requests for the names in DEBUG. A flag is of another program. */
 const SILENT_DEBUG = /^(true|false|\d*)$/i
 
 const WEAKENING = /(?:^|\s)--(tls-min-v1\.[01]|tls-keylog|trace-tls|insecure-http-parser)(?=[=\s]|$)/
@@ -18,8 +18,9 @@ const RULES: readonly (readonly [name: string, holds: (value: string) => boolean
 ]
 
 /**
- * Variables and options that make Node or a library verify no certificate, accept outdated TLS, parse requests loosely, or print secrets.
- * @param execArgv the options that Node was started with; those in `NODE_OPTIONS` are looked at too
+ * Variables and options that make Node or a library verify no certificate, accept outdated TLS, parse requests loosely,
+ * or print secrets.
+ * @param execArgv the options that Node was started with; those in `NODE_OPTIONS` are checked too
  */
 export const nodeFaults = (
   env: Readonly<Record<string, string | undefined>>,
@@ -46,8 +47,8 @@ export interface ProxyWarning {
 }
 
 /**
- * Variables that name an HTTP proxy, or hosts without one, of which the gateway makes no use. Node's own switch for them
- * reaches `fetch`, by which the issuer and the identity provider are called, and nothing else. Null where none is set.
+ * Variables that name an HTTP proxy, or hosts without one. The gateway ignores them. Node's own switch for them affects
+ * `fetch` only, which calls the issuer and the identity provider. Null if none is set.
  */
 export const proxyWarning = (
   env: Readonly<Record<string, string | undefined>>,

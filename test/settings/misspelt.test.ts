@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { SETTING_NAMES } from '../src/config.ts'
-import { misspeltSettings } from '../src/misspelt-settings.ts'
-import { prepare, spawnGateway, startProcess } from './helpers/process.ts'
+import { misspeltSettings } from '../../src/settings/misspelt.ts'
+import { SETTING_NAMES } from '../../src/settings.ts'
+import { prepare, spawnGateway, startProcess } from '../helpers/process.ts'
 
 const settingsFor = (...variables: readonly string[]) =>
   misspeltSettings(variables, SETTING_NAMES).map(({ variable, setting }) => [variable, setting])
@@ -55,7 +55,7 @@ const MISSPELT: Readonly<Record<string, string>> = {
   // Order of words.
   MAX_RATE_LIMIT: 'RATE_LIMIT_MAX',
   ANONYMOUS_ALLOW: 'ALLOW_ANONYMOUS',
-  // A file for what is no secret.
+  // A file for a setting that is not secret.
   JWT_ISSUER_FILE: 'JWT_ISSUER',
   // Names that other programs have for it.
   ACCESS_KEY_ID: 'ALIBABA_CLOUD_ACCESS_KEY_ID',
@@ -100,7 +100,7 @@ test('no setting is taken for another one', () => {
   assert.deepEqual(settingsFor(...SETTING_NAMES), [])
 })
 
-/** What a shell, npm, a container, Kubernetes, systemd, cloud platforms, CI and common programs set. */
+/** Variables that a shell, npm, a container, Kubernetes, systemd, cloud platforms, CI and common programs set. */
 const ORDINARY = `
   _ PATH HOME HOSTNAME HOSTTYPE HOSTS PORTS PORT0 PWD OLDPWD SHELL SHLVL TERM USER LOGNAME LANG LC_ALL LANGUAGE TZ TMPDIR MAIL
   EDITOR DISPLAY COLORTERM LS_COLORS SSH_CLIENT SSH_CONNECTION SSH_TTY SSH_AUTH_SOCK SUDO_USER DEBIAN_FRONTEND container

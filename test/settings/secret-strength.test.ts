@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomBytes, randomInt, randomUUID } from 'node:crypto'
 import { test } from 'node:test'
-import { createSecret, isPlaceholder, isStrongSecret, isWeakHash } from '../src/secret-strength.ts'
+import { createSecret, isPlaceholder, isStrongSecret, isWeakHash } from '../../src/settings/secret-strength.ts'
 
 const WEAK = [
   '',
@@ -48,7 +48,7 @@ for (const text of WEAK) {
   test(`${JSON.stringify(text)} is no secret`, () => assert.equal(isStrongSecret(text), false))
 }
 
-/** What people make secrets with. */
+/** Commands that people make secrets with. */
 const MAKERS: Readonly<Record<string, () => string>> = {
   'npm run secret': createSecret,
   'openssl rand -base64 32': () => randomBytes(32).toString('base64'),
@@ -62,13 +62,13 @@ const MAKERS: Readonly<Record<string, () => string>> = {
 }
 
 for (const [name, make] of Object.entries(MAKERS)) {
-  test(`what ${name} makes is a secret`, () => {
+  test(`the output of ${name} is a secret`, () => {
     const refused = Array.from({ length: 300 }, make).filter((text) => !isStrongSecret(text))
     assert.deepEqual(refused, [])
   })
 }
 
-test('an id of an AccessKey and what it signs with are no placeholders', () => {
+test('the id and the secret of an AccessKey are no placeholders', () => {
   for (const text of [
     'LTAI5tQnKxxxxG7',
     'xX3',

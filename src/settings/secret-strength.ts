@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto'
 
 // Secrets that are easy to guess: placeholders of examples, common words, and texts that repeat themselves.
 
-/** What stands in an example in place of a value. */
+/** Texts of examples in place of a value. */
 const PLACEHOLDERS: readonly RegExp[] = [
   /^(<.*>|\[.*\])$/s,
   // A variable that was not replaced.
@@ -32,8 +32,8 @@ const STEP_RUNS_MIN = 12
 const BYTE_STEPS_MIN = 6
 
 /**
- * Whether a text can be a secret that sessions are encrypted with: long, no placeholder, and neither a few characters nor
- * a word nor a sequence again and again, and no encoding of bytes that are such a sequence.
+ * Whether a text can be a secret that sessions are encrypted with. It is long and no placeholder. It is not made of a few
+ * characters, does not repeat a word or a sequence, and does not encode bytes that are such a sequence.
  */
 export const isStrongSecret = (text: string): boolean => {
   const codes = Array.from(text, (character) => character.codePointAt(0) ?? 0)
@@ -113,7 +113,7 @@ const WEAK_KEYS: readonly string[] = [
 
 const hashOf = (text: string): string => createHash('sha256').update(text).digest('hex')
 
-/** Each as it stands and in capitals, and with the line end that `echo` adds to what is hashed. */
+/** Each as it stands and in capitals, also with the line end that `echo` adds before the text is hashed. */
 const WEAK_HASHES: ReadonlySet<string> = new Set(
   WEAK_KEYS.flatMap((key) => [key, key.toUpperCase(), `${key.slice(0, 1).toUpperCase()}${key.slice(1)}`]).flatMap(
     (key) => [key, `${key}\n`, `${key}\r\n`].map(hashOf),

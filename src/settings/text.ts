@@ -1,5 +1,5 @@
 /**
- * What a text is, as far as its characters are concerned:
+ * The characters that a text can have:
  * - `json`: any JSON, over several lines too
  * - `access-key`: an AccessKey id or secret, or an STS token (Base64, or letters and digits with dots and dashes)
  * - `client`: a client id or secret of OAuth: printable ASCII (RFC 6749, appendix A.1 and A.2)
@@ -8,12 +8,12 @@
  */
 export type TextKind = 'json' | 'access-key' | 'client' | 'host' | 'visible'
 
-// White space (the next-line control too), byte order marks, zero-width and other format characters, and the letters and
-// marks that are drawn as nothing (variation selectors, fillers, the Braille blank), as copying and `echo` leave them.
+// Copying and `echo` leave white space (the next-line control too), byte order marks, zero-width and other format
+// characters, and letters and marks that are drawn as nothing (variation selectors, fillers, the Braille blank).
 const INVISIBLE_ENDS =
   /^[\s\u0085\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+|[\s\u0085\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]+$/gu
 
-/** The text without white space and invisible characters at its ends. Each setting and each file of settings is read so. */
+/** Removes white space and invisible characters at the ends. Each setting and each file of settings is read so. */
 export const trimEnds = (text: string): string => text.replace(INVISIBLE_ENDS, '')
 
 const QUOTES: readonly string[] = ['""', "''", '``', '“”', '‘’', '«»', '„“']
@@ -29,7 +29,7 @@ const KINDS: Readonly<Record<Exclude<TextKind, 'json'>, readonly [pattern: RegEx
   visible: [VISIBLE, 'must contain only visible characters and blanks'],
 }
 
-/** The rule that a text of this kind breaks, its ends trimmed before; null where it breaks none. Never quotes the text. */
+/** The rule that a trimmed text of this kind breaks; null if it breaks none. Never quotes the text. */
 export const textFault = (text: string, kind: TextKind): string | null => {
   const ends = `${text.at(0)}${text.at(-1)}`
   if (text.length > 1 && QUOTES.includes(ends)) return 'must not be in quotes'
