@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { existsSync, globSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { RAM_ACTIONS } from '../src/alibaba/ram-actions.ts'
 import { type Env, parseConfig } from '../src/config.ts'
@@ -223,4 +223,11 @@ test('the runbook names the RAM action of each operation, and no document names 
     const others = ramActionsIn(name).filter((action) => !PERMITTED.includes(action))
     assert.deepEqual(others, [], name)
   }
+})
+
+test('the map of docs/architecture.md names every file of src, and no other', () => {
+  const map = read('docs/architecture.md').split('## Map')[1] ?? ''
+  const files = globSync('**/*.ts', { cwd: join(import.meta.dirname, '../src'), exclude: ['bin/**'] })
+  const named = [...map.matchAll(/[\w.-]+\.ts\b/g)].map(([name]) => name)
+  assert.deepEqual(new Set(named), new Set(files.map((file) => basename(file))))
 })
