@@ -20,9 +20,9 @@ interface ListNode<T> {
 }
 
 /**
- * For what comes and goes with each request. A Set would do as well, but V8 copies one that is changed all the time over
- * and over, and each copy leads to the next: once the first of them is old, all that was ever in one survives the
- * collections of the young generation, and whatever hangs on it, which made each of them several times as long.
+ * For values that are added and removed with each request. V8 copies a Set that changes all the time again and again, and
+ * each copy references the next. Once the first copy is in the old generation, every value that was ever in the Set survives
+ * the collections of the young generation, with all that it references. That made these collections several times as long.
  */
 export const createLinkedList = <T>(): LinkedList<T> => {
   let first: ListNode<T> | null = null
@@ -35,7 +35,7 @@ export const createLinkedList = <T>(): LinkedList<T> => {
     else before.next = after
     if (after === null) last = before
     else after.previous = before
-    // Else what is over would lead to what comes later, as those copies do.
+    // Otherwise removed nodes would reference later ones, as those copies do.
     node.previous = null
     node.next = null
     node.isRemoved = true

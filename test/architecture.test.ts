@@ -75,9 +75,9 @@ const LEAVES = [
   // How settings are read: the rules of their texts.
   'settings/',
 ] as const
-/** Whom everybody may tell. */
+/** Modules that every folder may report to. */
 const TOLD = ['telemetry/log.ts', 'telemetry/meter.ts', 'telemetry/tracing.ts'] as const
-/** What upstream says of tasks, in names of ours. */
+/** Tasks as the upstream reports them, in names of the gateway. */
 const TASK_DATA = ['alibaba/task-schemas.ts', 'alibaba/task-queries.ts'] as const
 
 const SANDBOX = '../sandbox/src/'
@@ -85,7 +85,7 @@ const SANDBOX_BIN = '../sandbox/bin/'
 const DEMO = '../sandbox/bin/demo.ts'
 const ENTRY_POINTS = ['server.ts', 'bin/', SANDBOX_BIN] as const
 
-/** What each room may import of the others, besides leaves and itself. A room ends in a slash. A file may have its own row. */
+/** Allowed imports of each folder, besides leaves and its own files. A folder ends in a slash. A file may have its own row. */
 const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonly types?: readonly string[] }>> = {
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
   // Files of callers are read before there is a gateway, by the parsers that read them again later.
@@ -369,7 +369,7 @@ test('a cycle of types alone is found', () => {
   assert.deepEqual(cyclesIn(cycle), ['http/a.ts', 'http/b.ts'])
 })
 
-/** What costs every start, and is needed where something is set alone. */
+/** Packages that slow down every start, and are needed only with some settings. */
 const LATE_PACKAGES = ['jose', 'openid-client', 'yaml'] as const
 
 test('what a start may not need is not loaded by every start', () => {

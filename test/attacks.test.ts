@@ -6,10 +6,10 @@ import { asAuditor, CANARIES, cancelCalls, type StartOptions, startGateway } fro
 import { parseAnswer, sendBytes, statusAndCode } from './helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from './helpers/session.ts'
 
-// What somebody tries who knows HTTP better than we do. Each row is one request over the wire, as it is sent.
+// Attacks by a client that knows HTTP well. Each row is one request over the wire, as it is sent.
 
 /**
- * What it is, the start of the request, its further lines (after an empty one its body), and what comes of it: the
+ * Its name, the start of the request, its further lines (after an empty one its body), and the result: the
  * status, the code of a problem, and the outcome on record where there is one. VICTIM is a task that could be cancelled.
  */
 type Attack = readonly [name: string, start: string, lines: readonly string[], expected: string]
@@ -17,7 +17,7 @@ type Attack = readonly [name: string, start: string, lines: readonly string[], e
 interface Front extends StartOptions {
   /** Lines of every request here. */
   readonly lines?: readonly string[]
-  /** Whose address goes upstream. */
+  /** The address that goes upstream. */
   readonly address?: string
   readonly attacks: readonly Attack[]
 }
@@ -324,7 +324,7 @@ const bytesOf = (start: string, lines: readonly string[]): string => {
   return [`${start}${version}`, 'Host: a', 'Connection: close', ...lines, ...end].join('\r\n')
 }
 
-/** Sends an attack at a task of its own, and tells what came of it, in the answer, upstream and on record. */
+/** Sends an attack on a task of its own, and returns the response, the upstream calls and the audit record. */
 const attacker = async (t: TestContext, { lines: always = [], ...options }: Front) => {
   const { url, upstream, api } = await startGateway(t, options)
   const onRecord = async () => (await api.get('/cancellations?limit=200').set(asAuditor)).body.items
@@ -360,7 +360,7 @@ for (const [name, front] of Object.entries(FRONTS)) {
   })
 }
 
-/** What somebody says of where the gateway is, in the hope that others are led there. */
+/** Forged names of the gateway, which could lead other callers to another host. */
 const MISLEADING: readonly (readonly [string, ...string[]])[] = [
   ['/tasks/VICTIM', 'Host: evil.example'],
   ['/tasks/VICTIM', 'Host: evil.example:80', 'X-Forwarded-Proto: evil'],

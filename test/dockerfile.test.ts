@@ -13,7 +13,7 @@ import { asOperator } from './helpers/gateway.ts'
 import { prepare, ROOT, startProcess } from './helpers/process.ts'
 
 // There is no container engine where these run, so they hold the file to its rules and then follow its steps by hand,
-// in folders that stand for the stages. What only an engine can show is left out: the base images, and apt's `tini`.
+// in folders that stand for the stages. Only an engine could show the base images and apt's `tini`.
 
 const run = promisify(execFile)
 const read = (name: string): string => readFileSync(join(ROOT, name), 'utf8')

@@ -27,7 +27,7 @@ import {
   startRewritingProxy,
 } from './helpers/upstream-proxy.ts'
 
-// Everything that can go wrong goes wrong here, and then everything that left the gateway is searched for what must not.
+// Everything that can go wrong goes wrong here. Then everything that left the gateway is searched for secrets.
 
 const { securityToken, operatorKey, readerKey, auditorKey } = CANARIES
 
@@ -39,7 +39,7 @@ const ECHO = `Specified signature is not matched. server string to sign is:POST&
 const coded = (status: number, code: string): FaultReply => ({ status, code, message: ECHO })
 
 const FAULTS: readonly FaultReply[] = [
-  // What is never answered has a test of its own: it takes its time.
+  // A call without a response has a test of its own, since it takes longer.
   ...FAULT_NAMES.filter((name) => name !== 'stall'),
   coded(400, 'SignatureDoesNotMatch'),
   coded(400, 'IncompleteSignature'),
@@ -151,7 +151,7 @@ const spellings = (secret: string): readonly string[] => [
   Buffer.from(secret).toString('hex'),
 ]
 
-/** What was signed, as it went over the wire: signatures and nonces of every attempt. */
+/** Signed requests as they went over the wire: signatures and nonces of every attempt. */
 const signedParts = (proxy: PausedProxy, { upstream }: Started): readonly string[] => {
   const signatures = [...proxy.received.matchAll(/Signature=([A-Za-z0-9%+/=]{20,})/g)].map(([, value = '']) => value)
   const nonces = upstream.calls.map(({ nonce }) => nonce)
@@ -239,7 +239,7 @@ const TOKEN_WITH_SIGNS = 'canary/token+with=signs'
 const escaped = (text: string): string =>
   [...text].map((character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`).join('')
 
-/** How a text can be spelled in JSON, and what stands for it there. */
+/** Spellings of a text in JSON, and the text that takes their place. */
 const JSON_SPELLINGS: Readonly<Record<string, (text: string) => string>> = {
   'as it is': (text) => text,
   'with its first character escaped': (text) => escaped(text.charAt(0)) + text.slice(1),
@@ -399,7 +399,7 @@ test('whatever is done with tokens, none leaves', async (t) => {
 /** Everything that a bug could have at hand. */
 const ALL = 'JSON.stringify(process.env)'
 
-/** Code that runs inside the gateway and ends it, and what it says then. */
+/** Code that runs inside the gateway and ends it, and the output of that. */
 const ENDS: Readonly<Record<string, readonly [code: string, says: RegExp]>> = {
   'an error that carries every setting': [
     `process.once('SIGUSR2', () => {

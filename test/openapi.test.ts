@@ -10,8 +10,8 @@ import { startIssuer } from './helpers/issuer.ts'
 import { createVisitor, startProvider } from './helpers/provider.ts'
 import { SIGN_IN_ENV } from './helpers/session.ts'
 
-// openapi.yaml says what the gateway does, no more and no less: whatever it documents is produced here, and whatever is
-// answered in any test is held against it.
+// openapi.yaml describes the gateway, no more and no less: every documented response is produced here, and every response in
+// any test is held against it.
 
 interface Answered {
   readonly status: number
@@ -44,7 +44,7 @@ const asking =
 
 const ONE_ATTEMPT = { UPSTREAM_MAX_ATTEMPTS: '1' }
 
-/** What the upstream fails with, and so the gateway. */
+/** A failure of the upstream, and the problem of the gateway for it. */
 const failing = (action: string, code: string, status = 400): Scene => ({
   env: ONE_ATTEMPT,
   prepare: ({ upstream }) => upstream.fault(action, { reply: { status, code } }, 10),
@@ -102,7 +102,7 @@ const DOCS: Scene = { env: { DOCS_ENABLED: 'true' } }
 const EVERYTHING: Env = { ...SIGN_IN_ENV, DOCS_ENABLED: 'true', CONSOLE_ENABLED: 'true' }
 const CONSOLE: Scene = { env: { CONSOLE_ENABLED: 'true' } }
 
-/** What every operation that needs a caller can answer. */
+/** Possible problems of every operation that needs a caller. */
 const forCallers = (method: Method, path: string, stranger: Headers, known: Headers = asOperator) => ({
   400: asking(method, path, { headers: { ...known, authorization: 'Bearer x' } }),
   401: asking(method, path, { headers: {} }),
@@ -110,7 +110,7 @@ const forCallers = (method: Method, path: string, stranger: Headers, known: Head
   429: asking(method, path, { ...TWICE, headers: known }),
 })
 
-/** What every operation that reads from the upstream can answer. */
+/** Possible problems of every operation that reads from the upstream. */
 const forReads = (path: string, action: string) => ({
   ...forCallers('get', path, asAuditor),
   200: asking('get', path),
@@ -255,7 +255,7 @@ test('the methods that a path knows are those that are documented', async (t) =>
   assert.deepEqual(await Promise.all(paths.map(allowed)), documented)
 })
 
-/** What a page loads is a part of that page. Metrics are on the admin port alone, and no part of the callers' interface. */
+/** Files that a page loads are a part of that page. Metrics are only on the admin port, and no part of the callers' interface. */
 const UNDOCUMENTED: readonly string[] = ['GET /docs/:file', 'GET /console/:file', 'GET /metrics']
 
 test('every route of the app is documented', async (t) => {

@@ -9,7 +9,7 @@ import { startWatchedGateway } from './helpers/consistency.ts'
 import { API_KEYS, asAuditor, asOperator, asReader, startGateway } from './helpers/gateway.ts'
 import { startRewritingProxy } from './helpers/upstream-proxy.ts'
 
-/** Each with what it is shown as. */
+/** Each with its visible form. */
 const ESCAPES: readonly (readonly [string, string])[] = [
   ['\0', '\\u0000'],
   ['\t', '\\u0009'],

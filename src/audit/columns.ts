@@ -59,9 +59,12 @@ type ValueOf<C extends Column> = (typeof TYPES)[C['type']] extends { is(value: u
 type Values = {
   readonly [P in Property]: ValueOf<Columns[P]> | (Columns[P] extends { isNullable: true } ? null : never)
 }
+type NullableOfIntents = PropertyOf<{ table: 'intents'; isNullable: true }>
 type Internal = PropertyOf<{ isInternal: true }>
 
 export type IntentValues = Pick<Values, PropertyOf<{ table: 'intents' }>>
+/** An intent that is to be written. A column without a value is null. */
+export type WrittenIntent = Omit<IntentValues, NullableOfIntents> & Partial<Pick<IntentValues, NullableOfIntents>>
 export type OutcomeValues = Pick<Values, PropertyOf<{ table: 'outcomes' }>>
 export type OutcomeDetails = Pick<OutcomeValues, PropertyOf<{ table: 'outcomes'; isNullable: true }>>
 
@@ -106,12 +109,12 @@ export const recordColumns = (intents: string): string =>
 type Value = string | number | null
 
 /** The values of an event in the order of the columns. By place, since Node looks up each name in each statement. */
-const rowIn = (table: Table): ((event: Readonly<Record<string, Value>>) => readonly Value[]) => {
+const rowIn = (table: Table): ((event: Readonly<Record<string, Value | undefined>>) => readonly Value[]) => {
   const inOrder = columnsOf(table).map(({ property }) => property)
   return (event) => inOrder.map((property) => event[property] ?? null)
 }
 
-export const intentRow: (intent: IntentValues) => readonly Value[] = rowIn('intents')
+export const intentRow: (intent: WrittenIntent) => readonly Value[] = rowIn('intents')
 export const outcomeRow: (outcome: OutcomeValues) => readonly Value[] = rowIn('outcomes')
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>

@@ -1,14 +1,14 @@
 import { DatabaseSync } from 'node:sqlite'
-import { intentRow, outcomeRow, placeholders, target } from './columns.ts'
+import { intentRow, outcomeRow, placeholders, target, type WrittenIntent } from './columns.ts'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
 import { reasonOf } from './sqlite-reason.ts'
-import { type Intent, type OutcomeEvent, outcomeEvent } from './store.ts'
+import { type OutcomeEvent, outcomeEvent } from './store.ts'
 
 /** Something to be committed; a probe is no event, and only shows that committing works. */
 export type Write =
-  | { readonly op: 'append'; readonly intents: readonly Intent[]; readonly outcomes: readonly OutcomeEvent[] }
+  | { readonly op: 'append'; readonly intents: readonly WrittenIntent[]; readonly outcomes: readonly OutcomeEvent[] }
   | { readonly op: 'probe' }
   | { readonly op: 'backfill' }
   | { readonly op: 'prune'; readonly beforeMs: number }
@@ -163,7 +163,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   }
 
   const refuse = (batch: readonly Write[], fault: string): readonly Committed[] => {
-    // The log holds what the main file does not have yet, and ends with this process. Pages that are moved now are not lost.
+    // The log holds pages that the main file does not have yet, and ends with this process. Pages moved now are not lost.
     if (fault.startsWith('WAL_') && !guard.isLogDamaged()) saveLog(db)
     return batch.map(() => committed(fault))
   }
@@ -212,9 +212,8 @@ const REHEARSAL: Write = {
   intents: [
     {
       // Sorts behind all others, where the next intent goes.
-      ...{ id: 'rehearsal', taskNo: '', via: '', issuer: null, caller: '', clientIp: null, peerIp: null },
-      ...{ userAgent: null, requestedAtMs: Number.MAX_SAFE_INTEGER, gatewayRequestId: '', instanceId: '' },
-      deadlineAtMs: 0,
+      ...{ id: 'rehearsal', taskNo: '', via: '', caller: '', gatewayRequestId: '', instanceId: '' },
+      ...{ requestedAtMs: Number.MAX_SAFE_INTEGER, deadlineAtMs: 0 },
     },
   ],
   outcomes: [outcomeEvent('rehearsal', 'unknown', 0)],

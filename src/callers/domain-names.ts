@@ -5,8 +5,8 @@ const TEXT_MAX = 254
 const NAME = /^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/
 
 /**
- * A domain's name in lower-case A-labels, without a dot at its end; null for what is none. The platform's conversion also
- * decodes, cuts and maps, so that what is not the same name in either form is refused.
+ * A domain's name in lower-case A-labels, without a dot at its end; null if the text is none. The platform's conversion
+ * also decodes, cuts and maps, so a text that is not the same name in either form is refused.
  */
 export const toDomain = (text: string): string | null => {
   // Normalising takes time that grows with the square of the length.
@@ -24,7 +24,7 @@ const convert = (text: string): string | null => {
   return NAME.test(name) && isSame ? name : null
 }
 
-/** `example.com`, or `*.example.com` for everything below it, in the form of `toDomain`; null for what is neither. */
+/** `example.com`, or `*.example.com` for everything below it, in the form of `toDomain`; null for another text. */
 export const toDomainPattern = (text: string): string | null => {
   const [wildcard = '', name] = /^(\*\.)?(.*)$/s.exec(text)?.slice(1) ?? []
   const domain = toDomain(name ?? '')

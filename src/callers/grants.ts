@@ -15,7 +15,7 @@ export interface Grants {
   replace(grants: readonly NamedGrant[]): void
 }
 
-// Compared to the letter with what tokens say, so nothing is cut or folded.
+// Compared exactly with the claims of tokens, so nothing is cut or folded.
 const claim = z.string({ error: 'must be a text' }).min(1, { error: 'must not be empty' })
 
 const grantSchema = z.strictObject({ issuer: claim, sub: claim, scopes: scopesField, ...restrictionFields })

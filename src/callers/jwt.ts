@@ -78,7 +78,7 @@ export const createTokens = (options: TokenOptions): Tokens => {
     const version = keySet.version()
     const payload = await payloadOf(token, options, now())
     const claims = claimsSchema(now()).parse(payload)
-    // A set that came meanwhile decides anew, so that what its keys do not prove is not remembered as proven by it.
+    // If a new key set arrived meanwhile, verify again: a result of the old set must not be cached for the new one.
     if (version !== keySet.version()) return verifyAnew(token)
     const untilMs = Math.min(claims.exp * 1000, now() + CACHE_TTL_MS)
     return { sub: claims.sub, grant: grantIn(payload, claimNames), untilMs, version }

@@ -28,7 +28,7 @@ export interface Session {
 export interface Sessions {
   /**
    * The cookie of a session. `id`: the same for each response that completes one sign-in, so that signing out ends all of
-   * them. @throws sign-in-failed where what is granted is too much for a cookie
+   * them. @throws sign-in-failed where the grants do not fit into a cookie
    */
   begin(identity: Identity, id?: string): Promise<string>
   /** The caller that a session of that identity would have. */
@@ -77,7 +77,7 @@ type Content = z.output<typeof contentSchema>
 
 export const createSessions = (options: SessionOptions): Sessions => {
   const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, signOuts, log, now = Date.now } = options
-  // Neither a provider that takes the place of another takes over its sessions, nor a new rule of what its claims grant.
+  // Neither a new provider takes over the sessions of another, nor do new rules for claims apply to old sessions.
   const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
 
   /**

@@ -43,7 +43,7 @@ export interface SignInResult {
   readonly sessionId: string
   /** Where the sign-in was asked for: a path, query and fragment of this origin. */
   readonly returnTo: string
-  /** What takes the place of the cookie of the sign-in, and for how long that is taken. */
+  /** The marker that replaces the cookie of the sign-in, and its lifetime. */
   readonly marker: string
   readonly markerLifetimeMs: number
   /** The sign-in is complete from now on: its code is of no use again. Returns false where it was so before. */

@@ -4,7 +4,7 @@ import { createRecordReader, type RecordQuery } from '../../src/audit/record-que
 
 const OWNER = { via: 'jwt', issuer: 'https://issuer.example.com', caller: 'alice' } as const
 
-/** A record whose each step has more entries behind it, none of which is found. */
+/** An audit trail in which each step has more entries behind it, and no entry is found. */
 const endlessRecord = () => {
   const statements: RecordQuery[] = []
   const read = async (query: RecordQuery): Promise<unknown> => {

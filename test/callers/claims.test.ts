@@ -6,7 +6,7 @@ import { assertLinear, type TextOf } from '../helpers/growth.ts'
 const NAMES: ClaimNames = { scopeClaim: 'scope', domainsClaim: 'domains', taskTypesClaim: 'types' }
 const NOTHING = { scopes: [], domains: [], taskTypes: [] }
 
-/** The longest that a provider's answer can be, and so what it says of anybody. */
+/** The maximum length of a provider's response, and so of its claims. */
 const MAX_BYTES = 256 * 1024
 
 const repeated =

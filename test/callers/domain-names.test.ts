@@ -5,7 +5,7 @@ import { assertLinear, repeatedText } from '../helpers/growth.ts'
 
 const LONG = 'x'.repeat(63)
 
-/** What upstream or an entry could say, and the domain that it names. */
+/** A text of the upstream or of an entry, and the domain that it names. */
 const NAMES: readonly (readonly [string, string | null])[] = [
   ['example.com', 'example.com'],
   ['EXAMPLE.Com', 'example.com'],

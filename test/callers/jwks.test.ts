@@ -7,7 +7,7 @@ import { eventually, startGateway } from '../helpers/gateway.ts'
 import { assertUnblocked, repeatedText } from '../helpers/growth.ts'
 import { createIssuerKey, type Issuer, type IssuerKey, type IssuerReply, sign, startIssuer } from '../helpers/issuer.ts'
 
-/** Longer than any test: what it paces happens once. */
+/** Longer than any test, so that a repeated action happens once. */
 const NEVER = 3_600_000
 
 interface Options {
@@ -218,7 +218,7 @@ for (const [name, textOf, reason] of HOSTILE_SETS) {
   })
 }
 
-/** Keys that are left out of a set, whose others count. */
+/** Keys that are left out of a set; its other keys stay usable. */
 const FAULTY_KEYS: Readonly<Record<string, object>> = {
   'a giant name': { ...PLAIN_KEY, kid: 'x'.repeat(200_000) },
   'a name that is longer than any': { ...PLAIN_KEY, kid: LONG },

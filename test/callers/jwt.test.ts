@@ -38,7 +38,7 @@ test('a token of the issuer cancels, on record under the name that it gives', as
   assert.deepEqual([caller, via, outcome], ['shop', 'jwt', 'accepted'])
 })
 
-/** What tokens say besides what sound ones do, and the scopes that they have. */
+/** Claims in addition to those of a valid token, and the scopes that result. */
 const SCOPES: readonly (readonly [Claims, readonly string[]])[] = [
   [{ scope: 'tasks:cancel' }, ['tasks:cancel']],
   [{ scope: 'openid audit:read tasks:read' }, ['tasks:read', 'audit:read']],
@@ -116,7 +116,7 @@ const encode = (part: unknown): string => Buffer.from(JSON.stringify(part)).toSt
 
 const unsigned = (header: object, claims: Claims): string => `${encode(header)}.${encode(claims)}.`
 
-/** The oldest trick of all: what everybody knows becomes the secret. */
+/** A well-known attack: the public key is used as a shared secret. */
 const signedByPublicKey = async (issuer: Issuer): Promise<string> => {
   const { publicJwk, kid } = issuer.key
   const key = await importJWK(publicJwk)
@@ -139,7 +139,7 @@ const claiming =
   (issuer) =>
     issuer.token(changes())
 
-/** Signed by a key of the attacker's own, with whatever the header may say of it. */
+/** Signed by a key of the attacker, with various claims about it in the header. */
 const signedByStranger =
   (headerOf: (stranger: Awaited<ReturnType<typeof createIssuerKey>>, issuer: Issuer) => object): Forge =>
   async (issuer) => {
@@ -147,7 +147,7 @@ const signedByStranger =
     return sign(stranger, issuer.claims(), headerOf(stranger, issuer))
   }
 
-/** What the issuer itself would sign, with whatever stands in header and payload. */
+/** Signed by the issuer itself, with various headers and payloads. */
 const signedText = ({ key: { privateKey } }: Issuer, header: string, payload: string): string => {
   const input = [header, payload].map((part) => Buffer.from(part).toString('base64url')).join('.')
   const key = { key: KeyObject.from(privateKey), dsaEncoding: 'ieee-p1363' } as const
@@ -162,7 +162,7 @@ const withHeader =
     return signedText(issuer, JSON.stringify({ alg, kid, ...more }), await payloadOf(issuer))
   }
 
-/** Encrypted for the issuer's key, as anybody can: inside is a token that is sound. */
+/** Encrypted for the issuer's key, which any client can do: inside is a valid token. */
 const encrypted: Forge = async (issuer) => {
   const alg = issuer.key.alg === 'RS256' ? 'RSA-OAEP-256' : 'ECDH-ES'
   const key = await importJWK(issuer.key.publicJwk, alg)
@@ -275,7 +275,7 @@ test('a token of a type that fits counts', async (t) => {
   }
 })
 
-/** What is odd, but right. */
+/** Unusual, but valid. */
 const SOUND: Readonly<Record<string, () => Claims>> = {
   'several audiences, ours among them': () => ({ aud: ['other', AUDIENCE] }),
   'an expiry within the tolerance of clocks': () => ({ exp: secondsFromNow(-1) }),
@@ -311,7 +311,7 @@ test('a token of 100 kB is refused before it is looked at', async (t) => {
   assert.deepEqual(statusAndCode(answer), [431, 'headers-too-large'])
 })
 
-/** Where a sound token stands, and what that is answered with. */
+/** The place of a valid token, and the response to it. */
 const PLACES: readonly (readonly [string, (token: string) => readonly string[], number, string | undefined])[] = [
   ['in the header', (token) => [`Authorization: Bearer ${token}`], 200, undefined],
   ['under a scheme in lower case', (token) => [`Authorization: bearer ${token}`], 200, undefined],

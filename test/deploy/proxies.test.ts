@@ -245,7 +245,7 @@ test('HAProxy refuses HTTP/2, on which it tells clients to repeat a request whos
   await assert.rejects(once(session, 'remoteSettings'), { code: 'ERR_HTTP2_ERROR' })
 })
 
-/** What happens to a cancel whose replica dies if the operator leaves a line out, or takes another value. */
+/** The effect on a cancel, if its replica dies and the operator left a line out or chose another value. */
 const MISTAKES: Readonly<Record<string, readonly [ProxyName, readonly Edit[], number | string]>> = {
   'nginx may ask the next replica': ['nginx', [[/proxy_next_upstream off;/, '']], 'sent again'],
   'HAProxy repeats a request after any failure': [

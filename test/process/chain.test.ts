@@ -5,7 +5,7 @@ import { type CredentialReply, startCredentialServer } from '../helpers/credenti
 import { asOperator, CANARIES, cancelCalls, eventually, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { prepare, startProcess } from '../helpers/process.ts'
 
-/** A process whose keys come from the vendor's chain, and the server that the chain asks. */
+/** A process with credentials from the vendor's provider chain, and the server that the chain queries. */
 const start = async (t: TestContext, reply: CredentialReply) => {
   const { sandbox, env } = await prepare(t)
   const server = await startCredentialServer(t, await temporaryFolder(t), CANARIES)

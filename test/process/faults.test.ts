@@ -72,7 +72,7 @@ const spoilt = async (route: Route, fault: NetworkFault): Promise<readonly Fault
   return rows
 }
 
-/** Nothing gets through at all, so that nobody can be asked what became of it either. */
+/** No call reaches the upstream, so the task cannot be read afterwards either. */
 const cutOff = async (route: Route, fault: NetworkFault): Promise<FaultRow> => {
   route.proxy.setFault(fault)
   const row = await cancelDuringFault(route, `${fault}, also for later queries`)

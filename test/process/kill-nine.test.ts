@@ -27,7 +27,7 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     const database = engine === 'PostgreSQL' ? await (await servers(t)).database() : null
     const places =
       database === null ? {} : { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
-    // Another on the same record, which must leave alone what the one that is killed has under way.
+    // Another gateway with the same audit trail, which must not touch the requests in flight of the killed one.
     if (database !== null) await startGateway(t, { env: places, overrides: { timings: { maintenanceEveryMs: 100 } } })
     const report = await killRepeatedly(t, {
       kills: KILLS,

@@ -5,7 +5,7 @@ import { GatewayError } from '../../src/errors.ts'
 import { Secret } from '../../src/secret.ts'
 import { createLog, describeError, type Log, type LogFields } from '../../src/telemetry/log.ts'
 
-/** Again, on purpose: a field that is added to the log is added here too, after a thought about what it may show. */
+/** Repeated on purpose: a new field of the log is added here too, after a check of the values that it may show. */
 const LISTED: readonly string[] = [
   ...[
     'action',
@@ -37,7 +37,7 @@ const LISTED: readonly string[] = [
   ],
 ]
 
-/** What a log wrote, line by line. */
+/** The lines that a log wrote. */
 const linesOf = (use: (log: Log) => void, level = 'info'): Readonly<Record<string, unknown>>[] => {
   const written: string[] = []
   use(createLog({ level, destination: { write: (line) => void written.push(line) } }))

@@ -1,13 +1,13 @@
 import type { ErrorFacts, GatewayError, Lang } from '../../errors.ts'
 import { PROBLEMS, type ProblemText } from './problems.ts'
 
-/** Where a problem arises: what its members depend on besides its code. */
+/** Facts of the request that the members of a problem depend on. */
 export interface ProblemContext {
   readonly requestId: string
   /** Of the trace that tells more about it; null where none is recorded. */
   readonly traceId: string | null
   readonly lang: Lang
-  /** A cancel that fails says what became of it. */
+  /** The problem of a cancel states its outcome. */
   readonly isCancel: boolean
   /** Origin that `type` is built on; a path alone where there is none. */
   readonly publicUrl: string | undefined

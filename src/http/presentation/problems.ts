@@ -10,7 +10,7 @@ export interface ProblemText {
 interface Problem {
   readonly status: number
   readonly retryable: boolean
-  /** What became of the cancel that failed so; null where no cancel can fail so, or only the failure knows. */
+  /** The outcome of a cancel that fails with this code; null where no cancel can, or the outcome depends on the failure. */
   readonly outcome: 'not-cancelled' | 'unknown' | null
   readonly en: ProblemText
   readonly zh: ProblemText
@@ -19,7 +19,7 @@ interface Problem {
 const refusal = { retryable: false, outcome: 'not-cancelled' } as const
 const later = { retryable: true, outcome: 'not-cancelled' } as const
 
-/** What each code means on the wire. Source of the texts: this table alone. */
+/** Status, flags and texts of each code. No other place holds these texts. */
 export const PROBLEMS = {
   'audit-unavailable': {
     status: 503,
