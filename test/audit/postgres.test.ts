@@ -316,8 +316,8 @@ for (const [name, { begin, end, reason }] of Object.entries(RUNTIME_FAULTS)) {
       .map((line) => JSON.parse(line))
       .filter(({ level, reason }) => level === 'error' && reason !== undefined)
     assert.deepEqual([...new Set(lines.map(({ msg, reason }) => `${msg}: ${reason}`))].sort(), [
-      `the intent of a cancellation could not be written: ${reason}`,
       `the audit trail is not writable; the gateway is not ready: ${reason}`,
+      `the intent of a cancellation could not be written: ${reason}`,
     ])
     for (const password of Object.values(PASSWORDS)) assert.ok(!logLines.join().includes(password))
   })

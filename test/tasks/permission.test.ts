@@ -183,7 +183,7 @@ test('an internal error while the task is read is reported, and grants nothing',
     timeoutMs: 1000,
   })
   const limits = { priority: 'check', deadline: deadlineIn(1000) } as const
-  await assert.rejects(permissions.forCancel('t', { domains: [], taskTypes: null }, limits), /a bug/)
+  await assert.rejects(permissions.forCancel('t', { domains: [], taskTypes: null }, limits), /internal error/)
   await assert.rejects(
     permissions.forRead('t', { domains: [], taskTypes: null }, limits),
     (error) => !(error instanceof GatewayError),
