@@ -632,6 +632,23 @@ for (const name of [...UPSTREAM_SECRETS, 'API_KEYS']) {
   })
 }
 
+test('a setting without a secret can not come as a file', () => {
+  assert.equal(parse({ PORT: '3001', PORT_FILE: '/run/port' }).port, 3001)
+})
+
+test('a path with an invisible character stops the start', () => {
+  assert.deepEqual(
+    faultsOf({ API_KEYS: '', API_KEYS_FILE: '/run\u200b/keys' }, () => API_KEYS),
+    ['API_KEYS_FILE must contain only visible characters and blanks'],
+  )
+})
+
+test('an invisible character in a secret is reported before the rule of its form', () => {
+  assert.deepEqual(faultsOf({ REDIS_URL: 'redis://a\u200b.example' }), [
+    'REDIS_URL must contain only visible characters and blanks',
+  ])
+})
+
 const SESSION_SECRET = 'a secret of thirty-two characters'
 const OTHER_SECRET = '8f1c2b7d90e43a65f7d8c1b2a3949e0d'
 const SIGN_IN: Env = {
@@ -641,6 +658,29 @@ const SIGN_IN: Env = {
   SESSION_SECRET,
   PUBLIC_URL: 'https://gateway.example.com',
 }
+
+// A faulty setting has its default until the start stops, and the default would break the rule over both.
+for (const [name, env] of [
+  ['UPSTREAM_TIMEOUT_MS', { UPSTREAM_TIMEOUT_MS: 'x', REQUEST_TIMEOUT_MS: '7999' }],
+  ['REQUEST_TIMEOUT_MS', { REQUEST_TIMEOUT_MS: 'x', SHUTDOWN_GRACE_MS: '19999' }],
+  ['UPSTREAM_ALLOW_HTTP', { UPSTREAM_ALLOW_HTTP: 'x', UPSTREAM_URL: 'http://a.example' }],
+  ['HOST', { HOST: '(', ALLOW_ANONYMOUS: 'true' }],
+  ['ALLOW_ANONYMOUS', { ALLOW_ANONYMOUS: 'x', API_KEYS: '' }],
+  ['REDIS_URL', { REDIS_URL: 'x', RATE_LIMIT_STORE_FAILURE: 'deny' }],
+  ['AUDIT_URL', { AUDIT_URL: 'x', AUDIT_ADMIN_URL: ADMIN_URL }],
+  ['OIDC_CLIENT_ID', { ...SIGN_IN, OIDC_CLIENT_ID: 'ü', API_KEYS: '' }],
+] as const satisfies readonly (readonly [string, Env])[]) {
+  test(`a faulty ${name} is not reported as a fault of another setting (${Object.keys(env)})`, () => {
+    const [fault = '', ...more] = faultsOf(env)
+    assert.ok(fault.startsWith(`${name} must `), fault)
+    assert.deepEqual(more, [])
+  })
+}
+
+test('a public origin that is not safe for sign-in is reported beside a weak secret', () => {
+  const faults = faultsOf({ ...SIGN_IN, SESSION_SECRET: 'x', PUBLIC_URL: 'http://gateway.example.com' })
+  assert.deepEqual(faults, [CROSS_RULES.SECRETS, CROSS_RULES.SAFE_SIGN_IN])
+})
 
 test('a provider for sign-ins has the defaults of the documents', () => {
   const { signIn } = parse({ ...SIGN_IN, API_KEYS: undefined })
