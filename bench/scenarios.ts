@@ -75,7 +75,7 @@ export const addedLatency: Scenario = async (environment, { rounds, seconds }) =
   }
   gateway.stop()
   stub.close()
-  const what = `Added to an upstream of ${DELAY_MS} ms at ${CANCELS_PER_SECOND} cancels a second`
+  const what = `Latency added to a ${DELAY_MS} ms upstream at ${CANCELS_PER_SECOND} cancels per second`
   return [
     atMost(1, 'ms', `${what}, p50`, median(added.map(({ p50 }) => p50))),
     atMost(5, 'ms', `${what}, p99`, median(added.map(({ p99 }) => p99))),
@@ -91,7 +91,7 @@ export const duplicates: Scenario = async (environment, { many }) => {
   stub.close()
   const what = `${many} cancels of one task at once`
   return [
-    atMost(1, 'count', `${what}: calls upstream`, stub.counts().taken),
+    atMost(1, 'count', `${what}: upstream calls`, stub.counts().taken),
     atLeast(many, 'count', `${what}: accepted`, withStatus(responses, 202).length),
   ]
 }
@@ -111,9 +111,9 @@ export const watching: Scenario = async (environment, { many, seconds }) => {
   const responses = await runOpenLoop(read, { perSecond: many, seconds })
   gateway.stop()
   await sandbox.close()
-  const what = `${many} reads a second of ${WATCHED_TASKS} tasks`
+  const what = `${many} reads per second of ${WATCHED_TASKS} tasks`
   return [
-    atMost(2.5, 'rate', `${what}: calls upstream a second`, sandbox.calls.length / seconds),
+    atMost(2.5, 'rate', `${what}: upstream calls per second`, sandbox.calls.length / seconds),
     atLeast(responses.length, 'count', `${what}: succeeded`, withStatus(responses, 200).length),
   ]
 }
@@ -131,14 +131,14 @@ export const quota: Scenario = async (environment, { seconds }) => {
   stub.close()
   const [accepted, rejected] = [withStatus(responses, 202), withStatus(responses, 429, 503)]
   const { taken, throttled } = stub.counts()
-  const what = `${3 * QUOTA} cancels a second, ${QUOTA} allowed`
+  const what = `${3 * QUOTA} cancels per second, ${QUOTA} allowed`
   const withRetryAfter = rejected.filter(({ retryAfter }) => Number(retryAfter) > 0).length
   return [
-    atLeast(95, 'rate', `${what}: accepted a second`, accepted.length / (seconds + QUEUE_SECONDS)),
-    atMost(0.05, 'share', `${what}: calls throttled`, throttled / (taken + throttled)),
-    atMost(1100, 'ms', `${what}: accepted after, p50`, quantile(times(accepted), 0.5)),
-    atMost(20, 'ms', `${what}: rejected after, p50`, quantile(times(rejected), 0.5)),
-    atMost(20, 'ms', `${what}: rejected after, p99`, quantile(times(rejected), 0.99)),
+    atLeast(95, 'rate', `${what}: accepted per second`, accepted.length / (seconds + QUEUE_SECONDS)),
+    atMost(0.05, 'share', `${what}: throttled calls`, throttled / (taken + throttled)),
+    atMost(1100, 'ms', `${what}: time to acceptance, p50`, quantile(times(accepted), 0.5)),
+    atMost(20, 'ms', `${what}: time to rejection, p50`, quantile(times(rejected), 0.5)),
+    atMost(20, 'ms', `${what}: time to rejection, p99`, quantile(times(rejected), 0.99)),
     atMost(
       0,
       'count',
@@ -159,7 +159,7 @@ export const slowUpstream: Scenario = async (environment, { many }) => {
   const what = `${2 * many} cancels in flight with a 3 s upstream`
   return [
     atLeast(2 * many, 'count', `${what}: accepted`, withStatus(responses, 202).length),
-    atMost(250, 'MiB', `${what}: memory at its peak`, peak),
+    atMost(250, 'MiB', `${what}: peak memory`, peak),
   ]
 }
 

@@ -19,7 +19,10 @@ export interface Subnets {
   has(address: string): boolean
 }
 
-/** Reads addresses and CIDR blocks, separated by commas; null where one is none, `/0`, or IPv4-mapped. Empty: no network. */
+/**
+ * Reads addresses and CIDR blocks, separated by commas; null where one is none, `/0`, or IPv4-mapped. Empty: no
+ * network.
+ */
 export const parseSubnets = (text: string): Subnets | null => {
   // A list for each family: one BlockList for both would find IPv4 addresses in IPv6 blocks such as ::/64.
   const lists = { 4: new BlockList(), 6: new BlockList() }
@@ -61,8 +64,9 @@ const isMapped = (address: string): boolean =>
 
 /**
  * How long one address of a name may take to accept a connection, while other addresses are left. Node tries them one
- * after the other, IPv6 and IPv4 in turn, gives an address up for good after this time, and has 250 ms as its own value:
- * less than a round trip between continents. Four addresses are tried within the 3 s of a connection to the upstream.
+ * after the other, IPv6 and IPv4 in turn, gives an address up for good after this time, and has 250 ms as its own
+ * value: less than a round trip between continents. Four addresses are tried within the 3 s of a connection to the
+ * upstream.
  */
 export const ADDRESS_ATTEMPT_MS = 750
 

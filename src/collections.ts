@@ -20,9 +20,10 @@ interface ListNode<T> {
 }
 
 /**
- * For values that are added and removed with each request. V8 copies a Set that changes all the time again and again, and
- * each copy references the next. Once the first copy is in the old generation, every value that was ever in the Set survives
- * the collections of the young generation, with all that it references. That made these collections several times as long.
+ * For values that are added and removed with each request. V8 copies a Set that changes all the time again and again,
+ * and each copy references the next. Once the first copy is in the old generation, every value that was ever in the Set
+ * survives the collections of the young generation, with all that it references. That made these collections several
+ * times as long.
  */
 export const createLinkedList = <T>(): LinkedList<T> => {
   let first: ListNode<T> | null = null
@@ -96,8 +97,8 @@ const ENTRY_BYTES = 400
 const TTL_MAX_MS = 2 ** 31 - 2
 
 /**
- * The same text with memory of its own: V8 keeps a part of a longer text as a reference to all of it, which `bytesOf` can't
- * see. For what is cut from a text of others and kept.
+ * The same text with memory of its own: V8 keeps a part of a longer text as a reference to all of it, which `bytesOf`
+ * can't see. For what is cut from a text of others and kept.
  */
 export const ownText = (text: string): string => Buffer.from(text, 'utf16le').toString('utf16le')
 

@@ -130,7 +130,7 @@ const readConfig = (reader: Reader) => {
     admin: { host: read('ADMIN_HOST'), port: read('ADMIN_PORT') },
     publicUrl: read('PUBLIC_URL'),
     corsOrigins: read('CORS_ORIGINS'),
-    keys: readKeys(reader),
+    credentials: readCredentials(reader),
     upstream: {
       url: read('UPSTREAM_URL'),
       signature: read('UPSTREAM_SIGNATURE'),
@@ -178,7 +178,7 @@ const readRequired = (
 }
 
 /** Null if the provider chain has the upstream credentials. */
-const readKeys = (reader: Reader) => {
+const readCredentials = (reader: Reader) => {
   if (reader.read('CREDENTIALS') === 'chain') return null
   return {
     accessKeyId: readRequired(reader, 'ALIBABA_CLOUD_ACCESS_KEY_ID'),
@@ -253,7 +253,9 @@ const readSignIn = (reader: Reader) => {
 /** The first variable is at fault if the rule is broken. */
 type Rule = readonly [variables: readonly [string, ...string[]], holds: boolean, rule: string]
 
-/** Rules over several settings. Each is checked only if all its settings are sound: a default proves nothing of a value. */
+/**
+ * Rules over several settings. Each is checked only if all its settings are sound: a default proves nothing of a value.
+ */
 const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): void => {
   const { upstream, requestTimeoutMs, shutdown, allowAnonymous, publicUrl } = config
   const isGiven = (name: string): boolean => given(name) !== undefined || given(`${name}_FILE`) !== undefined
@@ -280,7 +282,11 @@ const checkTogether = ({ read, given, fault, sound }: Reader, config: Config): v
     ],
     ...KEY_PARTS.map(([, name]): Rule => {
       const setting = `${name}_FILE`
-      return [[setting, 'CREDENTIALS'], config.keys !== null || given(setting) === undefined, 'needs CREDENTIALS=env']
+      return [
+        [setting, 'CREDENTIALS'],
+        config.credentials !== null || given(setting) === undefined,
+        'needs CREDENTIALS=env',
+      ]
     }),
     [
       ['RATE_LIMIT_STORE_FAILURE', 'REDIS_URL', 'REDIS_URL_FILE'],

@@ -131,7 +131,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   if (config.audit.kind === 'sqlite' && isFolderShared(config.audit.path)) {
     log.warn('other users can replace files in the folder of the audit database', { setting: 'AUDIT_URL' })
   }
-  const credentials = await createCredentials(config.keys, log, timings.watchEveryMs)
+  const credentials = await createCredentials(config.credentials, log, timings.watchEveryMs)
   closing.defer(credentials.close)
   const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
   closing.defer(upstream.close)
@@ -367,7 +367,7 @@ const loadConsole = async ({ signIn }: Config): Promise<Console> => {
 
 /** Loads the vendor's chain only if it is used: its packages would slow down every start. */
 const createCredentials = async (
-  given: Config['keys'],
+  given: Config['credentials'],
   log: Log,
   everyMs: number | undefined,
 ): Promise<CredentialProvider> => {
@@ -379,15 +379,17 @@ const createCredentials = async (
     return createCredentialChain({ fetchCredentials: fetchVendorCredentials, log })
   }
   const { files } = given
-  const keys = revealCredentials(given)
-  return files.length === 0 ? fixedCredentials(keys) : createCredentialFiles({ keys, files, log, everyMs })
+  const credentials = revealCredentials(given)
+  return files.length === 0
+    ? fixedCredentials(credentials)
+    : createCredentialFiles({ credentials, files, log, everyMs })
 }
 
 const revealCredentials = ({
   accessKeyId,
   accessKeySecret,
   securityToken,
-}: NonNullable<Config['keys']>): Credentials => ({
+}: NonNullable<Config['credentials']>): Credentials => ({
   accessKeyId: accessKeyId.reveal(),
   accessKeySecret: accessKeySecret.reveal(),
   securityToken: securityToken?.reveal(),

@@ -2,7 +2,9 @@ import { inspect } from 'node:util'
 
 const REDACTED = '[secret]'
 
-/** A text that must not be seen: string conversion, JSON and inspection all print `[secret]`; only `reveal()` gives it. */
+/**
+ * A text that must not be seen: string conversion, JSON and inspection all print `[secret]`; only `reveal()` gives it.
+ */
 export class Secret {
   readonly #text: string
 

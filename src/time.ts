@@ -22,8 +22,8 @@ const deadlineAt = (at: number): Deadline => ({
 })
 
 /**
- * Settles with the promise, or with the stand-in once the deadline has passed. The promise itself goes on. By a bare timer:
- * one that is aborted makes an error each time, with a stack, which was a tenth of the cost of a cancel.
+ * Settles with the promise, or with the stand-in once the deadline has passed. The promise itself goes on. By a bare
+ * timer: one that is aborted makes an error each time, with a stack, which was a tenth of the cost of a cancel.
  */
 export const withDeadline = <T, const U>(deadline: Deadline, promise: Promise<T>, fallback: U): Promise<T | U> =>
   new Promise((resolve, reject) => {
@@ -42,7 +42,10 @@ export const withDeadline = <T, const U>(deadline: Deadline, promise: Promise<T>
 
 const moment = z.union([z.iso.date(), z.iso.datetime({ offset: true })])
 
-/** Milliseconds since the epoch; a date alone is its first moment in UTC. Null where it is neither that nor a time with a zone. */
+/**
+ * Milliseconds since the epoch; a date alone is its first moment in UTC. Null where it is neither that nor a time with
+ * a zone.
+ */
 export const parseMoment = (text: string): number | null => {
   const parsed = moment.safeParse(text)
   return parsed.success ? Date.parse(parsed.data) : null

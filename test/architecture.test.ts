@@ -85,7 +85,10 @@ const SANDBOX_BIN = '../sandbox/bin/'
 const DEMO = '../sandbox/bin/demo.ts'
 const ENTRY_POINTS = ['server.ts', 'bin/', SANDBOX_BIN] as const
 
-/** Allowed imports of each folder, besides leaves and its own files. A folder ends in a slash. A file may have its own row. */
+/**
+ * Allowed imports of each folder, besides leaves and its own files. A folder ends in a slash. A file may have its own
+ * row.
+ */
 const ARROWS: Readonly<Record<string, { readonly any: readonly string[]; readonly types?: readonly string[] }>> = {
   ...Object.fromEntries(LEAVES.map((leaf) => [leaf, { any: [] }])),
   // Files of callers are read before there is a gateway, by the parsers that read them again later.

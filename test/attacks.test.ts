@@ -9,8 +9,8 @@ import { SIGN_IN_ENV, sessionCookie } from './helpers/session.ts'
 // Attacks by a client that knows HTTP well. Each row is one request over the wire, as it is sent.
 
 /**
- * Its name, the start of the request, its further lines (after an empty one its body), and the result: the
- * status, the code of a problem, and the outcome on record where there is one. VICTIM is a task that could be cancelled.
+ * Its name, the start of the request, its further lines (after an empty one its body), and the result: the status, the
+ * code of a problem, and the outcome on record where there is one. VICTIM is a task that could be cancelled.
  */
 type Attack = readonly [name: string, start: string, lines: readonly string[], expected: string]
 

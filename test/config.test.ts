@@ -106,7 +106,7 @@ const CROSS_RULES = {
 } as const
 
 test('a setting that is not given has the default of the documents', () => {
-  const { keys, trustProxy, apiKeys, ...rest } = parse()
+  const { credentials, trustProxy, apiKeys, ...rest } = parse()
   assert.partialDeepStrictEqual(rest, {
     host: undefined,
     port: 3000,
@@ -145,7 +145,10 @@ test('a setting that is not given has the default of the documents', () => {
     logAddresses: 'full',
     otlpEndpoint: undefined,
   })
-  assert.deepEqual([keys?.securityToken, trustProxy.has('127.0.0.1'), apiKeys.file], [undefined, false, undefined])
+  assert.deepEqual(
+    [credentials?.securityToken, trustProxy.has('127.0.0.1'), apiKeys.file],
+    [undefined, false, undefined],
+  )
 })
 
 test('an empty variable counts as not given', () => {
@@ -307,12 +310,12 @@ test('origins of pages are told as browsers send them', () => {
 })
 
 test('the keys of Alibaba Cloud are secrets from the start', () => {
-  const { keys } = parse({ ALIBABA_CLOUD_SECURITY_TOKEN: 'token' })
+  const { credentials } = parse({ ALIBABA_CLOUD_SECURITY_TOKEN: 'token' })
   assert.deepEqual(
-    [keys?.accessKeyId, keys?.accessKeySecret, keys?.securityToken].map((key) => key?.reveal()),
+    [credentials?.accessKeyId, credentials?.accessKeySecret, credentials?.securityToken].map((key) => key?.reveal()),
     ['id', 'secret', 'token'],
   )
-  assert.doesNotMatch(JSON.stringify(keys), /"(id|token)"|"secret"/)
+  assert.doesNotMatch(JSON.stringify(credentials), /"(id|token)"|"secret"/)
 })
 
 test('the record may stand at any path', () => {
@@ -608,7 +611,7 @@ for (const name of [...UPSTREAM_SECRETS, 'API_KEYS']) {
     const text = name === 'API_KEYS' ? API_KEYS : 'from-file'
     const paths: string[] = []
     const config = parse(without, (path) => `${paths.push(path) && text}\r\n`)
-    const { accessKeyId, accessKeySecret, securityToken } = config.keys ?? {}
+    const { accessKeyId, accessKeySecret, securityToken } = config.credentials ?? {}
     const revealed = [accessKeyId, accessKeySecret, securityToken].map((key) => key?.reveal())
     assert.equal(revealed.includes('from-file'), name !== 'API_KEYS')
     assert.deepEqual([paths, config.apiKeys.entries[0]?.caller.name], [['/run/x'], 'shop'])
@@ -805,15 +808,15 @@ for (const name of Object.keys(KEYS)) {
 
 test('the files that keys come from are told, so that they can be read again', () => {
   const env = { ALIBABA_CLOUD_ACCESS_KEY_ID: '', ALIBABA_CLOUD_ACCESS_KEY_ID_FILE: '/run/id' }
-  assert.deepEqual(parse(env, () => 'x').keys?.files, [
+  assert.deepEqual(parse(env, () => 'x').credentials?.files, [
     { part: 'accessKeyId', setting: 'ALIBABA_CLOUD_ACCESS_KEY_ID_FILE', path: '/run/id' },
   ])
 })
 
 test('where the chain brings the keys, none need to be set', () => {
   const none = { ALIBABA_CLOUD_ACCESS_KEY_ID: '', ALIBABA_CLOUD_ACCESS_KEY_SECRET: '' }
-  assert.equal(parse({ ...none, CREDENTIALS: 'chain' }).keys, null)
-  assert.equal(parse({ CREDENTIALS: 'chain' }).keys, null)
+  assert.equal(parse({ ...none, CREDENTIALS: 'chain' }).credentials, null)
+  assert.equal(parse({ CREDENTIALS: 'chain' }).credentials, null)
 })
 
 test('the chain knows nothing of files of keys, so that naming one stops the start', () => {
@@ -1005,13 +1008,12 @@ for (const [name, dress] of [
         [`${key}_FILE`, dress(`/run/${key}`)],
       ]),
     )
-    const { keys, apiKeys, ...fromFiles } = parse({ ...ALL, ...KEYS, ...asFiles }, (path) =>
-      dress({ ...ALL, ...KEYS }[path.slice('/run/'.length)] ?? ''),
-    )
+    const readFile = (path: string): string => dress({ ...ALL, ...KEYS }[path.slice('/run/'.length)] ?? '')
+    const { credentials, apiKeys, ...fromFiles } = parse({ ...ALL, ...KEYS, ...asFiles }, readFile)
     assert.deepEqual(
       [
-        keys?.accessKeySecret.reveal(),
-        keys?.files.map(({ path }) => path),
+        credentials?.accessKeySecret.reveal(),
+        credentials?.files.map(({ path }) => path),
         apiKeys.file,
         fromFiles.rateLimit.redisUrl?.reveal(),
       ],

@@ -32,6 +32,6 @@ test('http/ receives neither the Config nor a Secret', async (t) => {
   assert.deepEqual(pathsTo(config, { app: { ...parts.http.app, config } }), ['http.app.config'])
   const secrets = pathsTo(config, { ...parts.http.app, ...config })
   assert.deepEqual(secrets.map((path) => path.split('.')[1]).sort(), [
-    ...['keys', 'keys', 'rateLimit', 'signIn', 'signIn'],
+    ...['credentials', 'credentials', 'rateLimit', 'signIn', 'signIn'],
   ])
 })

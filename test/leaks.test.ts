@@ -495,8 +495,8 @@ test('settings show nothing secret, however they are looked at', () => {
   const views = [
     inspect(config, { depth: Number.POSITIVE_INFINITY, showHidden: true }),
     JSON.stringify(config),
-    String(Object.values(config.keys ?? {})),
-    `${config.keys?.accessKeyId}${config.keys?.accessKeySecret}${config.keys?.securityToken}`,
+    String(Object.values(config.credentials ?? {})),
+    `${config.credentials?.accessKeyId}${config.credentials?.accessKeySecret}${config.credentials?.securityToken}`,
   ]
   for (const view of views)
     assert.deepEqual(
@@ -505,7 +505,7 @@ test('settings show nothing secret, however they are looked at', () => {
         .filter((s) => view.includes(s)),
       [],
     )
-  assert.equal(config.keys?.securityToken?.reveal(), securityToken)
+  assert.equal(config.credentials?.securityToken?.reveal(), securityToken)
 })
 
 const POSTGRES_URL = 'postgres://gateway:<password>@db.example.com/record'

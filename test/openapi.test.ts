@@ -10,8 +10,8 @@ import { startIssuer } from './helpers/issuer.ts'
 import { createVisitor, startProvider } from './helpers/provider.ts'
 import { SIGN_IN_ENV } from './helpers/session.ts'
 
-// openapi.yaml describes the gateway, no more and no less: every documented response is produced here, and every response in
-// any test is held against it.
+// openapi.yaml describes the gateway, no more and no less: every documented response is produced here, and every
+// response in any test is held against it.
 
 interface Answered {
   readonly status: number
@@ -255,7 +255,10 @@ test('the methods that a path knows are those that are documented', async (t) =>
   assert.deepEqual(await Promise.all(paths.map(allowed)), documented)
 })
 
-/** Files that a page loads are a part of that page. Metrics are only on the admin port, and no part of the callers' interface. */
+/**
+ * Files that a page loads are a part of that page. Metrics are only on the admin port, and no part of the callers'
+ * interface.
+ */
 const UNDOCUMENTED: readonly string[] = ['GET /docs/:file', 'GET /console/:file', 'GET /metrics']
 
 test('every route of the app is documented', async (t) => {

@@ -37,7 +37,9 @@ export interface Faults {
   clear(): void
 }
 
-/** These give the right answer, only in an unusual way; `right` in the usual one, before a fault that is to come later. */
+/**
+ * These give the right answer, only in an unusual way; `right` in the usual one, before a fault that is to come later.
+ */
 const RIGHT_ANSWERS: readonly FaultReply[] = ['envelope', 'slow', 'right']
 
 export const isRightAnswer = (reply: FaultReply): boolean => RIGHT_ANSWERS.includes(reply)

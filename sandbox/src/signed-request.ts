@@ -83,7 +83,9 @@ const readAcs3 = (request: SandboxRequest): SignedRequest => {
   }
 }
 
-/** The hash is taken from the body that came, not from the header, so that a foreign body fails like a foreign header. */
+/**
+ * The hash is taken from the body that came, not from the header, so that a foreign body fails like a foreign header.
+ */
 const signedHeaders = ({ headers, body }: SandboxRequest, names: readonly string[]): Params => {
   const present: Params = { ...headers, 'x-acs-content-sha256': acs3.sha256Hex(body) }
   return Object.fromEntries(names.map((name) => [name, present[name] ?? '']))

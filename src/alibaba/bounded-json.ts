@@ -11,10 +11,11 @@ const [QUOTE, COMMA, BRACKET, BACKSLASH, BRACE] = [...'",[\\{'].map((character) 
 const [END_BRACKET, END_BRACE] = [...']}'].map((character) => character.charCodeAt(0))
 
 /**
- * Parses JSON; undefined for text that is not JSON, holds more than 50,000 values or nests deeper than 100 levels. Text of
- * the permitted size can hold millions of values, names or levels, and JSON.parse would block the event loop for as long
- * as it takes to build them all. A number of 16 digits or more that JavaScript cannot represent exactly, and each whole
- * number of 2^53 or more (an id), becomes the text of its digits. Every string is passed through `edit`, without its escapes.
+ * Parses JSON; undefined for text that is not JSON, holds more than 50,000 values or nests deeper than 100 levels. Text
+ * of the permitted size can hold millions of values, names or levels, and JSON.parse would block the event loop for as
+ * long as it takes to build them all. A number of 16 digits or more that JavaScript cannot represent exactly, and each
+ * whole number of 2^53 or more (an id), becomes the text of its digits. Every string is passed through `edit`, without
+ * its escapes.
  */
 export const parseBoundedJson = (text: string, edit: (text: string) => string = (value) => value): unknown => {
   if (!isBounded(text)) return undefined

@@ -38,8 +38,8 @@ const monotonic = (): number => performance.now()
 
 /**
  * Holds attempts back for a while after too many failures in a row, and after a throttled one. Then one attempt probes
- * the upstream, and its result decides for the others. `onChange` is called when the circuit opens and when attempts may
- * be sent again.
+ * the upstream, and its result decides for the others. `onChange` is called when the circuit opens and when attempts
+ * may be sent again.
  */
 export const createCircuitBreaker = ({
   onChange = () => undefined,

@@ -31,16 +31,16 @@ export interface CallLimits {
   readonly priority: Priority
   readonly deadline: Deadline
   /**
-   * A request that was not sent before this signal aborts is never sent. Read anew at each step: after the last waiter left
-   * another can join. A method, since V8 keeps the accessors of object literals in the old generation.
+   * A request that was not sent before this signal aborts is never sent. Read anew at each step: after the last waiter
+   * left another can join. A method, since V8 keeps the accessors of object literals in the old generation.
    */
   currentSignal?(): AbortSignal | undefined
 }
 
 export interface Upstream {
   /**
-   * Changes something. Repeated after a failed connection, after throttling, and once each after a correction of the clock
-   * and with new credentials. Never rejects because of the upstream.
+   * Changes something. Repeated after a failed connection, after throttling, and once each after a correction of the
+   * clock and with new credentials. Never rejects because of the upstream.
    */
   call(action: string, params: ApiCall['params'], limits: CallLimits): Promise<UpstreamResult>
   /** Only reads, so that it is also repeated if its result is unknown. */

@@ -1,9 +1,15 @@
 import type { Log } from '../telemetry/log.ts'
 
-/** The time to sign with: that of this machine, until the upstream rejects it; then the time of the upstream's responses. */
+/**
+ * The time to sign with: that of this machine, until the upstream rejects it; then the time of the upstream's
+ * responses.
+ */
 export interface Clock {
   now(): Date
-  /** Compares this machine's clock with the `Date` of a response, and logs a large difference before it causes a rejection. */
+  /**
+   * Compares this machine's clock with the `Date` of a response, and logs a large difference before it causes a
+   * rejection.
+   */
   observe(date: Date): void
   /** From now on signs with the upstream's time. */
   correct(date: Date): void

@@ -24,8 +24,8 @@ const DECODERS: Readonly<Record<string, Decode>> = {
 const ENCODINGS_MAX = 3
 
 /**
- * A body without its content encodings; null where it is longer than that. A body that can't be decoded is returned as it
- * is: a server that names an encoding which it did not apply is understood, and other bytes are no JSON.
+ * A body without its content encodings; null where it is longer than that. A body that can't be decoded is returned as
+ * it is: a server that names an encoding which it did not apply is understood, and other bytes are no JSON.
  */
 export const decodeBody = async (
   body: Buffer,

@@ -14,24 +14,24 @@ export interface CredentialFile {
 
 export interface CredentialFilesOptions {
   /** The content of the files at the start, and the parts from other sources. */
-  readonly keys: Credentials
+  readonly credentials: Credentials
   readonly files: readonly CredentialFile[]
   readonly log: Log
   readonly everyMs?: number | undefined
 }
 
 /**
- * Credentials that follow their files. All files are read together and accepted together; a faulty or missing file changes
- * nothing. By polling, since mounted secrets are swapped by a symbolic link that file watchers don't follow.
+ * Credentials that follow their files. All files are read together and accepted together; a faulty or missing file
+ * changes nothing.
  */
 export const createCredentialFiles = ({
-  keys,
+  credentials,
   files,
   log,
   everyMs = POLL_EVERY_MS,
 }: CredentialFilesOptions): CredentialProvider => {
   const setting = files.map((file) => file.setting).join(', ')
-  let held = keys
+  let held = credentials
   let takenAtMs = performance.now()
   let faults: ReadonlyMap<string, string> = new Map()
   let partial: { readonly credentials: Credentials; readonly sinceMs: number } | null = null

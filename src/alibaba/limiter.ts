@@ -68,8 +68,8 @@ const REVOKED = 'a more important attempt needs its place'
 
 /**
  * How many attempts of each priority and all less important ones may be in flight together: each step down in
- * importance leaves some places free. At least one remains for each. Where two priorities can have just one place, the more
- * important one takes it from the other (`Permit.revoked`): all but CancelTask only reads, and can be sent again.
+ * importance leaves some places free. At least one remains for each. Where two priorities can have just one place, the
+ * more important one takes it from the other (`Permit.revoked`): all but CancelTask only reads, and can be sent again.
  */
 export const limitsFor = (maxConcurrency: number): Readonly<Record<Priority, number>> => {
   const reserved = Math.max(1, Math.floor(maxConcurrency * RESERVED_PART))

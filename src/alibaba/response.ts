@@ -28,8 +28,8 @@ const REFUSED = { ambiguous: false, retry: 'never', health: 'ok' } as const
 const LOCAL = { ambiguous: false, retry: 'never', health: 'ignore' } as const
 
 /**
- * How an attempt or an operation can fail. Each row decides the problem, the retry and the health signal. A response that
- * refuses the request shows that the upstream is healthy.
+ * How an attempt or an operation can fail. Each row decides the problem, the retry and the health signal. A response
+ * that refuses the request shows that the upstream is healthy.
  */
 export const ENDINGS = {
   // No response, or a response that does not say whether the request was executed.
@@ -136,7 +136,9 @@ const CODES: readonly (readonly [RegExp, FailureClass])[] = [
 /** These say that a call reached execution, so that no hint to ask again proves that it had no effect. */
 const PERHAPS_EXECUTED = /^(InternalError(\..+)?|SignatureNonceUsed)$/
 
-/** (assumption) No codes are published for tasks: a code that says that something is missing is read as a missing task. */
+/**
+ * (assumption) No codes are published for tasks: a code that says that something is missing is read as a missing task.
+ */
 const NAMES_NOTHING = /NotExist|NotFound/
 
 /** Success as the vendor's samples spell it, in any of the places where a code can stand. */
@@ -207,8 +209,8 @@ const failureWithoutResponse = (raw: Exclude<RawResult, { kind: 'response' }>): 
 }
 
 /**
- * Two facts decide besides the table: an ambiguous response shows a failure only with a 5xx, and a timeout says nothing of
- * the upstream if the attempt had less than its full length.
+ * Two facts decide besides the table: an ambiguous response shows a failure only with a 5xx, and a timeout says nothing
+ * of the upstream if the attempt had less than its full length.
  */
 const healthOf = (raw: RawResult, parsed: ParsedResponse, isFullLength: boolean): HealthSignal['kind'] => {
   if (parsed.ok) return 'ok'
@@ -221,8 +223,8 @@ const healthOf = (raw: RawResult, parsed: ParsedResponse, isFullLength: boolean)
 const HIDDEN = '[secret]'
 
 /**
- * Cuts the credentials out of a text, as they are and percent-encoded once or twice: a response of the upstream can repeat
- * the text that was sent or signed.
+ * Cuts the credentials out of a text, as they are and percent-encoded once or twice: a response of the upstream can
+ * repeat the text that was sent or signed.
  */
 const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): ((text: string) => string) => {
   const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
@@ -237,17 +239,17 @@ const asIs = (text: string): string => text
  * Reads success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
  * string of the body, so that no secret in it goes any further.
  */
-export const readResponse = (answer: UpstreamResponse, hide: (text: string) => string = asIs): ParsedResponse => {
-  const text = answer.body.replace(/^\ufeff/, '')
+export const readResponse = (response: UpstreamResponse, hide: (text: string) => string = asIs): ParsedResponse => {
+  const text = response.body.replace(/^\ufeff/, '')
   const json = parseObject(text, hide)
   const places = json === null ? xmlPlaces(text, hide) : placesIn(json)
-  const verdict = bodyReportOf(places)
-  const status = statusOf(answer.status, verdict.outerStatus)
+  const report = bodyReportOf(places)
+  const status = statusOf(response.status, report.outerStatus)
   const requestId = requestIdOf(places)
-  const success = isSuccess(status) && !verdict.failed && verdict.denial === null
+  const success = isSuccess(status) && !report.failed && report.denial === null
   if (success && json !== null && requestId !== null) return { ok: true, requestId, body: json }
-  const upstreamCode = printable(verdict.name ?? verdict.denial)
-  return { ok: false, failure: classify(answer, status, verdict), upstreamCode, requestId, status }
+  const upstreamCode = printable(report.name ?? report.denial)
+  return { ok: false, failure: classify(response, status, report), upstreamCode, requestId, status }
 }
 
 const isSuccess = (status: number): boolean => status >= 200 && status < 300
@@ -256,16 +258,16 @@ const isSuccess = (status: number): boolean => status >= 200 && status < 300
 const statusOf = (status: number, outerStatus: number | null): number =>
   isSuccess(status) ? (outerStatus ?? status) : Math.max(status, outerStatus ?? 0)
 
-const classify = (answer: UpstreamResponse, status: number, verdict: BodyReport): FailureClass => {
-  const { failed, name, denial, outerStatus } = verdict
+const classify = (response: UpstreamResponse, status: number, report: BodyReport): FailureClass => {
+  const { failed, name, denial, outerStatus } = report
   // The part of the upstream that wrote the envelope was reached, and failed.
   if (outerStatus !== null && outerStatus >= 500) return 'ambiguous'
   const isFailure = failed || denial !== null || status >= 400
-  if (isFailure && answer.retryAfterMs !== null && !PERHAPS_EXECUTED.test(name ?? '')) return 'throttled'
+  if (isFailure && response.retryAfterMs !== null && !PERHAPS_EXECUTED.test(name ?? '')) return 'throttled'
   const known = name === null ? undefined : classOf(name)
   if (known !== undefined) return known
   if (status >= 500) return 'ambiguous'
-  if (answer.status === 429 || (status === 429 && name !== null)) return 'throttled'
+  if (response.status === 429 || (status === 429 && name !== null)) return 'throttled'
   if (!failed) return denial !== null && isSuccess(status) ? 'ambiguous' : 'bad-response'
   // (assumption) Only the envelope of success is documented: one that fails by a number alone may have been executed.
   if (name === null || status < 400) return 'ambiguous'

@@ -1,4 +1,7 @@
-/** The AccessKey pair, or the STS triple. Plain text: only credential providers hold it, and nothing that can be printed. */
+/**
+ * The AccessKey pair, or the STS triple. Plain text: only credential providers hold it, and nothing that can be
+ * printed.
+ */
 export interface Credentials {
   readonly accessKeyId: string
   readonly accessKeySecret: string

@@ -61,19 +61,22 @@ export interface TaskScan {
 }
 
 export interface TaskQueries {
-  /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of upstream's */
-  list(query: TaskListQuery, limits: QueryContext): Promise<PageResponse<Task>>
-  /** QueryTaskDetailList: the effects of a task, domain by domain. @throws GatewayError, a code of upstream's or task-not-found */
-  details(query: TaskDetailQuery, limits: QueryContext): Promise<PageResponse<TaskDetail>>
+  /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of the upstream */
+  list(query: TaskListQuery, context: QueryContext): Promise<PageResponse<Task>>
   /**
-   * Every page of a task's details, as long as there are no more than `max` of them and none of them is enough to know.
-   * @throws GatewayError that of `chargeCall` alone
+   * QueryTaskDetailList: the effects of a task on each domain. @throws GatewayError, a code of the upstream or
+   * task-not-found
+   */
+  details(query: TaskDetailQuery, context: QueryContext): Promise<PageResponse<TaskDetail>>
+  /**
+   * Every page of a task's details. Stops if there are more than `max`, and after a page for which `stopWhen` is true.
+   * @throws GatewayError only that of `chargeCall`
    */
   allDetails(
     taskNo: string,
     max: number,
-    limits: QueryContext,
-    isEnough: (details: readonly TaskDetail[]) => boolean,
+    context: QueryContext,
+    stopWhen: (details: readonly TaskDetail[]) => boolean,
   ): Promise<TaskScan>
 }
 
@@ -83,9 +86,9 @@ export interface TaskQueryOptions {
 }
 
 export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQueries => {
-  const answers = createTaskParsers(reportOnce(log))
+  const parsers = createTaskParsers(reportOnce(log))
 
-  const ask = async <T>(
+  const queryPage = async <T>(
     action: string,
     params: QueryParams,
     { caller, chargeCall, signal, ...limits }: QueryContext,
@@ -105,39 +108,39 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     return failed('query', 'bad-response', { sent: true, requestId, attempts })
   }
 
-  const askDetails = (query: TaskDetailQuery, limits: QueryContext): Promise<QueryResult<TaskDetail>> =>
-    ask('QueryTaskDetailList', detailParams(query), limits, (body) => answers.readDetails(body, query))
+  const queryDetails = (query: TaskDetailQuery, context: QueryContext): Promise<QueryResult<TaskDetail>> =>
+    queryPage('QueryTaskDetailList', detailParams(query), context, (body) => parsers.readDetails(body, query))
 
   return {
-    list: async (query, limits) => {
+    list: async (query, context) => {
       const params = {
         PageNum: query.page,
         PageSize: query.pageSize,
         BeginCreateTime: query.createdFromMs,
         EndCreateTime: query.createdToMs,
       }
-      const told = await ask('QueryTaskList', params, limits, (body) => answers.readTasks(body, query))
-      if (told.ok) return told.page
+      const result = await queryPage('QueryTaskList', params, context, (body) => parsers.readTasks(body, query))
+      if (result.ok) return result.page
       // The list names no task, so that no task can be missing.
-      throw failureOf(told.code === 'task-not-found' ? { ...told, code: 'upstream-bad-response' } : told)
+      throw failureOf(result.code === 'task-not-found' ? { ...result, code: 'upstream-bad-response' } : result)
     },
-    details: async (query, limits) => {
-      const told = await askDetails(query, limits)
-      if (told.ok) return told.page
-      throw failureOf(told)
+    details: async (query, context) => {
+      const result = await queryDetails(query, context)
+      if (result.ok) return result.page
+      throw failureOf(result)
     },
-    allDetails: async (taskNo, max, limits, isEnough) => {
+    allDetails: async (taskNo, max, context, stopWhen) => {
       const [details, totals]: [TaskPart[], number[]] = [[], []]
       const pageSize = Math.min(DETAIL_PAGE_MAX, max)
       for (let page = 1; ; page += 1) {
-        const told = await askDetails({ taskNo, page, pageSize }, limits)
-        if (!told.ok) return { taskNo, details, totals, failure: told }
-        const { items, totalItems } = told.page
+        const result = await queryDetails({ taskNo, page, pageSize }, context)
+        if (!result.ok) return { taskNo, details, totals, failure: result }
+        const { items, totalItems } = result.page
         details.push(...items.map(partOf))
         totals.push(totalItems)
         // Full pages would have held all of them: shorter ones must not cause more calls than that.
         const isWhole = details.length >= totalItems || page * pageSize >= totalItems
-        if (items.length === 0 || isWhole || totalItems > max || isEnough(items))
+        if (items.length === 0 || isWhole || totalItems > max || stopWhen(items))
           return { taskNo, details, totals, failure: null }
       }
     },

@@ -118,7 +118,7 @@ const timeSchema = (field: string, report: ReportUnknown) =>
     return at
   })
 
-/** Which page was asked for; it holds where the answer does not repeat it. */
+/** The requested page. Its values are used if the response does not repeat them. */
 export interface PageRequest {
   readonly page: number
   readonly pageSize: number
@@ -126,8 +126,8 @@ export interface PageRequest {
 
 export interface TaskParsers {
   /** Both return null if the body differs from the vendor's documentation. */
-  readTasks(body: unknown, asked: PageRequest): Page<Task> | null
-  readDetails(body: unknown, asked: PageRequest): Page<TaskDetail> | null
+  readTasks(body: unknown, requested: PageRequest): Page<Task> | null
+  readDetails(body: unknown, requested: PageRequest): Page<TaskDetail> | null
 }
 
 export const createTaskParsers = (report: ReportUnknown): TaskParsers => {
@@ -136,22 +136,22 @@ export const createTaskParsers = (report: ReportUnknown): TaskParsers => {
   const tasks = pagingSchema.extend({ Data: z.object({ TaskInfo: z.unknown().optional() }).nullish() })
   const details = pagingSchema.extend({ Data: z.object({ TaskDetail: z.unknown().optional() }).nullish() })
   return {
-    readTasks: (body, asked) => {
+    readTasks: (body, requested) => {
       const { data } = tasks.safeParse(body)
       const rows = readRows(data?.Data?.TaskInfo, task)
-      return data === undefined || rows === null ? null : toPage(rows, data, asked)
+      return data === undefined || rows === null ? null : toPage(rows, data, requested)
     },
-    readDetails: (body, asked) => {
+    readDetails: (body, requested) => {
       const { data } = details.safeParse(body)
       const rows = readRows(data?.Data?.TaskDetail, detail)
-      return data === undefined || rows === null ? null : toPage(rows, data, asked)
+      return data === undefined || rows === null ? null : toPage(rows, data, requested)
     },
   }
 }
 
 /**
- * The rows of a list, undefined where it was left out; null where it is no list, is longer than any page, or has a faulty
- * row. The first faulty row ends the reading: a schema of the whole list would describe each one.
+ * The rows of a list, undefined where it was left out; null where it is no list, is longer than any page, or has a
+ * faulty row. The first faulty row ends the reading: a schema of the whole list would describe each one.
  */
 const readRows = <T>(list: unknown, row: z.ZodType<T>): readonly T[] | null | undefined => {
   if (list === undefined || list === null) return undefined
@@ -179,11 +179,11 @@ const pagingSchema = z.object({
 const toPage = <T>(
   items: readonly T[] | undefined,
   paging: z.output<typeof pagingSchema>,
-  asked: PageRequest,
+  requested: PageRequest,
 ): Page<T> | null => {
   const { TotalItemNum: totalItems } = paging
-  const page = paging.CurrentPageNum ?? asked.page
-  const pageSize = paging.PageSize ?? asked.pageSize
+  const page = paging.CurrentPageNum ?? requested.page
+  const pageSize = paging.PageSize ?? requested.pageSize
   const totalPages = paging.TotalPageNum ?? Math.ceil(totalItems / pageSize)
   if (!items && (page - 1) * pageSize < totalItems) return null
   return { items: items ?? [], page, pageSize, totalItems, totalPages, hasNext: page < totalPages }

@@ -148,7 +148,10 @@ const collectBody = (
   })
 }
 
-/** Calls back at the first moment at which the request may be sent: Node writes when the socket is connected and secured. */
+/**
+ * Calls back at the first moment at which the request may be sent: Node writes when the socket is connected and
+ * secured.
+ */
 const whenSent = (request: ClientRequest, mark: () => void): void => {
   const watch = (socket: Socket): void => {
     const secured = 'encrypted' in socket ? 'secureConnect' : 'connect'

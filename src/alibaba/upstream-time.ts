@@ -16,8 +16,8 @@ const EPOCH = /^\d{12,14}$/
 type Groups = Readonly<Record<string, string | undefined>>
 
 /**
- * A moment as upstream spells it, in milliseconds since the epoch; null where it can't be read. Forms: `2017-11-01 17:22:51`,
- * `Dec 26,2017 11:00:54`, with `AM` or `PM` too, ISO 8601 and milliseconds since the epoch.
+ * A moment as upstream spells it, in milliseconds since the epoch; null where it can't be read. Forms: `2017-11-01
+ * 17:22:51`, `Dec 26,2017 11:00:54`, with `AM` or `PM` too, ISO 8601 and milliseconds since the epoch.
  */
 export const parseUpstreamTime = (text: string): number | null => {
   if (EPOCH.test(text)) return Number(text)

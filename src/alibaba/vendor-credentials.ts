@@ -16,9 +16,9 @@ const providerSchema = z.object({
 })
 
 /**
- * Reads from the vendor's default chain (environment, RRSA, profiles, ECS role, URI) once. Each read makes a new chain: the
- * vendor's own cache outlives changed profiles, returns expired credentials, and after a total failure tries only the last
- * provider.
+ * Reads from the vendor's default chain (environment, RRSA, profiles, ECS role, URI) once. Each read makes a new chain:
+ * the vendor's own cache outlives changed profiles, returns expired credentials, and after a total failure tries only
+ * the last provider.
  */
 export const fetchVendorCredentials = async (): Promise<ExpiringCredentials> => {
   const chain = vendor.DefaultCredentialsProvider.builder().build()

@@ -5,9 +5,9 @@ const TEXT_ELEMENT = /^<(\w+)(?:\s[^<>]{0,200})?>\s{0,99}([\w.-]{1,100})\s{0,99}
 const ELEMENT_MAX = 500
 
 /**
- * The failure body as the vendor sends it in XML, `<Error><RequestId>…</RequestId><Code>…</Code>…</Error>`: the texts of the
- * first element of each name, null where one is absent or is more than a name. Elements in comments and in sections of text
- * do not count. Null for text that is not a whole document or that has a document type.
+ * The failure body as the vendor sends it in XML, `<Error><RequestId>…</RequestId><Code>…</Code>…</Error>`: the texts
+ * of the first element of each name, null where one is absent or is more than a name. Elements in comments and in
+ * sections of text do not count. Null for text that is not a whole document or that has a document type.
  */
 export const readXmlFailure = (
   document: string,

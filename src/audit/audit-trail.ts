@@ -93,8 +93,8 @@ export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTra
   }
 
   /**
-   * Writes the outcome. Resolves once it is durable, or after a second at most, since the response need not wait for it;
-   * then further attempts follow in the background.
+   * Writes the outcome. Resolves once it is durable, or after a second at most, since the response need not wait for
+   * it; then further attempts follow in the background.
    */
   const recordOutcome = async (outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
     const { cancellationId } = outcome
@@ -166,7 +166,10 @@ export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTra
       throw new GatewayError('audit-unavailable', { outcome: 'not-cancelled' })
     },
 
-    /** Writes intent and outcome of a call that is not sent. A failure is only logged, since sending nothing stays right. */
+    /**
+     * Writes intent and outcome of a call that is not sent. A failure is only logged, since sending nothing stays
+     * right.
+     */
     recordUnsent: async (intent: Intent, outcome: OutcomeEvent, deadline: Deadline): Promise<void> => {
       const write = track(
         append([intent], [outcome]).catch((error: unknown) => {

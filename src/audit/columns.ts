@@ -24,8 +24,8 @@ interface Column {
 }
 
 /**
- * The columns of the audit record by property, in the order of its JSON. Statements, types, checks and JSON are derived from
- * this list. The tables are written out in sqlite-writer.ts and postgres-schema.ts.
+ * The columns of the audit record by property, in the order of its JSON. Statements, types, checks and JSON are derived
+ * from this list. The tables are written out in sqlite-writer.ts and postgres-schema.ts.
  */
 export const COLUMNS = {
   id: { table: 'intents', name: 'id', type: 'text', json: 'id' },

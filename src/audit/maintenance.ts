@@ -11,7 +11,7 @@ export interface Maintenance {
 export interface MaintenanceOptions {
   readonly store: Pick<OpenedStore, 'recover' | 'backfill' | 'prune'>
   readonly retentionDays: number
-  /** Is told of each intent that turned out to be lost. */
+  /** Called for each intent whose process has ended without an outcome. */
   readonly onAbandoned: (intent: AbandonedIntent['intent'], outcome: AbandonedIntent['outcome']) => void
   readonly log: Log
   readonly everyMs?: number | undefined
@@ -21,10 +21,10 @@ const EVERY_MS = 30_000
 /** Appends wait for a batch that is written, so batches are small and take a fifth of the time. */
 const PAUSE_PER_WORK = 4
 const DAY_MS = 24 * 3_600_000
-/** Outcomes are found for a day at most, and must find their intent. */
+/** An outcome can be found for a day after its intent, which must still exist then. */
 const SPARE_MS = 3_600_000
 
-/** Records are removed once they are so old. */
+/** The age at which records are removed. */
 export const prunedAgeMs = (retentionDays: number): number => retentionDays * DAY_MS + SPARE_MS
 
 export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
@@ -54,14 +54,14 @@ export const createMaintenance = (options: MaintenanceOptions): Maintenance => {
     if (batch !== null) await inBatches(() => batch(prunedAgeMs(retentionDays)))
   }
 
-  /** The record is closed after this, so that work under way can fail then. The next start does it again. */
+  /** Work in flight can fail when the store closes after this; the next start repeats it. */
   const attempt = (work: () => Promise<void>): Promise<void> =>
     work().catch((error: unknown) => {
       if (!closing.signal.aborted) log.error('the maintenance of the audit trail failed', describeError(error))
     })
 
   return {
-    // Apart, since a large record takes minutes for the second and the third.
+    // Separate loops, since pruning and backfill of a large audit trail take minutes.
     start: () => {
       for (const work of [recover, prune, () => inBatches(store.backfill)]) {
         void repeat(() => attempt(work), everyMs, closing.signal)

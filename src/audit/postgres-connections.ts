@@ -5,8 +5,8 @@ import { deadlineIn, withDeadline } from '../time.ts'
 import { reasonOf, sqlStateOf } from './postgres-reason.ts'
 
 /**
- * The result of a statement. A code is the server's SQLSTATE. Without a response the effect of the statement is unknown.
- * The reason is the SQLSTATE, or the error code of the network.
+ * The result of a statement. A code is the server's SQLSTATE. Without a response the effect of the statement is
+ * unknown. The reason is the SQLSTATE, or the error code of the network.
  */
 export type Answer = { readonly ok: true; readonly rows: readonly Readonly<Record<string, unknown>>[] } | FailedAnswer
 
@@ -52,10 +52,10 @@ const numbers = new TypeOverrides()
 numbers.setTypeParser(types.builtins.INT8, Number)
 
 /**
- * Once for each connection. As a statement, since a pooler such as PgBouncer refuses it as parameters of the connection. An
- * append is durable when it is answered, with any setting of the database. Each statement has an index whose order is that of
- * its page. The planner may still expect less work from reading the whole table, or from a bitmap and a sort of all rows of a
- * wide range; both take longer the larger the record is.
+ * Once for each connection. As a statement, since a pooler such as PgBouncer refuses it as parameters of the
+ * connection. An append is durable when it is answered, with any setting of the database. Each statement has an index
+ * whose order is that of its page. The planner may still expect less work from reading the whole table, or from a
+ * bitmap and a sort of all rows of a wide range; both take longer the larger the record is.
  */
 export const sessionOf = ({ lockMs, statementMs }: Pick<ConnectionsOptions, 'lockMs' | 'statementMs'>): string => `
   SET search_path = audit; SET synchronous_commit = on; SET lock_timeout = ${lockMs};
@@ -65,7 +65,8 @@ export const sessionOf = ({ lockMs, statementMs }: Pick<ConnectionsOptions, 'loc
 export const createConnections = (options: ConnectionsOptions): Connections => {
   const sockets = new Set<Socket>()
   const pool = createPool(options, sockets, options.max)
-  // Apart, since all others can be busy with the statements that are to be cancelled. It is connected when it is needed.
+  // Apart, since all others can be busy with the statements that are to be cancelled. It is connected when it is
+  // needed.
   const canceller = createPool(options, sockets, 1)
 
   const use = async (work: (client: PoolClient) => Promise<Answer>): Promise<Answer> => {
@@ -81,7 +82,9 @@ export const createConnections = (options: ConnectionsOptions): Connections => {
   }
 
   const backends = new WeakMap<PoolClient, unknown>()
-  /** The process that serves a connection, as the server numbers it: a pooler in between gives out numbers of its own. */
+  /**
+   * The process that serves a connection, as the server numbers it: a pooler in between gives out numbers of its own.
+   */
   const backendOf = async (client: PoolClient): Promise<Answer> => {
     if (backends.has(client)) return { ok: true, rows: [{ pid: backends.get(client) }] }
     const answer = await queryOn(client)('SELECT pg_backend_pid() AS pid')

@@ -1,6 +1,7 @@
-// The current outcome of each cancellation, so that filters by outcome and by owner have an index. It repeats what the events
-// say, and can be made again from them at any time. Triggers maintain it in the commit of the event, whichever version of
-// the gateway writes that. They run with the rights of the tables' owner, so that the gateway's role cannot change it.
+// The current outcome of each cancellation, so that filters by outcome and by owner have an index. It repeats what the
+// events say, and can be made again from them at any time. Triggers maintain it in the commit of the event, whichever
+// version of the gateway writes that. They run with the rights of the tables' owner, so that the gateway's role cannot
+// change it.
 
 /** One step of the schema: literal, since a step that was released never changes. */
 export const PROJECTION = `

@@ -10,8 +10,8 @@ const REASONS: readonly (readonly [message: RegExp, reason: string])[] = [
 ]
 
 /**
- * The reason of a failure in one word, never its message: an SQLSTATE such as `28P01`, a code of the network or of TLS such as
- * `ECONNREFUSED` and `CERT_HAS_EXPIRED`, or a word of ours.
+ * The reason of a failure in one word, never its message: an SQLSTATE such as `28P01`, a code of the network or of TLS
+ * such as `ECONNREFUSED` and `CERT_HAS_EXPIRED`, or a word of ours.
  */
 export const reasonOf = (error: unknown): string => {
   if (!(error instanceof Error)) return 'UNKNOWN'

@@ -70,12 +70,12 @@ const VERSION = 'SELECT coalesce(max(version), 0) AS version FROM audit.schema_v
  */
 export const migrate = async (admin: Connections, role: string): Promise<void> => {
   const migrated = await admin.transaction(async (query) => {
-    const begun = await inTurn(query, [`SELECT pg_advisory_xact_lock(${MIGRATION_LOCK})`, TABLE_LOCK])
+    const begun = await runAll(query, [`SELECT pg_advisory_xact_lock(${MIGRATION_LOCK})`, TABLE_LOCK])
     if (!begun.ok) return begun
     const prepared = await bootstrap(query)
     if (!prepared.ok) return prepared
     const version = await query(VERSION)
-    return version.ok ? inTurn(query, [...stepsFrom(versionIn(version)), ...grantsFor(role)]) : version
+    return version.ok ? runAll(query, [...stepsFrom(versionIn(version)), ...grantsFor(role)]) : version
   })
   if (!migrated.ok) throw new ConfigError([`AUDIT_ADMIN_URL ${ruleOf(migrated.reason, ADMIN_RULES)}`])
 }
@@ -114,7 +114,7 @@ const grantsFor = (role: string): readonly string[] => [
   `GRANT EXECUTE ON FUNCTION audit.project_older(integer) TO ${role}`,
 ]
 
-const inTurn = async (query: Query, statements: readonly string[]): Promise<Answer> => {
+const runAll = async (query: Query, statements: readonly string[]): Promise<Answer> => {
   let answer: Answer = { ok: true, rows: [] }
   for (const statement of statements) {
     answer = await query(statement)

@@ -124,8 +124,8 @@ const APPEND_OUTCOMES = `
 // One statement, so that nothing is held while the network is waited for. Its answer is that of the commit.
 const APPEND = `WITH appended AS (${APPEND_INTENTS}) ${APPEND_OUTCOMES}`
 
-// An append of no events, so that it fails where an append would, and a note to the server's log that no table keeps, so
-// that there is something to commit.
+// An append of no events, so that it fails where an append would, and a note to the server's log that no table keeps,
+// so that there is something to commit.
 const PROBE = `
   WITH appended AS (${APPEND_INTENTS}), settled AS (${APPEND_OUTCOMES})
   SELECT pg_logical_emit_message(true, 'audit', 'probe')
@@ -202,7 +202,7 @@ export const POSTGRES_STATEMENTS = {
   backfill: 'SELECT project_older($1) AS more',
 } as const
 
-/** Removes some of the records that are so old, if there are any, and tells whether there were. */
+/** Removes a batch of the records that are older than that. Returns whether there were any. */
 export const prune = async (admin: Connections, ageMs: number): Promise<boolean> => {
   const pruned = await admin.transaction(async (query) => {
     const begun = await query(`SELECT pg_advisory_xact_lock(${PRUNE_LOCK}); SET LOCAL audit.pruning = 'on'`)

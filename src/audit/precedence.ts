@@ -1,7 +1,7 @@
 import type { Outcome } from './store.ts'
 
-// Which of a cancellation's outcome events counts, however late each was written. The triggers of both databases hold the
-// same order in their own text, and a test compares the texts.
+// Which of a cancellation's outcome events counts, however late each was written. The triggers of both databases hold
+// the same order in their own text, and a test compares the texts.
 
 /**
  * The smallest rank counts. An outcome of a later version ranks as `accepted` does. The task shows `cancelled` and
@@ -19,7 +19,9 @@ const RANKS = {
 
 const OTHERS = RANKS.accepted
 
-/** Answers that deny the cancellation. A reading of the task never changes one: another caller may have cancelled it. */
+/**
+ * Answers that deny the cancellation. A reading of the task never changes one: another caller may have cancelled it.
+ */
 const DENIALS = ['refused', 'rejected', 'failed'] as const satisfies readonly Outcome[]
 
 const rankCases = Object.entries(RANKS)
@@ -27,9 +29,9 @@ const rankCases = Object.entries(RANKS)
   .map(([outcome, rank]) => `WHEN '${outcome}' THEN ${rank}`)
 
 /**
- * The order, as SQL, in which the first of the `events` of one cancellation is its current outcome: readings beside a denial
- * last, then by rank, then answers before readings, then the newest. `outcomes` is the table's name. Denials are counted,
- * since PostgreSQL can answer EXISTS by a hash of all denials of the table.
+ * The order, as SQL, in which the first of the `events` of one cancellation is its current outcome: readings beside a
+ * denial last, then by rank, then answers before readings, then the newest. `outcomes` is the table's name. Denials are
+ * counted, since PostgreSQL can answer EXISTS by a hash of all denials of the table.
  */
 export const precedenceOrder = (outcomes: string): string =>
   [

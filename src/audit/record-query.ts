@@ -36,7 +36,9 @@ interface Rows {
   readonly order?: string
 }
 
-/** Joins the first of these rows to each row of a page. PostgreSQL may read a whole table for any other form of a join. */
+/**
+ * Joins the first of these rows to each row of a page. PostgreSQL may read a whole table for any other form of a join.
+ */
 const joinFirst = (engine: Engine, join: 'JOIN' | 'LEFT JOIN', { table, where, order = '' }: Rows): string =>
   engine === 'postgres'
     ? `${join} LATERAL (SELECT * FROM ${table} AS events WHERE ${where} ${order} LIMIT 1) AS ${table} ON true`
@@ -58,8 +60,8 @@ const equal = (column: string, value: Value | null): Condition =>
 const equalUnserved = (column: string, value: Value | null): Condition => [`coalesce(${column}, '') = ?`, value ?? '']
 
 /**
- * The path of a filter. Each filter has an index but for those that name a task and a caller: these compare the entries of that
- * one task. Without the projection an outcome has no index, nor has an owner beyond the name.
+ * The path of a filter. Each filter has an index but for those that name a task and a caller: these compare the entries
+ * of that one task. Without the projection an outcome has no index, nor has an owner beyond the name.
  */
 export const pathOf = (filter: Omit<AuditFilter, 'limit' | 'before'>, isProjected: boolean): Path => {
   const { taskNo, caller, owner, outcome, fromMs, toMs } = filter
@@ -120,9 +122,9 @@ interface Bounds {
 }
 
 /**
- * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: a row that arrives while a
- * caller turns pages can come to lie before or behind them, but moves no entry, so none is skipped or repeated. Numbers of
- * rows stand in the text: a planner that does not know them expects a tenth of the table.
+ * The columns of a path's rows, newest first. By the time that is shown, and by number among equals: a row that arrives
+ * while a caller turns pages can come to lie before or behind them, but moves no entry, so none is skipped or repeated.
+ * Numbers of rows stand in the text: a planner that does not know them expects a tenth of the table.
  */
 const rowsOf = (
   path: Path,
@@ -171,7 +173,9 @@ export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: num
   }
 }
 
-/** Rows that one statement compares at most, so that a long search delays no other caller and ends soon after its own. */
+/**
+ * Rows that one statement compares at most, so that a long search delays no other caller and ends soon after its own.
+ */
 const STEP_ROWS = 1000
 
 /** The position of the last row of a step that begins there; no row where fewer are left. */

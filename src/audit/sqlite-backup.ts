@@ -31,12 +31,15 @@ const PAGES_AT_ONCE = 200
 /** SQLite names its other files after the database. */
 const SIDES = ['-journal', '-wal', '-shm'] as const
 
-/** Beside a record SQLite would take such a file for its own and delete it, and the gateway's lock would be found taken. */
+/**
+ * Beside a record SQLite would take such a file for its own and delete it, and the gateway's lock would be found taken.
+ */
 const RESERVED = [...SIDES, '-lock']
 
 /**
- * Makes a consistent copy of the record, beside a gateway that writes it: all that was committed when it begins. It is written
- * under another name, checked, made durable and given its name last, with mode 0600. An existing file is never replaced.
+ * Makes a consistent copy of the record, beside a gateway that writes it: all that was committed when it begins. It is
+ * written under another name, checked, made durable and given its name last, with mode 0600. An existing file is never
+ * replaced.
  */
 export const backUp = async ({ path, target, onProgress, signal }: BackupOptions): Promise<BackupResult> => {
   if (!isFile(path)) return failed('source-missing', 'ENOENT')
@@ -79,8 +82,8 @@ class UnreadableError extends Error {
 }
 
 /**
- * Page by page inside one read transaction: without it SQLite would begin anew at each commit of the gateway. In WAL mode
- * readers hold up no writer.
+ * Page by page inside one read transaction: without it SQLite would begin anew at each commit of the gateway. In WAL
+ * mode readers hold up no writer.
  */
 const copy = async (path: string, draft: string, onProgress: (share: number) => void): Promise<number> => {
   const source = open(path)

@@ -3,9 +3,9 @@ import { createLogGuard } from './sqlite-log-guard.ts'
 import { reasonOf } from './sqlite-reason.ts'
 
 /**
- * Detects that the files of an open database are no longer those that a later start would open: deleted, moved, replaced,
- * truncated or overwritten, the write-ahead log included. SQLite does not notice in WAL mode: it goes on with the files that it holds open.
- * Both checks return the fault in one word, or null.
+ * Detects that the files of an open database are no longer those that a later start would open: deleted, moved,
+ * replaced, truncated or overwritten, the write-ahead log included. SQLite does not notice in WAL mode: it goes on with
+ * the files that it holds open. Both checks return the fault in one word, or null.
  */
 export interface FileGuard {
   /** Before a commit. */
@@ -49,7 +49,8 @@ export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuard
       return { name: name.toUpperCase(), path: side, identity: identityOf(side) }
     }),
   ]
-  // Stays open as long as the database: closing any descriptor of a file gives up all locks of the process on it (POSIX).
+  // Stays open as long as the database: closing any descriptor of a file gives up all locks of the process on it
+  // (POSIX).
   const descriptor = openSync(path, 'r')
   const log = createLogGuard(path)
   let known = readContent(path, descriptor)

@@ -2,9 +2,9 @@ import { readFileSync, readlinkSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
 import { reasonOf } from './sqlite-reason.ts'
 
-// The lock is a second file, held in BEGIN EXCLUSIVE: Node has no flock, and an exclusive WAL would shut readers out. It
-// ends with its process, so a start that gets it knows that the gateway before has ended, provided that it is the same file.
-// The database therefore names the lock file and the process of its last writer.
+// The lock is a second file, held in BEGIN EXCLUSIVE: Node has no flock, and an exclusive WAL would shut readers out.
+// It ends with its process, so a start that gets it knows that the gateway before has ended, provided that it is the
+// same file. The database therefore names the lock file and the process of its last writer.
 
 export const LOCK_SCHEMA = `
   CREATE TABLE IF NOT EXISTS last_writer (
@@ -15,9 +15,9 @@ export const LOCK_SCHEMA = `
 `
 
 /**
- * Whether no other gateway has the database open. It is shown by the lock file where that is the one of the last writer.
- * Where it is another, since it was removed or replaced, the last writer must have ended, or no other program may have the
- * database open at all.
+ * Whether no other gateway has the database open. It is shown by the lock file where that is the one of the last
+ * writer. Where it is another, since it was removed or replaced, the last writer must have ended, or no other program
+ * may have the database open at all.
  */
 export const isOnlyWriter = (path: string, lockIdentity: string | null, timeoutMs: number): boolean => {
   const last = lastWriterOf(path)
@@ -26,8 +26,8 @@ export const isOnlyWriter = (path: string, lockIdentity: string | null, timeoutM
 }
 
 /**
- * Names the lock file and the process that holds it, for the next start. On a full disk the name of the process may stay
- * that of the last one, where the lock file is the same: the lock file alone shows enough then.
+ * Names the lock file and the process that holds it, for the next start. On a full disk the name of the process may
+ * stay that of the last one, where the lock file is the same: the lock file alone shows enough then.
  */
 export const noteWriter = (db: DatabaseSync, lockIdentity: string | null): void => {
   const { space, id, startedAt } = thisProcess()
@@ -92,7 +92,10 @@ const hasEnded = (name: string): boolean => {
 }
 
 const ENDED_STATES: readonly (string | undefined)[] = ['Z', 'X']
-/** Fields after the name of the program, which can hold anything. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html */
+/**
+ * Fields after the name of the program, which can hold anything.
+ * https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+ */
 const [STATE, START] = [0, 19]
 
 /** In clock ticks since the boot; null where there is no such process. */

@@ -2,9 +2,9 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { endianness } from 'node:os'
 
 /**
- * Detects that another program has cut or overwritten the write-ahead log of an open database. SQLite does not notice: it
- * trusts its index, reports commits behind the gap as durable, and moves damaged pages to the main file later.
- * Both checks return the fault in one word, or null.
+ * Detects that another program has cut or overwritten the write-ahead log of an open database. SQLite does not notice:
+ * it trusts its index, reports commits behind the gap as durable, and moves damaged pages to the main file later. Both
+ * checks return the fault in one word, or null.
  */
 export interface LogGuard {
   /** Compares size, header and last frame with the index. */
@@ -87,7 +87,9 @@ const readIndex = (descriptor: number): LogIndex | null => {
   }
 }
 
-/** Both copies are the same and complete; SQLite makes any other index again from the log. An empty log has no frames. */
+/**
+ * Both copies are the same and complete; SQLite makes any other index again from the log. An empty log has no frames.
+ */
 const isInUse = ({ bytes, frames }: LogIndex): boolean => {
   const version = endianness() === 'LE' ? bytes.readUInt32LE(0) : bytes.readUInt32BE(0)
   const isWhole = bytes.subarray(0, COPY_BYTES).equals(bytes.subarray(COPY_BYTES))

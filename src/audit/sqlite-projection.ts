@@ -1,9 +1,9 @@
 import type { DatabaseSync } from 'node:sqlite'
 import { precedenceOrder } from './precedence.ts'
 
-// The current outcome of each cancellation, so that filters by outcome and by owner have an index. It repeats what the events
-// say, and can be made again from them at any time. Triggers maintain it in the commit of the event, whichever version of
-// the gateway writes that.
+// The current outcome of each cancellation, so that filters by outcome and by owner have an index. It repeats what the
+// events say, and can be made again from them at any time. Triggers maintain it in the commit of the event, whichever
+// version of the gateway writes that.
 
 const CURRENT_OUTCOME = `
         SELECT seq FROM outcomes AS events WHERE cancellation_id = NEW.cancellation_id
@@ -15,9 +15,9 @@ const CURRENT_OUTCOME = `
         LIMIT 1`
 
 /**
- * The last column of the last index is there for the planner: without it a page of one owner's outcome in a range of time is
- * searched by outcome alone. No outcome means pending.
- * Cancellations before the position in `projection_progress` may be missing; null: none is.
+ * The last column of the last index is there for the planner: without it a page of one owner's outcome in a range of
+ * time is searched by outcome alone. No outcome means pending. Cancellations before the position in
+ * `projection_progress` may be missing; null: none is.
  */
 const SCHEMA = `
   CREATE TABLE current_outcomes (
@@ -60,7 +60,9 @@ const SCHEMA = `
   END;
 `
 
-/** Adds the projection where there is none, in one transaction. Cancellations of before are projected later, in batches. */
+/**
+ * Adds the projection where there is none, in one transaction. Cancellations of before are projected later, in batches.
+ */
 export const addProjection = (db: DatabaseSync): void => {
   const known = db.prepare("SELECT name FROM sqlite_master WHERE name = 'current_outcomes'").get()
   if (known === undefined) db.exec(`BEGIN IMMEDIATE; ${SCHEMA}; COMMIT`)

@@ -19,8 +19,8 @@ export type WorkerResult =
   | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
 
 /**
- * The first message is `ready` or `refused`; `recovered` counts intents that a crash had left pending. Then each message of requests
- * is answered by one with their results, in the same order.
+ * The first message is `ready` or `refused`; `recovered` counts intents that a crash had left pending. Then each
+ * message of requests is answered by one with their results, in the same order.
  */
 export type WorkerReply =
   | { readonly kind: 'ready'; readonly recovered: number }
@@ -91,7 +91,7 @@ const readerRole = ({ path }: WorkerOptions): Role => {
 
 const isWrite = (request: WorkerRequest): request is Write => request.op !== 'read' && request.op !== 'close'
 
-/** Closing is asked for last of all. */
+/** A request to close is always the last one. */
 const serve = (port: MessagePort, role: Role): void => {
   port.on('message', (requests: readonly WorkerRequest[]) => {
     const work = requests.filter(({ op }) => op !== 'close')

@@ -21,7 +21,9 @@ export interface SqliteWriter {
   close(): void
 }
 
-/** Whether a write is durable, or the reason why not in one word. An unsure one may come to light after the next start. */
+/**
+ * Whether a write is durable, or the reason why not in one word. An unsure one may come to light after the next start.
+ */
 export type Committed =
   | { readonly done: true }
   | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
@@ -76,8 +78,8 @@ const SCHEMA = `
 const OLD = 'SELECT id FROM intents WHERE requested_at < ? ORDER BY requested_at, seq LIMIT 50'
 
 export const WRITER_STATEMENTS = {
-  // By default SQLite copies each page that a statement with triggers changes, to undo that statement alone. Here a commit
-  // that fails is undone as a whole.
+  // By default SQLite copies each page that a statement with triggers changes, to undo that statement alone. Here a
+  // commit that fails is undone as a whole.
   insertIntent: `
     INSERT OR ROLLBACK INTO ${target('intents')} VALUES (${placeholders('intents')})
     ON CONFLICT (id) DO NOTHING
@@ -163,7 +165,8 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   }
 
   const refuse = (batch: readonly Write[], fault: string): readonly Committed[] => {
-    // The log holds pages that the main file does not have yet, and ends with this process. Pages moved now are not lost.
+    // The log holds pages that the main file does not have yet, and ends with this process. Pages moved now are not
+    // lost.
     if (fault.startsWith('WAL_') && !guard.isLogDamaged()) saveLog(db)
     return batch.map(() => committed(fault))
   }

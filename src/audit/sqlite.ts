@@ -106,8 +106,8 @@ const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly d
   isIndeterminate ? new AppendError('indeterminate', code) : new StoreError(code)
 
 /**
- * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit serves
- * them all, and waking a thread costs more than most requests.
+ * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit
+ * serves them all, and waking a thread costs more than most requests.
  */
 const startThread = async (role: WorkerOptions['role'], path: string): Promise<Thread> => {
   // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.

@@ -57,8 +57,8 @@ export interface AuditPage {
 }
 
 /**
- * A read or write that the store could not do. The code is its reason, one word: an SQLSTATE, or a name of SQLite's, of the
- * operating system's or of ours. Neither code nor message holds anything of the record or of the settings.
+ * A read or write that the store could not do. The code is its reason, one word: an SQLSTATE, or a name of SQLite's, of
+ * the operating system's or of ours. Neither code nor message holds anything of the record or of the settings.
  */
 export class StoreError extends Error {
   readonly code: string
@@ -84,7 +84,10 @@ export class AppendError extends StoreError {
   }
 }
 
-/** Append-only events, and their fold. Every promise rejects where the store can't do it; none settles before it is durable. */
+/**
+ * Append-only events, and the records that follow from them. A promise of an append resolves once the append is
+ * durable; every promise rejects if the store fails.
+ */
 export interface AuditStore {
   /**
    * One commit: all of it or nothing. An event that is there already, since it is tried again, is not doubled.

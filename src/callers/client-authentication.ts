@@ -5,8 +5,8 @@ import type { Secret } from '../secret.ts'
 export type ClientAuthentication = 'client_secret_basic' | 'client_secret_post'
 
 /**
- * The library's own Basic escapes `-`, `_`, `.` and `~`, which need no escape, and breaks providers that do not decode. A
- * space is `%20`: decoders of forms and of URLs both read it (RFC 6749, section 2.3.1).
+ * The library's own Basic escapes `-`, `_`, `.` and `~`, which need no escape, and breaks providers that do not decode.
+ * A space is `%20`: decoders of forms and of URLs both read it (RFC 6749, section 2.3.1).
  */
 const basic =
   (secret: Secret): oidc.ClientAuth =>

@@ -5,8 +5,9 @@ import { KeyRefusal } from './jwks.ts'
 const KEYS_TRIED_MAX = 4
 
 /**
- * The result of `verify`, which looks the key up itself; where several fit, that of `verifyBy` with the first that verifies
- * the signature. So a token is verified that names no key, or one that is there several times (RFC 7515, 4.1.4).
+ * The result of `verify`, which looks the key up itself; where several fit, that of `verifyBy` with the first that
+ * verifies the signature. So a token is verified that names no key, or one that is there several times (RFC 7515,
+ * 4.1.4).
  * @throws KeyRefusal where more than four fit; what the two throw
  */
 export const verifyByFittingKey = async <T>(

@@ -28,8 +28,8 @@ export interface KeySetTiming {
 
 export interface KeySet {
   /**
-   * The key that a token names. @throws identity-provider-unavailable where it is not at hand and can't be had; KeyRefusal
-   * where the set has it and it is not usable; errors of jose's where the set has no such key, or several
+   * The key that a token names. @throws identity-provider-unavailable where it is not at hand and can't be had;
+   * KeyRefusal where the set has it and it is not usable; errors of jose's where the set has no such key, or several
    */
   readonly keyFor: JWTVerifyGetKey
   /** Resolves once there are keys. @throws identity-provider-unavailable where they can't be had */
@@ -59,8 +59,8 @@ export class KeyRefusal extends Error {
 class KeySetError extends Error {}
 
 /**
- * The issuer's keys. jose joins readings; unknown keys cause one no more often than the pause allows. A set once read serves
- * until the next, however long the provider is away.
+ * The issuer's keys. jose joins readings; unknown keys cause one no more often than the pause allows. A set once read
+ * serves until the next, however long the provider is away.
  */
 export const createKeySet = ({ issuer, jwksUrl, log, timing, ...options }: KeySetOptions): KeySet => {
   const { setting = jwksUrl === undefined ? 'JWT_ISSUER' : 'JWT_JWKS_URL' } = options

@@ -7,10 +7,10 @@ import type { Secret } from '../secret.ts'
 export interface Seal<T> {
   seal(value: T): Promise<string>
   /**
-   * The values that were sealed here for this purpose, of those texts; not those of another version that look different.
-   * Of the texts that have the form of a sealed value only the first and last few are decrypted, so that many cost no more
-   * than one. A browser sends a `__Host-` cookie, whose path is the shortest, after those of longer paths; among those of
-   * its path the oldest comes first.
+   * The values that were sealed here for this purpose, of those texts; not those of another version that look
+   * different. Of the texts that have the form of a sealed value only the first and last few are decrypted, so that
+   * many cost no more than one. A browser sends a `__Host-` cookie, whose path is the shortest, after those of longer
+   * paths; among those of its path the oldest comes first.
    */
   unseal(texts: readonly string[]): Promise<readonly T[]>
 }

@@ -27,8 +27,8 @@ export interface Session {
 /** Sessions of browsers. All that is known of one is in its cookie, which only the gateway can read. */
 export interface Sessions {
   /**
-   * The cookie of a session. `id`: the same for each response that completes one sign-in, so that signing out ends all of
-   * them. @throws sign-in-failed where the grants do not fit into a cookie
+   * The cookie of a session. `id`: the same for each response that completes one sign-in, so that signing out ends all
+   * of them. @throws sign-in-failed where the grants do not fit into a cookie
    */
   begin(identity: Identity, id?: string): Promise<string>
   /** The caller that a session of that identity would have. */
@@ -81,8 +81,9 @@ export const createSessions = (options: SessionOptions): Sessions => {
   const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
 
   /**
-   * However clocks are set, and the settings: no session lasts longer than the settings and the tolerance allow. The clock
-   * of the replica that wrote the cookie may be ahead of this one or behind it; the idle end is never after the end.
+   * However clocks are set, and the settings: no session lasts longer than the settings and the tolerance allow. The
+   * clock of the replica that wrote the cookie may be ahead of this one or behind it; the idle end is never after the
+   * end.
    */
   const isCurrent = (content: Content): boolean => {
     const [idleLeftMs, leftMs] = [content.idleAtMs - now(), content.endsAtMs - now()]

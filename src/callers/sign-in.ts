@@ -68,8 +68,8 @@ export interface SignIn {
   /** Where a sign-in leads to that was completed a short time ago; undefined where those values prove none. */
   completedBefore(query: string, markers: readonly string[]): Promise<string | undefined>
   /**
-   * What the provider says of the browser. The code is sent once, after the keys that verify its response are at hand; a
-   * second request meanwhile gets the same response. @throws sign-in-failed, identity-provider-unavailable
+   * What the provider says of the browser. The code is sent once, after the keys that verify its response are at hand;
+   * a second request meanwhile gets the same response. @throws sign-in-failed, identity-provider-unavailable
    */
   complete(callback: Callback): Promise<SignInResult>
   /** Where the provider's own session ends; null where it has no such page, or did not say so yet. */
@@ -201,8 +201,8 @@ const ALGORITHMS = [
 ]
 
 /**
- * An unknown key has the key set read again, and so has a token that names none and fails. Where the set was read too short
- * a time ago for that, wait until it may be: the code was sent, and can't be sent again.
+ * An unknown key has the key set read again, and so has a token that names none and fails. Where the set was read too
+ * short a time ago for that, wait until it may be: the code was sent, and can't be sent again.
  */
 const verify = async (idToken: string, keySet: KeySet): Promise<void> => {
   const attempt = () =>

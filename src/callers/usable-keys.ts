@@ -36,8 +36,8 @@ export interface SortedKeys {
 }
 
 /**
- * Leaves out what is no key, is not complete, is not supported or can't be imported (RFC 7517, section 5), and what is for
- * another purpose. Symmetric keys are never usable: they would be public.
+ * Leaves out what is no key, is not complete, is not supported or can't be imported (RFC 7517, section 5), and what is
+ * for another purpose. Symmetric keys are never usable: they would be public.
  */
 export const sortKeys = async (entries: readonly unknown[]): Promise<SortedKeys> => {
   const usable: Key[] = []
@@ -66,7 +66,9 @@ const KINDS: Readonly<Record<string, Kind>> = {
   'OKP Ed25519': { algorithms: ['EdDSA', 'Ed25519'], members: ['x'] },
 }
 
-/** Once they permit to verify: WebCrypto refuses a public key that may also sign, and operations that it does not know. */
+/**
+ * Once they permit to verify: WebCrypto refuses a public key that may also sign, and operations that it does not know.
+ */
 const withoutOperations = ({ key_ops: _, ...key }: Key): Key => key
 
 const faultOf = async (key: Key): Promise<string | null> => {

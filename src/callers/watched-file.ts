@@ -26,10 +26,10 @@ export interface WatchedFile {
  */
 export const watchFile = <T>(options: WatchOptions<T>): WatchedFile => {
   const { path, setting, parse, replace, log, everyMs } = options
-  let seen: string | null | undefined
+  let lastText: string | null | undefined
   let isFaulty = false
 
-  const take = (text: string | null, first: boolean): void => {
+  const accept = (text: string | null, first: boolean): void => {
     const parsed = text === null ? { ok: false as const, rule: 'cannot be read' } : parse(text)
     isFaulty = !parsed.ok
     if (!parsed.ok) {
@@ -42,8 +42,8 @@ export const watchFile = <T>(options: WatchOptions<T>): WatchedFile => {
   }
 
   const onTexts = ([text = null]: readonly (string | null)[]): void => {
-    if (text !== seen) take(text, seen === undefined)
-    seen = text
+    if (text !== lastText) accept(text, lastText === undefined)
+    lastText = text
   }
 
   const { close } = pollFiles([path], onTexts, everyMs)

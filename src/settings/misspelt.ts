@@ -4,7 +4,9 @@ export interface Misspelt {
   readonly setting: string
 }
 
-/** Names of other programs for the value of a setting. Each differs too much from the name here to be found as similar. */
+/**
+ * Names of other programs for the value of a setting. Each differs too much from the name here to be found as similar.
+ */
 const SYNONYMS: Readonly<Record<string, string>> = {
   ACCESS_KEY_ID: 'ALIBABA_CLOUD_ACCESS_KEY_ID',
   ACCESS_KEY_SECRET: 'ALIBABA_CLOUD_ACCESS_KEY_SECRET',
@@ -56,8 +58,8 @@ const NAME_MIN = 8
 
 /**
  * Variables with almost the name of a setting: another case, underscores, singular or plural, order of words, ending or
- * spelling, or the name that other programs use. Names of one short word, such as PORT and HOST, match by letters alone,
- * since many other programs have similar names. Reads names, never values.
+ * spelling, or the name that other programs use. Names of one short word, such as PORT and HOST, match by letters
+ * alone, since many other programs have similar names. Reads names, never values.
  */
 export const misspeltSettings = (variables: readonly string[], settings: readonly string[]): readonly Misspelt[] => {
   const known = new Set(settings)

@@ -32,8 +32,8 @@ const STEP_RUNS_MIN = 12
 const BYTE_STEPS_MIN = 6
 
 /**
- * Whether a text can be a secret that sessions are encrypted with. It is long and no placeholder. It is not made of a few
- * characters, does not repeat a word or a sequence, and does not encode bytes that are such a sequence.
+ * Whether a text can be a secret that sessions are encrypted with. It is long and no placeholder. It is not made of a
+ * few characters, does not repeat a word or a sequence, and does not encode bytes that are such a sequence.
  */
 export const isStrongSecret = (text: string): boolean => {
   const codes = Array.from(text, (character) => character.codePointAt(0) ?? 0)

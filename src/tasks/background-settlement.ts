@@ -52,7 +52,10 @@ const LOAD_EVERY_MS = 10 * 60_000
 /** Polls become rarer with age, as an old cancellation is less likely to change the task. */
 const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
 
-/** (assumption) A task that is complete and not cancelled so long after a request is not cancelled by this request later. */
+/**
+ * (assumption) A task that is complete and not cancelled so long after a request is not cancelled by this request
+ * later.
+ */
 const QUIET_MS = 60_000
 
 /** The outcome that the task proves for a cancellation that ended `quietMs` ago; null where it proves none. */
@@ -90,8 +93,8 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
   }
 
   /**
-   * Records the outcome, unless a response upstream has arrived in the meantime, here or at another replica. A response is
-   * better evidence than the task.
+   * Records the outcome, unless a response upstream has arrived in the meantime, here or at another replica. A response
+   * is better evidence than the task.
    */
   const settle = async (cancellation: UnsettledCancellation, proved: Outcome): Promise<void> => {
     const { taskNo, outcome } = cancellation
@@ -143,9 +146,9 @@ export const createBackgroundSettlement = (options: BackgroundSettlementOptions)
   }
 
   /**
-   * First loads cancellations that were requested before this process started; for later ones its own state is better than
-   * the audit trail. Then loads, at each interval, those that are older than an interval: a replica that has stopped may
-   * have left them. Replicas that still run have polled these tasks often enough.
+   * First loads cancellations that were requested before this process started; for later ones its own state is better
+   * than the audit trail. Then loads, at each interval, those that are older than an interval: a replica that has
+   * stopped may have left them. Replicas that still run have polled these tasks often enough.
    */
   const loadRegularly = async (): Promise<void> => {
     await pause(pauseMs(0), closing.signal)

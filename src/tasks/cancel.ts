@@ -223,22 +223,22 @@ export const createCancellations = (options: CancellationOptions) => {
   return {
     /**
      * Cancels a task if its caller is allowed to: records the intent, makes one signed call (shared with equal requests
-     * of the caller that are in flight), and records the outcome. If the result of the call is not conclusive, the status
-     * of the task decides.
+     * of the caller that are in flight), and records the outcome. If the result of the call is not conclusive, the
+     * status of the task decides.
      * @throws GatewayError with the `outcome` of this request, and with `cancellationId` once it has one
      */
     cancel: (request: CancelRequest): Promise<Cancelled> => track(run(request)),
 
     /**
-     * Records that the caller was refused. Returns the id of the audit record; null where the caller has reached its limit
-     * of refusals, so that this one is only counted.
+     * Records that the caller was refused. Returns the id of the audit record; null where the caller has reached its
+     * limit of refusals, so that this one is only counted.
      */
     refuse: (request: CancelRequest): Promise<string | null> =>
       track(recordRefusal(intentOf(request), request.deadline)),
 
     /**
-     * Resolves when all cancellations in flight have an outcome, even if their callers have disconnected, and when counted
-     * refusals are recorded.
+     * Resolves when all cancellations in flight have an outcome, even if their callers have disconnected, and when
+     * counted refusals are recorded.
      */
     idle: async (): Promise<void> => {
       while (inFlight.size > 0) await Promise.allSettled(inFlight.values())
@@ -248,15 +248,17 @@ export const createCancellations = (options: CancellationOptions) => {
 }
 
 /**
- * A UUID of version 7 (RFC 9562). It is ordered by time, so that rows of about the same time are adjacent in an index, and
- * a commit changes few of its pages.
+ * A UUID of version 7 (RFC 9562). It is ordered by time, so that rows of about the same time are adjacent in an index,
+ * and a commit changes few of its pages.
  */
 const uuidV7 = (atMs: number): string => {
   const time = atMs.toString(16).padStart(12, '0')
   return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
 }
 
-/** Reading the task uses at most the reserved time, so that a slow read does not delay a result that is already known. */
+/**
+ * Reading the task uses at most the reserved time, so that a slow read does not delay a result that is already known.
+ */
 const settleDeadline = (deadline: Deadline): Deadline =>
   deadlineIn(Math.min(SETTLE_RESERVE_MS, deadline.minus(RECORD_RESERVE_MS).remainingMs()))
 

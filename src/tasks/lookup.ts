@@ -139,8 +139,8 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     },
 
     /**
-     * The task as it was a moment ago; null where there is none. `chargeCall` is charged only for calls that this request
-     * starts. The other options are those of the shared cache.
+     * The task as it was a moment ago; null where there is none. `chargeCall` is charged only for calls that this
+     * request starts. The other options are those of the shared cache.
      * @throws GatewayError upstream-timeout where the deadline passes first, a code of the query, or the one that
      * `chargeCall` throws
      */
@@ -165,8 +165,8 @@ const PAGE_SIZE_MAX = 100
 const OVERLAP = 5
 
 /**
- * Pages that cover the first `limit` rows (up to 1000). Each begins before the end of the previous one. The sizes shrink,
- * because the first row of a page follows from its size.
+ * Pages that cover the first `limit` rows (up to 1000). Each begins before the end of the previous one. The sizes
+ * shrink, because the first row of a page follows from its size.
  */
 export const planPages = (limit: number): Plan => {
   const first = Math.min(PAGE_SIZE_MAX, limit)

@@ -68,10 +68,10 @@ export const createPermissions = (options: PermissionOptions) => {
     },
 
     /**
-     * Before a read: by a cached read that all callers with the same restrictions share. `chargeCall` is charged only for
-     * calls that this request starts.
-     * @throws GatewayError task-not-found where the caller is denied, a code of the query where that is indeterminate, or
-     * the one that `chargeCall` throws
+     * Before a read: by a cached read that all callers with the same restrictions share. `chargeCall` is charged only
+     * for calls that this request starts.
+     * @throws GatewayError task-not-found where the caller is denied, a code of the query where that is indeterminate,
+     * or the one that `chargeCall` throws
      */
     forRead: async (
       taskNo: string,
@@ -97,6 +97,8 @@ const readKey = (taskNo: string, { domains, taskTypes }: Restrictions): string =
     .update(JSON.stringify([taskNo, domains, taskTypes]))
     .digest('base64')
 
-/** The task is the cause, not upstream: it does not exist, or the response to a sent request was missing or malformed. */
+/**
+ * The task is the cause, not upstream: it does not exist, or the response to a sent request was missing or malformed.
+ */
 const isUnreadable = ({ code, sent }: UpstreamFailure): boolean =>
   code === 'task-not-found' || code === 'upstream-bad-response' || (code === 'upstream-unavailable' && sent)

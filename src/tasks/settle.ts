@@ -61,8 +61,8 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>) => {
     },
 
     /**
-     * Polls a task until it is cancelled, the time is over, or the signal aborts. Returns the last status that was read;
-     * null where the task could not be read. Polls are cheap, because concurrent watches share cached reads.
+     * Polls a task until it is cancelled, the time is over, or the signal aborts. Returns the last status that was
+     * read; null where the task could not be read. Polls are cheap, because concurrent watches share cached reads.
      */
     watch: async (taskNo: string, until: Deadline, signal: AbortSignal): Promise<CancelStatus | null> => {
       const left = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true }))

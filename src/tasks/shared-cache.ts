@@ -12,8 +12,8 @@ export type Read<T> = (chargeCall: ChargeCall | undefined) => Promise<T>
 export interface ReadOptions {
   readonly priority: Priority
   /**
-   * A read that started earlier (on the clock of `performance.now`) is not served. If such a read is in flight, the request
-   * waits until it ends, so that many requests that need a later read share the next one.
+   * A read that started earlier (on the clock of `performance.now`) is not served. If such a read is in flight, the
+   * request waits until it ends, so that many requests that need a later read share the next one.
    */
   readonly startedAfterMs?: number | undefined
   /** Charges the calls of a read that this request starts; absent where they cost nothing. */
@@ -83,8 +83,8 @@ export const createSharedCache = <T>(options: SharedCacheOptions<T>) => {
   /**
    * Serves a recent read with this key, joins one in flight, or starts one. A failure is shared like a value. A read of
    * lower priority is served only after it has succeeded, so that its delay and its failure affect no request of higher
-   * priority. A read that ends because its starter could not be charged for the next call is not a failure: the requests
-   * that joined it share a new read, which one of them starts and is charged for.
+   * priority. A read that ends because its starter could not be charged for the next call is not a failure: the
+   * requests that joined it share a new read, which one of them starts and is charged for.
    */
   const get = async (key: string, read: Read<T>, readOptions: ReadOptions): Promise<T> => {
     const { priority, startedAfterMs = 0 } = readOptions

@@ -10,8 +10,8 @@ export interface Waiter {
 /** Given to the function that makes the call. */
 export interface CallControl {
   /**
-   * Aborted while the call has no waiter: a request that is not sent by then need not be sent. A request that joins later
-   * replaces the signal, so read it anew at each step.
+   * Aborted while the call has no waiter: a request that is not sent by then need not be sent. A request that joins
+   * later replaces the signal, so read it anew at each step.
    */
   currentSignal(): AbortSignal
   /** Ends the time in which requests may join. Call it in the same turn in which the call ends. */
@@ -53,8 +53,8 @@ const createSharedCall = <T>(start: (control: CallControl) => Promise<T>, close:
     result,
 
     /**
-     * Waits for the result; null if the deadline of the waiter passes first. A waiter leaves when its deadline passes or
-     * its caller disconnects. When the last waiter leaves, the signal of the call control aborts.
+     * Waits for the result; null if the deadline of the waiter passes first. A waiter leaves when its deadline passes
+     * or its caller disconnects. When the last waiter leaves, the signal of the call control aborts.
      */
     wait: async ({ signal, deadline }: Waiter): Promise<T | null> => {
       let isWaiting = true

@@ -2,7 +2,10 @@ import { constants, fstatSync, openSync, writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 
-/** Lines that go to a file descriptor. No method ever waits for the reader, except `flush` for the time that it is given. */
+/**
+ * Lines that go to a file descriptor. No method ever waits for the reader, except `flush` for the time that it is
+ * given.
+ */
 export interface LineOutput {
   /** A line that can't be written now waits for the reader; one that finds no room is dropped and counted. */
   write(line: string): void
@@ -24,8 +27,8 @@ const RETRY_MS = 10
 const FLUSH_PAUSE_MS = 5
 
 /**
- * Lines are written at once, so that a crash loses none as long as the reader reads. Once the reader stops, they wait in
- * memory up to a limit. A reader that has gone, or a full disk, costs the lines that come meanwhile.
+ * Lines are written at once, so that a crash loses none as long as the reader reads. Once the reader stops, they wait
+ * in memory up to a limit. A reader that has gone, or a full disk, costs the lines that come meanwhile.
  */
 export const createLineOutput = ({ fd: given, onResumed = () => undefined }: LineOutputOptions): LineOutput => {
   const fd = withoutBlocking(given)
@@ -98,7 +101,8 @@ export const createLineOutput = ({ fd: given, onResumed = () => undefined }: Lin
 
   const enqueue = (line: string): void => {
     const bytes = Buffer.byteLength(line)
-    // Once a line is dropped, so are later ones until the reader has taken all that waits: one gap, and one report of it.
+    // Once a line is dropped, so are later ones until the reader has taken all that waits: one gap, and one report of
+    // it.
     if (unreported > 0 || rest.length + queuedBytes + bytes > WAITING_MAX) {
       drop(1)
     } else {
@@ -144,12 +148,13 @@ const isReaderBusy = (error: unknown): boolean => error instanceof Error && 'cod
 const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 
 /**
- * A descriptor for the same output on which a write returns EAGAIN rather than waiting. Writes to files never wait for a
- * reader, so a file stays as it is; so does a descriptor that this platform can't switch.
+ * A descriptor for the same output on which a write returns EAGAIN rather than waiting. Writes to files never wait for
+ * a reader, so a file stays as it is; so does a descriptor that this platform can't switch.
  */
 const withoutBlocking = (fd: number): number => {
   try {
-    // A terminal is shared with other programs, which expect theirs to wait: this opens it once more, where /proc exists.
+    // A terminal is shared with other programs, which expect theirs to wait: this opens it once more, where /proc
+    // exists.
     if (isatty(fd))
       return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY)
     const stats = fstatSync(fd)

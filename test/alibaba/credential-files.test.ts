@@ -37,7 +37,7 @@ const watch = async (t: TestContext, everyMs = 1) => {
   const lines: Readonly<Record<string, unknown>>[] = []
   const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(JSON.parse(line)) } })
   const files = PARTS.map((part) => ({ part, setting: `${part}_FILE`, path: join(folder, part) }))
-  const source = createCredentialFiles({ keys: setOf('1'), files, log, everyMs })
+  const source = createCredentialFiles({ credentials: setOf('1'), files, log, everyMs })
   t.after(source.close)
   const became = (id: string) =>
     eventually(async () => {

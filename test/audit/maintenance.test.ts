@@ -13,12 +13,12 @@ const start = (t: TestContext, store: Pick<OpenedStore, 'recover' | 'backfill' |
   const lines: string[] = []
   const lost: AbandonedIntent[] = []
   const log = createLog({ level: 'info', destination: { write: (line) => void lines.push(line) } })
-  const onLost = (intent: AbandonedIntent['intent'], outcome: AbandonedIntent['outcome']) =>
+  const onAbandoned = (intent: AbandonedIntent['intent'], outcome: AbandonedIntent['outcome']) =>
     void lost.push({ intent, outcome })
-  const upkeep = createMaintenance({ store, retentionDays: 365, onAbandoned: onLost, log, everyMs })
-  t.after(() => upkeep.close())
-  upkeep.start()
-  return { lines, lost, upkeep }
+  const maintenance = createMaintenance({ store, retentionDays: 365, onAbandoned, log, everyMs })
+  t.after(() => maintenance.close())
+  maintenance.start()
+  return { lines, lost, maintenance }
 }
 
 const NOTHING = {
@@ -74,11 +74,11 @@ test('once closed it does nothing more', async (t) => {
       rounds += 1
       return []
     }
-    const { upkeep } = start(t, { ...NOTHING, recover })
-    return { upkeep, rounds: () => rounds }
+    const { maintenance } = start(t, { ...NOTHING, recover })
+    return { maintenance, rounds: () => rounds }
   }
   const [closed, other] = [counted(), counted()]
-  closed.upkeep.close()
+  closed.maintenance.close()
   const before = closed.rounds()
   await eventually(() => (other.rounds() > before + 3 ? true : undefined))
   assert.equal(closed.rounds(), before)
@@ -90,9 +90,9 @@ test('work that is under way when it is closed, and fails since the record is cl
     begun.resolve()
     return ended.promise
   }
-  const { upkeep, lines } = start(t, { ...NOTHING, recover })
+  const { maintenance, lines } = start(t, { ...NOTHING, recover })
   await begun.promise
-  upkeep.close()
+  maintenance.close()
   ended.reject(new Error('the audit store is closed'))
   await ended.promise.catch(() => undefined)
   await new Promise(setImmediate)

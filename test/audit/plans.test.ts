@@ -45,7 +45,9 @@ const server = usePostgres()
 
 const titleOf = (filter: SampleFilter): string => JSON.stringify(filter)
 
-/** Each statement that a list of these entries runs, with and without the projection, from the start and after a cursor. */
+/**
+ * Each statement that a list of these entries runs, with and without the projection, from the start and after a cursor.
+ */
 const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[] => [
   ['find', findQuery(engine, entryAt(777, ENTRIES, NOW_MS).intent.id)],
   ...FILTERS.flatMap((filter) =>
@@ -229,7 +231,10 @@ const postgresStatements = (): readonly (readonly [string, string, readonly unkn
   ]
 }
 
-/** Each statement of a function is explained by the server as it runs. https://www.postgresql.org/docs/current/auto-explain.html */
+/**
+ * Each statement of a function is explained by the server as it runs.
+ * https://www.postgresql.org/docs/current/auto-explain.html
+ */
 const EXPLAIN_NESTED = `
   LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;
   SET auto_explain.log_analyze = on; SET auto_explain.log_format = json; SET auto_explain.log_level = notice;

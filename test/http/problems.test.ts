@@ -14,7 +14,8 @@ import { closedPort, isOpen } from '../helpers/ports.ts'
 import { openSocket, parseAnswer, sendRaw, startCancel } from '../helpers/raw-http.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
-// One row for each code of the contract's table that this version knows; one that is added does not compile until it is here.
+// One row for each code of the contract's table that this version knows; one that is added does not compile until it is
+// here.
 
 interface Seen {
   readonly status: number

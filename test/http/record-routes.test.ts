@@ -20,7 +20,9 @@ const cancel = async ({ api, upstream }: Started, headers: Query = asOperator, t
   return { taskNo, id: String(body.cancellationId) }
 }
 
-/** A gateway with one record of each kind: accepted, accepted for another caller, refused, rejected, failed, unknown. */
+/**
+ * A gateway with one record of each kind: accepted, accepted for another caller, refused, rejected, failed, unknown.
+ */
 const startWithRecords = async (t: TestContext, options: StartOptions = {}) => {
   const started = await startGateway(t, options)
   const accepted = await cancel(started)

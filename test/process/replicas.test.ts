@@ -13,8 +13,8 @@ import { useRedis } from '../helpers/redis.ts'
 import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
-// Three real processes behind nginx as deploy/ configures it, with PostgreSQL and Redis, while one thing after the other
-// goes wrong under load.
+// Three real processes behind nginx as deploy/ configures it, with PostgreSQL and Redis, while one thing after the
+// other goes wrong under load.
 
 const servers = usePostgres()
 const redisOf = useRedis()

@@ -16,8 +16,8 @@ import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
 
-// Measures a large record beside a small one. On demand with two million entries: npm run scale. Plans and the entries that
-// each filter finds are asserted in test/audit/plans.test.ts.
+// Measures a large record beside a small one. On demand with two million entries: npm run scale. Plans and the entries
+// that each filter finds are asserted in test/audit/plans.test.ts.
 
 const ENTRIES = Number(process.env.ENTRIES ?? 1200)
 const SMALL = Math.min(20_000, ENTRIES / 2)

@@ -36,8 +36,8 @@ const IPV6_PREFIX = 56
 export const networkOf = (address: string): string => ipKeyGenerator(address, IPV6_PREFIX)
 
 /**
- * The caller's address. Reads `X-Forwarded-For` from the right for as long as the hops are trusted proxies. Reading stops
- * at the first hop that is no address, and the nearest trusted hop counts.
+ * The caller's address. Reads `X-Forwarded-For` from the right for as long as the hops are trusted proxies. Reading
+ * stops at the first hop that is no address, and the nearest trusted hop counts.
  * @param forwardedFor the values of all `X-Forwarded-For` lines in order
  */
 export const clientAddress = (

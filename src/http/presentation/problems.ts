@@ -10,7 +10,9 @@ export interface ProblemText {
 interface Problem {
   readonly status: number
   readonly retryable: boolean
-  /** The outcome of a cancel that fails with this code; null where no cancel can, or the outcome depends on the failure. */
+  /**
+   * The outcome of a cancel that fails with this code; null where no cancel can, or the outcome depends on the failure.
+   */
   readonly outcome: 'not-cancelled' | 'unknown' | null
   readonly en: ProblemText
   readonly zh: ProblemText

@@ -23,12 +23,12 @@ export type Readiness = () => Promise<ErrorCode | null>
  */
 export const createReadiness = (
   lifecycle: Lifecycle,
-  hasKeys: () => boolean,
+  hasCredentials: () => boolean,
   isAuditWritable: () => Promise<boolean>,
 ): Readiness => {
   return async () => {
     if (lifecycle.phase !== 'serving') return 'shutting-down'
-    if (!hasKeys()) return 'upstream-unavailable'
+    if (!hasCredentials()) return 'upstream-unavailable'
     return (await isAuditWritable()) ? null : 'audit-unavailable'
   }
 }

@@ -144,11 +144,11 @@ const PARSER_CODES: Readonly<Record<string, ErrorCode>> = {
 /** Requests that Node's parser rejects never reach the app. They get a problem too, and their content is not logged. */
 const refuseBeforeRouting = (server: Server, open: LinkedList<ServerResponse>, options: ListenerOptions): void => {
   server.on('clientError', (error: Error & { code?: string }, socket: Duplex) => {
-    const underWay = open.values().find((res) => res.socket === socket && res.req.complete)
-    if (underWay !== undefined) {
+    const inFlight = open.values().find((res) => res.socket === socket && res.req.complete)
+    if (inFlight !== undefined) {
       // Malformed bytes after a request in flight: a refusal now would be read as the response to that request.
-      if (!underWay.headersSent) underWay.setHeader('Connection', 'close')
-      underWay.once('close', () => socket.destroy())
+      if (!inFlight.headersSent) inFlight.setHeader('Connection', 'close')
+      inFlight.once('close', () => socket.destroy())
       return
     }
     if (!socket.writable || error.code === 'ECONNRESET') return void socket.destroy()
