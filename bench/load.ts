@@ -10,15 +10,19 @@ export interface Sample {
   readonly p999Ms: number
 }
 
+const SAMPLE_INTERVAL_MS = 20
+
 let tasks = 0
 
-/** Closed-loop load: cancel requests, each for another task. @throws if one is not accepted */
-export const load = async (subject: Subject, concurrency: number, seconds: number): Promise<Sample> => {
+/** Closed-loop load: this many cancel requests, each for another task. @throws if one is not accepted */
+export const load = async (subject: Subject, concurrency: number, amount: number): Promise<Sample> => {
   const before = cpuMs(subject.pid)
   const result = await autocannon({
     url: subject.url,
     connections: concurrency,
-    duration: seconds,
+    amount,
+    // Also the time after which autocannon notices that all have been answered.
+    sampleInt: SAMPLE_INTERVAL_MS,
     headers: subject.headers,
     requests: [
       {

@@ -1,5 +1,5 @@
 import { load, type Sample } from './load.ts'
-import { median } from './open-loop.ts'
+import { median, quantile } from './open-loop.ts'
 import { type Environment, PEERS, type Subject } from './subjects.ts'
 
 export const CONCURRENCIES = [16, 1000] as const
@@ -11,47 +11,72 @@ export interface Result {
   /** After its start, and at its peak. */
   readonly idleMiB: number
   readonly peakMiB: number
-  /** The median of the rounds, by concurrency. */
+  /** By concurrency, in the order in which they were measured. */
+  readonly slices: ReadonlyMap<number, readonly Sample[]>
+  /** The median of the slices, by concurrency. */
   readonly medians: ReadonlyMap<number, Sample>
 }
 
-export interface Rounds {
-  readonly rounds: number
-  readonly seconds: number
-  /** Before the first round, so that the JIT compiler has optimized the code. */
-  readonly warmUpSeconds: number
+export interface Slices {
+  readonly slices: number
+  /** In each slice. */
+  readonly requests: number
+  /** To each subject before the first slice, since V8 optimizes a function after a number of calls. */
+  readonly warmUpRequests: number
   readonly concurrencies?: readonly number[]
   readonly peers?: readonly (typeof PEERS)[number][]
   readonly print: (line: string) => void
 }
 
-/** Measures the gateway and its peers in turns, so that other work on the machine affects all of them. */
-export const comparePeers = async (environment: Environment, options: Rounds): Promise<readonly Result[]> => {
-  const { rounds, seconds, warmUpSeconds, concurrencies = CONCURRENCIES, peers = PEERS, print } = options
+/**
+ * Measures the gateway and its peers in short slices that alternate, so that other work on the machine affects all of
+ * them. Every second slice has the reverse order.
+ */
+export const comparePeers = async (environment: Environment, options: Slices): Promise<readonly Result[]> => {
+  const { slices, requests, warmUpRequests, concurrencies = CONCURRENCIES, peers = PEERS, print } = options
   const upstreamUrl = await environment.startUpstream()
   const subjects = [await environment.startGateway(upstreamUrl)]
   for (const name of peers) subjects.push(await environment.startPeer(name, upstreamUrl))
   const idle = new Map(subjects.map((subject) => [subject, subject.memoryMiB().now]))
   const samples = new Map<string, Sample[]>()
-  for (const subject of subjects) await load(subject, 16, warmUpSeconds)
-  for (let round = 1; round <= rounds; round += 1) {
-    for (const subject of subjects) {
-      for (const concurrency of concurrencies) {
-        const sample = await load(subject, concurrency, seconds)
+  for (const subject of subjects) await load(subject, 16, warmUpRequests)
+  for (let slice = 1; slice <= slices; slice += 1) {
+    for (const concurrency of concurrencies) {
+      for (const subject of slice % 2 === 0 ? subjects : subjects.toReversed()) {
+        const sample = await load(subject, concurrency, requests)
         const key = keyOf(subject, concurrency)
         samples.set(key, [...(samples.get(key) ?? []), sample])
         const figures = `${sample.cpuMicroseconds.toFixed(0)} µs of CPU, ${sample.perSecond.toFixed(0)}/s`
-        print(`round ${round} of ${rounds}, ${subject.name} at ${concurrency}: ${figures}`)
+        print(`slice ${slice} of ${slices}, ${subject.name} at ${concurrency}: ${figures}`)
       }
     }
   }
-  return subjects.map((subject) => ({
-    name: subject.name,
-    startedInMs: subject.startedInMs,
-    idleMiB: idle.get(subject) ?? Number.NaN,
-    peakMiB: subject.memoryMiB().peak,
-    medians: new Map(concurrencies.map((at) => [at, medianOf(samples.get(keyOf(subject, at)) ?? [])])),
-  }))
+  return subjects.map((subject) => {
+    const measured = new Map(concurrencies.map((at) => [at, samples.get(keyOf(subject, at)) ?? []]))
+    return {
+      name: subject.name,
+      startedInMs: subject.startedInMs,
+      idleMiB: idle.get(subject) ?? Number.NaN,
+      peakMiB: subject.memoryMiB().peak,
+      slices: measured,
+      medians: new Map([...measured].map(([at, all]) => [at, medianOf(all)])),
+    }
+  })
+}
+
+/** The CPU time of one subject as a share of another's in the same slice: the median and the quartiles of all slices. */
+export const cpuRatio = (result: Result, other: Result, concurrency: number): Ratio => {
+  const others = other.slices.get(concurrency) ?? []
+  const ratios = (result.slices.get(concurrency) ?? []).map(
+    ({ cpuMicroseconds }, at) => cpuMicroseconds / (others[at]?.cpuMicroseconds ?? Number.NaN),
+  )
+  return { median: median(ratios), low: quantile(ratios, 0.25), high: quantile(ratios, 0.75) }
+}
+
+export interface Ratio {
+  readonly median: number
+  readonly low: number
+  readonly high: number
 }
 
 const keyOf = ({ name }: Subject, concurrency: number): string => `${name} ${concurrency}`

@@ -1,4 +1,4 @@
-import type { Result } from './peers.ts'
+import { cpuRatio, type Result } from './peers.ts'
 
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
 
@@ -18,16 +18,21 @@ const HEADINGS = [
   ...['Start-up (ms)', 'Idle (MiB)', 'Peak (MiB)'],
 ]
 
-/** Medians, and ratios of CPU time to those of two peers. Ratios and latencies are at concurrency 16. */
+/** Medians, and ratios of CPU time to those of two peers, with quartiles. Ratios and latencies are at concurrency 16. */
 export const tableOf = (results: readonly Result[]): string => {
-  const cpu = (name: string): number =>
-    results.find((result) => result.name === name)?.medians.get(16)?.cpuMicroseconds ?? NaN
-  const rows = results.map(({ name, medians, startedInMs, idleMiB, peakMiB }) => {
+  const ratioTo = (result: Result, peer: string): string => {
+    const other = results.find(({ name }) => name === peer)
+    if (other === undefined) return ''
+    const { median, low, high } = cpuRatio(result, other, 16)
+    return `${median.toFixed(2)} (${low.toFixed(2)}–${high.toFixed(2)})`
+  }
+  const rows = results.map((result) => {
+    const { name, medians, startedInMs, idleMiB, peakMiB } = result
     const [few, many] = [medians.get(16), medians.get(1000)]
     if (few === undefined || many === undefined) throw new Error(`${name} was not measured`)
     return [
       ...[name, few.cpuMicroseconds.toFixed(0), many.cpuMicroseconds.toFixed(0)],
-      ...['by-hand', 'openapi-client'].map((peer) => (few.cpuMicroseconds / cpu(peer)).toFixed(2)),
+      ...['by-hand', 'openapi-client'].map((peer) => ratioTo(result, peer)),
       ...[few.perSecond, many.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, idleMiB, peakMiB].map(
         (figure) => figure.toFixed(0),
       ),

@@ -8,21 +8,24 @@ import { type Finding, SCENARIOS, tableOfFindings } from './scenarios.ts'
 import { openEnvironment } from './subjects.ts'
 
 // Compares the built gateway, with all features on, with hand-written alternatives in one run. Each subject is its own
-// process, and rounds alternate. On a shared machine only ratios and CPU times are comparable, not absolute times.
+// process, and slices alternate. On a shared machine only ratios and CPU times are comparable, not absolute times.
 
 const { values } = parseArgs({
   options: {
+    slices: { type: 'string', default: '20' },
+    requests: { type: 'string', default: '2000' },
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '4' },
     only: { type: 'string' },
   },
 })
+const [slices, requests] = [Number(values.slices), Number(values.requests)]
 const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)]
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`)
 
-const write = (name: string, table: string): void => {
-  const text = `${table}\n\n${machine()}, ${rounds} rounds of ${seconds} s.\n`
+const write = (name: string, table: string, extent: string): void => {
+  const text = `${table}\n\n${machine()}, ${extent}.\n`
   writeFileSync(join(folder, name), text)
   print(`\n${text}`)
 }
@@ -33,9 +36,9 @@ pin(process.pid, 'other')
 const environment = await openEnvironment()
 try {
   if (values.only !== 'scenarios') {
-    const results = await comparePeers(environment, { rounds, seconds, warmUpSeconds: 10, print })
+    const results = await comparePeers(environment, { slices, requests, warmUpRequests: 20_000, print })
     writeFileSync(join(folder, 'peers.svg'), plot(results))
-    write('peers.md', tableOf(results))
+    write('peers.md', tableOf(results), `${slices} slices of ${requests} requests`)
   }
   if (values.only !== 'peers') {
     const findings: Finding[] = []
@@ -43,7 +46,7 @@ try {
       print(`scenario ${scenario.name}`)
       findings.push(...(await scenario(environment, { rounds, seconds: 2 * seconds, many: 1000 })))
     }
-    write('scenarios.md', tableOfFindings(findings))
+    write('scenarios.md', tableOfFindings(findings), `${rounds} rounds of ${2 * seconds} s`)
   }
 } finally {
   environment.close()

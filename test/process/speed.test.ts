@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { comparePeers } from '../../bench/peers.ts'
+import { comparePeers, cpuRatio } from '../../bench/peers.ts'
 import { duplicates, type Finding, quota, slowUpstream } from '../../bench/scenarios.ts'
 import { openEnvironment, START } from '../../bench/subjects.ts'
 import { requires } from '../helpers/requirements.ts'
@@ -14,24 +14,27 @@ const open = async (t: TestContext) => {
   return environment
 }
 
-/** Measured alone it is less than one. */
-const RATIO_MAX = 1.5
+/**
+ * Two cores shared with up to nine other busy processes gave medians of 1.60, 1.67, 1.74 and 1.76 (quartiles 1.44 to
+ * 2.00). Fewer of them, and 500 requests in a slice, gave 1.43 in the first thirty slices and 1.32 afterwards: V8 still
+ * compiles in the beginning, and the gateway has more code. Twice the cost of 1.32 exceeds this limit.
+ */
+const RATIO_MAX = 2.3
 
 test('a cancel costs about as much as with the same protections written by hand', async (t) => {
   if (!requires(t, 'nginx') || !requires(t, 'procfs')) return
-  const rounds = {
-    rounds: 3,
-    seconds: 1,
-    // On a slow machine the compiler has not optimized the code of the gateway before.
-    warmUpSeconds: 12,
+  const [gateway, byHand] = await comparePeers(await open(t), {
+    slices: 20,
+    requests: 250,
+    warmUpRequests: 2500,
     concurrencies: [16],
-    print: (line: string) => t.diagnostic(line),
-  }
-  const [gateway, byHand] = await comparePeers(await open(t), { ...rounds, peers: ['by-hand'] })
-  const cpu = (result: typeof gateway): number => result?.medians.get(16)?.cpuMicroseconds ?? Number.NaN
-  const ratio = cpu(gateway) / cpu(byHand)
-  t.diagnostic(`${ratio.toFixed(2)} of what it costs by hand`)
-  assert.ok(ratio <= RATIO_MAX, String(ratio))
+    peers: ['by-hand'],
+    print: (line) => t.diagnostic(line),
+  })
+  assert.ok(gateway && byHand)
+  const { median, low, high } = cpuRatio(gateway, byHand, 16)
+  t.diagnostic(`${median.toFixed(2)} of what it costs by hand, quartiles ${low.toFixed(2)} and ${high.toFixed(2)}`)
+  assert.ok(median <= RATIO_MAX, String(median))
 })
 
 /** A busy machine lets some of a quota expire. */
