@@ -231,3 +231,16 @@ test('the map of docs/architecture.md names every file of src, and no other', ()
   const named = [...map.matchAll(/[\w.-]+\.ts\b/g)].map(([name]) => name)
   assert.deepEqual(new Set(named), new Set(files.map((file) => basename(file))))
 })
+
+test('each file and each npm script that the configuration of npm and Stryker names exists', () => {
+  const { scripts } = JSON.parse(read('package.json'))
+  const { mutate, tap } = JSON.parse(read('stryker.config.json'))
+  const named = Object.values<string>(scripts)
+    .flatMap((script) => script.match(/(?<![*@\w./-])[@\w./-]+\.(ts|json|env|js)\b/g) ?? [])
+    .filter((path) => !path.startsWith('dist/'))
+  const paths = [...named, ...mutate, ...tap.testFiles]
+  assert.deepEqual(
+    paths.filter((path) => globSync(path, { cwd: join(import.meta.dirname, '..') }).length === 0),
+    [],
+  )
+})
