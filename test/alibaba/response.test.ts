@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { ENDINGS, type FailureClass, readResponse } from '../../src/alibaba/response.ts'
+import { ENDINGS, type FailureClass, failed, readResponse, readResult } from '../../src/alibaba/response.ts'
+import type { RawResult } from '../../src/alibaba/transport.ts'
 
 const answer = (status: number, body: unknown, retryAfterMs: number | null = null) =>
   readResponse({ status, retryAfterMs, body: typeof body === 'string' ? body : JSON.stringify(body) })
@@ -48,6 +49,8 @@ const CODES: readonly (readonly [string, readonly number[], FailureClass])[] = [
   ['Auth.AccessDenied.Anything', [400, 401, 403], 'forbidden'],
   ['Unauthorized', [400, 401, 403], 'forbidden'],
   ['InsufficientBalance', [400], 'forbidden'],
+  ['InsufficientBalance.Anything', [400], 'forbidden'],
+  ['UnsupportedOperation', [400], 'forbidden'],
   ['UnsupportedOperation', [400], 'forbidden'],
   ['InvalidAction', [400, 404], 'misconfigured'],
   ['InvalidVersion', [400, 404], 'misconfigured'],
@@ -234,6 +237,200 @@ for (const ErrorCode of [{}, { Code: 'X' }, ['X'], true, 5]) {
 test('only failures that prove that nothing was executed are unambiguous', () => {
   const ambiguous = Object.entries(ENDINGS).flatMap(([name, meaning]) => (meaning.ambiguous ? [name] : []))
   assert.deepEqual(ambiguous.sort(), ['ambiguous', 'bad-response', 'duplicate', 'timeout', 'unexpected'])
+})
+
+/** Other spellings of success and failure than by `Code`. */
+const DENIALS: readonly (readonly [unknown, FailureClass | null, string | null])[] = [
+  [{ Success: false }, 'ambiguous', null],
+  [{ success: 'false' }, 'ambiguous', null],
+  [{ Success: 0 }, 'ambiguous', null],
+  [{ Success: [] }, 'ambiguous', null],
+  [{ Success: true }, null, null],
+  [{ Success: 'True' }, null, null],
+  [{ Success: 'TRUE' }, null, null],
+  [{ Success: 1 }, null, null],
+  [{ Success: 'OK' }, null, null],
+  [{ Success: null }, null, null],
+  [{ Success: true, data: { Success: false } }, 'ambiguous', null],
+  [{ ErrorCode: 'SomeError' }, 'ambiguous', 'SomeError'],
+  [{ errCode: 'SomeError' }, 'ambiguous', 'SomeError'],
+  [{ error: 'SomeError' }, 'ambiguous', 'SomeError'],
+  [{ error_code: 'SomeError' }, 'ambiguous', 'SomeError'],
+  [{ ErrorCode: '0', error: 'SomeError' }, 'ambiguous', 'SomeError'],
+  [{ ErrorCode: {} }, 'ambiguous', null],
+  [{ ErrorCode: '' }, null, null],
+  [{ ErrorCode: '0' }, null, null],
+  [{ ErrorCode: 0 }, null, null],
+  [{ error: false }, null, null],
+  [{ ErrorCode: 'OK' }, null, null],
+  [{ ErrorCode: null }, null, null],
+  // A member of another name.
+  [{ ErrorCodeText: 'SomeError' }, null, null],
+]
+
+for (const [members, failure, code] of DENIALS) {
+  test(`a response with ${JSON.stringify(members)} is ${failure ?? 'success'}`, () => {
+    const parsed = answer(200, { RequestId: 'R-1', ...Object(members) })
+    assert.deepEqual(parsed.ok ? [null, null] : [parsed.failure, parsed.upstreamCode], [failure, code])
+  })
+}
+
+test('a denial with a status of failure has no meaning of its own', () => {
+  assert.equal(failureOf(400, { RequestId: 'R-1', Success: false }), 'bad-response')
+  assert.equal(failureOf(400, { RequestId: 'R-1', Success: false }, 10), 'throttled')
+  assert.equal(failureOf(200, { RequestId: 'R-1', Success: false }, 10), 'throttled')
+})
+
+test('a code of failure decides before a denial', () => {
+  const parsed = answer(400, { Code: 'TaskNotExist', ErrorCode: 'SomeError' })
+  assert.deepEqual(parsed.ok || [parsed.failure, parsed.upstreamCode], ['task-not-found', 'TaskNotExist'])
+})
+
+test('codes are found three levels deep, and in lists', () => {
+  const Code = 'TaskNotExist'
+  assert.equal(failureOf(400, { data: { data: { Code } } }), 'task-not-found')
+  assert.equal(failureOf(400, { data: [{ Code }] }), 'task-not-found')
+  assert.equal(failureOf(400, { data: { data: { data: { Code } } } }), 'bad-response')
+  assert.equal(failureOf(400, { data: [Code] }), 'bad-response')
+})
+
+test('of several codes the ambiguous one decides, else one that is known, else the first', () => {
+  const codes = (...names: readonly string[]) => failureOf(400, { data: names.map((Code) => ({ Code })) })
+  assert.equal(codes('TaskNotExist', 'Throttling', 'InternalError'), 'ambiguous')
+  assert.equal(codes('TaskNotExist', 'Throttling'), 'throttled')
+  assert.equal(codes('TaskNotExist', 'SomeError'), 'task-not-found')
+  assert.equal(codes('SomeError', 'TaskNotExist'), 'task-not-cancellable')
+})
+
+/** HTTP status, outer code, status that counts, class. */
+const OUTER: readonly (readonly [number, string | number, number, FailureClass])[] = [
+  [200, '404', 404, 'ambiguous'],
+  [200, 503, 503, 'ambiguous'],
+  [404, '200', 404, 'bad-response'],
+  [404, '500', 500, 'ambiguous'],
+  [500, '404', 500, 'ambiguous'],
+  [404, '302', 404, 'ambiguous'],
+  [400, '600', 400, 'ambiguous'],
+  [400, '5000', 400, 'ambiguous'],
+  [400, 'X500', 400, 'task-not-cancellable'],
+  [200, '429', 429, 'ambiguous'],
+]
+
+for (const [http, code, status, failure] of OUTER) {
+  test(`a code ${JSON.stringify(code)} outside with the HTTP status ${http} is ${failure}`, () => {
+    const parsed = answer(http, { code, RequestId: 'R-1' })
+    assert.deepEqual(parsed.ok || [parsed.status, parsed.failure], [status, failure])
+  })
+}
+
+test('a status of throttling outside decides if a code is unknown', () => {
+  assert.equal(failureOf(200, { code: '429', data: { Code: 'NeverHeardOf' } }), 'throttled')
+  assert.equal(failureOf(200, { code: '200', data: { code: '503' } }), 'ambiguous')
+})
+
+test('a byte order mark before the body is ignored', () => {
+  assert.equal(failureOf(200, '\ufeff{"RequestId":"R-1"}'), null)
+  assert.equal(failureOf(200, '{\ufeff"RequestId":"R-1"}'), 'bad-response')
+})
+
+test('a code is passed on with at most 100 characters', () => {
+  const codeOf = (code: string) => ({ upstreamCode: '', ...answer(400, { Code: code }) }).upstreamCode
+  assert.equal(codeOf('a'.repeat(100)), 'a'.repeat(100))
+  assert.equal(codeOf('a'.repeat(101)), null)
+  assert.equal(codeOf('A_b.c-1'), 'A_b.c-1')
+  assert.equal(codeOf('1a'), null)
+})
+
+test('a RequestId that is no text is not the one that counts', () => {
+  assert.equal(answer(200, { RequestId: 7, data: { RequestId: 'R-1' } }).requestId, 'R-1')
+})
+
+const CREDENTIALS = { accessKeyId: 'key/id', accessKeySecret: 'se+cret', securityToken: 'to ken' } as const
+
+const resultOf = (raw: RawResult, isFullLength = true) => readResult(raw, CREDENTIALS, { isFullLength, backoffMs: 5 })
+const response = (status: number, body: unknown, retryAfterMs: number | null = null): RawResult => ({
+  kind: 'response',
+  response: { status, retryAfterMs, body: JSON.stringify(body) },
+  date: new Date(0),
+})
+const noResponse = (sent: boolean, reason: string): RawResult => ({ kind: 'no-response', sent, reason })
+
+/** Class of an attempt without a response, and its health signal with its full time and with less. */
+const WITHOUT_RESPONSE: readonly (readonly [RawResult, FailureClass, string, string])[] = [
+  [noResponse(false, 'aborted'), 'aborted', 'ignore', 'ignore'],
+  [noResponse(true, 'revoked'), 'aborted', 'ignore', 'ignore'],
+  [noResponse(false, 'ECONNREFUSED'), 'not-sent', 'failure', 'failure'],
+  [noResponse(false, 'ETIMEDOUT'), 'not-sent', 'failure', 'ignore'],
+  [noResponse(true, 'ETIMEDOUT'), 'timeout', 'failure', 'ignore'],
+  [noResponse(true, 'ECONNRESET'), 'ambiguous', 'failure', 'failure'],
+  [{ kind: 'too-large' }, 'bad-response', 'ok', 'ok'],
+]
+
+for (const [raw, failure, health, shortHealth] of WITHOUT_RESPONSE) {
+  test(`an attempt that ended with ${JSON.stringify(raw)} is ${failure}`, () => {
+    const { sent, reason } = raw.kind === 'no-response' ? raw : { sent: true, reason: 'too-large' }
+    const facts = { upstreamCode: null, requestId: null, status: 0, httpStatus: null, date: null }
+    const expected = { ok: false, failure, sent, reason, ...facts }
+    assert.deepEqual(resultOf(raw), { ...expected, health: { kind: health } })
+    assert.deepEqual(resultOf(raw, false), { ...expected, health: { kind: shortHealth } })
+  })
+}
+
+/** A response, and the health signal. */
+const SIGNALS: readonly (readonly [RawResult, object])[] = [
+  [response(200, { RequestId: 'R-1' }), { kind: 'ok' }],
+  [response(400, { Code: 'Throttling' }, 10), { kind: 'throttled', forMs: 15 }],
+  [response(400, { Code: 'Throttling' }), { kind: 'throttled', forMs: 5 }],
+  [response(400, { Code: 'TaskNotExist' }), { kind: 'ok' }],
+  [response(500, {}), { kind: 'failure' }],
+  [response(200, { code: '500' }), { kind: 'failure' }],
+  [response(400, { Code: 'InternalError' }), { kind: 'ok' }],
+  [response(499, { code: '499' }), { kind: 'ok' }],
+]
+
+for (const [raw, health] of SIGNALS) {
+  test(`the health signal of ${JSON.stringify(raw)} is ${JSON.stringify(health)}`, () => {
+    const result = resultOf(raw, false)
+    assert.deepEqual(result.health, health)
+    assert.deepEqual([result.sent, result.reason, result.date], [true, 'response', new Date(0)])
+    assert.equal(result.httpStatus, raw.kind === 'response' ? raw.response.status : Number.NaN)
+  })
+}
+
+test('credentials are cut out of a response, as they are and percent-encoded once or twice', () => {
+  const Message =
+    'id key/id key%2Fid key%252Fid, secret se+cret se%2Bcret se%252Bcret, token to ken to%20ken to%2520ken'
+  const result = resultOf(response(200, { RequestId: 'R-1', Message }))
+  const cut = '[secret] [secret] [secret]'
+  assert.equal(result.ok && result.body.Message, `id ${cut}, secret ${cut}, token ${cut}`)
+})
+
+test('credentials without a token, or that are empty, cut nothing else', () => {
+  const raw = response(200, { RequestId: 'R-1', Message: 'a key' })
+  for (const credentials of [
+    { accessKeyId: 'id', accessKeySecret: 's3' },
+    { accessKeyId: '', accessKeySecret: '' },
+  ]) {
+    const result = readResult(raw, credentials, { isFullLength: true, backoffMs: 0 })
+    assert.equal(result.ok && result.body.Message, 'a key')
+  }
+})
+
+test('credentials are cut out of XML', () => {
+  const body = '<Error><Code>Code.LTAIexample</Code><RequestId>R-LTAIexample</RequestId></Error>'
+  const raw: RawResult = { kind: 'response', response: { status: 400, retryAfterMs: null, body }, date: null }
+  const credentials = { accessKeyId: 'LTAIexample', accessKeySecret: 's3' }
+  const result = readResult(raw, credentials, { isFullLength: true, backoffMs: 0 })
+  assert.deepEqual(result.ok || [result.upstreamCode, result.requestId], [null, null])
+  assert.equal(answer(400, body).requestId, 'R-LTAIexample')
+})
+
+test('a failure has the code of its operation, and a query is never ambiguous', () => {
+  const nothing = { sent: false, upstreamCode: null, requestId: null, retryAfterMs: null, attempts: 0 }
+  assert.deepEqual(failed('call', 'ambiguous'), { ok: false, code: 'outcome-unknown', ambiguous: true, ...nothing })
+  const query = { ok: false, code: 'upstream-timeout', ambiguous: false, ...nothing, attempts: 2 }
+  assert.deepEqual(failed('query', 'timeout', { attempts: 2 }), query)
+  assert.equal(failed('call', 'not-sent').ambiguous, false)
 })
 
 test('no response makes the parser throw, and success always has a RequestId', () => {
