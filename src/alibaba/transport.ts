@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import got, { type Request } from 'got'
 import { decodeBody } from './content-encoding.ts'
+import { releaseAfterSuccess } from './release-stream.ts'
 import type { SignedRequest } from './signing.ts'
 
 export interface UpstreamResponse {
@@ -105,6 +106,7 @@ export const createTransport = ({
       // Node gives the socket of a 101 to the listener, and forgets it. No other protocol is supported here.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
       collectBody(stream, { maxBytes, dateIn }, end)
+      releaseAfterSuccess(stream)
       stream.on('close', () => {
         // A complete response can still be in the decoder.
         if (!stream.readableEnded) endWithoutResponse('closed')
