@@ -53,6 +53,7 @@ export const createTransport = ({
   const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
 
   const { protocol, hostname, port } = urlToHttpOptions(origin)
+  const root = new URL('/', origin)
   const dateIn = createDates()
   const [agent, request] = protocol === 'https:' ? [https, httpsRequest] : [http, httpRequest]
 
@@ -66,22 +67,23 @@ export const createTransport = ({
     retry: { limit: 0 },
     throwHttpErrors: false,
     timeout: { lookup: CONNECT_MS, connect: CONNECT_MS, secureConnect: CONNECT_MS },
+    method: 'POST',
     headers: { 'user-agent': 'domain-task-gateway', 'accept-encoding': 'identity' },
   })
 
   /** One request and its response. Never rejects: got's errors carry the whole request, so none leaves this module. */
   const send = (request: SignedRequest, { timeoutMs, signal, revoked }: SendOptions): Promise<RawResult> =>
     new Promise((resolve) => {
-      const stream = client.stream(new URL(request.path, origin), {
-        method: request.method,
-        headers: request.headers,
-        body: request.body,
-        timeout: { request: timeoutMs },
+      const { path, headers, body } = request
+      const length = String(Buffer.byteLength(body))
+      const stream = client.stream(path === '/' ? root : new URL(path, origin), {
+        headers: { ...headers, 'content-length': length },
       })
       let sent = false
       const end = (result: RawResult): void => {
         signal?.removeEventListener('abort', abort)
         revoked?.removeEventListener('abort', revoke)
+        clearTimeout(timer)
         resolve(result)
       }
       const endWithoutResponse = (reason: string): void => {
@@ -92,6 +94,7 @@ export const createTransport = ({
         if (!sent) endWithoutResponse('aborted')
       }
       const revoke = (): void => endWithoutResponse('revoked')
+      const timer = setTimeout(endWithoutResponse, timeoutMs, 'ETIMEDOUT')
 
       if (signal?.aborted) abort()
       signal?.addEventListener('abort', abort)
@@ -111,6 +114,8 @@ export const createTransport = ({
         // A complete response can still be in the decoder.
         if (!stream.readableEnded) endWithoutResponse('closed')
       })
+      // got writes its option `body` in pieces, in a later turn each.
+      stream.end(body)
     })
 
   return {
