@@ -1,5 +1,6 @@
 import { createSandbox } from '../sandbox/src/server.ts'
 import { type LoadRequest, type LoadResponse, median, quantile, runOpenLoop, sendBurst } from './open-loop.ts'
+import { measurePromotion } from './promotion.ts'
 import { startStub } from './stub.ts'
 import type { Environment, Subject } from './subjects.ts'
 
@@ -21,6 +22,7 @@ const UNITS = {
   rate: (value: number) => value.toFixed(1),
   share: (value: number) => `${(value * 100).toFixed(1)} %`,
   ms: (value: number) => `${value.toFixed(1)} ms`,
+  bytes: (value: number) => `${value.toFixed(0)} bytes`,
   MiB: (value: number) => `${value.toFixed(0)} MiB`,
 } as const
 
@@ -163,7 +165,21 @@ export const slowUpstream: Scenario = async (environment, { many }) => {
   ]
 }
 
-export const SCENARIOS: readonly Scenario[] = [addedLatency, duplicates, watching, quota, slowUpstream]
+/** The memory that requests leave in the old generation, before and after V8 has optimized most functions. */
+const promotion: Scenario = async (environment) => {
+  const [first, , last] = await measurePromotion(environment, [1500, 5500, 16_000, 20_000])
+  return [first, last].flatMap((measured) => {
+    if (measured === undefined) throw new Error('nothing was measured')
+    const what = `Requests ${measured.requests} of a process`
+    return [
+      atMost(1024, 'bytes', `${what}: promoted per request`, measured.bytesPerRequest),
+      atMost(3, 'ms', `${what}: collection of the young generation, p50`, measured.pauseP50Ms),
+      atMost(8, 'ms', `${what}: collection of the young generation, longest`, measured.pauseMaxMs),
+    ]
+  })
+}
+
+export const SCENARIOS: readonly Scenario[] = [promotion, addedLatency, duplicates, watching, quota, slowUpstream]
 
 const isReached = ({ found, aim, isMost }: Finding): boolean => (isMost ? found <= aim : found >= aim)
 

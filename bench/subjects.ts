@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,7 +17,13 @@ export interface Subject {
   /** From its start to its first response. */
   readonly startedInMs: number
   readonly memoryMiB: () => ReturnType<typeof memoryMiB>
+  /** On the clock of `performance.now()`. */
+  readonly startedAtMs: number
+  /** Standard output. */
+  readonly outputFile: string
   stop(): void
+  /** Ends the process with SIGTERM, and waits until all of its output is written. */
+  end(): Promise<void>
 }
 
 /** Alternatives that a team could write by hand, and the minimum; the files in `peers/`. */
@@ -27,7 +34,7 @@ type Env = Readonly<Record<string, string>>
 /** Starts subjects, and the upstream and issuer that they use. */
 export interface Environment {
   /** The gateway with all features on: tokens of an issuer, limits, an audit trail in SQLite, a log file, metrics. */
-  startGateway(upstreamUrl: string, env?: Env): Promise<Subject>
+  startGateway(upstreamUrl: string, env?: Env, nodeOptions?: readonly string[]): Promise<Subject>
   startPeer(name: (typeof PEERS)[number], upstreamUrl: string): Promise<Subject>
   /** An upstream with minimal cost: nginx with a fixed response. */
   startUpstream(): Promise<string>
@@ -81,13 +88,20 @@ export const openEnvironment = async (gatewayArgs: readonly string[] = START): P
     const { pid } = child
     if (pid === undefined) throw new Error(`${name} did not start`)
     pin(pid, 'measured')
-    const stop = (): void => void child.kill('SIGKILL')
-    return { name, pid, url, headers, startedInMs, memoryMiB: () => memoryMiB(pid), stop }
+    return {
+      ...{ name, pid, url, headers, startedInMs, startedAtMs, outputFile: log },
+      memoryMiB: () => memoryMiB(pid),
+      stop: () => void child.kill('SIGKILL'),
+      end: async () => {
+        child.kill('SIGTERM')
+        await once(child, 'close')
+      },
+    }
   }
 
   return {
-    startGateway: async (upstreamUrl, env = {}) =>
-      start('the gateway', gatewayArgs, {
+    startGateway: async (upstreamUrl, env = {}, nodeOptions = []) =>
+      start('the gateway', [...nodeOptions, ...gatewayArgs], {
         HOST: '127.0.0.1',
         ADMIN_PORT: '0',
         ALIBABA_CLOUD_ACCESS_KEY_ID: 'bench-key-id',

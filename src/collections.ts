@@ -44,6 +44,7 @@ export const createLinkedList = <T>(): LinkedList<T> => {
   }
 
   return {
+    // biome-ignore lint/plugin: a process has few of these objects
     get size() {
       return size
     },
@@ -118,6 +119,7 @@ export const createCache = <V extends object | number>(options: CacheOptions<V>)
   const outside = AsyncLocalStorage.snapshot()
 
   return {
+    // biome-ignore lint/plugin: a process has few of these objects
     get size() {
       return entries.size
     },

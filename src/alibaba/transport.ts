@@ -4,6 +4,7 @@ import type { Socket } from 'node:net'
 import { urlToHttpOptions } from 'node:url'
 import got, { type Request } from 'got'
 import { decodeBody } from './content-encoding.ts'
+import { releaseAfterSuccess } from './release-stream.ts'
 import type { SignedRequest } from './signing.ts'
 
 export interface UpstreamResponse {
@@ -52,6 +53,7 @@ export const createTransport = ({
   const https = new HttpsAgent({ ...pool, ca, minVersion: 'TLSv1.2' })
 
   const { protocol, hostname, port } = urlToHttpOptions(origin)
+  const root = new URL('/', origin)
   const dateIn = createDates()
   const [agent, request] = protocol === 'https:' ? [https, httpsRequest] : [http, httpRequest]
 
@@ -65,22 +67,23 @@ export const createTransport = ({
     retry: { limit: 0 },
     throwHttpErrors: false,
     timeout: { lookup: CONNECT_MS, connect: CONNECT_MS, secureConnect: CONNECT_MS },
+    method: 'POST',
     headers: { 'user-agent': 'domain-task-gateway', 'accept-encoding': 'identity' },
   })
 
   /** One request and its response. Never rejects: got's errors carry the whole request, so none leaves this module. */
   const send = (request: SignedRequest, { timeoutMs, signal, revoked }: SendOptions): Promise<RawResult> =>
     new Promise((resolve) => {
-      const stream = client.stream(new URL(request.path, origin), {
-        method: request.method,
-        headers: request.headers,
-        body: request.body,
-        timeout: { request: timeoutMs },
+      const { path, headers, body } = request
+      const length = String(Buffer.byteLength(body))
+      const stream = client.stream(path === '/' ? root : new URL(path, origin), {
+        headers: { ...headers, 'content-length': length },
       })
       let sent = false
       const end = (result: RawResult): void => {
         signal?.removeEventListener('abort', abort)
         revoked?.removeEventListener('abort', revoke)
+        clearTimeout(timer)
         resolve(result)
       }
       const endWithoutResponse = (reason: string): void => {
@@ -91,6 +94,7 @@ export const createTransport = ({
         if (!sent) endWithoutResponse('aborted')
       }
       const revoke = (): void => endWithoutResponse('revoked')
+      const timer = setTimeout(endWithoutResponse, timeoutMs, 'ETIMEDOUT')
 
       if (signal?.aborted) abort()
       signal?.addEventListener('abort', abort)
@@ -105,10 +109,13 @@ export const createTransport = ({
       // Node gives the socket of a 101 to the listener, and forgets it. No other protocol is supported here.
       stream.on('upgrade', (_response, socket: Socket) => socket.destroy())
       collectBody(stream, { maxBytes, dateIn }, end)
+      releaseAfterSuccess(stream)
       stream.on('close', () => {
         // A complete response can still be in the decoder.
         if (!stream.readableEnded) endWithoutResponse('closed')
       })
+      // got writes its option `body` in pieces, in a later turn each.
+      stream.end(body)
     })
 
   return {
