@@ -34,14 +34,6 @@ export interface GaugeSources {
   readonly droppedLogLines: () => number
 }
 
-export interface Metrics extends Meter {
-  /** Reads these at every scrape. */
-  registerGauges(readings: GaugeSources): void
-  readonly contentType: string
-  /** Everything, in the text format of Prometheus. */
-  text(): Promise<string>
-}
-
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
 /** Labels for a request without a route, and for methods and attempts beyond the listed ones. */
@@ -56,7 +48,7 @@ export interface InitialLabels {
   readonly closeReasons: readonly string[]
 }
 
-export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels): Metrics => {
+export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels) => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -130,10 +122,7 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels):
   for (const reason of closeReasons) for (const port of ['public', 'admin']) closed.inc({ port, reason }, 0)
   for (const result of ['done', 'failed']) auditSeconds.zero({ result })
 
-  return {
-    registerGauges: (readings) => addGauges(registry, readings),
-    contentType: registry.contentType,
-    text: () => registry.metrics(),
+  const meter: Meter = {
     request: ({ method: given, route: pattern, status, code, durationMs }) => {
       const [route, method] = [pattern ?? OTHER, METHODS.includes(given) ? given : OTHER]
       requests.inc({ route, method, status: String(status ?? ''), code: code ?? '' })
@@ -151,17 +140,26 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels):
     connectionClosed: ({ port, reason }) => closed.inc({ port, reason }),
     spans: (result, count) => spans.inc({ result }, count),
   }
+  return {
+    ...meter,
+    /** Reads these at every scrape. */
+    registerGauges: (readings: GaugeSources): void => addGauges(registry, readings),
+    contentType: registry.contentType,
+    /** Everything, in the text format of Prometheus. */
+    text: (): Promise<string> => registry.metrics(),
+  }
 }
 
 type GaugeValue = number | undefined
 
 const addGauges = (registry: Registry, readings: GaugeSources): void => {
-  const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000)
+  const seconds = (ms: GaugeValue): GaugeValue => (ms === undefined ? undefined : ms / 1000)
+  const numberOf = (flag: boolean | undefined): GaugeValue => (flag === undefined ? undefined : Number(flag))
   const gauges: readonly (readonly [name: string, help: string, read: () => GaugeValue | Promise<GaugeValue>])[] = [
     [
       'gateway_ready',
       '1 where there are keys, the record can be written and the process is not about to stop.',
-      async () => Number(await readings.isReady()),
+      async () => numberOf(await readings.isReady()),
     ],
     ['gateway_connections', 'Open connections of the public port.', readings.connections],
     [
@@ -183,10 +181,7 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
     [
       'gateway_rate_limit_store_up',
       '1 where replicas count limits together, 0 while Redis is away; absent without Redis.',
-      () => {
-        const isUp = readings.isRateLimitStoreUp()
-        return isUp === undefined ? undefined : Number(isUp)
-      },
+      () => numberOf(readings.isRateLimitStoreUp()),
     ],
     [
       'gateway_sign_outs_unshared',
@@ -196,10 +191,7 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
     [
       'gateway_audit_writable',
       '1 where a write to the record works; absent while the process stops.',
-      async () => {
-        const isWritable = await readings.isAuditWritable()
-        return isWritable === undefined ? undefined : Number(isWritable)
-      },
+      async () => numberOf(await readings.isAuditWritable()),
     ],
     ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
     ['gateway_unsettled', 'Cancellations of unknown outcome that are looked at now and then.', readings.unsettled],
