@@ -29,18 +29,7 @@ const KEY_PARTS = [
 
 const DRAIN_MARGIN_MS = 5000
 
-/** Reads settings, and collects a rule for each faulty one. A faulty setting has its default until the start stops. */
-interface Reader {
-  read<K extends keyof Values>(name: K): Values[K]
-  /** The text of the file that the setting names. */
-  readText(name: string): string | undefined
-  given(name: string): string | undefined
-  /** The variable that is given: `NAME_FILE` or `NAME`. */
-  variableOf(name: string): string
-  fault(variable: string, rule: string): void
-  sound(...variables: readonly string[]): boolean
-  readonly faults: ReadonlyMap<string, string>
-}
+type Reader = ReturnType<typeof createReader>
 
 const PLACEHOLDER_RULE = 'must not be a placeholder, such as those of .env.example'
 
@@ -58,14 +47,17 @@ const decode = (text: string): string => {
   }
 }
 
-const createReader = (env: Env, readFile: ReadFile): Reader => {
+/** Reads settings, and collects a rule for each faulty one. A faulty setting has its default until the start stops. */
+const createReader = (env: Env, readFile: ReadFile) => {
   const faults = new Map<string, string>()
   const given = (name: string): string | undefined => trimEnds(env[name] ?? '') || undefined
+  /** The variable that is given: `NAME_FILE` or `NAME`. */
   const variableOf = (name: string): string => (given(`${name}_FILE`) === undefined ? name : `${name}_FILE`)
   const fault = (variable: string, rule: string): void => {
     if (!faults.has(variable)) faults.set(variable, rule)
   }
 
+  /** The text of the file that the setting names. */
   const readText = (name: string): string | undefined => {
     const path = given(name)
     if (path === undefined) return undefined

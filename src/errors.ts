@@ -53,11 +53,9 @@ export interface ErrorFacts {
 }
 
 /** The details of a failed upstream call that its problem shows. */
-export const upstreamFacts = ({
-  upstreamCode,
-  requestId,
-  retryAfterMs,
-}: Required<Pick<ErrorFacts, 'upstreamCode' | 'requestId' | 'retryAfterMs'>>): ErrorFacts => ({
+type UpstreamFacts = Required<Pick<ErrorFacts, 'upstreamCode' | 'requestId' | 'retryAfterMs'>>
+
+export const upstreamFacts = ({ upstreamCode, requestId, retryAfterMs }: UpstreamFacts): ErrorFacts => ({
   upstreamCode,
   requestId,
   retryAfterMs,

@@ -6,17 +6,15 @@ import type { RecordQuery } from './record-query.ts'
 import { identityOf } from './sqlite-file-guard.ts'
 import { isBusy, isOnlyWriter } from './sqlite-lock.ts'
 import { reasonOf } from './sqlite-reason.ts'
-import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
+import { BUSY_MS, type Committed, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the
 // writer owns the file, and a reader stands beside it, so that a long look at the record holds up no cancellation.
 
 export type WorkerRequest = Write | ({ readonly op: 'read' } & RecordQuery) | { readonly op: 'close' }
 
-/** The result of a request; the code is the reason of a failure. An indeterminate write may have been done. */
-export type WorkerResult =
-  | { readonly done: true; readonly value?: unknown }
-  | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
+/** The result of a request: rows of a read, or whether a write is durable. */
+export type WorkerResult = Committed | { readonly done: true; readonly value: unknown }
 
 /**
  * The first message is `ready` or `refused`; `recovered` counts intents that a crash had left pending. Then each
