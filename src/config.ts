@@ -7,7 +7,7 @@ import { ConfigError } from './errors.ts'
 import { Secret } from './secret.ts'
 import { nodeFaults } from './settings/node-environment.ts'
 import { isPlaceholder } from './settings/secret-strength.ts'
-import { type TextKind, textFault, trimEnds } from './settings/text.ts'
+import { decodeEscapes, type TextKind, textFault, trimEnds } from './settings/text.ts'
 import { SETTINGS, type Setting, type Values } from './settings.ts'
 import { SETTLE_RESERVE_MS } from './time.ts'
 
@@ -36,15 +36,8 @@ const PLACEHOLDER_RULE = 'must not be a placeholder, such as those of .env.examp
 const holdsPlaceholder = (secret: NonNullable<Setting['secret']>, text: string): boolean => {
   if (secret === 'json') return false
   // In a URL the password is percent-encoded.
-  return isPlaceholder(secret === 'url' ? decode(URL.parse(text)?.password ?? '') : text)
-}
-
-const decode = (text: string): string => {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    return text
-  }
+  const password = URL.parse(text)?.password ?? ''
+  return isPlaceholder(secret === 'url' ? (decodeEscapes(password) ?? password) : text)
 }
 
 /** Reads settings, and collects a rule for each faulty one. A faulty setting has its default until the start stops. */

@@ -16,6 +16,15 @@ const INVISIBLE_ENDS =
 /** Removes white space and invisible characters at the ends. Each setting and each file of settings is read so. */
 export const trimEnds = (text: string): string => text.replace(INVISIBLE_ENDS, '')
 
+/** The text with its percent-escapes decoded; null if one is malformed or the result is no UTF-8. */
+export const decodeEscapes = (text: string): string | null => {
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return null
+  }
+}
+
 const QUOTES: readonly string[] = ['""', "''", '``', '“”', '‘’', '«»', '„“']
 const LINE_END = /[\n\r\v\f\u0085\u2028\u2029]/
 // No controls, characters that are drawn as nothing, white space other than the blank, or the character that stands for
