@@ -45,7 +45,9 @@ const writerRole = (options: WorkerOptions): Role => {
   const lockPath = createFile(`${path}-lock`)
   const lockIdentity = identityOf(lockPath)
   const lock = holdLock(lockPath)
-  if (!isOnlyWriter(path, lockIdentity, BUSY_MS)) throw openElsewhere()
+  if (!isOnlyWriter(path, lockIdentity, BUSY_MS)) {
+    throw Object.assign(new Error('another program has the record open'), { code: OPEN_ELSEWHERE })
+  }
   const { nowMs, path: givenPath } = options
   const { recovered, commit, close } = openSqliteWriter({ givenPath: resolve(givenPath), path, lockIdentity, nowMs })
   return {
@@ -58,6 +60,7 @@ const writerRole = (options: WorkerOptions): Role => {
   }
 }
 
+const OPEN_ELSEWHERE = 'OPEN_ELSEWHERE'
 const LOCK_DAMAGED = 'LOCK_FILE_DAMAGED'
 
 /** The lock file is empty. Content written by another program is no fault of the audit trail. */
@@ -100,11 +103,6 @@ const serve = (port: MessagePort, role: Role): void => {
     if (isLast) port.close()
   })
 }
-
-const OPEN_ELSEWHERE = 'OPEN_ELSEWHERE'
-
-const openElsewhere = (): Error =>
-  Object.assign(new Error('another program has the record open'), { code: OPEN_ELSEWHERE })
 
 const refusalOf = (role: WorkerOptions['role'], error: unknown): WorkerReply => {
   const code = reasonOf(error)
