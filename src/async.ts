@@ -12,7 +12,6 @@ export const singleFlight = <T>(work: () => Promise<T>) => {
     })
     return inFlight
   }
-  /** The run in flight. */
   const current = (): Promise<T> | undefined => inFlight
   return { run, current }
 }

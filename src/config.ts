@@ -14,7 +14,6 @@ import { SETTLE_RESERVE_MS } from './time.ts'
 /** All settings, checked. Durations are milliseconds. `settings.ts` describes each one. */
 export type Config = ReturnType<typeof readConfig>
 
-/** Where the audit trail is kept. */
 export type AuditPlace = ReturnType<typeof readAuditPlace>
 
 export type Env = Readonly<Record<string, string | undefined>>
@@ -152,7 +151,6 @@ const readConfig = (reader: Reader) => {
   }
 }
 
-/** A secret that must be given. */
 const readRequired = (
   { read, sound, fault }: Reader,
   name: 'ALIBABA_CLOUD_ACCESS_KEY_ID' | 'ALIBABA_CLOUD_ACCESS_KEY_SECRET' | 'AUDIT_ADMIN_URL',

@@ -56,7 +56,6 @@ export interface UpstreamOptions {
   readonly random?: () => number
 }
 
-/** One attempt of an operation. */
 interface Attempt {
   readonly operation: Operation
   readonly action: string
@@ -65,7 +64,6 @@ interface Attempt {
   readonly credentials: Credentials
   /** From 1. */
   readonly number: number
-  /** How the earlier attempts ended. */
   readonly earlier: readonly FailureClass[]
 }
 
@@ -213,7 +211,6 @@ export const createUpstream = (options: UpstreamOptions) => {
       })),
       /** All attempts are held back after throttling, until a probe succeeds. */
       isThrottled: circuits.isThrottled(),
-      /** The upstream's clock minus ours, by its last response. */
       clockSkewMs: clock.skewMs(),
     }),
     close: (): void => {

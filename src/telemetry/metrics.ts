@@ -2,17 +2,13 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { PRIORITIES, type Priority } from '../priority.ts'
 import type { Meter } from './meter.ts'
 
-/** Values that are read at each scrape; undefined: the gauge is absent. */
+/** Values that are read at each scrape, as the `help` of their gauges describes them; undefined: the gauge is absent. */
 export interface GaugeSources {
-  /** Open connections of the public port. */
   readonly connections: () => number
-  /** Attempts in flight, and those that wait for a permit. */
   readonly inFlight: (priority: Priority) => number
   readonly waiting: (priority: Priority) => number
-  /** Whether attempts of a priority are held back after failures, and all of them after throttling. */
   readonly isUnhealthy: (priority: Priority) => boolean
   readonly isThrottled: () => boolean
-  /** Upstream's clock less ours, by its last answer. */
   readonly clockSkewMs: () => number | undefined
   readonly credentialsAgeMs: () => number | undefined
   readonly credentialsExpireInMs: () => number | undefined
@@ -21,16 +17,12 @@ export interface GaugeSources {
   /** Whether `/readyz` would say so. */
   readonly isReady: () => Promise<boolean>
   readonly isRateLimitStoreUp: () => boolean | undefined
-  /** Sign-outs that other replicas were not told of yet. */
   readonly unsharedSignOuts: () => number | undefined
   /** Whether a write to the record works; undefined where the process is about to stop. */
   readonly isAuditWritable: () => Promise<boolean | undefined>
-  /** Outcomes that could not be written yet, and cancellations whose outcome is still unknown. */
   readonly unwritten: () => number
   readonly unsettled: () => number
-  /** By setting, whether its file is faulty, so that the previous content is in force. */
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
-  /** Lines that the log could not write since the start. */
   readonly droppedLogLines: () => number
 }
 

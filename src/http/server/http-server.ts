@@ -91,7 +91,6 @@ export const listen = async (app: RequestListener, options: ListenerOptions) => 
   return {
     /** Where it can be reached, such as `http://127.0.0.1:3000`. */
     url,
-    /** Open connections. */
     connections: connections.size,
     /** Closes at once, also with requests unanswered. */
     close: () => void server.close().closeAllConnections(),
