@@ -81,3 +81,12 @@ export class ConfigError extends Error {
     this.name = 'ConfigError'
   }
 }
+
+/** The result of work, or null where it throws. */
+export const nullOnError = <T>(work: () => T): T | null => {
+  try {
+    return work()
+  } catch {
+    return null
+  }
+}

@@ -1,6 +1,7 @@
 import type { RedisClientType } from '@redis/client'
 import { z } from 'zod'
 import type { SignOut, SignOuts } from '../../callers/sign-outs.ts'
+import { nullOnError } from '../../errors.ts'
 
 export type SignOutChannel = ReturnType<typeof createSignOutChannel>
 
@@ -40,7 +41,7 @@ export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChanne
   }
 
   const hear = (message: string): void => {
-    const parsed = messageSchema.safeParse(parseJson(message))
+    const parsed = messageSchema.safeParse(nullOnError(() => JSON.parse(message)))
     for (const [id, endsAtMs] of parsed.data ?? []) learn({ id, endsAtMs })
   }
 
@@ -80,13 +81,5 @@ export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChanne
     },
     /** Resolves once each replica that is connected was told, and each that connects later will be. */
     publish: publishAll,
-  }
-}
-
-const parseJson = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }
