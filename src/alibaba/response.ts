@@ -236,13 +236,14 @@ const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): (
   return (text) => spellings.reduce((cut, spelling) => cut.replaceAll(spelling, HIDDEN), text)
 }
 
-const asIs = (text: string): string => text
-
 /**
  * Reads success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
  * string of the body, so that no secret in it goes any further.
  */
-export const readResponse = (response: UpstreamResponse, hide: (text: string) => string = asIs): ParsedResponse => {
+export const readResponse = (
+  response: UpstreamResponse,
+  hide: (text: string) => string = (it) => it,
+): ParsedResponse => {
   const text = response.body.replace(/^\ufeff/, '')
   const json = parseObject(text, hide)
   const places = json === null ? xmlPlaces(text, hide) : placesIn(json)

@@ -247,14 +247,11 @@ export const createSharedStore = (options: SharedStoreOptions) => {
     else unshared = createSignOuts()
   }
 
-  /** More than any limit, until Redis is asked again. */
-  const tooMany = (): IncrementResponse => ({
-    totalHits: Number.MAX_SAFE_INTEGER,
-    resetTime: new Date(Date.now() + retryEveryMs),
-  })
-
+  /** With `deny`, more than any limit until Redis is asked again. */
   const countHere = (here: Store, key: string): Promise<IncrementResponse> | IncrementResponse =>
-    onFailure === 'deny' ? tooMany() : here.increment(key)
+    onFailure === 'deny'
+      ? { totalHits: Number.MAX_SAFE_INTEGER, resetTime: new Date(Date.now() + retryEveryMs) }
+      : here.increment(key)
 
   return {
     inUse: (): StoreInUse => (current === null ? onFailure : 'redis'),
