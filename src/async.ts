@@ -1,22 +1,19 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
-/** Work of which at most one run is in flight. */
-export interface SingleFlight<T> {
-  /** Joins the run in flight, or starts one. */
-  readonly run: () => Promise<T>
-  /** The run in flight. */
-  readonly current: () => Promise<T> | undefined
-}
+export type SingleFlight<T> = ReturnType<typeof singleFlight<T>>
 
-export const singleFlight = <T>(work: () => Promise<T>): SingleFlight<T> => {
+/** Work of which at most one run is in flight. */
+export const singleFlight = <T>(work: () => Promise<T>) => {
   let inFlight: Promise<T> | undefined
+  /** Joins the run in flight, or starts one. */
   const run = (): Promise<T> => {
     inFlight ??= work().finally(() => {
       inFlight = undefined
     })
     return inFlight
   }
-  return { run, current: () => inFlight }
+  const current = (): Promise<T> | undefined => inFlight
+  return { run, current }
 }
 
 /** Ends after that time, or at once when the signal aborts; keeps no process alive. */

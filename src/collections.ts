@@ -1,16 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { LRUCache } from 'lru-cache'
 
-/** Values in the order in which they came. */
-export interface LinkedList<T> {
-  readonly size: number
-  /** The one that came first of all that are in. */
-  first(): T | undefined
-  /** All that are in at this moment. */
-  values(): T[]
-  /** Adds a value, and returns the function that removes it. */
-  add(value: T): () => void
-}
+export type LinkedList<T> = ReturnType<typeof createLinkedList<T>>
 
 interface ListNode<T> {
   readonly value: T
@@ -20,12 +11,12 @@ interface ListNode<T> {
 }
 
 /**
- * For values that are added and removed with each request. V8 copies a Set that changes all the time again and again,
+ * Values in the order in which they came. For values that are added and removed with each request. V8 copies a Set that changes all the time again and again,
  * and each copy references the next. Once the first copy is in the old generation, every value that was ever in the Set
  * survives the collections of the young generation, with all that it references. That made these collections several
  * times as long.
  */
-export const createLinkedList = <T>(): LinkedList<T> => {
+export const createLinkedList = <T>() => {
   let first: ListNode<T> | null = null
   let last: ListNode<T> | null = null
   let size = 0
@@ -49,15 +40,18 @@ export const createLinkedList = <T>(): LinkedList<T> => {
       return size
     },
 
-    first: () => first?.value,
+    /** The one that came first of all that are in. */
+    first: (): T | undefined => first?.value,
 
-    values: () => {
+    /** All that are in at this moment. */
+    values: (): T[] => {
       const values: T[] = []
       for (let place = first; place !== null; place = place.next) values.push(place.value)
       return values
     },
 
-    add: (value) => {
+    /** Adds a value, and returns the function that removes it. */
+    add: (value: T): (() => void) => {
       const place: ListNode<T> = { value, isRemoved: false, previous: last, next: null }
       if (last === null) first = place
       else last.next = place
@@ -68,14 +62,6 @@ export const createLinkedList = <T>(): LinkedList<T> => {
       }
     },
   }
-}
-
-export interface Cache<V> {
-  readonly size: number
-  get(key: string): V | undefined
-  /** `ttlMs` counts instead of the one of all entries. */
-  set(key: string, value: V, ttlMs?: number): void
-  delete(key: string): void
 }
 
 export interface CacheOptions<V> {
@@ -104,7 +90,7 @@ const TTL_MAX_MS = 2 ** 31 - 2
 export const ownText = (text: string): string => Buffer.from(text, 'utf16le').toString('utf16le')
 
 /** A cache that is bounded by bytes and by time. An entry larger than all of it is not kept. */
-export const createCache = <V extends object | number>(options: CacheOptions<V>): Cache<V> => {
+export const createCache = <V extends object | number>(options: CacheOptions<V>) => {
   const { maxBytes, sizeOf = bytesOf, onEvicted, now = () => performance.now() } = options
   const entries = new LRUCache<string, V>({
     maxSize: maxBytes,
@@ -123,11 +109,12 @@ export const createCache = <V extends object | number>(options: CacheOptions<V>)
     get size() {
       return entries.size
     },
-    get: (key) => entries.get(key),
-    set: (key, value, ttlMs = options.ttlMs) => {
+    get: (key: string): V | undefined => entries.get(key),
+    /** `ttlMs` counts instead of the one of all entries. */
+    set: (key: string, value: V, ttlMs = options.ttlMs): void => {
       outside(() => entries.set(ownText(key), value, { ttl: timerMs(ttlMs) }))
     },
-    delete: (key) => {
+    delete: (key: string): void => {
       entries.delete(key)
     },
   }

@@ -7,14 +7,13 @@ import { ConfigError } from './errors.ts'
 import { Secret } from './secret.ts'
 import { nodeFaults } from './settings/node-environment.ts'
 import { isPlaceholder } from './settings/secret-strength.ts'
-import { type TextKind, textFault, trimEnds } from './settings/text.ts'
+import { decodeEscapes, type TextKind, textFault, trimEnds } from './settings/text.ts'
 import { SETTINGS, type Setting, type Values } from './settings.ts'
 import { SETTLE_RESERVE_MS } from './time.ts'
 
 /** All settings, checked. Durations are milliseconds. `settings.ts` describes each one. */
 export type Config = ReturnType<typeof readConfig>
 
-/** Where the audit trail is kept. */
 export type AuditPlace = ReturnType<typeof readAuditPlace>
 
 export type Env = Readonly<Record<string, string | undefined>>
@@ -29,43 +28,28 @@ const KEY_PARTS = [
 
 const DRAIN_MARGIN_MS = 5000
 
-/** Reads settings, and collects a rule for each faulty one. A faulty setting has its default until the start stops. */
-interface Reader {
-  read<K extends keyof Values>(name: K): Values[K]
-  /** The text of the file that the setting names. */
-  readText(name: string): string | undefined
-  given(name: string): string | undefined
-  /** The variable that is given: `NAME_FILE` or `NAME`. */
-  variableOf(name: string): string
-  fault(variable: string, rule: string): void
-  sound(...variables: readonly string[]): boolean
-  readonly faults: ReadonlyMap<string, string>
-}
+type Reader = ReturnType<typeof createReader>
 
 const PLACEHOLDER_RULE = 'must not be a placeholder, such as those of .env.example'
 
 const holdsPlaceholder = (secret: NonNullable<Setting['secret']>, text: string): boolean => {
   if (secret === 'json') return false
   // In a URL the password is percent-encoded.
-  return isPlaceholder(secret === 'url' ? decode(URL.parse(text)?.password ?? '') : text)
+  const password = URL.parse(text)?.password ?? ''
+  return isPlaceholder(secret === 'url' ? (decodeEscapes(password) ?? password) : text)
 }
 
-const decode = (text: string): string => {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    return text
-  }
-}
-
-const createReader = (env: Env, readFile: ReadFile): Reader => {
+/** Reads settings, and collects a rule for each faulty one. A faulty setting has its default until the start stops. */
+const createReader = (env: Env, readFile: ReadFile) => {
   const faults = new Map<string, string>()
   const given = (name: string): string | undefined => trimEnds(env[name] ?? '') || undefined
+  /** The variable that is given: `NAME_FILE` or `NAME`. */
   const variableOf = (name: string): string => (given(`${name}_FILE`) === undefined ? name : `${name}_FILE`)
   const fault = (variable: string, rule: string): void => {
     if (!faults.has(variable)) faults.set(variable, rule)
   }
 
+  /** The text of the file that the setting names. */
   const readText = (name: string): string | undefined => {
     const path = given(name)
     if (path === undefined) return undefined
@@ -167,7 +151,6 @@ const readConfig = (reader: Reader) => {
   }
 }
 
-/** A secret that must be given. */
 const readRequired = (
   { read, sound, fault }: Reader,
   name: 'ALIBABA_CLOUD_ACCESS_KEY_ID' | 'ALIBABA_CLOUD_ACCESS_KEY_SECRET' | 'AUDIT_ADMIN_URL',

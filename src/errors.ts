@@ -53,11 +53,9 @@ export interface ErrorFacts {
 }
 
 /** The details of a failed upstream call that its problem shows. */
-export const upstreamFacts = ({
-  upstreamCode,
-  requestId,
-  retryAfterMs,
-}: Required<Pick<ErrorFacts, 'upstreamCode' | 'requestId' | 'retryAfterMs'>>): ErrorFacts => ({
+type UpstreamFacts = Required<Pick<ErrorFacts, 'upstreamCode' | 'requestId' | 'retryAfterMs'>>
+
+export const upstreamFacts = ({ upstreamCode, requestId, retryAfterMs }: UpstreamFacts): ErrorFacts => ({
   upstreamCode,
   requestId,
   retryAfterMs,
@@ -81,5 +79,14 @@ export class ConfigError extends Error {
   constructor(faults: readonly string[]) {
     super(`Faulty settings:\n${faults.map((fault) => `  ${fault}`).join('\n')}`)
     this.name = 'ConfigError'
+  }
+}
+
+/** The result of work, or null where it throws. */
+export const nullOnError = <T>(work: () => T): T | null => {
+  try {
+    return work()
+  } catch {
+    return null
   }
 }

@@ -17,12 +17,9 @@ import type { SignInOptions } from './callers/sign-in.ts'
 import { createSignOuts, type SignOuts } from './callers/sign-outs.ts'
 import { watchFile } from './callers/watched-file.ts'
 import type { Config } from './config.ts'
-import type { AuthenticationOptions } from './http/middleware/authenticate.ts'
 import type { SharedStore, SharedStoreTiming } from './http/middleware/redis-store.ts'
 import { PROBLEMS } from './http/presentation/problems.ts'
 import type { AuthRouteOptions } from './http/routes/auth-routes.ts'
-import type { Console } from './http/routes/console.ts'
-import type { Docs } from './http/routes/docs.ts'
 import { createReadiness, createSharedCheck, type Lifecycle } from './http/routes/health.ts'
 import type { AdminAppParts } from './http/server/admin-app.ts'
 import { CLOSE_REASONS } from './http/server/connections.ts'
@@ -179,8 +176,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
       ...{ queries, lookup, permissions, cancellations, trail },
       ...{ log, meter, tracing, lifecycle, readiness, rateLimitStore },
       rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
-      docs: config.docsEnabled ? await loadDocs() : null,
-      console: config.consoleEnabled ? await loadConsole(config) : null,
+      ...(await loadPages(config)),
     } satisfies AppParts,
     adminApp: {
       ...{ host: admin.host, publicUrl, trustProxy, requestTimeoutMs, metrics: meter },
@@ -243,20 +239,8 @@ const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<
   return openPostgresStore(audit)
 }
 
-interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
-  readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
-  readonly keySetAgeMs: () => number | undefined
-  readonly faultyFiles: () => Readonly<Record<string, boolean>>
-  close(): void
-}
-
 /** Authentication: by key, by token if an issuer is set, and by sign-in if a provider is set. */
-const createCallers = async (
-  config: Config,
-  signOuts: SessionOptions['signOuts'],
-  log: Log,
-  overrides: Overrides,
-): Promise<Callers> => {
+const createCallers = async (config: Config, signOuts: SessionOptions['signOuts'], log: Log, overrides: Overrides) => {
   const { timings = {}, now } = overrides
   const { watchEveryMs: everyMs } = timings
   const apiKeys = createApiKeys(config.apiKeys.entries)
@@ -299,7 +283,7 @@ const createAuth = async (
   signOuts: SessionOptions['signOuts'],
   log: Log,
   seams: Pick<SignInOptions, 'now' | 'timing'>,
-): Promise<Callers['auth']> => {
+): Promise<Omit<AuthRouteOptions, 'onSignedIn'> | null> => {
   if (signIn === null) return null
   const [{ createSessions }, { createSignIn }] = await Promise.all([
     import('./callers/session.ts'),
@@ -354,16 +338,13 @@ const createSharedStoreIfSet = async (
   return createSharedStore({ url: redisUrl, onFailure: storeFailure, windowMs, signOuts, log, timing })
 }
 
-/** Loaded only if set: the parser and the files of the page would slow down every start. */
-const loadDocs = async (): Promise<Docs> => {
-  const { createDocs } = await import('./http/routes/docs.ts')
-  return createDocs()
-}
-
-const loadConsole = async ({ signIn }: Config): Promise<Console> => {
-  const { createConsole } = await import('./http/routes/console.ts')
-  return createConsole({ signIn: signIn !== null })
-}
+/** Loaded only if set: the parser and the files of the pages would slow down every start. */
+const loadPages = async ({ docsEnabled, consoleEnabled, signIn }: Config) => ({
+  docs: docsEnabled ? await (await import('./http/routes/docs.ts')).createDocs() : null,
+  console: consoleEnabled
+    ? await (await import('./http/routes/console.ts')).createConsole({ signIn: signIn !== null })
+    : null,
+})
 
 /** Loads the vendor's chain only if it is used: its packages would slow down every start. */
 const createCredentials = async (
@@ -385,12 +366,8 @@ const createCredentials = async (
     : createCredentialFiles({ credentials, files, log, everyMs })
 }
 
-const revealCredentials = ({
-  accessKeyId,
-  accessKeySecret,
-  securityToken,
-}: NonNullable<Config['credentials']>): Credentials => ({
-  accessKeyId: accessKeyId.reveal(),
-  accessKeySecret: accessKeySecret.reveal(),
-  securityToken: securityToken?.reveal(),
+const revealCredentials = (given: NonNullable<Config['credentials']>): Credentials => ({
+  accessKeyId: given.accessKeyId.reveal(),
+  accessKeySecret: given.accessKeySecret.reveal(),
+  securityToken: given.securityToken?.reveal(),
 })

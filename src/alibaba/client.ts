@@ -37,34 +37,7 @@ export interface CallLimits {
   currentSignal?(): AbortSignal | undefined
 }
 
-export interface Upstream {
-  /**
-   * Changes something. Repeated after a failed connection, after throttling, and once each after a correction of the
-   * clock and with new credentials. Never rejects because of the upstream.
-   */
-  call(action: string, params: ApiCall['params'], limits: CallLimits): Promise<UpstreamResult>
-  /** Only reads, so that it is also repeated if its result is unknown. */
-  query(action: string, params: ApiCall['params'], limits: CallLimits): Promise<UpstreamResult>
-  state(): {
-    readonly priorities: Readonly<
-      Record<
-        Priority,
-        {
-          readonly inFlight: number
-          /** Attempts that wait for a permit. */
-          readonly waiting: number
-          /** Attempts are held back after failures, until a probe succeeds. */
-          readonly isUnhealthy: boolean
-        }
-      >
-    >
-    /** All attempts are held back after throttling, until a probe succeeds. */
-    readonly isThrottled: boolean
-    /** The upstream's clock minus ours, by its last response. */
-    readonly clockSkewMs: number | undefined
-  }
-  close(): void
-}
+export type Upstream = ReturnType<typeof createUpstream>
 
 export interface UpstreamOptions {
   readonly url: URL
@@ -83,7 +56,6 @@ export interface UpstreamOptions {
   readonly random?: () => number
 }
 
-/** One attempt of an operation. */
 interface Attempt {
   readonly operation: Operation
   readonly action: string
@@ -92,7 +64,6 @@ interface Attempt {
   readonly credentials: Credentials
   /** From 1. */
   readonly number: number
-  /** How the earlier attempts ended. */
   readonly earlier: readonly FailureClass[]
 }
 
@@ -108,7 +79,7 @@ const BACKOFF_MAX_MS = 2000
 export const backoffMs = (attempt: number, random: () => number): number =>
   random() * Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** attempt)
 
-export const createUpstream = (options: UpstreamOptions): Upstream => {
+export const createUpstream = (options: UpstreamOptions) => {
   const { url, log, maxAttempts, maxConcurrency, random = Math.random } = options
   const { meter, tracer, credentials: provider } = options
   const sign = SIGNERS[options.signature]
@@ -198,8 +169,8 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
   }
 
   const execute =
-    (operation: Operation): Upstream['call'] =>
-    async (action, params, limits) => {
+    (operation: Operation) =>
+    async (action: string, params: ApiCall['params'], limits: CallLimits): Promise<UpstreamResult> => {
       const { deadline } = limits
       const earlier: FailureClass[] = []
       let last = failed(operation, 'no-time')
@@ -223,18 +194,26 @@ export const createUpstream = (options: UpstreamOptions): Upstream => {
     }
 
   return {
+    /**
+     * Changes something. Repeated after a failed connection, after throttling, and once each after a correction of the
+     * clock and with new credentials. Never rejects because of the upstream.
+     */
     call: execute('call'),
+    /** Only reads, so that it is also repeated if its result is unknown. */
     query: execute('query'),
     state: () => ({
       priorities: byPriority((priority) => ({
         inFlight: limiter.inFlight(priority),
+        /** Attempts that wait for a permit. */
         waiting: limiter.waiting(priority),
+        /** Attempts are held back after failures, until a probe succeeds. */
         isUnhealthy: circuits.isUnhealthy(priority),
       })),
+      /** All attempts are held back after throttling, until a probe succeeds. */
       isThrottled: circuits.isThrottled(),
       clockSkewMs: clock.skewMs(),
     }),
-    close: () => {
+    close: (): void => {
       isClosed = true
       transport.close()
     },

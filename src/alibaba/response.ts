@@ -89,7 +89,7 @@ export type UpstreamResult =
   | {
       readonly ok: true
       readonly requestId: string
-      readonly body: Readonly<Record<string, unknown>>
+      readonly body: Fields
       readonly attempts: number
     }
   | UpstreamFailure
@@ -144,9 +144,12 @@ const NAMES_NOTHING = /NotExist|NotFound/
 /** Success as the vendor's samples spell it, in any of the places where a code can stand. */
 const SUCCESS_CODES: readonly string[] = ['200', 'OK', 'Success', 'success']
 
+/** A JSON object of a response. */
+type Fields = Readonly<Record<string, unknown>>
+
 /** The content of a response. */
 type ParsedResponse =
-  | { readonly ok: true; readonly requestId: string; readonly body: Readonly<Record<string, unknown>> }
+  | { readonly ok: true; readonly requestId: string; readonly body: Fields }
   | {
       readonly ok: false
       readonly failure: FailureClass
@@ -233,13 +236,14 @@ const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): (
   return (text) => spellings.reduce((cut, spelling) => cut.replaceAll(spelling, HIDDEN), text)
 }
 
-const asIs = (text: string): string => text
-
 /**
  * Reads success, or a failure by its `Code`, with the status as the fallback. `hide` is applied to every
  * string of the body, so that no secret in it goes any further.
  */
-export const readResponse = (response: UpstreamResponse, hide: (text: string) => string = asIs): ParsedResponse => {
+export const readResponse = (
+  response: UpstreamResponse,
+  hide: (text: string) => string = (it) => it,
+): ParsedResponse => {
   const text = response.body.replace(/^\ufeff/, '')
   const json = parseObject(text, hide)
   const places = json === null ? xmlPlaces(text, hide) : placesIn(json)
@@ -276,15 +280,15 @@ const classify = (response: UpstreamResponse, status: number, report: BodyReport
 
 const classOf = (code: string): FailureClass | undefined => CODES.find(([pattern]) => pattern.test(code))?.[1]
 
-const parseObject = (text: string, hide: (text: string) => string): Readonly<Record<string, unknown>> | null => {
+const parseObject = (text: string, hide: (text: string) => string): Fields | null => {
   const value = parseBoundedJson(text, hide)
   return isObject(value) ? value : null
 }
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+const isObject = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
-const xmlPlaces = (text: string, hide: (text: string) => string): readonly Readonly<Record<string, unknown>>[] => {
+const xmlPlaces = (text: string, hide: (text: string) => string): readonly Fields[] => {
   const failure = readXmlFailure(text)
   if (failure === null) return []
   const hidden = (value: string | null): string | null => (value === null ? null : hide(value))
@@ -294,7 +298,7 @@ const xmlPlaces = (text: string, hide: (text: string) => string): readonly Reado
 const PLACES_DEPTH = 3
 
 /** Where codes and ids can stand: at the top, and under `data`, which may be a list. */
-const placesIn = (value: unknown, levels = PLACES_DEPTH): readonly Readonly<Record<string, unknown>>[] => {
+const placesIn = (value: unknown, levels = PLACES_DEPTH): readonly Fields[] => {
   if (levels === 0) return []
   if (Array.isArray(value)) return value.flatMap((each) => placesIn(each, levels - 1))
   if (!isObject(value)) return []
@@ -308,10 +312,7 @@ const MEMBER_MAX = 12
 const plainName = (name: string): string => (name.length > MEMBER_MAX ? '' : name.toLowerCase().replaceAll('_', ''))
 
 /** The members of those plain names that are there, in any spelling. */
-const membersOf = (
-  places: readonly Readonly<Record<string, unknown>>[],
-  ...names: readonly string[]
-): readonly unknown[] =>
+const membersOf = (places: readonly Fields[], ...names: readonly string[]): readonly unknown[] =>
   places
     .flatMap((place) => Object.keys(place).flatMap((name) => (names.includes(plainName(name)) ? [place[name]] : [])))
     .filter((value) => value !== undefined && value !== null)
@@ -320,10 +321,9 @@ const membersOf = (
 const codeText = (value: unknown): string =>
   typeof value === 'string' || typeof value === 'number' ? String(value) : ''
 
-const codesOf = (places: readonly Readonly<Record<string, unknown>>[]): readonly string[] =>
-  membersOf(places, 'code').map(codeText)
+const codesOf = (places: readonly Fields[]): readonly string[] => membersOf(places, 'code').map(codeText)
 
-const bodyReportOf = (places: readonly Readonly<Record<string, unknown>>[]): BodyReport => {
+const bodyReportOf = (places: readonly Fields[]): BodyReport => {
   const failing = codesOf(places).filter((code) => !SUCCESS_CODES.includes(code))
   const outerStatus = codesOf(places.slice(0, 1)).find((code) => /^[1-5]\d\d$/.test(code))
   return {
@@ -348,7 +348,7 @@ const AFFIRMATIONS: readonly string[] = [...SUCCESS_CODES, 'true', 'True', 'TRUE
 const NO_ERRORS: readonly string[] = [...SUCCESS_CODES, '', '0', 'false']
 
 /** The error code, or an empty text, of a body that says otherwise than by `Code` that the call failed; else null. */
-const denialOf = (places: readonly Readonly<Record<string, unknown>>[]): string | null => {
+const denialOf = (places: readonly Fields[]): string | null => {
   const errors = membersOf(places, 'errorcode', 'errcode', 'error')
   const error = errors.find((value) => !NO_ERRORS.includes(flagText(value)))
   if (error !== undefined) return typeof error === 'string' ? error : ''
@@ -362,7 +362,7 @@ const denialOf = (places: readonly Readonly<Record<string, unknown>>[]): string 
 /** A list or an object is neither success nor the absence of an error. */
 const flagText = (value: unknown): string => (typeof value === 'object' ? 'object' : String(value))
 
-const requestIdOf = (places: readonly Readonly<Record<string, unknown>>[]): string | null => {
+const requestIdOf = (places: readonly Fields[]): string | null => {
   const id = membersOf(places, 'requestid').find((value) => typeof value === 'string')
   return typeof id === 'string' && /^[A-Za-z0-9-]{1,64}$/.test(id) ? id : null
 }

@@ -60,32 +60,14 @@ export interface TaskScan {
   readonly failure: UpstreamFailure | null
 }
 
-export interface TaskQueries {
-  /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of the upstream */
-  list(query: TaskListQuery, context: QueryContext): Promise<PageResponse<Task>>
-  /**
-   * QueryTaskDetailList: the effects of a task on each domain. @throws GatewayError, a code of the upstream or
-   * task-not-found
-   */
-  details(query: TaskDetailQuery, context: QueryContext): Promise<PageResponse<TaskDetail>>
-  /**
-   * Every page of a task's details. Stops if there are more than `max`, and after a page for which `stopWhen` is true.
-   * @throws GatewayError only that of `chargeCall`
-   */
-  allDetails(
-    taskNo: string,
-    max: number,
-    context: QueryContext,
-    stopWhen: (details: readonly TaskDetail[]) => boolean,
-  ): Promise<TaskScan>
-}
+export type TaskQueries = ReturnType<typeof createTaskQueries>
 
 export interface TaskQueryOptions {
   readonly upstream: Upstream
   readonly log: Log
 }
 
-export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQueries => {
+export const createTaskQueries = ({ upstream, log }: TaskQueryOptions) => {
   const parsers = createTaskParsers(reportOnce(log))
 
   const queryPage = async <T>(
@@ -112,7 +94,8 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
     queryPage('QueryTaskDetailList', detailParams(query), context, (body) => parsers.readDetails(body, query))
 
   return {
-    list: async (query, context) => {
+    /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of the upstream */
+    list: async (query: TaskListQuery, context: QueryContext): Promise<PageResponse<Task>> => {
       const params = {
         PageNum: query.page,
         PageSize: query.pageSize,
@@ -124,12 +107,25 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions): TaskQuer
       // The list names no task, so that no task can be missing.
       throw failureOf(result.code === 'task-not-found' ? { ...result, code: 'upstream-bad-response' } : result)
     },
-    details: async (query, context) => {
+    /**
+     * QueryTaskDetailList: the effects of a task on each domain. @throws GatewayError, a code of the upstream or
+     * task-not-found
+     */
+    details: async (query: TaskDetailQuery, context: QueryContext): Promise<PageResponse<TaskDetail>> => {
       const result = await queryDetails(query, context)
       if (result.ok) return result.page
       throw failureOf(result)
     },
-    allDetails: async (taskNo, max, context, stopWhen) => {
+    /**
+     * Every page of a task's details. Stops if there are more than `max`, and after a page for which `stopWhen` is true.
+     * @throws GatewayError only that of `chargeCall`
+     */
+    allDetails: async (
+      taskNo: string,
+      max: number,
+      context: QueryContext,
+      stopWhen: (details: readonly TaskDetail[]) => boolean,
+    ): Promise<TaskScan> => {
       const [details, totals]: [TaskPart[], number[]] = [[], []]
       const pageSize = Math.min(DETAIL_PAGE_MAX, max)
       for (let page = 1; ; page += 1) {

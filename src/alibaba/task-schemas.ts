@@ -10,32 +10,10 @@ export type CancelStatus = 'none' | 'cancelling' | 'cancelled' | 'unknown'
 export type DetailStatus = 'waiting' | 'executing' | 'succeeded' | 'failed' | 'unknown'
 
 /** One row of QueryTaskList. Times are milliseconds since the epoch; null stands for an absent or unreadable value. */
-export interface Task {
-  readonly taskNo: string
-  readonly type: string | null
-  readonly typeDescription: string | null
-  readonly status: TaskStatus
-  readonly cancelStatus: CancelStatus
-  readonly domainCount: number | null
-  readonly createdAtMs: number | null
-  readonly clientIp: string | null
-}
+export type Task = Readonly<z.output<ReturnType<typeof taskSchema>>>
 
 /** One row of QueryTaskDetailList: the effect of a task on one domain. */
-export interface TaskDetail {
-  readonly detailNo: string | null
-  readonly taskNo: string
-  readonly type: string | null
-  readonly typeDescription: string | null
-  readonly status: DetailStatus
-  readonly domain: string | null
-  readonly instanceId: string | null
-  readonly createdAtMs: number | null
-  readonly updatedAtMs: number | null
-  readonly attempts: number | null
-  readonly message: string | null
-  readonly result: string | null
-}
+export type TaskDetail = Readonly<z.output<ReturnType<typeof detailSchema>>>
 
 export interface Page<T> {
   readonly items: readonly T[]
@@ -124,30 +102,19 @@ export interface PageRequest {
   readonly pageSize: number
 }
 
-export interface TaskParsers {
-  /** Both return null if the body differs from the vendor's documentation. */
-  readTasks(body: unknown, requested: PageRequest): Page<Task> | null
-  readDetails(body: unknown, requested: PageRequest): Page<TaskDetail> | null
-}
+/** Both parsers return null if the body differs from the vendor's documentation. */
+export const createTaskParsers = (report: ReportUnknown) => ({
+  readTasks: parserOf('TaskInfo', taskSchema(report)),
+  readDetails: parserOf('TaskDetail', detailSchema(report)),
+})
 
-export const createTaskParsers = (report: ReportUnknown): TaskParsers => {
-  const task = taskSchema(report)
-  const detail = detailSchema(report)
-  const tasks = pagingSchema.extend({ Data: z.object({ TaskInfo: z.unknown().optional() }).nullish() })
-  const details = pagingSchema.extend({ Data: z.object({ TaskDetail: z.unknown().optional() }).nullish() })
-  return {
-    readTasks: (body, requested) => {
-      const { data } = tasks.safeParse(body)
-      const rows = readRows(data?.Data?.TaskInfo, task)
-      return data === undefined || rows === null ? null : toPage(rows, data, requested)
-    },
-    readDetails: (body, requested) => {
-      const { data } = details.safeParse(body)
-      const rows = readRows(data?.Data?.TaskDetail, detail)
-      return data === undefined || rows === null ? null : toPage(rows, data, requested)
-    },
+const parserOf =
+  <T>(list: string, row: z.ZodType<T>) =>
+  (body: unknown, requested: PageRequest): Page<T> | null => {
+    const { data } = bodySchema.safeParse(body)
+    const rows = readRows(data?.Data?.[list], row)
+    return data === undefined || rows === null ? null : toPage(rows, data, requested)
   }
-}
 
 /**
  * The rows of a list, undefined where it was left out; null where it is no list, is longer than any page, or has a
@@ -168,17 +135,18 @@ const readRows = <T>(list: unknown, row: z.ZodType<T>): readonly T[] | null | un
 /** Pages count from one, so zero carries no information. */
 const pageNumber = looseCount.transform((value) => value || null)
 
-const pagingSchema = z.object({
+const bodySchema = z.object({
   TotalItemNum: count,
   TotalPageNum: pageNumber,
   CurrentPageNum: pageNumber,
   PageSize: pageNumber,
+  Data: z.looseObject({}).nullish(),
 })
 
 /** An empty list may be left out, but only where nothing should be in it. */
 const toPage = <T>(
   items: readonly T[] | undefined,
-  paging: z.output<typeof pagingSchema>,
+  paging: z.output<typeof bodySchema>,
   requested: PageRequest,
 ): Page<T> | null => {
   const { TotalItemNum: totalItems } = paging
@@ -190,7 +158,7 @@ const toPage = <T>(
 }
 
 const statusSchema = <T>(field: string, known: ReadonlyMap<string, T>, report: ReportUnknown) =>
-  name.transform((value) => {
+  name.transform((value): T | 'unknown' => {
     const status = known.get(value ?? '')
     if (status === undefined) report(field, value ?? '')
     return status ?? 'unknown'
@@ -208,18 +176,16 @@ const taskSchema = (report: ReportUnknown) =>
       CreateTime: timeSchema('CreateTime', report),
       Clientip: name,
     })
-    .transform(
-      (row): Task => ({
-        taskNo: row.TaskNo,
-        type: row.TaskType,
-        typeDescription: row.TaskTypeDescription,
-        status: row.TaskStatus,
-        cancelStatus: row.TaskCancelStatus,
-        domainCount: row.TaskNum,
-        createdAtMs: row.CreateTime,
-        clientIp: row.Clientip,
-      }),
-    )
+    .transform((row) => ({
+      taskNo: row.TaskNo,
+      type: row.TaskType,
+      typeDescription: row.TaskTypeDescription,
+      status: row.TaskStatus,
+      cancelStatus: row.TaskCancelStatus,
+      domainCount: row.TaskNum,
+      createdAtMs: row.CreateTime,
+      clientIp: row.Clientip,
+    }))
 
 const detailSchema = (report: ReportUnknown) =>
   z
@@ -238,19 +204,17 @@ const detailSchema = (report: ReportUnknown) =>
       FailReason: text,
       TaskResult: text,
     })
-    .transform(
-      (row): TaskDetail => ({
-        detailNo: row.TaskDetailNo,
-        taskNo: row.TaskNo,
-        type: row.TaskType,
-        typeDescription: row.TaskTypeDescription,
-        status: row.TaskStatus,
-        domain: row.DomainName,
-        instanceId: row.InstanceId,
-        createdAtMs: row.CreateTime,
-        updatedAtMs: row.UpdateTime,
-        attempts: row.TryCount,
-        message: row.ErrorMsg ?? row.FailReason,
-        result: row.TaskResult,
-      }),
-    )
+    .transform((row) => ({
+      detailNo: row.TaskDetailNo,
+      taskNo: row.TaskNo,
+      type: row.TaskType,
+      typeDescription: row.TaskTypeDescription,
+      status: row.TaskStatus,
+      domain: row.DomainName,
+      instanceId: row.InstanceId,
+      createdAtMs: row.CreateTime,
+      updatedAtMs: row.UpdateTime,
+      attempts: row.TryCount,
+      message: row.ErrorMsg ?? row.FailReason,
+      result: row.TaskResult,
+    }))

@@ -18,14 +18,7 @@ export interface FailedAnswer {
 
 export type Query = (sql: string, values?: readonly unknown[]) => Promise<Answer>
 
-/** Connections to one server as one role, made when they are needed and made anew when they were lost. */
-export interface Connections {
-  /** A statement whose signal aborts is cancelled on the server. */
-  query(sql: string, values?: readonly unknown[], signal?: AbortSignal): Promise<Answer>
-  /** All of it or nothing: it is committed unless one of its statements failed. */
-  transaction(work: (query: Query) => Promise<Answer>): Promise<Answer>
-  close(): Promise<void>
-}
+export type Connections = ReturnType<typeof createConnections>
 
 export interface ConnectionsOptions {
   readonly url: Secret
@@ -62,7 +55,8 @@ export const sessionOf = ({ lockMs, statementMs }: Pick<ConnectionsOptions, 'loc
   SET statement_timeout = ${statementMs}; SET enable_seqscan = off; SET enable_bitmapscan = off;
 `
 
-export const createConnections = (options: ConnectionsOptions): Connections => {
+/** Connections to one server as one role, made when they are needed and made anew when they were lost. */
+export const createConnections = (options: ConnectionsOptions) => {
   const sockets = new Set<Socket>()
   const pool = createPool(options, sockets, options.max)
   // Apart, since all others can be busy with the statements that are to be cancelled. It is connected when it is
@@ -113,10 +107,13 @@ export const createConnections = (options: ConnectionsOptions): Connections => {
   }
 
   return {
-    query: (sql, values = [], signal) =>
+    /** A statement whose signal aborts is cancelled on the server. */
+    query: (sql: string, values: readonly unknown[] = [], signal?: AbortSignal): Promise<Answer> =>
       use((client) => (signal === undefined ? queryOn(client)(sql, values) : queryUntil(client, signal, sql, values))),
-    transaction: (work) => use((client) => transact(queryOn(client), work)),
-    close: async () => {
+    /** All of it or nothing: it is committed unless one of its statements failed. */
+    transaction: (work: (query: Query) => Promise<Answer>): Promise<Answer> =>
+      use((client) => transact(queryOn(client), work)),
+    close: async (): Promise<void> => {
       await withDeadline(deadlineIn(CLOSE_MS), Promise.all([pool.end(), canceller.end()]), undefined)
       for (const socket of sockets) socket.destroy()
     },

@@ -3,7 +3,13 @@ import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { properties, target, typedProperties } from './columns.ts'
 import { createGroupCommit } from './group-commit.ts'
-import { type Connections, createConnections, type FailedAnswer, UNANSWERED } from './postgres-connections.ts'
+import {
+  type Answer,
+  type Connections,
+  createConnections,
+  type FailedAnswer,
+  UNANSWERED,
+} from './postgres-connections.ts'
 import { checkSchema, migrate, roleOf, ruleOf } from './postgres-schema.ts'
 import { createRecordReader } from './record-query.ts'
 import {
@@ -96,11 +102,9 @@ export const openPostgresReader = async ({ url }: Pick<PostgresOptions, 'url'>):
 }
 
 const recordReaderOn = (reader: Connections) =>
-  createRecordReader('postgres', async ({ sql, values }, signal) => {
-    const answer = await reader.query(numbered(sql), values, signal)
-    if (!answer.ok) throw failure(answer.reason)
-    return answer.rows
-  })
+  createRecordReader('postgres', async ({ sql, values }, signal) =>
+    rowsOf(await reader.query(numbered(sql), values, signal)),
+  )
 
 /** In milliseconds. Replicas have clocks of their own, so that times are compared by the database's. */
 const NOW = '(extract(epoch FROM clock_timestamp()) * 1000)::bigint'
@@ -157,20 +161,14 @@ const RECOVER = `
     SELECT task_no, requested_at FROM intents WHERE id = cancellation_id LIMIT 1) AS intent
 `
 
-const recover = async (reader: Connections): Promise<readonly AbandonedIntent[]> => {
-  const answer = await reader.query(POSTGRES_STATEMENTS.recover, [MARGIN_MS])
-  if (!answer.ok) throw failure(answer.reason)
-  return z.array(lostSchema).parse(answer.rows)
-}
+const recover = async (reader: Connections): Promise<readonly AbandonedIntent[]> =>
+  z.array(lostSchema).parse(rowsOf(await reader.query(POSTGRES_STATEMENTS.recover, [MARGIN_MS])))
 
 /** Few at a time, since each batch locks the rows that it projects. */
 const BACKFILLED_ROWS = 200
 
-const backfill = async (reader: Connections): Promise<boolean> => {
-  const answer = await reader.query(POSTGRES_STATEMENTS.backfill, [BACKFILLED_ROWS])
-  if (!answer.ok) throw failure(answer.reason)
-  return answer.rows[0]?.more === true
-}
+const backfill = async (reader: Connections): Promise<boolean> =>
+  rowsOf(await reader.query(POSTGRES_STATEMENTS.backfill, [BACKFILLED_ROWS]))[0]?.more === true
 
 const lostSchema = z
   .object({ id: z.string(), task_no: z.string(), requested_at: z.number(), finished_at: z.number() })
@@ -209,8 +207,7 @@ export const prune = async (admin: Connections, ageMs: number): Promise<boolean>
     const emptied = begun.ok ? await query(PRUNE[0], [ageMs]) : begun
     return emptied.ok ? query(PRUNE[1], [ageMs]) : emptied
   })
-  if (!pruned.ok) throw failure(pruned.reason)
-  return pruned.rows.length > 0
+  return rowsOf(pruned).length > 0
 }
 
 interface Append {
@@ -259,10 +256,13 @@ const isIndeterminate = (code: string): boolean => code === UNANSWERED || code.s
 
 const failedAppend = ({ code, reason }: FailedAnswer): Error => {
   if (isIndeterminate(code)) return new AppendError('indeterminate', reason)
-  return isFaultOfData(code) ? new AppendError('invalid', reason) : failure(reason)
+  return isFaultOfData(code) ? new AppendError('invalid', reason) : new StoreError(reason)
 }
 
-const failure = (reason: string): StoreError => new StoreError(reason)
+const rowsOf = (answer: Answer) => {
+  if (!answer.ok) throw new StoreError(answer.reason)
+  return answer.rows
+}
 
 export const numbered = (sql: string): string => {
   let count = 0

@@ -2,21 +2,6 @@ import { closeSync, openSync, readSync, statSync } from 'node:fs'
 import { createLogGuard } from './sqlite-log-guard.ts'
 import { reasonOf } from './sqlite-reason.ts'
 
-/**
- * Detects that the files of an open database are no longer those that a later start would open: deleted, moved,
- * replaced, truncated or overwritten, the write-ahead log included. SQLite does not notice in WAL mode: it goes on with
- * the files that it holds open. Both checks return the fault in one word, or null.
- */
-export interface FileGuard {
-  /** Before a commit. */
-  check(): string | null
-  /** After a commit, which may have moved pages from the write-ahead log to the main file. */
-  checkCommitted(): string | null
-  /** Whether the write-ahead log is damaged, so that none of it may be moved to the main file. */
-  isLogDamaged(): boolean
-  close(): void
-}
-
 export interface FileGuardOptions {
   /** The path from the settings, and where it led to when the database was opened. */
   readonly givenPath: string
@@ -38,8 +23,13 @@ const DAMAGED_LOG: readonly string[] = ['WAL_TRUNCATED', 'WAL_OVERWRITTEN']
 /** Reading the database takes seconds where it is large, so changes by other programs are verified no more often. */
 const VERIFY_EVERY_MS = 60_000
 
-/** Call it once SQLite has made all of the files. */
-export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuardOptions): FileGuard => {
+/**
+ * Detects that the files of an open database are no longer those that a later start would open: deleted, moved,
+ * replaced, truncated or overwritten, the write-ahead log included. SQLite does not notice in WAL mode: it goes on with
+ * the files that it holds open. Both checks return the fault in one word, or null. Call it once SQLite has made all of
+ * the files.
+ */
+export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuardOptions) => {
   // The path may be a symbolic link. The side files stand beside the file that it leads to.
   const places = [
     { name: 'FILE', path: givenPath, identity },
@@ -102,10 +92,13 @@ export const createFileGuard = ({ givenPath, path, identity, verify }: FileGuard
   }
 
   return {
+    /** Before a commit. */
     check: () => check(false),
+    /** After a commit, which may have moved pages from the write-ahead log to the main file. */
     checkCommitted: () => check(true),
+    /** Whether the write-ahead log is damaged, so that none of it may be moved to the main file. */
     isLogDamaged: () => contentFault !== null && DAMAGED_LOG.includes(contentFault),
-    close: () => {
+    close: (): void => {
       log.close()
       closeSync(descriptor)
     },

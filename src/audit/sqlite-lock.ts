@@ -1,5 +1,6 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { DatabaseSync } from 'node:sqlite'
+import { nullOnError } from '../errors.ts'
 import { reasonOf } from './sqlite-reason.ts'
 
 // The lock is a second file, held in BEGIN EXCLUSIVE: Node has no flock, and an exclusive WAL would shut readers out.
@@ -75,16 +76,16 @@ interface ProcessName {
 }
 
 const thisProcess = (): ProcessName => {
-  const id = attempt(() => readlinkSync('/proc/self')) ?? ''
+  const id = nullOnError(() => readlinkSync('/proc/self')) ?? ''
   return { space: spaceOfProcesses(), id, startedAt: startOf(id) }
 }
 
 const spaceOfProcesses = (): string | null =>
-  attempt(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() + readlinkSync('/proc/self/ns/pid'))
+  nullOnError(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim() + readlinkSync('/proc/self/ns/pid'))
 
 /** Whether it is certain that the process is there no more; of another machine or container that can't be seen. */
 const hasEnded = (name: string): boolean => {
-  const parsed: unknown = attempt(() => JSON.parse(name))
+  const parsed: unknown = nullOnError(() => JSON.parse(name))
   if (!Array.isArray(parsed)) return false
   const [space, id, startedAt] = parsed
   if (typeof space !== 'string' || space !== spaceOfProcesses()) return false
@@ -100,15 +101,7 @@ const [STATE, START] = [0, 19]
 
 /** In clock ticks since the boot; null where there is no such process. */
 const startOf = (id: string): string | null => {
-  const text = attempt(() => readFileSync(`/proc/${id}/stat`, 'utf8'))
+  const text = nullOnError(() => readFileSync(`/proc/${id}/stat`, 'utf8'))
   const fields = text?.slice(text.lastIndexOf(')') + 2).split(' ')
   return fields === undefined || ENDED_STATES.includes(fields[STATE]) ? null : (fields[START] ?? null)
-}
-
-const attempt = <T>(work: () => T): T | null => {
-  try {
-    return work()
-  } catch {
-    return null
-  }
 }

@@ -1,21 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { endianness } from 'node:os'
 
-/**
- * Detects that another program has cut or overwritten the write-ahead log of an open database. SQLite does not notice:
- * it trusts its index, reports commits behind the gap as durable, and moves damaged pages to the main file later. Both
- * checks return the fault in one word, or null.
- */
-export interface LogGuard {
-  /** Compares size, header and last frame with the index. */
-  check(): string | null
-  /** Compares each frame with its checksum, where another program has written since `noteWritten`. */
-  checkFrames(): string | null
-  /** The log is as this process left it. */
-  noteWritten(): void
-  close(): void
-}
-
 /** The state of the log by its index. */
 interface LogIndex {
   readonly bytes: Buffer
@@ -32,8 +17,12 @@ const HEADER_BYTES = 32
 const FRAME_HEADER_BYTES = 24
 const MAGIC = 0x377f0682
 
-/** Call it once SQLite has made the log and its index. */
-export const createLogGuard = (path: string): LogGuard => {
+/**
+ * Detects that another program has cut or overwritten the write-ahead log of an open database. SQLite does not notice:
+ * it trusts its index, reports commits behind the gap as durable, and moves damaged pages to the main file later. Both
+ * checks return the fault in one word, or null. Call it once SQLite has made the log and its index.
+ */
+export const createLogGuard = (path: string) => {
   // The index stays open as long as the database: closing a descriptor would give up SQLite's locks on it (POSIX).
   const [log, index] = [openSync(`${path}-wal`, 'r'), openSync(`${path}-shm`, 'r')]
   const stamp = (): string => {
@@ -52,17 +41,20 @@ export const createLogGuard = (path: string): LogGuard => {
   }
 
   return {
+    /** Compares size, header and last frame with the index. */
     check: () => compare(findOutside),
-    checkFrames: () => {
+    /** Compares each frame with its checksum, where another program has written since `noteWritten`. */
+    checkFrames: (): string | null => {
       const current = stamp()
       if (current === known) return null
       known = current
       return compare(findInside)
     },
-    noteWritten: () => {
+    /** The log is as this process left it. */
+    noteWritten: (): void => {
       known = stamp()
     },
-    close: () => {
+    close: (): void => {
       closeSync(log)
       closeSync(index)
     },

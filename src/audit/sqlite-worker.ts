@@ -6,17 +6,15 @@ import type { RecordQuery } from './record-query.ts'
 import { identityOf } from './sqlite-file-guard.ts'
 import { isBusy, isOnlyWriter } from './sqlite-lock.ts'
 import { reasonOf } from './sqlite-reason.ts'
-import { BUSY_MS, openSqliteWriter, type Write } from './sqlite-writer.ts'
+import { BUSY_MS, type Committed, openSqliteWriter, type Write } from './sqlite-writer.ts'
 
 // The threads that touch the database, so that a slow disk never stops the one that serves requests. There are two: the
 // writer owns the file, and a reader stands beside it, so that a long look at the record holds up no cancellation.
 
 export type WorkerRequest = Write | ({ readonly op: 'read' } & RecordQuery) | { readonly op: 'close' }
 
-/** The result of a request; the code is the reason of a failure. An indeterminate write may have been done. */
-export type WorkerResult =
-  | { readonly done: true; readonly value?: unknown }
-  | { readonly done: false; readonly code: string; readonly isIndeterminate: boolean }
+/** The result of a request: rows of a read, or whether a write is durable. */
+export type WorkerResult = Committed | { readonly done: true; readonly value: unknown }
 
 /**
  * The first message is `ready` or `refused`; `recovered` counts intents that a crash had left pending. Then each
@@ -47,7 +45,9 @@ const writerRole = (options: WorkerOptions): Role => {
   const lockPath = createFile(`${path}-lock`)
   const lockIdentity = identityOf(lockPath)
   const lock = holdLock(lockPath)
-  if (!isOnlyWriter(path, lockIdentity, BUSY_MS)) throw openElsewhere()
+  if (!isOnlyWriter(path, lockIdentity, BUSY_MS)) {
+    throw Object.assign(new Error('another program has the record open'), { code: OPEN_ELSEWHERE })
+  }
   const { nowMs, path: givenPath } = options
   const { recovered, commit, close } = openSqliteWriter({ givenPath: resolve(givenPath), path, lockIdentity, nowMs })
   return {
@@ -60,6 +60,7 @@ const writerRole = (options: WorkerOptions): Role => {
   }
 }
 
+const OPEN_ELSEWHERE = 'OPEN_ELSEWHERE'
 const LOCK_DAMAGED = 'LOCK_FILE_DAMAGED'
 
 /** The lock file is empty. Content written by another program is no fault of the audit trail. */
@@ -102,11 +103,6 @@ const serve = (port: MessagePort, role: Role): void => {
     if (isLast) port.close()
   })
 }
-
-const OPEN_ELSEWHERE = 'OPEN_ELSEWHERE'
-
-const openElsewhere = (): Error =>
-  Object.assign(new Error('another program has the record open'), { code: OPEN_ELSEWHERE })
 
 const refusalOf = (role: WorkerOptions['role'], error: unknown): WorkerReply => {
   const code = reasonOf(error)

@@ -13,14 +13,6 @@ export type Write =
   | { readonly op: 'backfill' }
   | { readonly op: 'prune'; readonly beforeMs: number }
 
-export interface SqliteWriter {
-  /** How many intents had no outcome; they are `unknown` now. */
-  readonly recovered: number
-  /** Tells for each whether it is durable. */
-  commit(batch: readonly Write[]): readonly Committed[]
-  close(): void
-}
-
 /**
  * Whether a write is durable, or the reason why not in one word. An unsure one may come to light after the next start.
  */
@@ -102,7 +94,7 @@ const PRAGMAS = `
 `
 
 /** Opens the database for writing. The caller is the only writer, so each pending intent is taken for abandoned. */
-export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: SqliteWriterOptions): SqliteWriter => {
+export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: SqliteWriterOptions) => {
   const identity = identityOf(path)
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
   db.exec(PRAGMAS)
@@ -172,8 +164,10 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   }
 
   return {
+    /** How many intents had no outcome; they are `unknown` now. */
     recovered,
-    commit: (batch) => {
+    /** Tells for each whether it is durable. */
+    commit: (batch: readonly Write[]): readonly Committed[] => {
       const fault = guard.check()
       if (fault !== null) return refuse(batch, fault)
       const rehearsed = batch.some(isProbe) ? rehearse() : null
@@ -185,7 +179,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
       const late = guard.checkCommitted()
       return late === null ? results : results.map((each) => (each.done ? indeterminate(late) : each))
     },
-    close: () => {
+    close: (): void => {
       if (guard.isLogDamaged()) closeWithoutMoving(db, path)
       else db.close()
       guard.close()

@@ -25,7 +25,7 @@ const REASONS = {
  */
 export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
   const writer = await startThread('writer', path)
-  let reader: Promise<Thread> | undefined
+  let reader: ReturnType<typeof startThread> | undefined
 
   const read = async (query: RecordQuery) => {
     reader ??= startThread('reader', path).catch((error) => {
@@ -93,13 +93,6 @@ export const openSqliteReader = async (path: string): Promise<AuditReader> => {
   return { list, close: reader.close }
 }
 
-interface Thread {
-  readonly recovered: number
-  /** Rejects where the thread could not do it. */
-  ask(request: WorkerRequest): Promise<unknown>
-  close(): Promise<void>
-}
-
 const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
 
 const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
@@ -109,7 +102,7 @@ const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly d
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit
  * serves them all, and waking a thread costs more than most requests.
  */
-const startThread = async (role: WorkerOptions['role'], path: string): Promise<Thread> => {
+const startThread = async (role: WorkerOptions['role'], path: string) => {
   // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
   const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
   const worker = new Worker(url, { workerData: { role, path, nowMs: Date.now() } satisfies WorkerOptions })
@@ -138,17 +131,18 @@ const startThread = async (role: WorkerOptions['role'], path: string): Promise<T
   }
   const commit = createGroupCommit(send, setImmediate)
 
+  /** Rejects where the thread could not do it. */
   const ask = async (request: WorkerRequest): Promise<unknown> => {
     if (closing) throw new Error('the audit store is closed')
     const result = await commit(request)
     if (!result.done) throw failureOf(result)
-    return result.value
+    return 'value' in result ? result.value : undefined
   }
 
   return {
     recovered: first.recovered,
     ask,
-    close: async () => {
+    close: async (): Promise<void> => {
       const closed = ask({ op: 'close' })
       closing = true
       await closed

@@ -74,7 +74,7 @@ export const misspeltSettings = (variables: readonly string[], settings: readonl
 
 const likelySetting = (name: string, settings: readonly string[]): string | undefined => {
   if (settings.includes(name)) return name
-  const synonym = [name, withoutFile(name)].map((it) => SYNONYMS[it]).find((it) => it !== undefined)
+  const synonym = [name, name.replace(/_FILE$/, '')].map((it) => SYNONYMS[it]).find((it) => it !== undefined)
   const meant = synonym !== undefined && /_FILE$/.test(name) ? `${synonym}_FILE` : synonym
   if (meant !== undefined && settings.includes(meant)) return meant
   for (const matches of MATCHES) {
@@ -83,8 +83,6 @@ const likelySetting = (name: string, settings: readonly string[]): string | unde
   }
   return undefined
 }
-
-const withoutFile = (name: string): string => name.replace(/_FILE$/, '')
 
 /** Upper case, words apart by one underscore: `cors-origins`, `CorsOrigins` and `CORS_ORIGINS ` are the same name. */
 const normalize = (variable: string): string =>

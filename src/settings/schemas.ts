@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { isSafeUrl, parseSubnets, type Subnets } from '../addresses.ts'
 import { Secret } from '../secret.ts'
 import { isStrongSecret } from './secret-strength.ts'
-import { trimEnds } from './text.ts'
+import { decodeEscapes, trimEnds } from './text.ts'
 
 // How the text of a setting becomes a value. Each rule completes the sentence "<the setting> must …".
 
@@ -130,12 +130,7 @@ const PERCENT_RULE = {
 /** Whether each `%` begins an escape, and the escapes are UTF-8: clients decode these parts. */
 const isDecodable = (text: string): boolean => {
   const { username, password, hostname, pathname } = new URL(text)
-  try {
-    for (const part of [username, password, hostname, pathname]) decodeURIComponent(part)
-    return true
-  } catch {
-    return false
-  }
+  return [username, password, hostname, pathname].every((part) => decodeEscapes(part) !== null)
 }
 
 const isPostgresUrl = (text: string): boolean => {

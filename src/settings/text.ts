@@ -1,3 +1,5 @@
+import { nullOnError } from '../errors.ts'
+
 /**
  * The characters that a text can have:
  * - `json`: any JSON, over several lines too
@@ -15,6 +17,9 @@ const INVISIBLE_ENDS =
 
 /** Removes white space and invisible characters at the ends. Each setting and each file of settings is read so. */
 export const trimEnds = (text: string): string => text.replace(INVISIBLE_ENDS, '')
+
+/** The text with its percent-escapes decoded; null if one is malformed or the result is no UTF-8. */
+export const decodeEscapes = (text: string): string | null => nullOnError(() => decodeURIComponent(text))
 
 const QUOTES: readonly string[] = ['""', "''", '``', '“”', '‘’', '«»', '„“']
 const LINE_END = /[\n\r\v\f\u0085\u2028\u2029]/

@@ -2,19 +2,6 @@ import { constants, fstatSync, openSync, writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { isatty } from 'node:tty'
 
-/**
- * Lines that go to a file descriptor. No method ever waits for the reader, except `flush` for the time that it is
- * given.
- */
-export interface LineOutput {
-  /** A line that can't be written now waits for the reader; one that finds no room is dropped and counted. */
-  write(line: string): void
-  /** Lines that were dropped since the start. */
-  dropped(): number
-  /** Writes waiting lines for at most so many milliseconds. For the end of the process. */
-  flush(timeoutMs: number): void
-}
-
 export interface LineOutputOptions {
   readonly fd: number
   /** Writing works again: so many lines were dropped meanwhile. */
@@ -27,10 +14,11 @@ const RETRY_MS = 10
 const FLUSH_PAUSE_MS = 5
 
 /**
- * Lines are written at once, so that a crash loses none as long as the reader reads. Once the reader stops, they wait
+ * Lines that go to a file descriptor. No method ever waits for the reader, except `flush` for the time that it is
+ * given. Lines are written at once, so that a crash loses none as long as the reader reads. Once the reader stops, they wait
  * in memory up to a limit. A reader that has gone, or a full disk, costs the lines that come meanwhile.
  */
-export const createLineOutput = ({ fd: given, onResumed = () => undefined }: LineOutputOptions): LineOutput => {
+export const createLineOutput = ({ fd: given, onResumed = () => undefined }: LineOutputOptions) => {
   const fd = withoutBlocking(given)
   /** Bytes that were taken from the queue and not yet written to their end. */
   let rest: Buffer = Buffer.alloc(0)
@@ -127,9 +115,12 @@ export const createLineOutput = ({ fd: given, onResumed = () => undefined }: Lin
   }
 
   return {
-    write: (line) => (isWaiting() ? enqueue(line) : writeNow(line)),
+    /** A line that can't be written now waits for the reader; one that finds no room is dropped and counted. */
+    write: (line: string): void => (isWaiting() ? enqueue(line) : writeNow(line)),
+    /** Lines that were dropped since the start. */
     dropped: () => dropped,
-    flush: (timeoutMs) => {
+    /** Writes waiting lines for at most so many milliseconds. For the end of the process. */
+    flush: (timeoutMs: number): void => {
       const endMs = performance.now() + timeoutMs
       let result = advance()
       for (; result === 'busy' && performance.now() < endMs; result = advance()) pause(FLUSH_PAUSE_MS)

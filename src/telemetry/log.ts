@@ -1,7 +1,7 @@
 import { isIPv4 } from 'node:net'
 import pino, { type DestinationStream } from 'pino'
 import { visible } from '../visible-text.ts'
-import { createLineOutput, type LineOutput } from './line-output.ts'
+import { createLineOutput } from './line-output.ts'
 
 /** Every field that a log line can have. Other fields are not written. */
 const FIELDS = [
@@ -80,7 +80,8 @@ export interface LogOptions {
 export const createLog = ({ level, destination, addresses = 'full' }: LogOptions): ProcessLog => {
   const options = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters: { level: nameLevel } }
   let failed = 0
-  const output = destination === undefined ? standardOutput((droppedLines) => reportDropped(droppedLines)) : null
+  const onResumed = (droppedLines: number): void => reportDropped(droppedLines)
+  const output = destination === undefined ? createLineOutput({ fd: STANDARD_OUTPUT, onResumed }) : null
   const logger = pino(options, output ?? destination)
   const write = (severity: 'info' | 'warn' | 'error', message: string, fields: LogFields): void => {
     try {
@@ -103,9 +104,6 @@ export const createLog = ({ level, destination, addresses = 'full' }: LogOptions
 
 const STANDARD_OUTPUT = 1
 const FLUSH_MS = 500
-
-const standardOutput = (onResumed: (dropped: number) => void): LineOutput =>
-  createLineOutput({ fd: STANDARD_OUTPUT, onResumed })
 
 /** The loggable part of a foreign error: its kind and its stack frames, never its message. */
 export const describeError = (error: unknown): LogFields => {

@@ -29,7 +29,6 @@ export interface Meter {
   spans(result: 'exported' | 'failed' | 'dropped', count: number): void
 }
 
-/** Counts nothing. */
 export const NO_METER: Meter = {
   request: () => undefined,
   cancellation: () => undefined,

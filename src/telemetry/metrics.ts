@@ -2,17 +2,13 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { PRIORITIES, type Priority } from '../priority.ts'
 import type { Meter } from './meter.ts'
 
-/** Values that are read at each scrape; undefined: the gauge is absent. */
+/** Values that are read at each scrape, as the `help` of their gauges describes them; undefined: the gauge is absent. */
 export interface GaugeSources {
-  /** Open connections of the public port. */
   readonly connections: () => number
-  /** Attempts in flight, and those that wait for a permit. */
   readonly inFlight: (priority: Priority) => number
   readonly waiting: (priority: Priority) => number
-  /** Whether attempts of a priority are held back after failures, and all of them after throttling. */
   readonly isUnhealthy: (priority: Priority) => boolean
   readonly isThrottled: () => boolean
-  /** Upstream's clock less ours, by its last answer. */
   readonly clockSkewMs: () => number | undefined
   readonly credentialsAgeMs: () => number | undefined
   readonly credentialsExpireInMs: () => number | undefined
@@ -21,25 +17,13 @@ export interface GaugeSources {
   /** Whether `/readyz` would say so. */
   readonly isReady: () => Promise<boolean>
   readonly isRateLimitStoreUp: () => boolean | undefined
-  /** Sign-outs that other replicas were not told of yet. */
   readonly unsharedSignOuts: () => number | undefined
   /** Whether a write to the record works; undefined where the process is about to stop. */
   readonly isAuditWritable: () => Promise<boolean | undefined>
-  /** Outcomes that could not be written yet, and cancellations whose outcome is still unknown. */
   readonly unwritten: () => number
   readonly unsettled: () => number
-  /** By setting, whether its file is faulty, so that the previous content is in force. */
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
-  /** Lines that the log could not write since the start. */
   readonly droppedLogLines: () => number
-}
-
-export interface Metrics extends Meter {
-  /** Reads these at every scrape. */
-  registerGauges(readings: GaugeSources): void
-  readonly contentType: string
-  /** Everything, in the text format of Prometheus. */
-  text(): Promise<string>
 }
 
 const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
@@ -56,7 +40,7 @@ export interface InitialLabels {
   readonly closeReasons: readonly string[]
 }
 
-export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels): Metrics => {
+export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels) => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -130,10 +114,7 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels):
   for (const reason of closeReasons) for (const port of ['public', 'admin']) closed.inc({ port, reason }, 0)
   for (const result of ['done', 'failed']) auditSeconds.zero({ result })
 
-  return {
-    registerGauges: (readings) => addGauges(registry, readings),
-    contentType: registry.contentType,
-    text: () => registry.metrics(),
+  const meter: Meter = {
     request: ({ method: given, route: pattern, status, code, durationMs }) => {
       const [route, method] = [pattern ?? OTHER, METHODS.includes(given) ? given : OTHER]
       requests.inc({ route, method, status: String(status ?? ''), code: code ?? '' })
@@ -151,17 +132,26 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels):
     connectionClosed: ({ port, reason }) => closed.inc({ port, reason }),
     spans: (result, count) => spans.inc({ result }, count),
   }
+  return {
+    ...meter,
+    /** Reads these at every scrape. */
+    registerGauges: (readings: GaugeSources): void => addGauges(registry, readings),
+    contentType: registry.contentType,
+    /** Everything, in the text format of Prometheus. */
+    text: (): Promise<string> => registry.metrics(),
+  }
 }
 
 type GaugeValue = number | undefined
 
 const addGauges = (registry: Registry, readings: GaugeSources): void => {
-  const seconds = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : ms / 1000)
+  const seconds = (ms: GaugeValue): GaugeValue => (ms === undefined ? undefined : ms / 1000)
+  const numberOf = (flag: boolean | undefined): GaugeValue => (flag === undefined ? undefined : Number(flag))
   const gauges: readonly (readonly [name: string, help: string, read: () => GaugeValue | Promise<GaugeValue>])[] = [
     [
       'gateway_ready',
       '1 where there are keys, the record can be written and the process is not about to stop.',
-      async () => Number(await readings.isReady()),
+      async () => numberOf(await readings.isReady()),
     ],
     ['gateway_connections', 'Open connections of the public port.', readings.connections],
     [
@@ -183,10 +173,7 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
     [
       'gateway_rate_limit_store_up',
       '1 where replicas count limits together, 0 while Redis is away; absent without Redis.',
-      () => {
-        const isUp = readings.isRateLimitStoreUp()
-        return isUp === undefined ? undefined : Number(isUp)
-      },
+      () => numberOf(readings.isRateLimitStoreUp()),
     ],
     [
       'gateway_sign_outs_unshared',
@@ -196,10 +183,7 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
     [
       'gateway_audit_writable',
       '1 where a write to the record works; absent while the process stops.',
-      async () => {
-        const isWritable = await readings.isAuditWritable()
-        return isWritable === undefined ? undefined : Number(isWritable)
-      },
+      async () => numberOf(await readings.isAuditWritable()),
     ],
     ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
     ['gateway_unsettled', 'Cancellations of unknown outcome that are looked at now and then.', readings.unsettled],

@@ -32,5 +32,4 @@ export interface Tracing extends Tracer {
 
 const NO_SPAN: Span = { set: () => undefined, fail: () => undefined }
 
-/** Where nothing is traced. */
 export const NO_TRACER: Tracer = { span: (_name, _kind, work) => work(NO_SPAN) }

@@ -10,7 +10,7 @@ import { type ErrorCode, GatewayError, type Lang } from '../../errors.ts'
 import type { Log } from '../../telemetry/log.ts'
 import type { Meter } from '../../telemetry/meter.ts'
 import { type Deadline, deadlineIn, withDeadline } from '../../time.ts'
-import { clientAddress } from './client-ip.ts'
+import { type Addresses, clientAddress } from './client-ip.ts'
 import { createLogLimit } from './log-limit.ts'
 
 /** A header or cookie by which a caller may be known; it is not verified yet. */
@@ -20,13 +20,11 @@ export interface Credential {
 }
 
 /** Facts about a request. Middleware sets the fields that are not readonly. */
-export interface Context {
+export interface Context extends Addresses {
   readonly requestId: string
   readonly correlationId: string | null
   /** Of the trace that this request belongs to; null where none is recorded. */
   traceId: string | null
-  readonly clientIp: string | null
-  readonly peerIp: string | null
   readonly lang: Lang
   /** On the monotonic clock. */
   readonly startedAtMs: number

@@ -30,6 +30,7 @@ export const corsHeaders = (
 }
 
 export interface OriginOptions {
+  /** Origins of pages that may read responses and use sessions. */
   readonly corsOrigins: readonly string[]
   readonly publicUrl: string | undefined
   readonly log: Log

@@ -43,20 +43,7 @@ export interface SharedStoreTiming {
 // A command takes a round trip, a connection about six, after addresses that do not respond.
 const TIMING: SharedStoreTiming = { answerMs: 1000, connectMs: 5000, retryEveryMs: 1000 }
 
-export interface SharedStore {
-  /** Where the limit of that name counts. */
-  storeFor(limit: string): Store
-  inUse(): StoreInUse
-  /**
-   * Tells other replicas of a sign-out; where Redis is away, once it is back. Resolves within the time of one command.
-   */
-  shareSignOut(signOut: SignOut): Promise<void>
-  /** Sign-outs that other replicas were not told of yet. */
-  unsharedSignOuts(): number
-  /** Resolves once Redis works or was found to be away; then goes on by itself. */
-  connect(): Promise<void>
-  close(): void
-}
+export type SharedStore = ReturnType<typeof createSharedStore>
 
 const openClient = (url: Secret) =>
   createClient({
@@ -72,15 +59,8 @@ type Client = ReturnType<typeof openClient>
 /** One connection, and the counters of each limit that go through it. */
 interface Connection {
   readonly client: Client
-  readonly counters: ReadonlyMap<string, Counter>
+  readonly counters: ReadonlyMap<string, RedisStore>
   readonly channel: SignOutChannel | null
-}
-
-interface Counter {
-  init(options: Options): Promise<void>
-  increment(key: string): Promise<IncrementResponse>
-  decrement(key: string): Promise<void>
-  resetKey(key: string): Promise<void>
 }
 
 /** Takes one back from a count that still runs. DECR alone would begin a count that never ends. */
@@ -110,7 +90,7 @@ const UNAVAILABLE = {
   },
 } as const satisfies Record<RedisFailure['kind'], Record<StoreFailure | 'signOuts', string>>
 
-export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
+export const createSharedStore = (options: SharedStoreOptions) => {
   const { url, onFailure, windowMs, signOuts, log, timing } = options
   const { answerMs, connectMs, retryEveryMs } = { ...TIMING, ...timing }
   const { protocol } = new URL(url.reveal())
@@ -168,18 +148,14 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
     await Promise.all([probe?.increment(PROBE), probe?.decrement(PROBE)])
   }
 
-  const countersOn = (client: Client): ReadonlyMap<string, Counter> => {
+  const countersOn = (client: Client): ReadonlyMap<string, RedisStore> => {
     const sendCommand = (...command: string[]): Promise<RedisReply> =>
       withinAnswerTime(client.sendCommand<RedisReply>(command))
-    const counterOf = (limit: string): Counter => {
+    const counterOf = (limit: string): RedisStore => {
       const prefix = `${PREFIX}${limit}:`
-      const store = new RedisStore({ sendCommand, prefix })
-      return {
-        init: async (given) => store.init(given),
-        increment: async (key) => store.increment(key),
-        decrement: async (key) => void (await sendCommand('EVAL', DECREMENT, '1', `${prefix}${key}`)),
-        resetKey: async (key) => store.resetKey(key),
-      }
+      return Object.assign(new RedisStore({ sendCommand, prefix }), {
+        decrement: async (key: string) => void (await sendCommand('EVAL', DECREMENT, '1', `${prefix}${key}`)),
+      })
     }
     return new Map([...limits.keys()].map((limit) => [limit, counterOf(limit)]))
   }
@@ -256,7 +232,7 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
 
   const askCounter = <T>(
     limit: string,
-    use: (counter: Counter) => Promise<T>,
+    use: (counter: RedisStore) => Promise<T>,
     isRepeatable: boolean,
   ): Promise<T | null> =>
     ask(({ counters }) => {
@@ -271,28 +247,31 @@ export const createSharedStore = (options: SharedStoreOptions): SharedStore => {
     else unshared = createSignOuts()
   }
 
-  /** More than any limit, until Redis is asked again. */
-  const tooMany = (): IncrementResponse => ({
-    totalHits: Number.MAX_SAFE_INTEGER,
-    resetTime: new Date(Date.now() + retryEveryMs),
-  })
-
+  /** With `deny`, more than any limit until Redis is asked again. */
   const countHere = (here: Store, key: string): Promise<IncrementResponse> | IncrementResponse =>
-    onFailure === 'deny' ? tooMany() : here.increment(key)
+    onFailure === 'deny'
+      ? { totalHits: Number.MAX_SAFE_INTEGER, resetTime: new Date(Date.now() + retryEveryMs) }
+      : here.increment(key)
 
   return {
-    inUse: () => (current === null ? onFailure : 'redis'),
-    shareSignOut: (signOut) => shareSignOuts([signOut]),
+    inUse: (): StoreInUse => (current === null ? onFailure : 'redis'),
+    /**
+     * Tells other replicas of a sign-out; where Redis is away, once it is back. Resolves within the time of one command.
+     */
+    shareSignOut: (signOut: SignOut) => shareSignOuts([signOut]),
+    /** Sign-outs that other replicas were not told of yet. */
     unsharedSignOuts: () => unshared.size(),
+    /** Resolves once Redis works or was found to be away; then goes on by itself. */
     connect,
-    close: () => {
+    close: (): void => {
       isClosed = true
       clearTimeout(timer)
       const last = current
       current = null
       if (last?.client.isOpen) last.client.destroy()
     },
-    storeFor: (limit) => {
+    /** Where the limit of that name counts. */
+    storeFor: (limit: string): Store => {
       const here = createMemoryStore(windowMs)
       return {
         init: (options) => void limits.set(limit, options),

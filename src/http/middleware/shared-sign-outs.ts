@@ -1,14 +1,9 @@
 import type { RedisClientType } from '@redis/client'
 import { z } from 'zod'
 import type { SignOut, SignOuts } from '../../callers/sign-outs.ts'
+import { nullOnError } from '../../errors.ts'
 
-/** Sign-outs that replicas tell each other through one connection to Redis. */
-export interface SignOutChannel {
-  /** Exchanges known sign-outs with other replicas, in both directions. Rejects where Redis does not permit that. */
-  open(): Promise<void>
-  /** Resolves once each replica that is connected was told, and each that connects later will be. */
-  publish(signOuts: readonly SignOut[]): Promise<void>
-}
+export type SignOutChannel = ReturnType<typeof createSignOutChannel>
 
 export interface SignOutChannelOptions {
   readonly client: Pick<RedisClientType, 'subscribe' | 'zScan' | 'sendCommand'>
@@ -38,14 +33,15 @@ const PUBLISH = `
 
 const messageSchema = z.array(z.tuple([z.string().min(1).max(64), z.number()]))
 
-export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChannelOptions): SignOutChannel => {
+/** Sign-outs that replicas tell each other through one connection to Redis. */
+export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChannelOptions) => {
   const learn = (signOut: SignOut): void => {
     // Other programs may write to Redis: no entry is kept for longer than a session lasts.
     if (signOut.endsAtMs < Date.now() + KEPT_MS) signOuts.add(signOut)
   }
 
   const hear = (message: string): void => {
-    const parsed = messageSchema.safeParse(parseJson(message))
+    const parsed = messageSchema.safeParse(nullOnError(() => JSON.parse(message)))
     for (const [id, endsAtMs] of parsed.data ?? []) learn({ id, endsAtMs })
   }
 
@@ -75,21 +71,15 @@ export const createSignOutChannel = ({ client, signOuts, inTime }: SignOutChanne
   }
 
   return {
-    open: async () => {
+    /** Exchanges known sign-outs with other replicas, in both directions. Rejects where Redis does not permit that. */
+    open: async (): Promise<void> => {
       // In this order, so that each entry that is added meanwhile is heard or read. On the connection of the limits, so
       // that their replies come after earlier publications.
       await inTime(client.subscribe(KEY, hear))
       const shared = await readAll()
       await publishAll([...signOuts.all()].filter(({ id }) => !shared.has(id)))
     },
+    /** Resolves once each replica that is connected was told, and each that connects later will be. */
     publish: publishAll,
-  }
-}
-
-const parseJson = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }

@@ -1,7 +1,6 @@
 import type { ErrorFacts, GatewayError, Lang } from '../../errors.ts'
 import { PROBLEMS, type ProblemText } from './problems.ts'
 
-/** Facts of the request that the members of a problem depend on. */
 export interface ProblemContext {
   readonly requestId: string
   /** Of the trace that tells more about it; null where none is recorded. */

@@ -19,6 +19,8 @@ interface Problem {
 }
 
 const refusal = { retryable: false, outcome: 'not-cancelled' } as const
+const unknown = { retryable: false, outcome: 'unknown' } as const
+const noCancel = { retryable: false, outcome: null } as const
 const later = { retryable: true, outcome: 'not-cancelled' } as const
 
 /** Status, flags and texts of each code. No other place holds these texts. */
@@ -139,8 +141,7 @@ export const PROBLEMS = {
   },
   'headers-too-large': {
     status: 431,
-    retryable: false,
-    outcome: null,
+    ...noCancel,
     en: {
       title: 'The request headers are too large',
       happened: 'The request headers are larger than the gateway accepts.',
@@ -164,8 +165,7 @@ export const PROBLEMS = {
   },
   internal: {
     status: 500,
-    retryable: false,
-    outcome: 'unknown',
+    ...unknown,
     en: {
       title: 'Internal error of the gateway',
       happened: 'The gateway failed because of an internal error.',
@@ -180,8 +180,7 @@ export const PROBLEMS = {
   },
   'method-not-allowed': {
     status: 405,
-    retryable: false,
-    outcome: null,
+    ...noCancel,
     en: {
       title: 'Method not allowed',
       happened: 'This route does not support the method of the request.',
@@ -219,8 +218,7 @@ export const PROBLEMS = {
   },
   'outcome-unknown': {
     status: 504,
-    retryable: false,
-    outcome: 'unknown',
+    ...unknown,
     en: {
       title: 'The cancellation may or may not have happened',
       happened: 'The request was sent. Neither the response nor the task shows whether it took effect.',
@@ -359,8 +357,7 @@ export const PROBLEMS = {
   },
   'upstream-bad-response': {
     status: 502,
-    retryable: false,
-    outcome: 'unknown',
+    ...unknown,
     en: {
       title: 'The response of Alibaba Cloud cannot be read',
       happened: 'Alibaba Cloud responded, but the gateway cannot interpret the response.',

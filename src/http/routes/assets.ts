@@ -34,4 +34,6 @@ export const createAssets = async (folder: URL, options: AssetOptions): Promise<
   }
 }
 
-const etagOf = (content: Buffer): string => `"${createHash('sha256').update(content).digest('base64url')}"`
+/** A strong entity tag of the content (RFC 9110, 8.8.3). */
+export const etagOf = (content: Buffer | string): string =>
+  `"${createHash('sha256').update(content).digest('base64url')}"`

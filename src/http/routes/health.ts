@@ -2,11 +2,9 @@ import type { RequestHandler } from 'express'
 import { type ErrorCode, GatewayError } from '../../errors.ts'
 import type { StoreInUse } from '../middleware/redis-store.ts'
 
-/** `leaving` still serves, but closes connections after each response; `draining` refuses new requests. */
-export type Phase = 'serving' | 'leaving' | 'draining'
-
 export interface Lifecycle {
-  phase: Phase
+  /** `leaving` still serves, but closes connections after each response; `draining` refuses new requests. */
+  phase: 'serving' | 'leaving' | 'draining'
 }
 
 export const livez: RequestHandler = function livez(_req, res) {
@@ -21,17 +19,13 @@ export type Readiness = () => Promise<ErrorCode | null>
  * make a replica unready. A replica without credentials cannot use the upstream, so it reports the upstream as
  * unavailable.
  */
-export const createReadiness = (
-  lifecycle: Lifecycle,
-  hasCredentials: () => boolean,
-  isAuditWritable: () => Promise<boolean>,
-): Readiness => {
-  return async () => {
+export const createReadiness =
+  (lifecycle: Lifecycle, hasCredentials: () => boolean, isAuditWritable: () => Promise<boolean>): Readiness =>
+  async () => {
     if (lifecycle.phase !== 'serving') return 'shutting-down'
     if (!hasCredentials()) return 'upstream-unavailable'
     return (await isAuditWritable()) ? null : 'audit-unavailable'
   }
-}
 
 export const createReadyz = (readiness: Readiness, rateLimitStore: () => StoreInUse | undefined): RequestHandler =>
   async function readyz(_req, res) {

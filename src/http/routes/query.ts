@@ -49,12 +49,8 @@ export const textParameter = z
 /** Milliseconds since the epoch. */
 export const momentParameter = z
   .string(rule('date'))
-  .transform((text, context) => {
-    const atMs = parseMoment(text)
-    if (atMs !== null) return atMs
-    context.addIssue({ code: 'custom', message: rule('date').error })
-    return z.NEVER
-  })
+  .transform(parseMoment)
+  .pipe(z.number(rule('date')))
   .optional()
 
 /** The rule must state the same bounds. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { Request, RequestHandler, Response } from 'express'
 import { z } from 'zod'
 import type { PageResponse, QueryContext, TaskQueries } from '../../alibaba/task-queries.ts'
@@ -11,6 +10,7 @@ import { isoTime } from '../../time.ts'
 import { visible, visibleOrNull } from '../../visible-text.ts'
 import { callerIn } from '../middleware/authenticate.ts'
 import { trimOws } from '../middleware/ows.ts'
+import { etagOf } from './assets.ts'
 import { waitSeconds } from './prefer.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
 
@@ -106,7 +106,7 @@ export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, 
       if (task === null) throw new GatewayError('task-not-found')
       const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
       // Made of the body for this caller: two callers can see a task differently.
-      const etag = `"${createHash('sha256').update(body).digest('base64url')}"`
+      const etag = etagOf(body)
       res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
       if (matches(req.get('if-none-match'), etag)) res.status(304).end()
       else res.type('application/json').send(body)

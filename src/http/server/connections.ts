@@ -20,7 +20,6 @@ export const CLOSE_REASONS = ['limit', 'address-limit', 'response-unread'] as co
 
 export type CloseReason = (typeof CLOSE_REASONS)[number]
 
-/** One connection, from its acceptance to its close. */
 interface Connection {
   readonly socket: Socket
   /** Requests that the parser has found and whose responses have not been sent completely. */

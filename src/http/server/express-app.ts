@@ -1,4 +1,5 @@
 import express, { type Express, type RequestHandler } from 'express'
+import { decodeEscapes } from '../../settings/text.ts'
 
 /** An Express app with strict, case-sensitive routing that discloses nothing about itself. */
 export const createExpress = (): Express => {
@@ -14,15 +15,6 @@ export const createExpress = (): Express => {
  */
 export const keepUnreadableEscapes: RequestHandler = function escapeKeeper(req, _res, next) {
   const [path = '', ...query] = req.url.split('?')
-  if (!isDecodable(path)) req.url = [path.replaceAll('%', '%25'), ...query].join('?')
+  if (decodeEscapes(path) === null) req.url = [path.replaceAll('%', '%25'), ...query].join('?')
   next()
-}
-
-const isDecodable = (path: string): boolean => {
-  try {
-    decodeURIComponent(path)
-    return true
-  } catch {
-    return false
-  }
 }

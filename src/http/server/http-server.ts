@@ -31,19 +31,7 @@ export interface ListenerOptions extends Port {
   readonly meter: Meter
 }
 
-export interface Listener {
-  /** Where it can be reached, such as `http://127.0.0.1:3000`. */
-  readonly url: string
-  /**
-   * Not ready at once; serves for `delayMs` more while load balancers take note; then takes nothing new and resolves
-   * when the last answer is out.
-   */
-  drain(delayMs: number): Promise<void>
-  /** Open connections. */
-  connections(): number
-  /** Closes at once, also with requests unanswered. */
-  close(): void
-}
+export type Listener = Awaited<ReturnType<typeof listen>>
 
 // Longer than load balancers keep a connection idle by default (the longest known is 600 s): else they would send into
 // a closing one.
@@ -84,7 +72,7 @@ const TARGET = /^([/*]|https?:\/\/[^/?@\\]+([/?][^\\]*)?$)/i
 const isTarget = (url: string): boolean => TARGET.test(url) && URL.canParse(url, 'http://host') && !url.includes('#')
 
 /** @throws ConfigError where the port can't be opened */
-export const listen = async (app: RequestListener, options: ListenerOptions): Promise<Listener> => {
+export const listen = async (app: RequestListener, options: ListenerOptions) => {
   const { kind, lifecycle, meter } = options
   const server = createHttpServer((req, res) => {
     if (isTarget(req.url ?? '')) app(req, res)
@@ -101,10 +89,16 @@ export const listen = async (app: RequestListener, options: ListenerOptions): Pr
   if (kind === 'admin') server.unref()
 
   return {
+    /** Where it can be reached, such as `http://127.0.0.1:3000`. */
     url,
     connections: connections.size,
+    /** Closes at once, also with requests unanswered. */
     close: () => void server.close().closeAllConnections(),
-    drain: async (delayMs) => {
+    /**
+     * Not ready at once; serves for `delayMs` more while load balancers take note; then takes nothing new and resolves
+     * when the last answer is out.
+     */
+    drain: async (delayMs: number): Promise<void> => {
       lifecycle.phase = 'leaving'
       await delay(delayMs)
       lifecycle.phase = 'draining'
