@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { createCredentialFiles } from './alibaba/credential-files.ts'
 import { type CredentialProvider, fixedCredentials } from './alibaba/credentials.ts'
 import type { Credentials } from './alibaba/signing.ts'
+import { createStartProbe } from './alibaba/start-probe.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
 import type { AppParts } from './app.ts'
 import { createAuditTrail } from './audit/audit-trail.ts'
@@ -63,6 +64,8 @@ export interface Timings {
   readonly settlementPauseMs?: (ageMs: number) => number
   /** Time that a peer may take to read one response. */
   readonly readTimeoutMs?: number
+  /** Pause after the query of that number that checks the credentials at the start. */
+  readonly startProbePauseMs?: (query: number) => number
 }
 
 /** The log of the process, and parts that tests replace. */
@@ -74,6 +77,8 @@ export interface Overrides {
   readonly now?: () => number
   /** Certificate authorities for the upstream. */
   readonly ca?: string
+  /** Queries the upstream at the start to check the credentials. Off by default, so that tests can count calls. */
+  readonly isStartProbed?: boolean
 }
 
 /** Constructs every part explicitly. @throws ConfigError where the audit trail can't be used */
@@ -133,8 +138,16 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   }
   const credentials = await createCredentials(config.credentials, log, timings.watchEveryMs)
   closing.defer(credentials.close)
-  const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
-  closing.defer(upstream.close)
+  const client = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
+  closing.defer(client.close)
+  const startProbe = overrides.isStartProbed
+    ? createStartProbe({
+        ...{ upstream: client, log },
+        ...{ timeoutMs: config.requestTimeoutMs, pauseMs: timings.startProbePauseMs },
+      })
+    : null
+  closing.defer(() => startProbe?.close())
+  const upstream = startProbe?.upstream ?? client
   const trail = createAuditTrail({ store, log, meter })
   closing.defer(() => trail.close(closeBy))
 
@@ -164,7 +177,10 @@ export const createParts = async (config: Config, overrides: Overrides) => {
 
   const lifecycle: Lifecycle = { phase: 'serving' }
   const isAuditWritable = createSharedCheck(trail.isWritable)
-  const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
+  const readiness = createReadiness({
+    ...{ lifecycle, isAuditWritable, hasCredentials: credentials.isReady },
+    areCredentialsRejected: async () => (await startProbe?.isRefused()) ?? false,
+  })
   const rateLimitStore = () => sharedStore?.inUse()
   // Probes come every few seconds, and they are no requests of callers: they are neither logged nor counted.
   const quiet = { ...log, info: () => undefined }
@@ -217,6 +233,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   return {
     ...{ http, gauges, log, meter, instanceId, sharedStore },
     start: () => {
+      startProbe?.start()
       settlement.resume()
       maintenance.start()
     },
