@@ -80,8 +80,11 @@ export class GatewayError extends Error {
 
 /** The start can't go on. Names every faulty setting with the rule it breaks, never with its value. */
 export class ConfigError extends Error {
+  readonly faults: readonly string[]
+
   constructor(faults: readonly string[]) {
     super(`Faulty settings:\n${faults.map((fault) => `  ${fault}`).join('\n')}`)
     this.name = 'ConfigError'
+    this.faults = faults
   }
 }

@@ -253,8 +253,12 @@ const ADMIN_CONNECTIONS = { max: 256, maxPerAddress: 64, exempt: { has: () => fa
 /** Spans that no collector takes by then are lost. */
 const TRACES_MS = 1000
 
-const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<OpenedStore> => {
-  if (audit.kind === 'sqlite') return (overrides.openStore ?? openSqliteStore)(audit.path)
+/** @throws ConfigError where the audit trail can't be used */
+export const openStore = async (
+  audit: Config['audit'],
+  { openStore: openFile = openSqliteStore }: Pick<Overrides, 'openStore'> = {},
+): Promise<OpenedStore> => {
+  if (audit.kind === 'sqlite') return openFile(audit.path)
   // Its client would slow down every start.
   const { openPostgresStore } = await import('./audit/postgres.ts')
   return openPostgresStore(audit)
@@ -383,7 +387,7 @@ const loadConsole = async ({ signIn }: Config): Promise<Console> => {
 }
 
 /** Loads the vendor's chain only if it is used: its packages would slow down every start. */
-const createCredentials = async (
+export const createCredentials = async (
   given: Config['credentials'],
   log: Log,
   everyMs: number | undefined,
