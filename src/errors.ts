@@ -37,6 +37,8 @@ export type Lang = 'en' | 'zh'
 
 /** The details of a problem besides its code. No secret may be among them: all of it reaches the caller. */
 export interface ErrorFacts {
+  /** The HTTP status, where the route decides it and not the code. */
+  readonly status?: number
   /** Name of the faulty input, and the rule it broke. */
   readonly field?: string
   readonly rule?: Readonly<Record<Lang, string>>
@@ -76,9 +78,12 @@ export class GatewayError extends Error {
 
 /** The start can't go on. Names every faulty setting with the rule it breaks, never with its value. */
 export class ConfigError extends Error {
+  readonly faults: readonly string[]
+
   constructor(faults: readonly string[]) {
     super(`Faulty settings:\n${faults.map((fault) => `  ${fault}`).join('\n')}`)
     this.name = 'ConfigError'
+    this.faults = faults
   }
 }
 

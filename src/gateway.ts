@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { createCredentialFiles } from './alibaba/credential-files.ts'
 import { type CredentialProvider, fixedCredentials } from './alibaba/credentials.ts'
 import type { Credentials } from './alibaba/signing.ts'
+import { createStartProbe } from './alibaba/start-probe.ts'
 import { createTaskQueries } from './alibaba/task-queries.ts'
 import type { AppParts } from './app.ts'
 import { createAuditTrail } from './audit/audit-trail.ts'
@@ -60,6 +61,8 @@ export interface Timings {
   readonly settlementPauseMs?: (ageMs: number) => number
   /** Time that a peer may take to read one response. */
   readonly readTimeoutMs?: number
+  /** Pause after the query of that number that checks the credentials at the start. */
+  readonly startProbePauseMs?: (query: number) => number
 }
 
 /** The log of the process, and parts that tests replace. */
@@ -71,6 +74,8 @@ export interface Overrides {
   readonly now?: () => number
   /** Certificate authorities for the upstream. */
   readonly ca?: string
+  /** Queries the upstream at the start to check the credentials. Off by default, so that tests can count calls. */
+  readonly isStartProbed?: boolean
 }
 
 /** Constructs every part explicitly. @throws ConfigError where the audit trail can't be used */
@@ -130,8 +135,16 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   }
   const credentials = await createCredentials(config.credentials, log, timings.watchEveryMs)
   closing.defer(credentials.close)
-  const upstream = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
-  closing.defer(upstream.close)
+  const client = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
+  closing.defer(client.close)
+  const startProbe = overrides.isStartProbed
+    ? createStartProbe({
+        ...{ upstream: client, log },
+        ...{ timeoutMs: config.requestTimeoutMs, pauseMs: timings.startProbePauseMs },
+      })
+    : null
+  closing.defer(() => startProbe?.close())
+  const upstream = startProbe?.upstream ?? client
   const trail = createAuditTrail({ store, log, meter })
   closing.defer(() => trail.close(closeBy))
 
@@ -161,7 +174,10 @@ export const createParts = async (config: Config, overrides: Overrides) => {
 
   const lifecycle: Lifecycle = { phase: 'serving' }
   const isAuditWritable = createSharedCheck(trail.isWritable)
-  const readiness = createReadiness(lifecycle, credentials.isReady, isAuditWritable)
+  const readiness = createReadiness({
+    ...{ lifecycle, isAuditWritable, hasCredentials: credentials.isReady },
+    areCredentialsRejected: async () => (await startProbe?.isRefused()) ?? false,
+  })
   const rateLimitStore = () => sharedStore?.inUse()
   // Probes come every few seconds, and they are no requests of callers: they are neither logged nor counted.
   const quiet = { ...log, info: () => undefined }
@@ -213,6 +229,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   return {
     ...{ http, gauges, log, meter, instanceId, sharedStore },
     start: () => {
+      startProbe?.start()
       settlement.resume()
       maintenance.start()
     },
@@ -232,8 +249,12 @@ const ADMIN_CONNECTIONS = { max: 256, maxPerAddress: 64, exempt: { has: () => fa
 /** Spans that no collector takes by then are lost. */
 const TRACES_MS = 1000
 
-const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<OpenedStore> => {
-  if (audit.kind === 'sqlite') return (overrides.openStore ?? openSqliteStore)(audit.path)
+/** @throws ConfigError where the audit trail can't be used */
+export const openStore = async (
+  audit: Config['audit'],
+  { openStore: openFile = openSqliteStore }: Pick<Overrides, 'openStore'> = {},
+): Promise<OpenedStore> => {
+  if (audit.kind === 'sqlite') return openFile(audit.path)
   // Its client would slow down every start.
   const { openPostgresStore } = await import('./audit/postgres.ts')
   return openPostgresStore(audit)
@@ -347,7 +368,7 @@ const loadPages = async ({ docsEnabled, consoleEnabled, signIn }: Config) => ({
 })
 
 /** Loads the vendor's chain only if it is used: its packages would slow down every start. */
-const createCredentials = async (
+export const createCredentials = async (
   given: Config['credentials'],
   log: Log,
   everyMs: number | undefined,

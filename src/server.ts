@@ -37,7 +37,7 @@ const run = async (): Promise<void> => {
   // `--disable-sigusr1`.
   process.on('SIGUSR1', () => undefined)
 
-  const gateway = await createGateway(config, { log })
+  const gateway = await createGateway(config, { log, isStartProbed: true })
   const listening = gateway.listen()
 
   const stop = async (signal: NodeJS.Signals): Promise<void> => {

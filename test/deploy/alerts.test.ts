@@ -119,7 +119,8 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
     ),
   GatewayKeysRejected: (t) => ail(t, {}, cancel, ({ upstream }) => upstream.revokeKeys(CANARIES.accessKeyId)),
   GatewayKeysExpire: async (t) => {
-    const { env } = await prepare(t)
+    const { env, sandbox } = await prepare(t)
+    sandbox.addKeys(CANARIES)
     const server = await startCredentialServer(t, await temporaryFolder(t), CANARIES)
     server.give(CANARIES, new Date(Date.now() + 200_000))
     const { line, api } = await startProcess(t, { ...env, ...server.env })

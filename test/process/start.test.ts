@@ -97,6 +97,7 @@ test('a start with an audit database in a folder that others can change logs a w
 test('a start that works says nothing but log lines', async (t) => {
   const { env } = await prepare(t)
   const started = await startProcess(t, env)
+  await started.line('the upstream accepts the credentials')
   started.kill('SIGTERM')
   const { code, stdout, stderr } = await started.ended
   assert.equal(code, 0)
@@ -106,7 +107,7 @@ test('a start that works says nothing but log lines', async (t) => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line).msg),
-    ['listening', 'stopping', 'stopped'],
+    ['listening', 'the upstream accepts the credentials', 'stopping', 'stopped'],
   )
 })
 

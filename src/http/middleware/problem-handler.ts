@@ -1,8 +1,7 @@
 import type { ErrorRequestHandler, RequestHandler } from 'express'
 import { GatewayError } from '../../errors.ts'
 import { describeError, type Log } from '../../telemetry/log.ts'
-import { problemBody, retryAfterSeconds } from '../presentation/problem.ts'
-import { PROBLEMS } from '../presentation/problems.ts'
+import { problemBody, retryAfterSeconds, statusOf } from '../presentation/problem.ts'
 import { challengeOf } from './authenticate.ts'
 
 export interface ProblemOptions {
@@ -41,7 +40,7 @@ export const handleProblems = ({ publicUrl, acceptsTokens, log }: ProblemOptions
     if (retryAfter !== null) res.set('Retry-After', String(retryAfter))
     const challenge = challengeOf(problem, req, acceptsTokens)
     if (challenge !== null) res.set('WWW-Authenticate', challenge)
-    res.status(PROBLEMS[problem.code].status).set('Content-Language', lang).type('application/problem+json')
+    res.status(statusOf(problem)).set('Content-Language', lang).type('application/problem+json')
     res.send(JSON.stringify(problemBody(problem, { requestId, traceId, lang, isCancel, publicUrl })))
   }
 

@@ -12,13 +12,16 @@ export interface ProblemContext {
   readonly publicUrl: string | undefined
 }
 
+export const statusOf = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'>): number =>
+  facts.status ?? PROBLEMS[code].status
+
 /** The members of an RFC 9457 problem; those without a value are left out. */
 export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'>, site: ProblemContext) => {
-  const { status, retryable, outcome, [site.lang]: text } = PROBLEMS[code]
+  const { retryable, outcome, [site.lang]: text } = PROBLEMS[code]
   return {
     type: `${site.publicUrl ?? ''}/problems/${code}`,
     title: text.title,
-    status,
+    status: statusOf({ code, facts }),
     detail: detailOf(facts, text, site.lang),
     instance: `urn:uuid:${site.requestId}`,
     code,

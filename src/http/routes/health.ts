@@ -14,23 +14,34 @@ export const livez: RequestHandler = function livez(_req, res) {
 /** The reason for not being ready, as a problem code; null if ready. */
 export type Readiness = () => Promise<ErrorCode | null>
 
+export interface ReadinessOptions {
+  readonly lifecycle: Lifecycle
+  readonly hasCredentials: () => boolean
+  /** Since the start the upstream has rejected the credentials, and not accepted any. */
+  readonly areCredentialsRejected: () => Promise<boolean>
+  readonly isAuditWritable: () => Promise<boolean>
+}
+
 /**
- * Ready: serving, with credentials for the upstream, and able to write audit records. An unhealthy upstream does not
- * make a replica unready. A replica without credentials cannot use the upstream, so it reports the upstream as
- * unavailable.
+ * Ready: serving, with credentials that the upstream did not reject at the start, and able to write audit records. An
+ * unhealthy upstream does not make a replica unready. A replica without credentials cannot use the upstream, so it
+ * reports the upstream as unavailable.
  */
 export const createReadiness =
-  (lifecycle: Lifecycle, hasCredentials: () => boolean, isAuditWritable: () => Promise<boolean>): Readiness =>
+  ({ lifecycle, hasCredentials, areCredentialsRejected, isAuditWritable }: ReadinessOptions): Readiness =>
   async () => {
     if (lifecycle.phase !== 'serving') return 'shutting-down'
     if (!hasCredentials()) return 'upstream-unavailable'
+    if (await areCredentialsRejected()) return 'upstream-credentials-rejected'
     return (await isAuditWritable()) ? null : 'audit-unavailable'
   }
+
+const NOT_READY = 503
 
 export const createReadyz = (readiness: Readiness, rateLimitStore: () => StoreInUse | undefined): RequestHandler =>
   async function readyz(_req, res) {
     const lacking = await readiness()
-    if (lacking !== null) throw new GatewayError(lacking)
+    if (lacking !== null) throw new GatewayError(lacking, { status: NOT_READY })
     res.json({ status: 'ready', rateLimitStore: rateLimitStore() })
   }
 
