@@ -495,6 +495,7 @@ export interface components {
          *       "id": "dc83b67f-bc87-47c1-9da0-2647af406d41",
          *       "taskNo": "c2bb1cd2-ac95-448c-812a-ebe9d4b24f13",
          *       "caller": "demo",
+         *       "callerDisplayName": null,
          *       "via": "api-key",
          *       "clientIp": "127.0.0.1",
          *       "peerIp": "127.0.0.1",
@@ -519,6 +520,7 @@ export interface components {
             taskNo: string;
             /** @description The name of the caller. */
             caller: string;
+            callerDisplayName: components["schemas"]["CallerDisplayName"];
             via: components["schemas"]["Via"];
             /** @description The address of the caller. */
             clientIp: string | null;
@@ -581,7 +583,8 @@ export interface components {
          *         "tasks:cancel",
          *         "tasks:read",
          *         "audit:read"
-         *       ]
+         *       ],
+         *       "callerDisplayName": null
          *     }
          */
         Caller: {
@@ -590,7 +593,14 @@ export interface components {
             via: components["schemas"]["Via"];
             /** @description The scopes of the caller. */
             scopes: components["schemas"]["Scope"][];
+            callerDisplayName: components["schemas"]["CallerDisplayName"];
         };
+        /**
+         * @description The name of the person, as the issuer of the token states it. Show it after the name of the caller, never alone:
+         *     different people can have the same name. Invisible characters are escaped, as in `\u202e`. Null for API keys,
+         *     and if the token states no name.
+         */
+        CallerDisplayName: string | null;
         /**
          * @description The authentication method of the caller.
          * @enum {string}

@@ -44,7 +44,10 @@ test('who signs in at the provider is known by the name and the scopes that it t
   const page = await visitor.signIn(gateway.url, 'ann')
   assert.equal(page.status, 200)
   const me = await jsonOf(await visitor.visit(`${gateway.url}/me`))
-  assert.deepEqual(me, { name: 'ann', via: 'session', scopes: ['tasks:read', 'audit:read'] })
+  assert.deepEqual(me, {
+    ...{ name: 'ann', via: 'session', scopes: ['tasks:read', 'audit:read'] },
+    callerDisplayName: null,
+  })
 })
 
 test('the code is asked for with PKCE, a state and a nonce, and for an identity alone', async (t) => {
