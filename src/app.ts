@@ -37,7 +37,7 @@ export interface AppParts {
   /** Null where no tokens are accepted. */
   readonly tokens: Tokens | null
   /** Null where sign-in is not configured. */
-  readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
+  readonly auth: Omit<AuthRouteOptions, 'onSignedIn' | 'corsOrigins'> | null
   readonly allowAnonymous: boolean
   readonly publicUrl: string | undefined
   /** Origins of pages that may read responses and use sessions. */
@@ -115,7 +115,7 @@ export const createApp = (parts: AppParts): Express => {
   app.route('/readyz').get(readyz).all(allowOnly('GET, HEAD'))
 
   if (parts.auth !== null) {
-    const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.refundSignInStart })
+    const auth = createAuthRoutes({ ...parts.auth, corsOrigins, onSignedIn: limits.refundSignInStart })
     app
       .route('/auth/login')
       .get(auth.previewLogin, limits.signInStarts, auth.login, showAuthProblem)

@@ -244,7 +244,7 @@ const openStore = async (audit: Config['audit'], overrides: Overrides): Promise<
 }
 
 interface Callers extends Pick<AuthenticationOptions, 'apiKeys' | 'tokens'> {
-  readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
+  readonly auth: Omit<AuthRouteOptions, 'onSignedIn' | 'corsOrigins'> | null
   readonly keySetAgeMs: () => number | undefined
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
   close(): void

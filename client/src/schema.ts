@@ -248,7 +248,8 @@ export interface paths {
          * Start a sign-in
          * @description Redirects the browser to the identity provider. If sign-in is not configured, the response is 404. The number
          *     of sign-ins that were started and not completed is limited for each address. Unknown parameters are ignored. A
-         *     `HEAD` request starts no sign-in. A prefetch is refused.
+         *     `HEAD` request starts no sign-in. A prefetch is refused, and so is a request of a browser that is no top-level
+         *     navigation (`Sec-Fetch-Mode`, `Sec-Fetch-Dest`), such as that of a frame, an image or a script.
          */
         get: operations["startSignIn"];
         put?: never;
@@ -1493,7 +1494,9 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description The target after the sign-in, a path of this site. An empty value counts as absent.
+                 * @description The target after the sign-in: a path of this site, or a URL whose origin is in `CORS_ORIGINS` (`http:` for a
+                 *     loopback host only), without user information, backslashes or control characters. An empty value counts as
+                 *     absent.
                  * @example /console
                  */
                 returnTo?: string;
@@ -1524,7 +1527,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The query is not valid, or the browser loads the page before the user asks for it (prefetch). */
+            /** @description The query is not valid, or the request is a prefetch or no top-level navigation. */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];

@@ -41,7 +41,7 @@ export interface SignInResult {
   readonly identity: Identity
   /** The session that this sign-in begins. */
   readonly sessionId: string
-  /** Where the sign-in was asked for: a path, query and fragment of this origin. */
+  /** The target after the sign-in: a path of this origin with query and fragment, or a URL of another origin. */
   readonly returnTo: string
   /** The marker that replaces the cookie of the sign-in, and its lifetime. */
   readonly marker: string
