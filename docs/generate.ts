@@ -12,7 +12,8 @@ const LINE_MAX = 110
 
 const ENV_HEADER = `# Settings of the gateway, with examples. docs/configuration.md describes them in full. Written by npm run docs.
 # Copy this file to .env for development. A variable of the environment takes precedence over the file.
-# Texts in <angle brackets> are refused at the start until they are replaced. An empty variable counts as not set.
+# Texts in <angle brackets> are refused at the start until they are replaced.
+# An empty variable counts as not set, except for NAME_CLAIM.
 # A faulty variable stops the start with a message that names it.
 # A secret can come as NAME_FILE, the path of a file, instead.`
 

@@ -2,7 +2,7 @@ import { abortRequests, endSession, Failure, getCaller, onUnauthenticated, useKe
 import { openCancelDialog } from './cancel.js'
 import { byId, h } from './dom.js'
 import { historyView } from './history.js'
-import { problemBox } from './parts.js'
+import { callerOf, problemBox } from './parts.js'
 import { recallPlace, signInView } from './sign-in.js'
 import { taskView } from './task.js'
 import { tasksView } from './tasks.js'
@@ -168,11 +168,11 @@ const navigation = ({ scopes }) =>
   )
 
 /** @param {Caller} who */
-const identity = ({ name, via }) =>
+const identity = ({ name, via, callerDisplayName }) =>
   h(
     'div',
     { class: 'identity' },
-    h('span', { id: 'who' }, t('who.via', { name, via: t(`via.${via}`) })),
+    h('span', { id: 'who' }, callerOf(name, via, callerDisplayName)),
     via === 'anonymous' ? null : h('button', { class: 'small', click: signOut }, t('who.sign-out')),
   )
 

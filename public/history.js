@@ -1,6 +1,6 @@
 import { listCancellations } from './api.js'
 import { h, submitted } from './dom.js'
-import { badge, code, facts, field, moment, notice, table } from './parts.js'
+import { badge, callerOf, code, facts, field, moment, notice, table } from './parts.js'
 import { t } from './texts.js'
 
 /** @typedef {import('./api.js').Cancellation} Cancellation */
@@ -100,7 +100,7 @@ const cellsOf = (cancellation) => [
   moment(cancellation.requestedAt),
   h('a', { href: `#/tasks/${cancellation.taskNo}` }, h('code', {}, cancellation.taskNo)),
   badge('outcome', cancellation.outcome),
-  t('who.via', { name: cancellation.caller, via: t(`via.${cancellation.via}`) }),
+  callerOf(cancellation.caller, cancellation.via, cancellation.callerDisplayName),
   h('span', { class: 'address' }, code(cancellation.clientIp)),
   moreOf(cancellation),
 ]

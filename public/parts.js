@@ -59,6 +59,22 @@ export const typeOf = ({ type, typeDescription }) =>
     typeDescription !== null && type !== null ? code(` ${type}`) : null,
   )
 
+/**
+ * A caller: its name, the method of authentication, and the name that the identity provider states. The latter never
+ * stands alone, because different people can have the same one.
+ * @param {string} name
+ * @param {'api-key' | 'jwt' | 'session' | 'anonymous'} via
+ * @param {string | null} displayName
+ */
+export const callerOf = (name, via, displayName) =>
+  h(
+    'span',
+    {},
+    t('who.via', { name, via: t(`via.${via}`) }),
+    displayName === null ? null : ' ',
+    displayName === null ? null : h('bdi', { class: 'display-name', title: t('who.display-name') }, `“${displayName}”`),
+  )
+
 /** @typedef {readonly [term: string, description: Content]} Fact */
 
 /** @param {readonly (Fact | null)[]} known null is omitted */

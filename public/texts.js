@@ -17,6 +17,7 @@ export const TEXTS = {
   'nav.history': { en: 'History', zh: '取消记录' },
 
   'who.via': { en: '{name} ({via})', zh: '{name}（{via}）' },
+  'who.display-name': { en: 'Name stated by the identity provider', zh: '身份提供方提供的姓名' },
   'who.may': { en: 'You may: {scopes}', zh: '您的权限：{scopes}' },
   'who.may-nothing': {
     en: 'You have no permissions yet. Ask the operator of the gateway.',

@@ -36,7 +36,7 @@ export interface AppParts
     TaskRouteOptions,
     Omit<AuthenticationOptions, 'sessions'> {
   /** Null where sign-in is not configured. */
-  readonly auth: Omit<AuthRouteOptions, 'onSignedIn'> | null
+  readonly auth: Omit<AuthRouteOptions, 'onSignedIn' | 'corsOrigins'> | null
   readonly rateLimit: Omit<RateLimitOptions, 'meter'>
   /** Undefined where replicas share no limits. */
   readonly rateLimitStore: () => StoreInUse | undefined
@@ -98,7 +98,7 @@ export const createApp = (parts: AppParts): Express => {
   get('/readyz', createReadyz(parts.readiness, parts.rateLimitStore))
 
   if (parts.auth !== null) {
-    const auth = createAuthRoutes({ ...parts.auth, onSignedIn: limits.refundSignInStart })
+    const auth = createAuthRoutes({ ...parts.auth, corsOrigins, onSignedIn: limits.refundSignInStart })
     get('/auth/login', auth.previewLogin, limits.signInStarts, auth.login, showAuthProblem)
     get(
       '/auth/callback',

@@ -74,9 +74,9 @@ const createReader = (env: Env, readFile: ReadFile) => {
   }
 
   const read = <K extends keyof Values>(name: K): Values[K] => {
-    const { schema, default: standIn, secret, characters = 'visible' }: Setting<Values[K]> = SETTINGS[name]
+    const { schema, default: standIn, mayBeEmpty, secret, characters = 'visible' }: Setting<Values[K]> = SETTINGS[name]
     const [variable, text] = secret === undefined ? [name, given(name)] : readGiven(name)
-    if (text === undefined) return schema.parse(standIn)
+    if (text === undefined) return schema.parse(mayBeEmpty && env[name] !== undefined ? '' : standIn)
     const check = (kind: TextKind): void => {
       const rule = textFault(text, kind)
       if (rule !== null) fault(variable, variable === name ? rule : `must name a file, and its text ${rule}`)
@@ -215,9 +215,9 @@ const readJwt = (reader: Reader) => {
   const { read } = reader
   const [issuer, audience] = [read('JWT_ISSUER'), read('JWT_AUDIENCE')]
   const [jwksUrl, algorithms] = [read('JWT_JWKS_URL'), read('JWT_ALGORITHMS')]
-  const claimNames = readClaimNames(reader)
+  const [claimNames, nameClaim] = [readClaimNames(reader), read('NAME_CLAIM')]
   if (issuer === undefined || audience === undefined) return null
-  return { issuer, audience, jwksUrl, algorithms, claimNames }
+  return { issuer, audience, jwksUrl, algorithms, claimNames, nameClaim }
 }
 
 /** Null if no provider is named. */
@@ -225,12 +225,12 @@ const readSignIn = (reader: Reader) => {
   const { read } = reader
   const [issuer, clientId, publicUrl] = [read('OIDC_ISSUER'), read('OIDC_CLIENT_ID'), read('PUBLIC_URL')]
   const [clientSecret, sessionSecrets] = [read('OIDC_CLIENT_SECRET'), read('SESSION_SECRET')]
-  const clientAuthentication = read('OIDC_CLIENT_AUTH')
-  const claimNames = readClaimNames(reader)
+  const client = { clientId, clientAuthentication: read('OIDC_CLIENT_AUTH'), scopes: read('OIDC_SCOPES') }
+  const claims = { claimNames: readClaimNames(reader), nameClaim: read('NAME_CLAIM') }
   const times = { idleMs: read('SESSION_IDLE_MS'), maxMs: read('SESSION_MAX_MS') }
   if (issuer === undefined || clientId === undefined || publicUrl === undefined) return null
   if (clientSecret === undefined || sessionSecrets === undefined) return null
-  return { issuer, clientId, clientSecret, clientAuthentication, sessionSecrets, publicUrl, claimNames, ...times }
+  return { issuer, ...client, clientId, clientSecret, sessionSecrets, publicUrl, ...claims, ...times }
 }
 
 /** The first variable is at fault if the rule is broken. */

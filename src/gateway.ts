@@ -304,7 +304,7 @@ const createAuth = async (
   signOuts: SessionOptions['signOuts'],
   log: Log,
   seams: Pick<SignInOptions, 'now' | 'timing'>,
-): Promise<Omit<AuthRouteOptions, 'onSignedIn'> | null> => {
+): Promise<Omit<AuthRouteOptions, 'onSignedIn' | 'corsOrigins'> | null> => {
   if (signIn === null) return null
   const [{ createSessions }, { createSignIn }] = await Promise.all([
     import('./callers/session.ts'),

@@ -5,6 +5,7 @@ import {
   auditPlace,
   choice,
   claimName,
+  claimNameOrNone,
   collectorUrl,
   flag,
   integer,
@@ -16,6 +17,7 @@ import {
   safeUrl,
   secret,
   sessionSecrets,
+  signInScopes,
   subnets,
   upstreamOrigin,
 } from './settings/schemas.ts'
@@ -27,6 +29,8 @@ export interface Setting<T = unknown> {
   readonly schema: z.ZodType<T>
   /** In the form in which an operator would write it. */
   readonly default?: string
+  /** An empty variable is a value of its own, and not the default. */
+  readonly mayBeEmpty?: true
   /**
    * Which part of the text is secret: all of it, the password of a URL, or fields of JSON. Such a setting can come as
    * `NAME_FILE`, a path, instead.
@@ -147,6 +151,16 @@ const CALLERS = {
       'Unless set, tokens restrict no types.',
     ],
   },
+  NAME_CLAIM: {
+    schema: claimNameOrNone,
+    default: 'name',
+    mayBeEmpty: true,
+    description: [
+      'Claim with the [name of the person](authentication.md#names-of-people), in a token or in the ID token of a sign-in.',
+      'The name is shown and recorded beside `sub`, and never decides anything.',
+      'Empty: no names.',
+    ],
+  },
   GRANTS_FILE: {
     schema: z.string().optional(),
     example: './grants.json',
@@ -196,6 +210,15 @@ const SIGN_IN = {
     description: [
       'Method by which the gateway authenticates at that provider.',
       '`client_secret_post` is for providers that do not decode the credentials of Basic.',
+    ],
+  },
+  OIDC_SCOPES: {
+    schema: signInScopes,
+    default: 'openid',
+    example: 'openid profile',
+    description: [
+      'Scopes that a sign-in requests from that provider, separated by blanks.',
+      'Many providers state the claim `name` only with the scope `profile`.',
     ],
   },
   SESSION_SECRET: {

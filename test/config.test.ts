@@ -76,6 +76,8 @@ const RULES: Readonly<Record<string, string>> = {
   SCOPE_CLAIM: 'must be the name of a claim, without spaces',
   DOMAINS_CLAIM: 'must be the name of a claim, without spaces',
   TASK_TYPES_CLAIM: 'must be the name of a claim, without spaces',
+  NAME_CLAIM: 'must be the name of a claim, without spaces, or empty',
+  OIDC_SCOPES: 'must be scopes separated by blanks, one of them openid',
   TRUST_PROXY: 'must be addresses or CIDR blocks, separated by commas, none of them /0 or IPv4-mapped',
   AUDIT_URL: `must be sqlite:<path of a file>, or ${POSTGRES_RULE}`,
   AUDIT_ADMIN_URL: `must be ${POSTGRES_RULE}`,
@@ -203,6 +205,7 @@ test('an issuer has the defaults of the documents', () => {
     jwksUrl: undefined,
     algorithms: ['RS256', 'ES256', 'PS256', 'EdDSA', 'Ed25519'],
     claimNames: { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined },
+    nameClaim: 'name',
   })
 })
 
@@ -478,6 +481,8 @@ const FAULTY: Readonly<Record<string, readonly string[]>> = {
     ...['RSA-OAEP', 'dir', '*', 'ML-DSA-44'],
   ],
   SCOPE_CLAIM: ['a b', 'ä', 'a\u200bb'],
+  NAME_CLAIM: ['a b', 'ä', 'a\u200bb'],
+  OIDC_SCOPES: ['profile', 'openid,profile', 'openid "x"', 'openid ä', 'OPENID'],
   OTEL_EXPORTER_OTLP_ENDPOINT: ['localhost:4318', 'grpc://a.example', 'http://u:p@a.example', 'http://a.example?x'],
   LOG_ADDRESSES: ['none', 'true', 'Full'],
   LOG_LEVEL: ['verbose', 'INFO', '30'],
@@ -693,7 +698,9 @@ test('a provider for sign-ins has the defaults of the documents', () => {
     issuer: ISSUER,
     clientId: 'gateway',
     clientAuthentication: 'client_secret_basic',
+    scopes: 'openid',
     publicUrl: 'https://gateway.example.com',
+    nameClaim: 'name',
     claimNames: { scopeClaim: 'scope', domainsClaim: undefined, taskTypesClaim: undefined },
     idleMs: 900_000,
     maxMs: 3_600_000,

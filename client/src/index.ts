@@ -1,38 +1,50 @@
 import createClient, { type Client } from 'openapi-fetch'
+import { type CancelAndWait, createCancelAndWait } from './cancel-and-wait.ts'
 import type { components, paths } from './schema.ts'
+
+export type { CancelAndWait, CancelAndWaitOptions, CancelOutcome, CancelResult } from './cancel-and-wait.ts'
+export { isProblem, type Problem, type ProblemCode } from './problem.ts'
 
 type Schemas = components['schemas']
 
 export type Task = Schemas['Task']
 export type TaskDetail = Schemas['TaskDetail']
 export type Cancellation = Schemas['Cancellation']
-export type Problem = Schemas['Problem']
-export type ProblemCode = Schemas['ProblemCode']
 
-export type GatewayClient = Client<paths>
+export type GatewayClient = Client<paths> & { readonly cancelAndWait: CancelAndWait }
+
+type HeaderValues = Readonly<Record<string, string>>
 
 export interface GatewayClientOptions {
-  /** Where the gateway is, such as `https://gateway.example.com`; empty for a page that the gateway itself serves. */
+  /** The address of the gateway, such as `https://gateway.example.com`; empty for a page that the gateway serves. */
   readonly baseUrl: string
-  /** Sent with every request: the caller's credential above all. */
-  readonly headers?: Readonly<Record<string, string>>
-  /** In place of the platform's own `fetch`, for retries, traces or tests. */
+  /** Sent with every request, such as the credential. A function is called for each request: tokens expire. */
+  readonly headers?: HeaderValues | (() => HeaderValues | Promise<HeaderValues>)
+  /** Whether the browser sends cookies; `include` by default with `session`. */
+  readonly credentials?: 'include' | 'omit' | 'same-origin'
+  /** The caller is a browser session: requests that change state carry `X-CSRF: 1`. */
+  readonly session?: boolean
+  /** Replaces the platform's `fetch`, for traces or tests. */
   readonly fetch?: (request: Request) => Promise<Response>
 }
 
-/** A client whose paths, parameters and answers are those of the gateway's OpenAPI document. */
-export const createGatewayClient = (options: GatewayClientOptions): GatewayClient => createClient<paths>(options)
+const SAFE_METHODS: readonly string[] = ['GET', 'HEAD']
 
-/**
- * Whether an `error` is a problem of the gateway's, and of one of those codes where any are named. What is none comes
- * from something in between, such as a load balancer, whatever its type says.
- */
-export const isProblem = <Code extends ProblemCode>(
-  error: unknown,
-  ...codes: readonly Code[]
-): error is Problem & { readonly code: Code } =>
-  typeof error === 'object' &&
-  error !== null &&
-  'code' in error &&
-  'retryable' in error &&
-  (codes.length === 0 || codes.some((code) => code === error.code))
+/** A client whose paths, parameters and responses are those of the OpenAPI document of the gateway. */
+export const createGatewayClient = (options: GatewayClientOptions): GatewayClient => {
+  const { baseUrl, headers = {}, session = false, credentials = session ? 'include' : undefined } = options
+  const fetch = options.fetch ?? ((request) => globalThis.fetch(request))
+  const client = createClient<paths>({ baseUrl, fetch, ...(credentials === undefined ? {} : { credentials }) })
+  client.use({
+    onRequest: async ({ request }) => {
+      const values = typeof headers === 'function' ? await headers() : headers
+      // Headers of a single request take precedence.
+      for (const [name, value] of Object.entries(values)) {
+        if (!request.headers.has(name)) request.headers.set(name, value)
+      }
+      if (session && !SAFE_METHODS.includes(request.method)) request.headers.set('X-CSRF', '1')
+      return request
+    },
+  })
+  return Object.assign(client, { cancelAndWait: createCancelAndWait(client, fetch) })
+}

@@ -249,7 +249,8 @@ export interface paths {
          * Start a sign-in
          * @description Redirects the browser to the identity provider. If sign-in is not configured, the response is 404. The number
          *     of sign-ins that were started and not completed is limited for each address. Unknown parameters are ignored. A
-         *     `HEAD` request starts no sign-in. A prefetch is refused.
+         *     `HEAD` request starts no sign-in. A prefetch is refused, and so is a request of a browser that is no top-level
+         *     navigation (`Sec-Fetch-Mode`, `Sec-Fetch-Dest`), such as that of a frame, an image or a script.
          */
         get: operations["startSignIn"];
         put?: never;
@@ -496,6 +497,7 @@ export interface components {
          *       "id": "dc83b67f-bc87-47c1-9da0-2647af406d41",
          *       "taskNo": "c2bb1cd2-ac95-448c-812a-ebe9d4b24f13",
          *       "caller": "demo",
+         *       "callerDisplayName": null,
          *       "via": "api-key",
          *       "clientIp": "127.0.0.1",
          *       "peerIp": "127.0.0.1",
@@ -520,6 +522,7 @@ export interface components {
             taskNo: string;
             /** @description The name of the caller. */
             caller: string;
+            callerDisplayName: components["schemas"]["CallerDisplayName"];
             via: components["schemas"]["Via"];
             /** @description The address of the caller. */
             clientIp: string | null;
@@ -582,7 +585,8 @@ export interface components {
          *         "tasks:cancel",
          *         "tasks:read",
          *         "audit:read"
-         *       ]
+         *       ],
+         *       "callerDisplayName": null
          *     }
          */
         Caller: {
@@ -591,7 +595,14 @@ export interface components {
             via: components["schemas"]["Via"];
             /** @description The scopes of the caller. */
             scopes: components["schemas"]["Scope"][];
+            callerDisplayName: components["schemas"]["CallerDisplayName"];
         };
+        /**
+         * @description The name of the person, as the issuer of the token states it. Show it after the name of the caller, never alone:
+         *     different people can have the same name. Invisible characters are escaped, as in `\u202e`. Null for API keys,
+         *     and if the token states no name.
+         */
+        CallerDisplayName: string | null;
         /**
          * @description The authentication method of the caller.
          * @enum {string}
@@ -1487,7 +1498,9 @@ export interface operations {
         parameters: {
             query?: {
                 /**
-                 * @description The target after the sign-in, a path of this site. An empty value counts as absent.
+                 * @description The target after the sign-in: a path of this site, or a URL whose origin is in `CORS_ORIGINS` (`http:` for a
+                 *     loopback host only), without user information, backslashes or control characters. An empty value counts as
+                 *     absent.
                  * @example /console
                  */
                 returnTo?: string;
@@ -1518,7 +1531,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description The query is not valid, or the browser loads the page before the user asks for it (prefetch). */
+            /** @description The query is not valid, or the request is a prefetch or no top-level navigation. */
             400: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];

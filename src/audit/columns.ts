@@ -31,6 +31,11 @@ export const COLUMNS = {
   id: { table: 'intents', name: 'id', type: 'text', json: 'id' },
   taskNo: { table: 'intents', name: 'task_no', type: 'text', json: 'taskNo' },
   caller: { table: 'intents', name: 'caller', type: 'text', json: 'caller' },
+  /** As the issuer of the token stated it. For display only: equal names can be of different people. */
+  callerDisplayName: {
+    ...{ table: 'intents', name: 'caller_display_name', type: 'text' },
+    ...{ isNullable: true, json: 'callerDisplayName' },
+  },
   via: { table: 'intents', name: 'via', type: 'text', json: 'via' },
   issuer: { table: 'intents', name: 'issuer', type: 'text', isNullable: true },
   clientIp: { table: 'intents', name: 'client_ip', type: 'text', isNullable: true, json: 'clientIp' },

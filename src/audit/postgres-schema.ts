@@ -49,6 +49,7 @@ const STEPS = [
     EXECUTE FUNCTION audit.refuse_change();
   `,
   PROJECTION,
+  'ALTER TABLE audit.intents ADD COLUMN caller_display_name text',
 ] as const
 
 const BOOTSTRAP = `

@@ -42,7 +42,8 @@ const SCHEMA = `
     requested_at INTEGER NOT NULL,
     gateway_request_id TEXT NOT NULL,
     instance_id TEXT NOT NULL,
-    deadline_at INTEGER NOT NULL
+    deadline_at INTEGER NOT NULL,
+    caller_display_name TEXT
   ) STRICT;
   CREATE TABLE IF NOT EXISTS outcomes (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -65,6 +66,9 @@ const SCHEMA = `
   CREATE TRIGGER IF NOT EXISTS outcomes_are_final BEFORE UPDATE ON outcomes
     BEGIN SELECT RAISE(ABORT, 'events are never updated'); END;
 `
+
+/** Columns that files of earlier versions lack. */
+const ADDED_COLUMNS = [{ table: 'intents', name: 'caller_display_name', type: 'TEXT' }] as const
 
 // Few at a time, since appends wait meanwhile. The same few in both, as nothing comes in between.
 const OLD = 'SELECT id FROM intents WHERE requested_at < ? ORDER BY requested_at, seq LIMIT 50'
@@ -99,6 +103,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   const db = new DatabaseSync(path, { timeout: BUSY_MS })
   db.exec(PRAGMAS)
   db.exec(SCHEMA + LOCK_SCHEMA)
+  addColumns(db)
   addProjection(db)
   const recovered = recover(db, nowMs)
   noteWriter(db, lockIdentity)
@@ -185,6 +190,12 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
       guard.close()
     },
   }
+}
+
+const addColumns = (db: DatabaseSync): void => {
+  const find = db.prepare('SELECT 1 FROM pragma_table_info(?) WHERE name = ?')
+  for (const { table, name, type } of ADDED_COLUMNS)
+    if (find.get(table, name) === undefined) db.exec(`ALTER TABLE ${table} ADD COLUMN ${name} ${type}`)
 }
 
 /** The last connection to close moves the log to the main file, unless it can only read. */

@@ -73,7 +73,7 @@ export const createApiKeys = (initial: readonly ApiKeyEntry[], now: () => number
 }
 
 const toEntry = ({ sha256: hashes, expiresAt, ...caller }: z.output<typeof entrySchema>): ApiKeyEntry => ({
-  caller: { via: 'api-key', issuer: null, ...caller },
+  caller: { via: 'api-key', issuer: null, displayName: null, ...caller },
   hashes: [hashes].flat().map((hex) => Buffer.from(hex, 'hex')),
   expiresAtMs: expiresAt === undefined ? null : Date.parse(expiresAt),
 })

@@ -20,6 +20,8 @@ export interface Caller extends Grant {
   /** The issuer that vouches for the name; null for the gateway's own keys. */
   readonly issuer: string | null
   readonly name: string
+  /** The name of the person, as the issuer states it; null if it states none. For display beside `name` only. */
+  readonly displayName: string | null
 }
 
 export const NO_GRANT: Grant = { scopes: [], domains: null, taskTypes: null }
@@ -32,6 +34,7 @@ export const ANONYMOUS: Caller = {
   via: 'anonymous',
   issuer: null,
   name: 'anonymous',
+  displayName: null,
   scopes: ['tasks:cancel', 'tasks:read'],
   domains: null,
   taskTypes: null,

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { visible } from '../visible-text.ts'
 import { type Grant, SCOPES, type Scope } from './caller.ts'
 import { domainPatterns, taskTypes } from './entry-schema.ts'
 
@@ -44,3 +45,25 @@ const scopesIn = (claims: Claims, name: string): readonly Scope[] => {
 
 /** A holder's name goes on record and into the log, so nothing in it may be invisible or break a line. */
 export const subject = z.string().regex(/^(?!\s)[^\p{C}\p{Zl}\p{Zp}]{1,256}(?<!\s)$/u)
+
+/** Of a display name, after escapes, in UTF-16 units. */
+export const DISPLAY_NAME_MAX = 128
+/** More than enough for every name; four units at most compose one (Unicode, NFC). */
+const NORMALIZED_MAX = 8 * DISPLAY_NAME_MAX
+
+/**
+ * The name of the person in the claims of a token, for display only: in NFC, with invisible characters escaped, and
+ * truncated without cutting an escape or a surrogate pair in two. Null if there is none.
+ */
+export const displayNameIn = (claims: Claims, nameClaim: string | null): string | null => {
+  const value = nameClaim === null ? null : claims[nameClaim]
+  if (typeof value !== 'string') return null
+  let start = ''
+  for (const character of value.trim().slice(0, NORMALIZED_MAX).normalize('NFC')) {
+    const shown = visible(character)
+    if (start.length + shown.length > DISPLAY_NAME_MAX) break
+    start += shown
+  }
+  // The last letter of an escape composes with a mark that follows it.
+  return start.normalize('NFC') || null
+}

@@ -5,7 +5,7 @@ import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
 import { sha256 } from './api-keys.ts'
 import type { Caller, Grant } from './caller.ts'
-import { type ClaimNames, grantIn, subject } from './claims.ts'
+import { type ClaimNames, displayNameIn, grantIn, subject } from './claims.ts'
 import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { failedWithoutName, verifyByFittingKey } from './fitting-keys.ts'
 import { type Grants, grantFor } from './grants.ts'
@@ -13,6 +13,8 @@ import { KeyRefusal, type KeySet } from './jwks.ts'
 
 export interface TokenOptions {
   readonly claimNames: ClaimNames
+  /** The claim with the name of the person; null: none. */
+  readonly nameClaim: string | null
   readonly issuer: string
   readonly audience: string
   readonly algorithms: readonly string[]
@@ -44,6 +46,7 @@ const TYPE = /^(application\/)?(at\+)?jwt$/i
 /** The identity and grant in a verified token. */
 interface VerifiedToken {
   readonly sub: string
+  readonly displayName: string | null
   readonly grant: Grant
   readonly untilMs: number
   /** Of the key set that verified it. */
@@ -62,15 +65,16 @@ const claimsSchema = (nowMs: number) =>
   })
 
 export const createTokens = (options: TokenOptions): Tokens => {
-  const { issuer, claimNames, keySet, grants, log, now = Date.now } = options
+  const { issuer, claimNames, nameClaim, keySet, grants, log, now = Date.now } = options
   const verifiedTokens = createCache<VerifiedToken>({ maxBytes: CACHE_BYTES, ttlMs: CACHE_TTL_MS })
   /** Requests with the same token wait for these verifications, and do not count as further attempts. */
   const inFlight = new Map<string, Promise<Caller | undefined>>()
 
-  const toCaller = ({ sub, grant }: VerifiedToken): Caller => ({
+  const toCaller = ({ sub, displayName, grant }: VerifiedToken): Caller => ({
     via: 'jwt',
     issuer,
     name: sub,
+    displayName,
     ...grantFor(grants, issuer, sub, grant),
   })
 
@@ -81,7 +85,8 @@ export const createTokens = (options: TokenOptions): Tokens => {
     // If a new key set arrived meanwhile, verify again: a result of the old set must not be cached for the new one.
     if (version !== keySet.version()) return verifyAnew(token)
     const untilMs = Math.min(claims.exp * 1000, now() + CACHE_TTL_MS)
-    return { sub: claims.sub, grant: grantIn(payload, claimNames), untilMs, version }
+    const displayName = displayNameIn(payload, nameClaim)
+    return { sub: claims.sub, displayName, grant: grantIn(payload, claimNames), untilMs, version }
   }
 
   const verify = async (token: string): Promise<Caller | undefined> => {

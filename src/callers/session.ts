@@ -4,15 +4,16 @@ import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'
 import { type Caller, type Grant, NO_GRANT, SCOPES } from './caller.ts'
-import type { ClaimNames } from './claims.ts'
+import { type ClaimNames, DISPLAY_NAME_MAX } from './claims.ts'
 import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { type Grants, grantFor } from './grants.ts'
 import { createSeal } from './seal.ts'
 import type { SignOut } from './sign-outs.ts'
 
-/** The subject that signed in, and the grant from the provider. */
+/** The subject that signed in, and its name and grant from the provider. */
 export interface Identity {
   readonly sub: string
+  readonly displayName: string | null
   readonly grant: Grant
 }
 
@@ -28,7 +29,8 @@ export interface Session {
 export interface Sessions {
   /**
    * The cookie of a session. `id`: the same for each response that completes one sign-in, so that signing out ends all
-   * of them. @throws sign-in-failed where the grants do not fit into a cookie
+   * of them. A display name that does not fit is left out. @throws sign-in-failed where the grants do not fit into a
+   * cookie
    */
   begin(identity: Identity, id?: string): Promise<string>
   /** The caller that a session of that identity would have. */
@@ -44,6 +46,8 @@ export interface SessionOptions {
   readonly issuer: string
   readonly clientId: string
   readonly claimNames: ClaimNames
+  /** The claim with the name of the person; null: sessions have no name. */
+  readonly nameClaim: string | null
   /** From the last deed to the end. */
   readonly idleMs: number
   /** From the sign-in to the end. */
@@ -68,6 +72,8 @@ const texts = z.array(z.string()).readonly().nullable()
 const contentSchema = z.object({
   id: z.string(),
   sub: z.string(),
+  // Absent in a cookie of the version before.
+  displayName: z.string().max(DISPLAY_NAME_MAX).nullable().default(null),
   grant: z.object({ scopes: z.array(z.enum(SCOPES)).readonly(), domains: texts, taskTypes: texts }),
   idleAtMs: z.number(),
   endsAtMs: z.number(),
@@ -76,8 +82,10 @@ const contentSchema = z.object({
 type Content = z.output<typeof contentSchema>
 
 export const createSessions = (options: SessionOptions): Sessions => {
-  const { sessionSecrets, issuer, clientId, claimNames, idleMs, maxMs, grants, signOuts, log, now = Date.now } = options
-  // Neither a new provider takes over the sessions of another, nor do new rules for claims apply to old sessions.
+  const { sessionSecrets, issuer, clientId, claimNames, nameClaim, idleMs, maxMs } = options
+  const { grants, signOuts, log, now = Date.now } = options
+  // Neither a new provider takes over the sessions of another, nor do new rules for claims apply to old sessions. The
+  // claim with the name decides nothing, so its sessions stay.
   const seal = createSeal(sessionSecrets, JSON.stringify(['session', issuer, clientId, claimNames]), contentSchema)
 
   /**
@@ -94,18 +102,21 @@ export const createSessions = (options: SessionOptions): Sessions => {
   const write = (content: Omit<Content, 'idleAtMs'>): Promise<string> =>
     seal.seal({ ...content, idleAtMs: Math.min(now() + idleMs, content.endsAtMs) })
 
-  const toCaller = ({ sub, grant }: Identity): Caller => ({
+  const toCaller = ({ sub, displayName, grant }: Identity): Caller => ({
     via: 'session',
     issuer,
     name: sub,
+    displayName: nameClaim === null ? null : displayName,
     ...grantFor(grants, issuer, sub, grant),
   })
 
   return {
-    begin: async ({ sub, grant }, id = randomBytes(ID_BYTES).toString('base64url')) => {
-      const kept = grants === null ? grant : NO_GRANT
-      const cookie = await write({ id, sub, grant: kept, endsAtMs: now() + maxMs })
-      if (cookie.length <= COOKIE_MAX) return cookie
+    begin: async ({ sub, displayName, grant }, id = randomBytes(ID_BYTES).toString('base64url')) => {
+      const content = { id, sub, grant: grants === null ? grant : NO_GRANT, endsAtMs: now() + maxMs }
+      for (const name of [displayName, null]) {
+        const cookie = await write({ ...content, displayName: name })
+        if (cookie.length <= COOKIE_MAX) return cookie
+      }
       log.error('the grants of a sign-in do not fit into a session cookie', { setting: 'GRANTS_FILE' })
       throw new GatewayError('sign-in-failed')
     },

@@ -14,6 +14,7 @@ export interface Transaction {
   readonly verifier: string
   /** The identifier of the session that this sign-in begins, however often its callback is requested. */
   readonly sessionId: string
+  /** A path of the gateway, or a URL of another origin. */
   readonly returnTo: string
 }
 
@@ -44,10 +45,27 @@ const TIME_CHARS = 9
 const ID_CHARS = TIME_CHARS + 9
 
 /** One random value, from which the others are derived: four of them have to fit into the cookies of a browser. */
-const contentSchema = z.object({ seed: z.string(), startedAtMs: z.number(), returnTo: z.string() })
-const markerSchema = z.object({ state: z.string(), untilMs: z.number(), returnTo: z.string() })
+const contentSchema = z.object({
+  seed: z.string(),
+  startedAtMs: z.number(),
+  returnTo: z.string(),
+  returnToUrl: z.string().optional(),
+})
+const markerSchema = z.object({
+  state: z.string(),
+  untilMs: z.number(),
+  returnTo: z.string(),
+  returnToUrl: z.string().optional(),
+})
 
 type Content = z.output<typeof contentSchema>
+
+/** The version before takes every `returnTo` for a path. A URL is beside it, so that it never becomes part of another. */
+const toTarget = (returnTo: string): Pick<Content, 'returnTo' | 'returnToUrl'> =>
+  returnTo.startsWith('/') ? { returnTo } : { returnTo: '/me', returnToUrl: returnTo }
+
+const returnToIn = ({ returnTo, returnToUrl }: Pick<Content, 'returnTo' | 'returnToUrl'>): string =>
+  returnToUrl ?? returnTo
 
 /** Null where the state is not of a sign-in that the gateway began. */
 export const transactionIdOf = (state: string): string | null => /^[0-9a-z]{9}[\w-]{9}/.exec(state)?.[0] ?? null
@@ -62,7 +80,8 @@ export const createTransactions = ({ sessionSecrets, issuer, clientId, now }: Tr
 
   return {
     begin: async (returnTo) => {
-      const content = { seed: randomBytes(SEED_BYTES).toString('base64url'), startedAtMs: now(), returnTo }
+      const seed = randomBytes(SEED_BYTES).toString('base64url')
+      const content = { seed, startedAtMs: now(), ...toTarget(returnTo) }
       return { ...transactionOf(content), sealed: await pending.seal(content) }
     },
 
@@ -72,17 +91,19 @@ export const createTransactions = ({ sessionSecrets, issuer, clientId, now }: Tr
       return more.length === 0 ? found : undefined
     },
 
-    sealMarker: ({ state, returnTo }) => markers.seal({ state, returnTo, untilMs: now() + MARKER_MS }),
+    sealMarker: ({ state, returnTo }) => markers.seal({ state, ...toTarget(returnTo), untilMs: now() + MARKER_MS }),
 
     findMarker: async (values, state) => {
       const opened = await markers.unseal(values)
       const isOurs = (marker: z.output<typeof markerSchema>) => marker.state === state && now() < marker.untilMs
-      return opened.find(isOurs)?.returnTo
+      const found = opened.find(isOurs)
+      return found === undefined ? undefined : returnToIn(found)
     },
   }
 }
 
-const transactionOf = ({ seed, startedAtMs, returnTo }: Content): Transaction => {
+const transactionOf = (content: Content): Transaction => {
+  const { seed, startedAtMs } = content
   const derive = (purpose: string): string => createHmac('sha256', seed).update(purpose).digest('base64url')
   const state = startedAtMs.toString(36).padStart(TIME_CHARS, '0') + derive('state')
   return {
@@ -91,6 +112,6 @@ const transactionOf = ({ seed, startedAtMs, returnTo }: Content): Transaction =>
     nonce: derive('nonce'),
     verifier: derive('verifier'),
     sessionId: derive('session').slice(0, SESSION_ID_CHARS),
-    returnTo,
+    returnTo: returnToIn(content),
   }
 }

@@ -3,7 +3,7 @@ import { type CompactVerifyResult, compactVerify, errors } from 'jose'
 import * as oidc from 'openid-client'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
-import { type ClaimNames, type Claims, grantIn, subject } from './claims.ts'
+import { type ClaimNames, type Claims, displayNameIn, grantIn, subject } from './claims.ts'
 import { failedWithoutName, verifyByFittingKey } from './fitting-keys.ts'
 import {
   createProvider,
@@ -41,7 +41,7 @@ export interface SignInResult {
   readonly identity: Identity
   /** The session that this sign-in begins. */
   readonly sessionId: string
-  /** Where the sign-in was asked for: a path, query and fragment of this origin. */
+  /** The target after the sign-in: a path of this origin with query and fragment, or a URL of another origin. */
   readonly returnTo: string
   /** The marker that replaces the cookie of the sign-in, and its lifetime. */
   readonly marker: string
@@ -79,6 +79,10 @@ export interface SignIn {
 
 export interface SignInOptions extends ProviderOptions {
   readonly claimNames: ClaimNames
+  /** The claim with the name of the person; null: none. */
+  readonly nameClaim: string | null
+  /** Requested from the provider, separated by blanks. */
+  readonly scopes: string
   readonly sessionSecrets: readonly [Secret, ...Secret[]]
   /** The origin that browsers see. */
   readonly publicUrl: string
@@ -88,7 +92,7 @@ export interface SignInOptions extends ProviderOptions {
 }
 
 export const createSignIn = (options: SignInOptions): SignIn => {
-  const { claimNames, publicUrl, signedOutUrl, log, now = Date.now } = options
+  const { claimNames, nameClaim, scopes, publicUrl, signedOutUrl, log, now = Date.now } = options
   const transactions = createTransactions({ ...options, now })
   const codes = createSentCodes<oidc.TokenEndpointResponse & oidc.TokenEndpointResponseHelpers>(TRANSACTION_MS)
   const redirectUrl = new URL('/auth/callback', publicUrl)
@@ -112,7 +116,8 @@ export const createSignIn = (options: SignInOptions): SignIn => {
   const identityIn = (tokens: oidc.TokenEndpointResponseHelpers): Identity => {
     const claims: Claims = tokens.claims() ?? {}
     const sub = subject.safeParse(claims.sub)
-    return sub.success ? { sub: sub.data, grant: grantIn(claims, claimNames) } : refuse('claim sub')
+    if (!sub.success) return refuse('claim sub')
+    return { sub: sub.data, displayName: displayNameIn(claims, nameClaim), grant: grantIn(claims, claimNames) }
   }
 
   /** The library validates the claims, and the keys of the provider the signature. */
@@ -138,7 +143,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
       const { state, nonce, verifier, id, sealed } = await transactions.begin(returnTo)
       const location = oidc.buildAuthorizationUrl(config, {
         redirect_uri: redirectUrl.href,
-        scope: 'openid',
+        scope: scopes,
         state,
         nonce,
         code_challenge: await oidc.calculatePKCECodeChallenge(verifier),

@@ -11,7 +11,13 @@ import type { Subject } from './subject.ts'
 import { forbidden } from './upstream-checks.ts'
 
 /** The caller in the audit record, and its address: that of no other machine. */
-const CALLER = { via: 'anonymous', issuer: null, caller: 'doctor', userAgent: 'doctor' } as const
+const CALLER = {
+  via: 'anonymous',
+  issuer: null,
+  callerDisplayName: null,
+  caller: 'doctor',
+  userAgent: 'doctor',
+} as const
 const ADDRESS = '127.0.0.1'
 
 /**

@@ -101,6 +101,23 @@ export const claimName = z
   .string()
   .regex(/^[\x21-\x7e]{1,256}$/, { error: 'must be the name of a claim, without spaces' })
 
+/** Null: no claim, the meaning of an empty text. */
+export const claimNameOrNone = z
+  .string()
+  .regex(/^[\x21-\x7e]{0,256}$/, { error: 'must be the name of a claim, without spaces, or empty' })
+  .transform((text) => text || null)
+
+/** Scopes of OAuth (RFC 6749, section 3.3). Without `openid` the provider returns no ID token. */
+export const signInScopes = z
+  .string()
+  .refine(
+    (text) => text.split(/ +/).every((scope) => /^[!#-[\]-~]+$/.test(scope)) && text.split(' ').includes('openid'),
+    {
+      error: 'must be scopes separated by blanks, one of them openid',
+    },
+  )
+  .transform((text) => text.replaceAll(/ +/g, ' '))
+
 const NO_SUBNETS: Subnets = { has: () => false }
 
 export const subnets = parsedBy(

@@ -85,6 +85,7 @@ export const createCancellations = (options: CancellationOptions) => {
     via: request.caller.via,
     issuer: request.caller.issuer,
     caller: request.caller.name,
+    callerDisplayName: request.caller.displayName,
     clientIp: request.clientIp,
     peerIp: request.peerIp,
     userAgent: visibleUserAgent(request.userAgent),

@@ -12,8 +12,9 @@ const oneLine = (sql: string): string => sql.replaceAll(/\s+/g, ' ').trim()
 test('the statements of SQLite name each column once', () => {
   assert.equal(
     oneLine(WRITER_STATEMENTS.insertIntent),
-    'INSERT OR ROLLBACK INTO intents (id, task_no, caller, via, issuer, client_ip, peer_ip, user_agent, requested_at, ' +
-      'instance_id, deadline_at, gateway_request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ' +
+    'INSERT OR ROLLBACK INTO intents (id, task_no, caller, caller_display_name, via, issuer, client_ip, peer_ip, ' +
+      'user_agent, requested_at, instance_id, deadline_at, gateway_request_id) ' +
+      'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ' +
       'ON CONFLICT (id) DO NOTHING',
   )
   assert.equal(
@@ -26,11 +27,11 @@ test('the statements of SQLite name each column once', () => {
 test('the statement of PostgreSQL names each column with its type, and sets the deadline by the clock of the server', () => {
   assert.equal(
     oneLine(POSTGRES_STATEMENTS.append),
-    'WITH appended AS ( INSERT INTO intents (id, task_no, caller, via, issuer, client_ip, peer_ip, user_agent, ' +
-      'requested_at, instance_id, deadline_at, gateway_request_id) ' +
-      'SELECT "id", "taskNo", "caller", "via", "issuer", "clientIp", "peerIp", "userAgent", "requestedAtMs", ' +
+    'WITH appended AS ( INSERT INTO intents (id, task_no, caller, caller_display_name, via, issuer, client_ip, ' +
+      'peer_ip, user_agent, requested_at, instance_id, deadline_at, gateway_request_id) ' +
+      'SELECT "id", "taskNo", "caller", "callerDisplayName", "via", "issuer", "clientIp", "peerIp", "userAgent", "requestedAtMs", ' +
       '"instanceId", (extract(epoch FROM clock_timestamp()) * 1000)::bigint + "remainingMs", "gatewayRequestId" ' +
-      'FROM jsonb_to_recordset($1::jsonb) AS event ("id" text, "taskNo" text, "caller" text, "via" text, ' +
+      'FROM jsonb_to_recordset($1::jsonb) AS event ("id" text, "taskNo" text, "caller" text, "callerDisplayName" text, "via" text, ' +
       '"issuer" text, "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "instanceId" text, ' +
       '"deadlineAtMs" bigint, "gatewayRequestId" text, "remainingMs" bigint) ON CONFLICT (id) DO NOTHING ) ' +
       'INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by) ' +
@@ -43,7 +44,8 @@ test('the statement of PostgreSQL names each column with its type, and sets the 
 test('a query of records names the columns of the intent and of its current outcome', () => {
   assert.equal(
     recordColumns('page'),
-    'page.id AS "id", page.task_no AS "taskNo", page.caller AS "caller", page.via AS "via", page.issuer AS "issuer", ' +
+    'page.id AS "id", page.task_no AS "taskNo", page.caller AS "caller", ' +
+      'page.caller_display_name AS "callerDisplayName", page.via AS "via", page.issuer AS "issuer", ' +
       'page.client_ip AS "clientIp", page.peer_ip AS "peerIp", page.user_agent AS "userAgent", ' +
       'page.requested_at AS "requestedAtMs", outcomes.outcome AS "outcome", outcomes.attempts AS "attempts", ' +
       'outcomes.request_id AS "requestId", outcomes.upstream_code AS "upstreamCode", ' +
@@ -53,7 +55,17 @@ test('a query of records names the columns of the intent and of its current outc
 })
 
 const PENDING = {
-  ...{ id: 'i', taskNo: 't', caller: 'c', via: 'v', issuer: null, clientIp: null, peerIp: null, userAgent: null },
+  ...{
+    id: 'i',
+    taskNo: 't',
+    caller: 'c',
+    callerDisplayName: null,
+    via: 'v',
+    issuer: null,
+    clientIp: null,
+    peerIp: null,
+    userAgent: null,
+  },
   ...{ requestedAtMs: 0, outcome: null, attempts: null, requestId: null, upstreamCode: null, finishedAtMs: null },
   ...{ gatewayRequestId: 'g', settledBy: null },
 }
@@ -61,7 +73,7 @@ const PENDING = {
 test('the JSON of a record has its members in a fixed order', () => {
   assert.equal(
     JSON.stringify(recordToJson({ ...PENDING, outcome: 'pending' })),
-    '{"id":"i","taskNo":"t","caller":"c","via":"v","clientIp":null,"peerIp":null,"userAgent":null,' +
+    '{"id":"i","taskNo":"t","caller":"c","callerDisplayName":null,"via":"v","clientIp":null,"peerIp":null,"userAgent":null,' +
       '"requestedAt":"1970-01-01T00:00:00.000Z","outcome":"pending","attempts":null,"requestId":null,' +
       '"upstreamCode":null,"finishedAt":null,"gatewayRequestId":"g","settledBy":null}',
   )

@@ -107,7 +107,8 @@ testOn('an append is durable when it is answered, whatever is set for the databa
 testOn('several that start at once make the tables once, and all can write', async (t, database) => {
   const stores = await Promise.all([1, 2, 3].map(() => open(t, urlsOf(database))))
   for (const store of stores) await store.append([intentOf()], [])
-  assert.deepEqual(await database.query('SELECT version FROM audit.schema_version'), [{ version: 1 }, { version: 2 }])
+  const versions = (await database.query('SELECT version FROM audit.schema_version')).map(({ version }) => version)
+  assert.deepEqual(versions, [1, 2, 3])
   assert.equal((await stores[0]?.list({ limit: 10, before: null }))?.records.length, 3)
 })
 

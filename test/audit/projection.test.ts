@@ -21,7 +21,8 @@ const WITHOUT_PROJECTION: Readonly<Record<string, string>> = {
     DROP TABLE audit.current_outcomes, audit.projection_progress;
     DROP FUNCTION audit.project(text), audit.project_intents(), audit.project_outcomes(), audit.project_removals(),
       audit.project_older(integer) CASCADE;
-    DELETE FROM audit.schema_version WHERE version = 2`,
+    ALTER TABLE audit.intents DROP COLUMN caller_display_name;
+    DELETE FROM audit.schema_version WHERE version > 1`,
 }
 
 const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {

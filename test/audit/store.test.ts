@@ -38,6 +38,31 @@ testEach('an intent reads back as it was written, and as pending', async (t, pla
   assert.deepEqual(await store.find(intent.id), { ...kept, ...open, settledBy: null })
 })
 
+testEach(
+  'a record of the version before has no display name, also once that version goes on beside this one',
+  async (t, place) => {
+    const first = await place.open()
+    await first.close()
+    const isSqlite = 'path' in place
+    const older = isSqlite ? '' : 'DELETE FROM audit.schema_version WHERE version > 2;'
+    await place.execute(`ALTER TABLE intents DROP COLUMN caller_display_name; ${older}`)
+    // The statement of that version, on its own connection.
+    const append = (id: string) =>
+      place.execute(`INSERT INTO intents (id, task_no, caller, via, issuer, client_ip, peer_ip, user_agent, requested_at,
+      instance_id, deadline_at, gateway_request_id)
+      VALUES ('${id}', 't', 'ann', 'jwt', NULL, NULL, NULL, NULL, 1000, 'i', 2000, 'g')`)
+    await append('before')
+    const store = await openTestStore(t, place)
+    await append('beside')
+    const named = intentOf({ callerDisplayName: 'Ann Lee' })
+    await store.append([named], [])
+    const names = await Promise.all(
+      ['before', 'beside', named.id].map(async (id) => (await store.find(id))?.callerDisplayName),
+    )
+    assert.deepEqual(names, [null, null, 'Ann Lee'])
+  },
+)
+
 testEach('an outcome completes its intent', async (t, place) => {
   const store = await openTestStore(t, place)
   const intent = intentOf()

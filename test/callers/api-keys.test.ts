@@ -36,7 +36,7 @@ for (const key of ['', ' ', 'secret', 'changeme']) {
 
 for (const key of ['', ' ', '\t', '\u00a0']) {
   test(`nothing (${JSON.stringify(key)}) finds nobody, whatever the entries say`, () => {
-    const caller = { ...NO_GRANT, via: 'api-key', issuer: null, name: 'shop' } as const
+    const caller = { ...NO_GRANT, via: 'api-key', issuer: null, name: 'shop', displayName: null } as const
     assert.equal(createApiKeys([{ caller, hashes: [sha256(key)], expiresAtMs: null }]).find(key), undefined)
   })
 }

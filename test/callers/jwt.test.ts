@@ -416,7 +416,7 @@ const startClock = async (t: TestContext, domainsClaim?: string) => {
   let nowMs = Date.now()
   const claimNames = { scopeClaim: 'scope', domainsClaim, taskTypesClaim: undefined }
   const rules = { issuer: issuer.url, audience: AUDIENCE, algorithms: ['ES256'] }
-  const tokens = createTokens({ ...rules, claimNames, keySet, grants: null, log, now: () => nowMs })
+  const tokens = createTokens({ ...rules, claimNames, nameClaim: 'name', keySet, grants: null, log, now: () => nowMs })
   const pass = (seconds: number): void => {
     nowMs += seconds * 1000
   }

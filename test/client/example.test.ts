@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { cancelTask, findOpenTasks, lookAt } from '../../client/example/cancel.ts'
 import { createGatewayClient, isProblem } from '../../client/src/index.ts'
 import { asOperator, cancelCalls, startGateway } from '../helpers/gateway.ts'
+import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 test('the example lists tasks, cancels one, waits for it and looks at it', async (t) => {
   const { url, upstream } = await startGateway(t, { sandbox: { cancellingMs: 0 } })
@@ -64,4 +65,39 @@ test('a problem is known by its codes, and nothing else is one', async (t) => {
   for (const other of [undefined, null, '', '<h1>', {}, { code: 'unauthenticated' }]) {
     assert.equal(isProblem(other), false)
   }
+})
+
+test('a function for headers is called for each request, and headers of one request take precedence', async (t) => {
+  const { url } = await startGateway(t)
+  const keys = [asOperator, { 'x-api-key': 'expired' }, asOperator]
+  const client = createGatewayClient({ baseUrl: url, headers: async () => keys.shift() ?? {} })
+  const statuses: number[] = []
+  for (const _ of [1, 2]) statuses.push((await client.GET('/me')).response.status)
+  assert.deepEqual(statuses, [200, 401])
+  assert.equal((await client.GET('/me', { headers: { 'X-API-Key': 'other' } })).response.status, 401)
+})
+
+test('with a session, requests that change state carry X-CSRF, and reads do not', async (t) => {
+  const { url, upstream } = await startGateway(t, { env: SIGN_IN_ENV, sandbox: { cancellingMs: 0 } })
+  const { cookie } = await sessionCookie({ scopes: ['tasks:cancel'] })
+  const sent: Request[] = []
+  const headers = { cookie, origin: SIGN_IN_ENV.PUBLIC_URL ?? '' }
+  const observed = (request: Request): Promise<Response> => {
+    sent.push(request)
+    return fetch(request)
+  }
+  const options = { baseUrl: url, headers, fetch: observed }
+  const client = createGatewayClient({ ...options, session: true })
+  assert.equal((await client.GET('/me')).data?.via, 'session')
+  assert.equal((await client.cancelAndWait(upstream.addTask())).outcome, 'cancelled')
+  assert.deepEqual(
+    sent.map(({ method, headers, credentials }) => [method, headers.get('x-csrf'), credentials]),
+    [
+      ['GET', null, 'include'],
+      ['DELETE', '1', 'include'],
+    ],
+  )
+  const without = await createGatewayClient({ ...options, credentials: 'omit' }).cancelAndWait(upstream.addTask())
+  assert.deepEqual([without.outcome, without.problem?.code], ['not-cancelled', 'csrf-rejected'])
+  assert.equal(sent.at(-1)?.credentials, 'omit')
 })

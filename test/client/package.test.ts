@@ -1,26 +1,28 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { globSync, readFileSync } from 'node:fs'
-import { cp, mkdir, symlink, writeFile } from 'node:fs/promises'
+import { rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
+import { build } from 'esbuild'
+import { CLIENT, compile, installPacked } from '../helpers/client-package.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 import { ROOT } from '../helpers/process.ts'
 
 const run = promisify(execFile)
-const CLIENT = join(ROOT, 'client')
 const read = (path: string): string => readFileSync(join(CLIENT, path), 'utf8')
-
-/** Runs the client's own compiler there. */
-const compile = (cwd: string, ...options: readonly string[]) =>
-  run(process.execPath, [join(CLIENT, 'node_modules/typescript/bin/tsc'), ...options], { cwd })
 
 test('the sources of the client import its one dependency and each other, and nothing else', () => {
   const imports = globSync('src/**/*.ts', { cwd: CLIENT }).flatMap((path) =>
     [...read(path).matchAll(/\b(?:from|import|require)\s*\(?\s*['"]([^'"]+)['"]/g)].map(([, from]) => from),
   )
-  assert.deepEqual([...new Set(imports)].sort(), ['./schema.ts', 'openapi-fetch'])
+  assert.deepEqual([...new Set(imports)].sort(), [
+    './cancel-and-wait.ts',
+    './problem.ts',
+    './schema.ts',
+    'openapi-fetch',
+  ])
   assert.deepEqual(Object.keys(JSON.parse(read('package.json')).dependencies), ['openapi-fetch'])
 })
 
@@ -48,32 +50,66 @@ for (const source of ['process.env', "Buffer.from('a')", 'setImmediate', "await 
   })
 }
 
-/** A package that has the client installed, built as its own command builds it, and nothing of this repository's. */
-const installBuilt = async (t: TestContext): Promise<string> => {
-  const folder = await temporaryFolder(t)
-  const installed = join(folder, 'node_modules/@domain-task-gateway/client')
-  await mkdir(installed, { recursive: true })
-  await compile(CLIENT, '-p', 'tsconfig.build.json', '--outDir', join(installed, 'dist'))
-  await cp(join(CLIENT, 'package.json'), join(installed, 'package.json'))
-  for (const name of ['openapi-fetch', 'openapi-typescript-helpers']) {
-    await symlink(join(ROOT, 'node_modules', name), join(folder, 'node_modules', name))
-  }
-  await writeFile(join(folder, 'package.json'), '{"type":"module"}')
-  return folder
+/** Compiles only if the types of the client are found, and are no `any`. */
+const PROBE = `
+import { createGatewayClient, isProblem, type CancelResult } from '@domain-task-gateway/client'
+const client = createGatewayClient({ baseUrl: '', session: true, headers: async () => ({ a: 'b' }) })
+export const result: Promise<CancelResult> = client.cancelAndWait('a', { timeoutMs: 1 })
+export const isGone = (error: unknown): boolean => isProblem(error, 'task-not-found')
+// @ts-expect-error
+client.GET('/no-such-path')
+// @ts-expect-error
+isProblem(null, 'no-such-code')
+export const read = async (): Promise<string | undefined> => {
+  const { data } = await client.GET('/tasks/{taskNo}', { params: { path: { taskNo: 'a' } } })
+  // @ts-expect-error
+  data?.noSuchField
+  return data?.taskNo
 }
+`
 
-test('the built client is a module with types, found by its name', async (t) => {
-  const folder = await installBuilt(t)
-  const example = read('example/cancel.ts').replace('../src/index.ts', '@domain-task-gateway/client')
-  const strict = ['--strict', '--noEmit', '--target', 'ES2022', '--skipLibCheck']
-  await writeFile(join(folder, 'example.ts'), example)
-  for (const module of ['NodeNext', 'ESNext --moduleResolution bundler']) {
-    await assert.doesNotReject(compile(folder, ...strict, '--module', ...module.split(' '), 'example.ts'), module)
+const RESOLVERS = {
+  node10: ['--module', 'esnext', '--moduleResolution', 'node10', '--ignoreDeprecations', '5.0'],
+  nodenext: ['--module', 'nodenext'],
+  bundler: ['--module', 'esnext', '--moduleResolution', 'bundler'],
+} as const
+
+test('the packed client has its types for old and new resolvers, and runs bundled and unbundled', async (t) => {
+  const { folder, files } = await installPacked(t)
+  for (const name of ['LICENSE', 'README.md', 'package.json', 'dist/index.js', 'dist/index.d.ts']) {
+    assert.ok(files.includes(name), `${name} is not in the package`)
   }
-  await writeFile(
-    join(folder, 'use.js'),
-    "console.log(Object.keys(await import('@domain-task-gateway/client')).join())",
+  assert.deepEqual(
+    files.filter((name) => !/^(LICENSE|README\.md|package\.json|dist\/[\w-]+\.(js|d\.ts))$/.test(name)),
+    [],
   )
-  const { stdout } = await run(process.execPath, ['use.js'], { cwd: folder })
-  assert.equal(stdout.trim(), 'createGatewayClient,isProblem')
+
+  const example = read('example/cancel.ts').replace('../src/index.ts', '@domain-task-gateway/client')
+  await writeFile(join(folder, 'example.ts'), example)
+  await writeFile(join(folder, 'probe.ts'), PROBE)
+  const strict = ['--strict', '--noEmit', '--target', 'ES2022', '--lib', 'ES2022,DOM', '--skipDefaultLibCheck']
+  const compiled = Object.values(RESOLVERS).map((options) =>
+    compile(folder, ...strict, ...options, 'example.ts', 'probe.ts').then(
+      () => '',
+      ({ stdout }) => stdout,
+    ),
+  )
+  assert.deepEqual(await Promise.all(compiled), Object.keys(RESOLVERS).fill(''))
+
+  const use = "import * as client from '@domain-task-gateway/client'; console.log(Object.keys(client).sort().join())"
+  await writeFile(join(folder, 'use.js'), use)
+  const { metafile } = await build({
+    ...{ absWorkingDir: folder, entryPoints: ['use.js'], outfile: 'bundle.js', bundle: true, metafile: true },
+    ...{ format: 'esm', platform: 'browser', target: 'es2022', logLevel: 'silent' },
+  })
+  assert.deepEqual(metafile.outputs['bundle.js']?.imports, [])
+  await rm(join(folder, 'node_modules/openapi-fetch'))
+  const bundled = await run(process.execPath, ['bundle.js'], { cwd: folder })
+  await symlink(join(ROOT, 'node_modules/openapi-fetch'), join(folder, 'node_modules/openapi-fetch'))
+  const unbundled = await run(process.execPath, ['use.js'], { cwd: folder })
+  assert.deepEqual([bundled.stdout.trim(), unbundled.stdout], ['createGatewayClient,isProblem', bundled.stdout])
+})
+
+test('the licence of the client is that of the repository', () => {
+  assert.equal(read('LICENSE'), readFileSync(join(ROOT, 'LICENSE'), 'utf8'))
 })

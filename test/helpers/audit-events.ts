@@ -7,6 +7,7 @@ export const intentOf = (fields: Partial<Intent> = {}): Intent => ({
   via: 'api-key',
   issuer: null,
   caller: 'operator',
+  callerDisplayName: null,
   clientIp: '203.0.113.7',
   peerIp: '127.0.0.1',
   userAgent: 'test',

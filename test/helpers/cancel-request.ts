@@ -5,7 +5,10 @@ import { deadlineIn } from '../../src/time.ts'
 /** A cancel request of one operator from one address, with the given changes. */
 export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = {}): CancelRequest => ({
   taskNo,
-  caller: { via: 'api-key', issuer: null, name: 'operator', scopes: ['tasks:cancel'], domains: null, taskTypes: null },
+  caller: {
+    ...{ via: 'api-key', issuer: null, name: 'operator', displayName: null },
+    ...{ scopes: ['tasks:cancel'], domains: null, taskTypes: null },
+  },
   clientIp: '203.0.113.7',
   peerIp: '203.0.113.7',
   userAgent: null,

@@ -28,6 +28,7 @@ const sessionsOf = (issuer: string) =>
     maxMs: 3_600_000,
     grants: null,
     signOuts: { has: () => false, add: async () => undefined },
+    nameClaim: 'name',
     claimNames: { scopeClaim: DEFAULT_SCOPE_CLAIM, domainsClaim: undefined, taskTypesClaim: undefined },
     log: createLog({ level: 'silent' }),
   })
@@ -37,14 +38,15 @@ export const sessionCookie = async (
   grant: Partial<Grant> = {},
   issuer: string = ISSUER,
   sub = 'ann',
+  displayName: string | null = null,
 ): Promise<{ readonly cookie: string }> => {
-  const value = await sessionsOf(issuer).begin({ sub, grant: { ...NO_GRANT, ...grant } })
+  const value = await sessionsOf(issuer).begin({ sub, displayName, grant: { ...NO_GRANT, ...grant } })
   return { cookie: `__Host-session=${value}` }
 }
 
 /** Cookies of several sessions of one user. */
 export const sessionCookies = async (count: number): Promise<readonly string[]> => {
   const sessions = sessionsOf(ISSUER)
-  const values = Array.from({ length: count }, () => sessions.begin({ sub: 'ann', grant: NO_GRANT }))
+  const values = Array.from({ length: count }, () => sessions.begin({ sub: 'ann', displayName: null, grant: NO_GRANT }))
   return (await Promise.all(values)).map((value) => `__Host-session=${value}`)
 }

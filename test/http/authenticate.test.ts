@@ -67,9 +67,9 @@ for (const options of [{}, anonymous]) {
 }
 
 for (const [credential, expected] of [
-  [asOperator, { name: 'operator', via: 'api-key', scopes: ['tasks:cancel', 'tasks:read'] }],
-  [asReader, { name: 'operator', via: 'api-key', scopes: ['tasks:read'] }],
-  [asAuditor, { name: 'auditor', via: 'api-key', scopes: ['audit:read', 'tasks:cancel'] }],
+  [asOperator, { name: 'operator', via: 'api-key', scopes: ['tasks:cancel', 'tasks:read'], callerDisplayName: null }],
+  [asReader, { name: 'operator', via: 'api-key', scopes: ['tasks:read'], callerDisplayName: null }],
+  [asAuditor, { name: 'auditor', via: 'api-key', scopes: ['audit:read', 'tasks:cancel'], callerDisplayName: null }],
 ] as const) {
   test(`${expected.name} with ${expected.scopes.join(' and ')} learns who they are`, async (t) => {
     const { api } = await startGateway(t)
@@ -81,7 +81,8 @@ for (const [credential, expected] of [
 test('anonymous callers are somebody where that was asked for outright, and each start warns', async (t) => {
   const { api, logLines } = await startGateway(t, anonymous)
   const { body } = await api.get('/me')
-  assert.deepEqual(body, { name: 'anonymous', via: 'anonymous', scopes: ['tasks:cancel', 'tasks:read'] })
+  const scopes = ['tasks:cancel', 'tasks:read']
+  assert.deepEqual(body, { name: 'anonymous', via: 'anonymous', scopes, callerDisplayName: null })
   assert.match(logLines.join(''), /"level":"warn"[^\n]*ALLOW_ANONYMOUS/)
 })
 

@@ -44,7 +44,10 @@ test('who signs in at the provider is known by the name and the scopes that it t
   const page = await visitor.signIn(gateway.url, 'ann')
   assert.equal(page.status, 200)
   const me = await jsonOf(await visitor.visit(`${gateway.url}/me`))
-  assert.deepEqual(me, { name: 'ann', via: 'session', scopes: ['tasks:read', 'audit:read'] })
+  assert.deepEqual(me, {
+    ...{ name: 'ann', via: 'session', scopes: ['tasks:read', 'audit:read'] },
+    callerDisplayName: null,
+  })
 })
 
 test('the code is asked for with PKCE, a state and a nonce, and for an identity alone', async (t) => {
@@ -84,7 +87,72 @@ test('after the sign-in a page of the gateway’s own leads on, since a redirect
   const text = await page.text()
   const target = `${gateway.url}/me?a=&amp;%22#x`
   assert.ok(text.includes(`<meta http-equiv="refresh" content="0;url=${target}">`), text)
-  assert.ok(text.includes(`<a href="${target}">Continue</a>`), text)
+  assert.ok(text.includes(`<a href="${target}">Continue to ${new URL(gateway.url).host}</a>`), text)
+})
+
+const APP = 'https://app.example.com'
+const LOCAL_APP = 'http://localhost:5173'
+const CORS = { CORS_ORIGINS: `${APP},${LOCAL_APP},http://plain.example.com` }
+
+test('returnTo leads to a page of an origin in CORS_ORIGINS, and the page before names its host', async (t) => {
+  const { gateway, visitor } = await start(t, { env: CORS })
+  for (const [returnTo, target] of [
+    [`${APP}/tasks?a=b#c`, `${APP}/tasks?a=b#c`],
+    [APP, `${APP}/`],
+    ['HTTPS://APP.example.com:443/@a:b', `${APP}/@a:b`],
+    [`${LOCAL_APP}/`, `${LOCAL_APP}/`],
+    [`${APP}/安`, `${APP}/%E5%AE%89`],
+  ] as const) {
+    const back = await visitor.authenticate(gateway.url, 'ann', `?returnTo=${encodeURIComponent(returnTo)}`)
+    for (const page of [await visitor.visit(back), await visitor.visit(back)]) {
+      const text = await page.text()
+      assert.ok(text.includes(`content="0;url=${target}">`), text)
+      assert.ok(text.includes(`<a href="${target}">Continue to ${new URL(target).host}</a>`), text)
+    }
+  }
+})
+
+test('returnTo leads to no other URL, however it is written', async (t) => {
+  const { gateway, visitor } = await start(t, { env: CORS })
+  for (const returnTo of [
+    ...['https://example.com/', 'https://app.example.com.evil.example/', 'https://app.example.com:8443/'],
+    ...['http://app.example.com/', 'http://plain.example.com/', 'http://localhost:5174/', 'http://127.0.0.1:5173/'],
+    ...['https://ann@app.example.com/', 'https://@app.example.com/', 'https://ann:x@app.example.com/'],
+    ...['https://app.example.com\\@evil.example/', 'https:\\\\app.example.com/', 'https://app.example.com/\\a'],
+    ...['https://app.example.com/\t', '\thttps://app.example.com/', 'https://app.example.com/\u0000', `${APP}/\u202e`],
+    ...['https:app.example.com', 'https:/app.example.com', 'https:///app.example.com', '//app.example.com/'],
+    ...['https://app.example.com@evil.example/', 'https://evil.example/https://app.example.com/', `${APP},${APP}`],
+    ...['javascript:alert(1)//https://app.example.com', 'data:text/html,x', `${APP}/${'a'.repeat(1000)}`],
+  ]) {
+    const refused = await visitor.visit(`${gateway.url}/auth/login?returnTo=${encodeURIComponent(returnTo)}`)
+    assert.deepEqual(await codeOf(refused), [400, 'query-invalid'], returnTo)
+  }
+  const twice = `returnTo=${encodeURIComponent(APP)}`
+  assert.equal((await visitor.visit(`${gateway.url}/auth/login?${twice}&${twice}`)).status, 400)
+})
+
+test('only a top-level navigation starts a sign-in, where the browser tells', async (t) => {
+  const { gateway } = await start(t)
+  for (const [mode, destination, status] of [
+    ['navigate', 'document', 302],
+    [undefined, undefined, 302],
+    ['navigate', undefined, 302],
+    [undefined, 'document', 302],
+    ['navigate', 'iframe', 400],
+    ['navigate', 'frame', 400],
+    ['navigate', 'object', 400],
+    ['no-cors', 'image', 400],
+    ['no-cors', undefined, 400],
+    ['cors', 'empty', 400],
+    ['same-origin', 'empty', 400],
+    [undefined, 'image', 400],
+  ] as const) {
+    const headers = { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination }
+    const sent = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))
+    const { body, ...response } = await gateway.api.get('/auth/login').redirects(0).set(Object.fromEntries(sent))
+    assert.deepEqual([response.status, body.code], [status, status === 400 ? 'sign-in-failed' : undefined], `${sent}`)
+    assert.equal(response.headers['set-cookie'] === undefined, status === 400)
+  }
 })
 
 test('returnTo leads to that path of this site', async (t) => {

@@ -197,6 +197,7 @@ const RECORD: AuditRecord = {
   via: 'api-key',
   issuer: null,
   caller: 'operator',
+  callerDisplayName: null,
   clientIp: null,
   peerIp: null,
   userAgent: null,

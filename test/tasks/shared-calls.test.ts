@@ -14,6 +14,7 @@ import { cancelRequest, STUB_DEPENDENCIES } from '../helpers/cancel-request.ts'
 import { createCertificate } from '../helpers/certificate.ts'
 import { startWatchedGateway, type WatchedOptions } from '../helpers/consistency.ts'
 import { asAuditor, asOperator, asReader, cancelCalls, eventually, type Started } from '../helpers/gateway.ts'
+import { startIssuer } from '../helpers/issuer.ts'
 import { startCancel } from '../helpers/raw-http.ts'
 import { type PausedProxy, startPausedProxy } from '../helpers/upstream-proxy.ts'
 
@@ -89,6 +90,18 @@ test('equal requests at the same moment share one call, and each has a record of
   assert.deepEqual(records.map(({ id }) => id).sort(), ids)
   assert.deepEqual(outcomesOf(records), Array(5).fill('accepted'))
   assert.equal(new Set(records.map(({ gatewayRequestId }) => gatewayRequestId)).size, 5)
+})
+
+test('requests of one caller share a call also if their tokens state different names', async (t) => {
+  const issuer = await startIssuer(t)
+  const gated = await startGated(t, { env: issuer.env })
+  const names = ['Ann', 'Ann Lee']
+  const asked = names.map(async (name) => cancel(gated, await issuer.bearer({ name })))
+  const records = await gated.records(2)
+  gated.proxy.resume()
+  await Promise.all(asked)
+  assert.equal(cancelCalls(gated.upstream).length, 1)
+  assert.deepEqual(records.map(({ callerDisplayName }) => callerDisplayName).sort(), names)
 })
 
 test('requests that share a failed call all report the failure', async (t) => {

@@ -1,5 +1,6 @@
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express'
 import { z } from 'zod'
+import { isSafeUrl } from '../../addresses.ts'
 import type { Sessions } from '../../callers/session.ts'
 import type { SignIn } from '../../callers/sign-in.ts'
 import { GatewayError, type Lang } from '../../errors.ts'
@@ -21,6 +22,8 @@ export interface AuthRouteOptions {
   readonly sessions: Sessions
   readonly signIn: SignIn
   readonly publicUrl: string
+  /** Origins of other pages that a sign-in can lead to. */
+  readonly corsOrigins: readonly string[]
   /** Path to go to after a sign-in without `returnTo`. */
   readonly home: string
   /** Called once the provider has identified the person. */
@@ -30,16 +33,14 @@ export interface AuthRouteOptions {
 const RETURN_TO_MAX = 1000
 
 /** Signing browsers in and out, at an identity provider. */
-export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn }: AuthRouteOptions) => {
-  const path = z
+export const createAuthRoutes = (options: AuthRouteOptions) => {
+  const { sessions, signIn, publicUrl, corsOrigins, home, onSignedIn } = options
+  const target = z
     .string(rule('returnTo'))
-    .startsWith('/', rule('returnTo'))
-    .transform((text) => URL.parse(text, publicUrl))
-    .refine((url) => url?.origin === publicUrl, rule('returnTo'))
-    .transform((url) => String(url).slice(publicUrl.length))
+    .transform((text) => pathIn(text, publicUrl) ?? foreignUrlIn(text, corsOrigins))
     // A cookie holds it, in this form.
-    .refine((text) => text.length <= RETURN_TO_MAX, rule('returnTo'))
-  const returnTo = z.preprocess((text) => (text === undefined || text === '' ? home : text), path)
+    .refine((text): text is string => text !== null && text.length <= RETURN_TO_MAX, rule('returnTo'))
+  const returnTo = z.preprocess((text) => (text === undefined || text === '' ? home : text), target)
   // Unknown parameters are ignored (OpenID Connect Core, section 4).
   const loginQuery = z.object({ returnTo, lang: langParameter })
   const begin = (req: Request) =>
@@ -50,18 +51,19 @@ export const createAuthRoutes = ({ sessions, signIn, publicUrl, home, onSignedIn
     )
 
   // A redirect would belong to the navigation that the provider's site began, so it would carry no Strict cookie.
-  const showSignedIn = (req: Request, res: Response, path: string): void => {
+  const showSignedIn = (req: Request, res: Response, returnTo: string): void => {
     const { lang } = req.context
     const { title, go } = WORDS[lang]
-    const target = `${publicUrl}${path}`
-    const head = html`<meta http-equiv="refresh" content="0;url=${target}">\n`
-    sendHtml(res, { lang, title, head, body: html`<main>\n<p><a href="${target}">${go}</a></p>\n</main>` })
+    const { href, host } = new URL(returnTo.startsWith('/') ? `${publicUrl}${returnTo}` : returnTo)
+    const head = html`<meta http-equiv="refresh" content="0;url=${href}">\n`
+    sendHtml(res, { lang, title, head, body: html`<main>\n<p><a href="${href}">${go}${host}</a></p>\n</main>` })
   }
 
   return {
-    /** Handles requests for `login` that no person waits for: they start no sign-in. */
+    /** Handles requests for `login` that no person waits for, or that another page embeds: they start no sign-in. */
     previewLogin: async function loginPreviewer(req, res, next) {
       refusePrefetch(req)
+      refuseEmbedding(req)
       if (req.method !== 'HEAD') return next()
       const { location } = await begin(req)
       res.status(302).location(location.href).end()
@@ -165,7 +167,35 @@ const refusePrefetch = ({ headers }: Request): void => {
   if (isPrefetch) throw new GatewayError('sign-in-failed')
 }
 
+/**
+ * Only a navigation of the whole tab starts a sign-in: no frame, image or script of another page. Browsers of before 2023
+ * send no such headers (W3C, Fetch Metadata Request Headers), and the `fetch` of Node sends `Sec-Fetch-Mode: cors` alone.
+ * @throws sign-in-failed
+ */
+const refuseEmbedding = ({ headers }: Request): void => {
+  const { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination } = headers
+  const isNavigation = mode === undefined || mode === 'navigate' || (mode === 'cors' && destination === undefined)
+  if (!isNavigation || (destination ?? 'document') !== 'document') throw new GatewayError('sign-in-failed')
+}
+
+/** A path of the gateway with query and fragment, in the form of a URL; null for another text. */
+const pathIn = (text: string, publicUrl: string): string | null => {
+  const url = text.startsWith('/') ? URL.parse(text, publicUrl) : null
+  return url?.origin === publicUrl ? url.href.slice(publicUrl.length) : null
+}
+
+/**
+ * A URL of one of those origins; null for another text. Parsers of browsers and servers disagree on user information,
+ * backslashes and control characters, so a text with one of them is refused before it is parsed.
+ */
+const foreignUrlIn = (text: string, origins: readonly string[]): string | null => {
+  const url = FOREIGN_URL.test(text) ? URL.parse(text) : null
+  return url !== null && isSafeUrl(url) && origins.includes(url.origin) ? url.href : null
+}
+
+const FOREIGN_URL = /^https?:\/\/[^\p{C}\s\\/?#@]+([/?#][^\p{C}\s\\]*)?$/iu
+
 const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
-  en: { title: 'Signed in', go: 'Continue', again: 'Sign in again' },
-  zh: { title: '已登录', go: '继续', again: '重新登录' },
+  en: { title: 'Signed in', go: 'Continue to ', again: 'Sign in again' },
+  zh: { title: '已登录', go: '继续前往 ', again: '重新登录' },
 }

@@ -4,6 +4,6 @@ import { callerIn } from '../middleware/authenticate.ts'
 
 /** Tells callers their identity and scopes. */
 export const me: RequestHandler = function me(req, res) {
-  const { name, via, scopes } = callerIn(req)
-  res.json({ name: visible(name), via, scopes })
+  const { name, via, scopes, displayName } = callerIn(req)
+  res.json({ name: visible(name), via, scopes, callerDisplayName: displayName })
 }

@@ -25,8 +25,8 @@ const RULES = {
     zh: '必须为 pending、refused、accepted、cancelled、rejected、failed 或 unknown',
   },
   returnTo: {
-    en: 'must be a path of this site, such as /console, of at most 1000 characters',
-    zh: '必须为本站的路径（例如 /console），且长度不超过 1000 个字符',
+    en: 'must be a path of this site, such as /console, or a URL of an origin in CORS_ORIGINS, of at most 1000 characters',
+    zh: '必须为本站的路径（例如 /console），或 CORS_ORIGINS 所列来源的 URL，且长度不超过 1000 个字符',
   },
   text: { en: 'must occur once and have 1 to 253 characters', zh: '只能指定一次，且长度必须为 1 到 253 个字符' },
 } as const
