@@ -111,7 +111,10 @@ describe('the Dockerfile', () => {
   })
 })
 
-describe('what the Dockerfile builds', () => {
+// Two installations of packages and a compilation.
+const BUILD_MS = 600_000
+
+describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   let folder = ''
   const inImage = (path: string): string => join(folder, 'final', path)
   const files = async (path: string) => (await readdir(inImage(path), { recursive: true })).sort()
