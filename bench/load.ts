@@ -21,6 +21,8 @@ export const load = async (subject: Subject, concurrency: number, amount: number
     url: subject.url,
     connections: concurrency,
     amount,
+    // Seconds. A thousand connections to a busy machine can take longer than the default of ten.
+    timeout: 60,
     // Also the time after which autocannon notices that all have been answered.
     sampleInt: SAMPLE_INTERVAL_MS,
     headers: subject.headers,

@@ -19,7 +19,7 @@ export interface Result {
 
 export interface Slices {
   readonly slices: number
-  /** In each slice. */
+  /** In each slice, but at least two for each connection. */
   readonly requests: number
   /** To each subject before the first slice, since V8 optimizes a function after a number of calls. */
   readonly warmUpRequests: number
@@ -43,7 +43,7 @@ export const comparePeers = async (environment: Environment, options: Slices): P
   for (let slice = 1; slice <= slices; slice += 1) {
     for (const concurrency of concurrencies) {
       for (const subject of slice % 2 === 0 ? subjects : subjects.toReversed()) {
-        const sample = await load(subject, concurrency, requests)
+        const sample = await load(subject, concurrency, Math.max(requests, 2 * concurrency))
         const key = keyOf(subject, concurrency)
         samples.set(key, [...(samples.get(key) ?? []), sample])
         const figures = `${sample.cpuMicroseconds.toFixed(0)} µs of CPU, ${sample.perSecond.toFixed(0)}/s`

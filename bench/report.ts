@@ -8,6 +8,7 @@ const HEADINGS = [
     'CPU at 16 (µs)',
     'at 1,000',
     'of by-hand',
+    'of express-got',
     'of openapi-client',
     'Requests/s at 16',
     'at 1,000',
@@ -18,7 +19,7 @@ const HEADINGS = [
   ...['Start-up (ms)', 'Idle (MiB)', 'Peak (MiB)'],
 ]
 
-/** Medians, and ratios of CPU time to those of two peers, with quartiles. Ratios and latencies are at concurrency 16. */
+/** Medians, and ratios of CPU time to those of three peers, with quartiles. Ratios and latencies are at concurrency 16. */
 export const tableOf = (results: readonly Result[]): string => {
   const ratioTo = (result: Result, peer: string): string => {
     const other = results.find(({ name }) => name === peer)
@@ -32,7 +33,7 @@ export const tableOf = (results: readonly Result[]): string => {
     if (few === undefined || many === undefined) throw new Error(`${name} was not measured`)
     return [
       ...[name, few.cpuMicroseconds.toFixed(0), many.cpuMicroseconds.toFixed(0)],
-      ...['by-hand', 'openapi-client'].map((peer) => ratioTo(result, peer)),
+      ...['by-hand', 'express-got', 'openapi-client'].map((peer) => ratioTo(result, peer)),
       ...[few.perSecond, many.perSecond, few.p50Ms, few.p99Ms, few.p999Ms, startedInMs, idleMiB, peakMiB].map(
         (figure) => figure.toFixed(0),
       ),

@@ -14,12 +14,14 @@ const { values } = parseArgs({
   options: {
     slices: { type: 'string', default: '20' },
     requests: { type: 'string', default: '2000' },
+    'warm-up': { type: 'string', default: '20000' },
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '4' },
     only: { type: 'string' },
   },
 })
 const [slices, requests] = [Number(values.slices), Number(values.requests)]
+const warmUpRequests = Number(values['warm-up'])
 const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)]
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`)
@@ -36,7 +38,7 @@ pin(process.pid, 'other')
 const environment = await openEnvironment()
 try {
   if (values.only !== 'scenarios') {
-    const results = await comparePeers(environment, { slices, requests, warmUpRequests: 20_000, print })
+    const results = await comparePeers(environment, { slices, requests, warmUpRequests, print })
     writeFileSync(join(folder, 'peers.svg'), plot(results))
     write('peers.md', tableOf(results), `${slices} slices of ${requests} requests`)
   }

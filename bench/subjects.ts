@@ -27,7 +27,7 @@ export interface Subject {
 }
 
 /** Alternatives that a team could write by hand, and the minimum; the files in `peers/`. */
-export const PEERS = ['by-hand', 'openapi-client', 'pop-core', 'floor'] as const
+export const PEERS = ['by-hand', 'express-got', 'openapi-client', 'pop-core', 'floor'] as const
 
 type Env = Readonly<Record<string, string>>
 
