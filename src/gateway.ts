@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { ASSUMPTIONS, createContradictionReport } from './alibaba/assumptions.ts'
 import { createCredentialFiles } from './alibaba/credential-files.ts'
 import { type CredentialProvider, fixedCredentials } from './alibaba/credentials.ts'
 import type { Credentials } from './alibaba/signing.ts'
@@ -113,7 +114,8 @@ export const createGateway = async (config: Config, overrides: Overrides = {}): 
 export const createParts = async (config: Config, overrides: Overrides) => {
   const { timings = {}, now } = overrides
   const log = overrides.log ?? createLog({ level: config.logLevel, addresses: config.logAddresses })
-  const meter = createMetrics({ codes: Object.keys(PROBLEMS), outcomes: OUTCOMES, closeReasons: CLOSE_REASONS })
+  const initialLabels = { codes: Object.keys(PROBLEMS), outcomes: OUTCOMES, closeReasons: CLOSE_REASONS }
+  const meter = createMetrics({ ...initialLabels, assumptions: ASSUMPTIONS })
   const instanceId = randomUUID()
   const closing = new AsyncDisposableStack()
   let closeBy = deadlineIn(0)
@@ -135,7 +137,9 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   }
   const credentials = await createCredentials(config.credentials, log, timings.watchEveryMs)
   closing.defer(credentials.close)
-  const client = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, log, meter, tracer })
+  const onContradiction = createContradictionReport({ log, meter })
+  const observers = { log, meter, tracer, onContradiction }
+  const client = createUpstream({ ...config.upstream, credentials, ca: overrides.ca, ...observers })
   closing.defer(client.close)
   const startProbe = overrides.isStartProbed
     ? createStartProbe({
@@ -148,7 +152,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const trail = createAuditTrail({ store, log, meter })
   closing.defer(() => trail.close(closeBy))
 
-  const queries = createTaskQueries({ upstream, log })
+  const queries = createTaskQueries({ upstream, log, onContradiction })
   const { requestTimeoutMs, policyDetailsLimit: detailsLimit } = config
   const reading = { queries, timeoutMs: requestTimeoutMs, ttlMs: timings.lookupTtlMs }
   const lookup = createLookup({ ...reading, limit: config.taskLookupLimit })

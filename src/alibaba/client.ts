@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import { byPriority, type Priority } from '../priority.ts'
-import type { Log } from '../telemetry/log.ts'
+import type { Log, LogFields } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import type { Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, withDeadline } from '../time.ts'
 import { signAcs3 } from './acs3.ts'
+import type { ReportContradiction } from './assumptions.ts'
 import { type CircuitChange, createCircuits } from './circuit-breaker.ts'
 import { createClock } from './clock.ts'
 import type { CredentialProvider } from './credentials.ts'
@@ -13,6 +14,7 @@ import { createLimiter, type Rejection } from './limiter.ts'
 import { RAM_ACTIONS } from './ram-actions.ts'
 import {
   type AttemptResult,
+  contradictedBy,
   ENDINGS,
   type FailureClass,
   failed,
@@ -51,6 +53,7 @@ export interface UpstreamOptions {
   readonly log: Log
   readonly meter: Meter
   readonly tracer: Tracer
+  readonly onContradiction?: ReportContradiction | undefined
   readonly ca?: string | undefined
   readonly now?: () => number
   readonly random?: () => number
@@ -111,6 +114,8 @@ export const createUpstream = (options: UpstreamOptions) => {
       span.set({ 'gateway.attempt': number })
       if (result.httpStatus !== null) span.set({ 'http.response.status_code': result.httpStatus })
       if (!result.ok) span.fail(ending)
+      const contradicted = contradictedBy(result)
+      if (contradicted !== null) options.onContradiction?.(contradicted, codesOf(action, result))
       return result
     })
 
@@ -219,6 +224,12 @@ export const createUpstream = (options: UpstreamOptions) => {
     },
   }
 }
+
+const codesOf = (action: string, result: AttemptResult): LogFields => ({
+  action,
+  upstreamCode: result.ok ? null : result.upstreamCode,
+  upstreamRequestId: result.requestId,
+})
 
 /** The result after the limiter rejected the next attempt: that of the last attempt, if there was one. */
 const afterRejection = (operation: Operation, rejection: Rejection, last: UpstreamFailure): UpstreamFailure => {

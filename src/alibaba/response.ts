@@ -1,4 +1,5 @@
 import type { ErrorCode } from '../errors.ts'
+import type { Assumption } from './assumptions.ts'
 import { parseBoundedJson } from './bounded-json.ts'
 import type { HealthSignal } from './circuit-breaker.ts'
 import { type Credentials, percentEncode } from './signing.ts'
@@ -137,7 +138,8 @@ const CODES: readonly (readonly [RegExp, FailureClass])[] = [
 const PERHAPS_EXECUTED = /^(InternalError(\..+)?|SignatureNonceUsed)$/
 
 /**
- * (assumption) No codes are published for tasks: a code that says that something is missing is read as a missing task.
+ * (assumption) task-codes: no codes are published for tasks. A Code that is in no row above concerns the task, and one
+ * that says that something is missing is read as a missing task.
  */
 const NAMES_NOTHING = /NotExist|NotFound/
 
@@ -273,9 +275,18 @@ const classify = (response: UpstreamResponse, status: number, report: BodyReport
   if (status >= 500) return 'ambiguous'
   if (response.status === 429 || (status === 429 && name !== null)) return 'throttled'
   if (!failed) return denial !== null && isSuccess(status) ? 'ambiguous' : 'bad-response'
-  // (assumption) Only the envelope of success is documented: one that fails by a number alone may have been executed.
+  // (assumption) envelope-failure: only the envelope of success is documented. A call whose envelope fails by a number
+  // alone may have been executed.
   if (name === null || status < 400) return 'ambiguous'
   return NAMES_NOTHING.test(name) ? 'task-not-found' : 'task-not-cancellable'
+}
+
+/** The assumption that a response contradicts; null if there is none. */
+export const contradictedBy = (result: AttemptResult): Assumption | null => {
+  if (result.ok || result.httpStatus === null) return null
+  const { failure, upstreamCode, httpStatus } = result
+  if (upstreamCode !== null) return classOf(upstreamCode) === undefined ? 'task-codes' : null
+  return failure === 'ambiguous' && isSuccess(httpStatus) ? 'envelope-failure' : null
 }
 
 const classOf = (code: string): FailureClass | undefined => CODES.find(([pattern]) => pattern.test(code))?.[1]

@@ -82,8 +82,8 @@ export const createStartProbe = ({ upstream, log, timeoutMs, pauseMs = backoff }
 type Verdict = 'accepted' | 'refused'
 
 /**
- * Null where the result does not show it: no response, throttling, or a failure of the upstream. (assumption) The RAM
- * policy and the task are checked after the credentials.
+ * Null where the result does not show it: no response, throttling, or a failure of the upstream. (assumption)
+ * credentials-first: the RAM policy and the task are checked after the credentials.
  */
 const verdictOf = (result: UpstreamResult): Verdict | null => {
   if (result.ok) return 'accepted'

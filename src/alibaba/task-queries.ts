@@ -1,5 +1,6 @@
 import { GatewayError, type Lang, upstreamFacts } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'
+import { ASSUMPTIONS, type Assumption, type ReportContradiction } from './assumptions.ts'
 import type { CallLimits, Upstream } from './client.ts'
 import { failed, type UpstreamFailure } from './response.ts'
 import {
@@ -65,10 +66,11 @@ export type TaskQueries = ReturnType<typeof createTaskQueries>
 export interface TaskQueryOptions {
   readonly upstream: Upstream
   readonly log: Log
+  readonly onContradiction?: ReportContradiction | undefined
 }
 
-export const createTaskQueries = ({ upstream, log }: TaskQueryOptions) => {
-  const parsers = createTaskParsers(reportOnce(log))
+export const createTaskQueries = ({ upstream, log, onContradiction = () => undefined }: TaskQueryOptions) => {
+  const parsers = createTaskParsers(reportUnknown(log, onContradiction))
 
   const queryPage = async <T>(
     action: string,
@@ -86,6 +88,7 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions) => {
     const { requestId, attempts } = result
     const page = read(result.body)
     if (page !== null) return { ok: true, page: { ...page, requestId } }
+    onContradiction('response-shape', { action, upstreamRequestId: requestId })
     log.error('the upstream response does not match its documentation', { action, upstreamRequestId: requestId })
     return failed('query', 'bad-response', { sent: true, requestId, attempts })
   }
@@ -94,7 +97,10 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions) => {
     queryPage('QueryTaskDetailList', detailParams(query), context, (body) => parsers.readDetails(body, query))
 
   return {
-    /** QueryTaskList: the account's tasks, (assumption) newest first. @throws GatewayError, a code of the upstream */
+    /**
+     * QueryTaskList: the account's tasks. (assumption) list-order: newest first.
+     * @throws GatewayError, a code of the upstream
+     */
     list: async (query: TaskListQuery, context: QueryContext): Promise<PageResponse<Task>> => {
       const params = {
         PageNum: query.page,
@@ -103,7 +109,11 @@ export const createTaskQueries = ({ upstream, log }: TaskQueryOptions) => {
         EndCreateTime: query.createdToMs,
       }
       const result = await queryPage('QueryTaskList', params, context, (body) => parsers.readTasks(body, query))
-      if (result.ok) return result.page
+      if (result.ok) {
+        const { requestId: upstreamRequestId } = result.page
+        for (const each of contradictionsIn(result.page, query)) onContradiction(each, { upstreamRequestId })
+        return result.page
+      }
       // The list names no task, so that no task can be missing.
       throw failureOf(result.code === 'task-not-found' ? { ...result, code: 'upstream-bad-response' } : result)
     },
@@ -167,13 +177,30 @@ const definedParams = (params: QueryParams): Readonly<Record<string, string>> =>
 
 const failureOf = (failure: UpstreamFailure): GatewayError => new GatewayError(failure.code, upstreamFacts(failure))
 
+/** Times have whole seconds. Clocks differ, but not by most of an hour: zones do. */
+const SECOND_MS = 1000
+const FUTURE_MS = 45 * 60_000
+
+/** The assumptions that a page of the list contradicts. */
+const contradictionsIn = ({ items, pageSize }: Page<Task>, requested: PageRequest): readonly Assumption[] => {
+  const times = items.flatMap(({ createdAtMs }) => createdAtMs ?? [])
+  const isRising = times.some((atMs, index) => atMs >= (times[index - 1] ?? Number.POSITIVE_INFINITY) + SECOND_MS)
+  const found: Readonly<Partial<Record<Assumption, boolean>>> = {
+    'list-order': isRising,
+    'list-page-size': pageSize < requested.pageSize || items.length > requested.pageSize,
+    'time-zone': times.some((atMs) => atMs > Date.now() + FUTURE_MS),
+  }
+  return ASSUMPTIONS.filter((label) => found[label] === true)
+}
+
 const REPORTED_MAX = 100
 
-/** One line for each value: pages are read again and again. */
-const reportOnce = (log: Log): ReportUnknown => {
+/** Counts each value, with one line for each: pages are read again and again. */
+const reportUnknown = (log: Log, onContradiction: ReportContradiction): ReportUnknown => {
   const reported = new Set<string>()
   return (field, value) => {
     const shown = printable(value)
+    onContradiction(/^\w+Time\b/.test(field) ? 'date-format' : 'enum-values', { field, value: shown })
     const name = `${field} ${shown}`
     if (reported.has(name) || reported.size >= REPORTED_MAX) return
     reported.add(name)

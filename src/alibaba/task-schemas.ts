@@ -27,7 +27,8 @@ export interface Page<T> {
 /** Reports a value that is not known here, or a time that can't be parsed (with an empty value). */
 export type ReportUnknown = (field: string, value: string) => void
 
-// By name: the vendor's own sample pairs the name COMPLETE with the code of another status.
+// (assumption) enum-values: these names are all. By name: the vendor's own sample pairs the name COMPLETE with the code
+// of another status.
 const TASK_STATUSES: ReadonlyMap<string, TaskStatus> = new Map([
   ['WAITING_EXECUTE', 'waiting'],
   ['EXECUTING', 'executing'],
@@ -102,7 +103,9 @@ export interface PageRequest {
   readonly pageSize: number
 }
 
-/** Both parsers return null if the body differs from the vendor's documentation. */
+/**
+ * Both parsers return null if the body differs. (assumption) response-shape: bodies are as the vendor documents them.
+ */
 export const createTaskParsers = (report: ReportUnknown) => ({
   readTasks: parserOf('TaskInfo', taskSchema(report)),
   readDetails: parserOf('TaskDetail', detailSchema(report)),

@@ -1,10 +1,13 @@
-// (assumption) Upstream names no zone. A sample that carries both forms shows UTC+8.
+// (assumption) time-zone: upstream names no zone. A sample that carries both forms shows UTC+8.
 const UTC_PLUS_8_MS = 8 * 3_600_000
 const DAY_MS = 86_400_000
 
 const MONTHS: readonly string[] = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec']
 
-/** `2017-11-01 17:22:51` and ISO 8601, with a fraction of a second and a zone where they are given. */
+/**
+ * (assumption) date-format: these forms are all. `2017-11-01 17:22:51` and ISO 8601, with a fraction of a second and a
+ * zone where they are given.
+ */
 const DASHED =
   /^(?<year>\d{4})-(?<month>\d\d)-(?<day>\d\d)[T\s](?<hour>\d\d):(?<minute>\d\d)(:(?<second>\d\d)([.,](?<fraction>\d{1,9}))?)?(?<zone>\s?(Z|[+-]\d\d(:?\d\d)?))?$/
 /** As Java writes dates: `Dec 26,2017 11:00:54`, or `Dec 26, 2017, 11:00:54 AM` with any space before `AM`. */

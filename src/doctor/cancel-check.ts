@@ -66,7 +66,10 @@ const outcomeFor = ({ id }: Intent, result: UpstreamResult) =>
     upstreamCode: result.ok ? null : result.upstreamCode,
   })
 
-/** (assumption) The upstream checks the policy before the task, so that a refusal about the task proves the right. */
+/**
+ * (assumption) policy-first: the upstream checks the policy before the task, so that a refusal about the task proves the
+ * right.
+ */
 const findingOf = (result: UpstreamResult): Finding => {
   if (result.ok) {
     return warning('the upstream accepted to cancel a task that does not exist', 'This proves no right. Report it.')

@@ -53,8 +53,8 @@ const LOAD_EVERY_MS = 10 * 60_000
 const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
 
 /**
- * (assumption) A task that is complete and not cancelled so long after a request is not cancelled by this request
- * later.
+ * (assumption) completed-task: a task that is complete and not cancelled so long after a request is not cancelled by
+ * this request later.
  */
 const QUIET_MS = 60_000
 

@@ -159,7 +159,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
 
 type Plan = readonly [PageRequest, ...PageRequest[]]
 
-/** (assumption) Upstream documents no maximum for its list. */
+/** (assumption) list-page-size: upstream documents no maximum for its list. */
 const PAGE_SIZE_MAX = 100
 /** No row is missed if rows move up or down by at most this many places between two pages. */
 const OVERLAP = 5

@@ -8,6 +8,7 @@ const FIELDS = [
   'action',
   'adminAddress',
   'address',
+  'assumption',
   'attempt',
   'caller',
   'cancellationId',

@@ -25,6 +25,8 @@ export interface Meter {
   rateLimited(limit: string): void
   /** A connection was closed for one of the limits that connections have. */
   connectionClosed(closed: { readonly port: 'public' | 'admin'; readonly reason: string }): void
+  /** A response of the upstream contradicted an assumption of that label. */
+  assumptionContradicted(assumption: string): void
   /** Spans that the trace collector accepted, that it did not, and that had no place in the queue. */
   spans(result: 'exported' | 'failed' | 'dropped', count: number): void
 }
@@ -36,5 +38,6 @@ export const NO_METER: Meter = {
   auditWrite: () => undefined,
   rateLimited: () => undefined,
   connectionClosed: () => undefined,
+  assumptionContradicted: () => undefined,
   spans: () => undefined,
 }

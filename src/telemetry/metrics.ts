@@ -38,9 +38,10 @@ export interface InitialLabels {
   readonly codes: readonly string[]
   readonly outcomes: readonly string[]
   readonly closeReasons: readonly string[]
+  readonly assumptions: readonly string[]
 }
 
-export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels) => {
+export const createMetrics = ({ codes, outcomes, closeReasons, assumptions }: InitialLabels) => {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -108,6 +109,13 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels) 
     labelNames: ['result'],
     registers,
   })
+  const contradicted = new Counter({
+    name: 'gateway_assumption_contradicted_total',
+    help: 'Responses of the upstream that contradict an assumption of the gateway, by its label.',
+    labelNames: ['assumption'],
+    registers,
+  })
+  for (const label of assumptions) contradicted.inc({ assumption: label }, 0)
   for (const result of ['exported', 'failed', 'dropped']) spans.inc({ result }, 0)
   for (const code of codes) problems.inc({ code }, 0)
   for (const outcome of outcomes) cancellations.inc({ outcome }, 0)
@@ -130,6 +138,7 @@ export const createMetrics = ({ codes, outcomes, closeReasons }: InitialLabels) 
       auditSeconds.observe({ result: isDone ? 'done' : 'failed' }, durationMs / 1000),
     rateLimited: (limit) => limited.inc({ limit }),
     connectionClosed: ({ port, reason }) => closed.inc({ port, reason }),
+    assumptionContradicted: (label) => contradicted.inc({ assumption: label }),
     spans: (result, count) => spans.inc({ result }, count),
   }
   return {
