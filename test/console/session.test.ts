@@ -55,6 +55,20 @@ test('a user signs in, reads, cancels, watches, and signs out', async (t) => {
   assert.deepEqual(ofPolicies(), [])
 })
 
+test('the name of a person is shown after the subject, as text, in the header and in the history', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const { url, page, provider, ofPolicies } = await open(t, { env: { OIDC_SCOPES: 'openid profile' } })
+  provider.describe('ann', { scope: 'tasks:cancel audit:read', name: 'Ann <b>Lee</b>' })
+  await signIn(page, url)
+  const shown = 'ann (signed in) “Ann <b>Lee</b>”'
+  assert.equal(await page.locator('#who').textContent(), shown)
+  await page.evaluate(`fetch('/tasks/${TASK_NO}', { method: 'DELETE', headers: { 'x-csrf': '1' } })`)
+  await page.goto(`${url}/console#/history`)
+  await page.locator('tbody tr').waitFor()
+  assert.equal(await page.locator('tbody td').nth(3).textContent(), shown)
+  assert.deepEqual(ofPolicies(), [])
+})
+
 test('signing in leads back to the previous page', async (t) => {
   if (!requires(t, 'chromium')) return
   const { url, page } = await open(t)

@@ -65,14 +65,14 @@ export const startProvider = async (
     cookies: { keys: ['a key of the provider’s own'] },
     jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig' }] },
     conformIdTokenClaims: false,
-    claims: { openid: ['sub', 'scope', 'domains', 'types'] },
+    claims: { openid: ['sub', 'scope', 'domains', 'types'], profile: ['name'] },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub, ...people.get(sub) }) }),
     features: { devInteractions: { enabled: true }, rpInitiatedLogout: { enabled: true } },
     pkce: { required: () => true },
     // Consent is granted in advance, so that the sign-in form asks only for the name.
     loadExistingGrant: async ({ oidc: { client, session } }) => {
       const grant = new provider.Grant({ clientId: client?.clientId, accountId: session?.accountId })
-      grant.addOIDCScope('openid')
+      grant.addOIDCScope('openid profile')
       await grant.save()
       return grant
     },
