@@ -509,7 +509,8 @@ export interface components {
          *       "upstreamCode": "TaskStatusNotAllowed",
          *       "finishedAt": "2026-11-24T12:02:24.251Z",
          *       "gatewayRequestId": "d5c49ee6-6c96-4c91-ba54-13b1722a3836",
-         *       "settledBy": null
+         *       "settledBy": null,
+         *       "isFinal": true
          *     }
          */
         Cancellation: {
@@ -561,6 +562,11 @@ export interface components {
              * @enum {string|null}
              */
             settledBy: "query" | null;
+            /**
+             * @description Whether the outcome is final. `accepted` and `unknown` become final after a day, when the gateway stops to
+             *     read the task. Only a definite answer of the upstream that arrives late can replace a final outcome.
+             */
+            isFinal: boolean;
         };
         /** @description Audit records, newest first. */
         CancellationPage: {
@@ -570,12 +576,14 @@ export interface components {
         };
         /**
          * @description The outcome of a cancellation. `pending`: no outcome yet. `refused`: refused by the gateway. `accepted`:
-         *     accepted by the upstream. `cancelled`: the upstream reports the task as cancelled. `rejected`: rejected by the
-         *     upstream for a reason that concerns the task. `failed`: the cancellation never took effect. `unknown`: it is
-         *     not known whether the cancellation took effect.
+         *     accepted by the upstream. `cancelled`: the upstream reports the task as cancelled. `too-late`: accepted by the
+         *     upstream, but the task completed without being cancelled. `rejected`: rejected by the upstream for a reason that
+         *     concerns the task. `failed`: the cancellation never took effect. `unknown`: it is not known whether the
+         *     cancellation took effect. A task of several domains may have been executed in part before it was cancelled: the
+         *     details of the task tell which domains were changed.
          * @enum {string}
          */
-        Outcome: "pending" | "refused" | "accepted" | "cancelled" | "rejected" | "failed" | "unknown";
+        Outcome: "pending" | "refused" | "accepted" | "cancelled" | "too-late" | "rejected" | "failed" | "unknown";
         /**
          * @description The identity and the scopes of the caller.
          * @example {

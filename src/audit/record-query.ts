@@ -44,10 +44,23 @@ const joinFirst = (engine: Engine, join: 'JOIN' | 'LEFT JOIN', { table, where, o
     ? `${join} LATERAL (SELECT * FROM ${table} AS events WHERE ${where} ${order} LIMIT 1) AS ${table} ON true`
     : `${join} ${table} ON ${table}.seq = (SELECT seq FROM ${table} AS events WHERE ${where} ${order} LIMIT 1)`
 
+/**
+ * 1 where the outcome is final: the cancellation is not open any more. Counted, since PostgreSQL can answer EXISTS by a
+ * hash of the whole table. Two events that are written at one moment can leave a row in both tables.
+ */
+const isFinal = (intents: string): string => `CASE WHEN outcomes.seq IS NULL THEN 0
+  WHEN 0 < (SELECT count(*) FROM open_cancellations AS open
+    WHERE open.requested_at = ${intents}.requested_at AND open.intent_seq = ${intents}.seq)
+  AND 0 = (SELECT count(*) FROM final_outcomes AS final WHERE final.intent_seq = ${intents}.seq) THEN 0
+  ELSE 1 END AS "isFinal"`
+
+/** A record with its number. The argument is the name of the intents in the statement. */
+const selected = (intents: string): string => `${intents}.seq, ${recordColumns(intents)}, ${isFinal(intents)}`
+
 /** The outcome by the events of the cancellation. */
 const CURRENT: Omit<Rows, 'where'> = { table: 'outcomes', order: `ORDER BY ${EVENT_ORDER}` }
 const withOutcome = (engine: Engine, intents: string): string =>
-  `SELECT page.seq, ${recordColumns('page')} FROM (${intents}) AS page
+  `SELECT ${selected('page')} FROM (${intents}) AS page
   ${joinFirst(engine, 'LEFT JOIN', { ...CURRENT, where: 'events.cancellation_id = page.id' })}`
 
 /** The name of the outcome, for a comparison without the projection. */
@@ -165,7 +178,7 @@ export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: num
   const columns = 'requested_at, intent_seq, outcome_seq'
   const { sql, values } = rowsOf(path, columns, conditions, bounds, `LIMIT ${limit}`)
   return {
-    sql: `SELECT intents.seq, ${recordColumns('intents')} FROM (${sql}) AS page
+    sql: `SELECT ${selected('intents')} FROM (${sql}) AS page
       ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
       ${joinFirst(engine, 'LEFT JOIN', OUTCOME_OF_PAGE)}
       ORDER BY page.requested_at DESC, page.intent_seq DESC`,
@@ -261,7 +274,10 @@ const positionSchema = z.object({ requested_at: z.number(), seq: z.number() })
 
 const rowSchema = z.custom<RecordRow>(isRecordRow)
 
-const toRecord = ({ seq: _, outcome, ...row }: RecordRow): AuditRecord => ({ ...row, ...outcomeOf(outcome) })
+const toRecord = ({ seq: _, outcome, isFinal, ...row }: RecordRow): AuditRecord => ({
+  ...{ ...row, ...outcomeOf(outcome) },
+  isFinal: isFinal === 1,
+})
 
 const isOutcome = (text: string): text is Outcome => OUTCOMES.some((outcome) => outcome === text)
 

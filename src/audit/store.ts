@@ -2,9 +2,10 @@ import type { IntentValues, OutcomeDetails, OutcomeValues, RecordRow } from './c
 
 /**
  * The result of a cancellation. `refused`: by the gateway. `accepted`, `cancelled`: by upstream, as it reported.
- * `rejected`: by upstream, for a reason of the task. `failed`: never took effect. `unknown`: can't be determined.
+ * `too-late`: accepted, but the task completed without being cancelled. `rejected`: by upstream, for a reason of the
+ * task. `failed`: never took effect. `unknown`: can't be determined.
  */
-export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'] as const
+export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'too-late', 'rejected', 'failed', 'unknown'] as const
 
 export type Outcome = (typeof OUTCOMES)[number]
 
@@ -14,7 +15,10 @@ export type Intent = IntentValues
 /** A result of an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
 export type OutcomeEvent = OutcomeValues & { readonly outcome: Outcome }
 
-const NO_DETAILS: OutcomeDetails = { attempts: null, requestId: null, upstreamCode: null, settledBy: null }
+const NO_DETAILS: OutcomeDetails = {
+  ...{ attempts: null, requestId: null, upstreamCode: null, settledBy: null },
+  ...{ taskStatus: null, taskCancelStatus: null, taskSeenAtMs: null },
+}
 
 /** Builds each outcome event. A detail that is not given is null. */
 export const outcomeEvent = (
@@ -25,8 +29,10 @@ export const outcomeEvent = (
 ): OutcomeEvent => ({ cancellationId, outcome, finishedAtMs, ...NO_DETAILS, ...details })
 
 /** An intent with its current outcome. */
-export interface AuditRecord extends Omit<RecordRow, 'seq' | 'outcome'> {
+export interface AuditRecord extends Omit<RecordRow, 'seq' | 'outcome' | 'isFinal'> {
   readonly outcome: Outcome | 'pending'
+  /** Nothing changes the outcome any more but a definite answer that is written late. */
+  readonly isFinal: boolean
   /** The event holds an outcome that this version does not know; it is shown as `unknown`. */
   readonly isUnrecognized?: true
 }

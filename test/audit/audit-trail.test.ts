@@ -296,7 +296,7 @@ test('a store that does not answer a probe is not writable', async () => {
 test('records are read from the store', async () => {
   const { instanceId: _, deadlineAtMs: __, ...kept } = intentOf()
   const { cancellationId: ___, ...outcome } = outcomeOf(intentOf())
-  const record: AuditRecord = { ...kept, ...outcome }
+  const record: AuditRecord = { ...kept, ...outcome, isFinal: false }
   const page = { records: [record], next: { requestedAtMs: 1000, seq: 7 } }
   const { trail } = start({ find: async () => record, list: async () => page })
   assert.equal(await trail.find(record.id, deadlineIn(5000)), record)

@@ -74,6 +74,7 @@ test('an item has just these members', async (t) => {
     'finishedAt',
     'gatewayRequestId',
     'settledBy',
+    'isFinal',
   ])
 })
 

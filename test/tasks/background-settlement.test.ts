@@ -145,6 +145,9 @@ const EVENT: OutcomeEvent = {
   upstreamCode: null,
   finishedAtMs: 0,
   settledBy: null,
+  taskStatus: null,
+  taskCancelStatus: null,
+  taskSeenAtMs: null,
 }
 
 test('a cancellation whose task was complete and not cancelled for a minute has failed', async (t) => {
@@ -209,6 +212,7 @@ const RECORD: AuditRecord = {
   upstreamCode: null,
   finishedAtMs: DAY_MS / 2,
   settledBy: null,
+  isFinal: false,
 }
 
 test('unknown outcomes that are loaded after a start are polled without delay, at any age', async (t) => {

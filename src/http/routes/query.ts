@@ -21,8 +21,8 @@ const RULES = {
     zh: '必须为 ISO 8601 格式的日期，或带时区的日期和时间',
   },
   outcome: {
-    en: 'must be one of pending, refused, accepted, cancelled, rejected, failed, unknown',
-    zh: '必须为 pending、refused、accepted、cancelled、rejected、failed 或 unknown',
+    en: 'must be one of pending, refused, accepted, cancelled, too-late, rejected, failed, unknown',
+    zh: '必须为 pending、refused、accepted、cancelled、too-late、rejected、failed 或 unknown',
   },
   returnTo: {
     en: 'must be a path of this site, such as /console, or a URL of an origin in CORS_ORIGINS, of at most 1000 characters',

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { Outcome, OutcomeEvent } from '../../src/audit/store.ts'
+import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
+import { usePostgres, waitForBlockedStatement } from '../helpers/postgres.ts'
+import { requires } from '../helpers/requirements.ts'
+import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
+
+const server = usePostgres()
+
+const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
+  SQLite: sqliteLocation,
+  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
+}
+
+const testEach = (name: string, run: (t: TestContext, place: StoreLocation, engine: string) => Promise<void>): void => {
+  for (const [engine, placeFor] of Object.entries(PLACES)) {
+    test(`${engine}: ${name}`, async (t) => {
+      const place = await placeFor(t)
+      if (place !== null) await run(t, place, engine)
+    })
+  }
+}
+
+const DAY_MS = 86_400_000
+
+/** Events as text: an outcome, `reading` for one that a reading showed, `end` for the end of the follow-up. */
+const HISTORIES: readonly (readonly [events: readonly string[], shown: Outcome | 'pending', isFinal: boolean])[] = [
+  [[], 'pending', false],
+  [['accepted'], 'accepted', false],
+  [['unknown'], 'unknown', false],
+  [['unknown', 'accepted reading'], 'accepted', false],
+  ...(['refused', 'rejected', 'failed'] as const).map((outcome) => [[outcome], outcome, true] as const),
+  [['accepted', 'cancelled reading'], 'cancelled', true],
+  [['accepted', 'too-late reading'], 'too-late', true],
+  [['accepted', 'too-late reading', 'cancelled reading'], 'cancelled', true],
+  [['unknown', 'failed reading'], 'failed', true],
+  [['rejected', 'too-late reading'], 'rejected', true],
+  [['accepted', 'accepted end'], 'accepted', true],
+  [['unknown', 'unknown end'], 'unknown', true],
+  [['unknown', 'unknown end', 'accepted'], 'accepted', true],
+  [['unknown', 'unknown end', 'rejected'], 'rejected', true],
+]
+
+testEach('an outcome is final once its events say so, and stays final', async (t, place) => {
+  const store = await openTestStore(t, place)
+  for (const [events, shown, isFinal] of HISTORIES) {
+    const intent = intentOf()
+    await store.append([intent], [])
+    for (const [at, text] of events.entries()) {
+      const [outcome, kind] = text.split(' ')
+      const finishedAtMs = intent.requestedAtMs + (kind === 'end' ? DAY_MS : at + 1)
+      const event = { ...outcomeOf(intent, { finishedAtMs, settledBy: kind === undefined ? null : 'query' }), outcome }
+      await store.append([], [event as OutcomeEvent])
+    }
+    const found = await store.find(intent.id)
+    assert.deepEqual([found?.outcome, found?.isFinal], [shown, isFinal], events.join(', '))
+    const [listed] = (await store.list({ limit: 1, before: null, outcome: shown })).records
+    assert.deepEqual([listed?.id, listed?.isFinal], [intent.id, isFinal], events.join(', '))
+  }
+})
+
+testEach('the same end that two readings show is one event', async (t, place) => {
+  const store = await openTestStore(t, place)
+  for (const outcome of ['cancelled', 'too-late', 'failed'] as const) {
+    const intent = intentOf()
+    await store.append([intent], [outcomeOf(intent)])
+    const before = await place.outcomes()
+    for (const finishedAtMs of [3000, 3001]) {
+      await store.append([], [outcomeOf(intent, { outcome, finishedAtMs, settledBy: 'query' })])
+    }
+    assert.equal(await place.outcomes(), before + 1, outcome)
+  }
+})
+
+test('PostgreSQL: of the same end that two replicas write at one moment one event remains', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const database = await (await server(t)).database()
+  const place = await postgresLocation({ database: async () => database })
+  const store = await openTestStore(t, place)
+  const intent = intentOf()
+  await store.append([intent], [outcomeOf(intent)])
+  const other = await database.session(t)
+  await other('SET search_path = audit; BEGIN')
+  await other(`INSERT INTO outcomes (cancellation_id, outcome, finished_at, settled_by)
+    VALUES ('${intent.id}', 'too-late', 3000, 'query')`)
+  const written = store.append([], [outcomeOf(intent, { outcome: 'too-late', finishedAtMs: 3001, settledBy: 'query' })])
+  await waitForBlockedStatement(database)
+  await other('COMMIT')
+  await written
+  assert.equal(await place.outcomes(), 2)
+  assert.equal((await store.find(intent.id))?.outcome, 'too-late')
+})
+
+/** The tables as the version before left them. */
+const WITHOUT_ENDS: Readonly<Record<string, string>> = {
+  SQLite: `
+    DROP TRIGGER readings_are_once; DROP TRIGGER ends_are_projected; DROP TRIGGER open_outcomes_are_projected;
+    DROP TRIGGER late_answers_are_projected; DROP TRIGGER removed_ends_are_projected;
+    DROP TABLE open_cancellations; DROP TABLE final_outcomes; ALTER TABLE outcomes DROP COLUMN task_status;
+    ALTER TABLE outcomes DROP COLUMN task_cancel_status; ALTER TABLE outcomes DROP COLUMN task_seen_at`,
+  PostgreSQL: `
+    DROP TABLE audit.open_cancellations, audit.final_outcomes, audit.replicas;
+    DROP FUNCTION audit.keep_one_reading(), audit.project_end(), audit.remove_ends(), audit.live_replicas(text) CASCADE;
+    ALTER TABLE audit.outcomes DROP COLUMN task_status, DROP COLUMN task_cancel_status, DROP COLUMN task_seen_at;
+    DELETE FROM audit.schema_version WHERE version >= 4`,
+}
+
+testEach(
+  'cancellations of the last day are open after an upgrade, and older ones are final',
+  async (t, place, engine) => {
+    const before = await openTestStore(t, place)
+    const [young, old, ended] = [
+      intentOf({ requestedAtMs: Date.now() - DAY_MS / 2 }),
+      intentOf({ requestedAtMs: Date.now() - 2 * DAY_MS }),
+      intentOf({ requestedAtMs: Date.now() - DAY_MS / 2 }),
+    ]
+    const events = [outcomeOf(young), outcomeOf(old), outcomeOf(ended, { outcome: 'rejected' })]
+    await before.append([young, old, ended], events)
+    await before.close()
+    await place.execute(WITHOUT_ENDS[engine] ?? '')
+    const store = await openTestStore(t, place)
+    for (const [intent, isFinal] of [
+      [young, false],
+      [old, true],
+      [ended, true],
+    ] as const) {
+      assert.equal((await store.find(intent.id))?.isFinal, isFinal)
+    }
+  },
+)
+
+testEach('an entry that is removed is removed from the tables of ends too', async (t, place) => {
+  const store = await openTestStore(t, place)
+  const [open, ended] = [intentOf({ requestedAtMs: 1 }), intentOf({ requestedAtMs: 2 })]
+  await store.append([open, ended], [outcomeOf(open), outcomeOf(ended, { outcome: 'failed' })])
+  for (let more = true; more; ) more = (await store.prune?.(DAY_MS)) === true
+  await place.execute('CREATE TABLE left_over AS SELECT intent_seq FROM open_cancellations')
+  await place.execute('INSERT INTO left_over SELECT intent_seq FROM final_outcomes')
+  await place.execute('CREATE UNIQUE INDEX none_is_left ON left_over ((0))')
+  await place.execute('INSERT INTO left_over VALUES (0)')
+})
