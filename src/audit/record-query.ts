@@ -1,7 +1,15 @@
 import { z } from 'zod'
 import { isRecordRow, type RecordRow, recordColumns } from './columns.ts'
 import { precedenceOrder } from './precedence.ts'
-import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './store.ts'
+import {
+  type AuditFilter,
+  type AuditPage,
+  type AuditRecord,
+  type OpenPage,
+  OUTCOMES,
+  type Outcome,
+  type Position,
+} from './store.ts'
 
 // Queries for records. Both databases have the same tables and understand the same statements.
 
@@ -206,6 +214,19 @@ export const findQuery = (engine: Engine, id: string): RecordQuery => ({
   values: [id],
 })
 
+/** Cancellations whose outcome is not final, newest first. */
+export const openQuery = (before: Position | null, limit: number): RecordQuery => ({
+  sql: `SELECT intents.id, intents.task_no AS "taskNo", intents.requested_at AS "requestedAtMs", intents.seq,
+    intents.instance_id AS "instanceId", current_outcomes.outcome
+    FROM (SELECT requested_at, intent_seq FROM open_cancellations
+      ${before === null ? '' : 'WHERE (requested_at, intent_seq) < (?, ?)'}
+      ORDER BY requested_at DESC, intent_seq DESC LIMIT ${limit}) AS page
+    JOIN current_outcomes ON current_outcomes.intent_seq = page.intent_seq
+    JOIN intents ON intents.requested_at = page.requested_at AND intents.seq = page.intent_seq
+    ORDER BY page.requested_at DESC, page.intent_seq DESC`,
+  values: before === null ? [] : valuesOf(before),
+})
+
 /** One row; without a position each cancellation is projected. */
 export const PROGRESS_QUERY: RecordQuery = { sql: 'SELECT requested_at FROM projection_progress', values: [] }
 
@@ -255,6 +276,14 @@ export const createRecordReader = (engine: Engine, read: Read) => {
       return row === undefined ? null : toRecord(row)
     },
 
+    listOpen: async (before: Position | null, limit: number): Promise<OpenPage> => {
+      const records = z
+        .array(openSchema)
+        .parse(await read(openQuery(before, limit)))
+        .map(({ outcome, ...row }) => ({ ...row, ...outcomeOf(outcome) }))
+      return { records, next: records.length < limit ? null : (records.at(-1) ?? null) }
+    },
+
     list: async (filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage> => {
       if (isEmpty(filter)) return { records: [], next: null }
       const usesProjection = filter.outcome !== undefined || filter.owner !== undefined
@@ -269,6 +298,10 @@ export const createRecordReader = (engine: Engine, read: Read) => {
   }
 }
 
+const openSchema = z.object({
+  ...{ id: z.string(), taskNo: z.string(), requestedAtMs: z.number(), seq: z.number(), instanceId: z.string() },
+  outcome: z.string().nullable(),
+})
 const progressSchema = z.object({ requested_at: z.number().nullable() })
 const positionSchema = z.object({ requested_at: z.number(), seq: z.number() })
 

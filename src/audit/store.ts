@@ -117,12 +117,28 @@ export interface AbandonedIntent {
   readonly outcome: OutcomeEvent
 }
 
+/** A cancellation whose outcome is not final, and the process that accepted it. */
+export interface OpenRecord
+  extends Pick<AuditRecord, 'id' | 'taskNo' | 'requestedAtMs' | 'outcome' | 'isUnrecognized'>,
+    Position {
+  readonly instanceId: string
+}
+
+export interface OpenPage {
+  readonly records: readonly OpenRecord[]
+  readonly next: Position | null
+}
+
 /** A store with its maintenance. */
 export interface OpenedStore extends AuditStore {
   /** How many intents a crash had left pending; they are `unknown` now. */
   readonly recovered: number
   /** Makes pending intents of other processes `unknown`, once their deadline is over. */
   recover(): Promise<readonly AbandonedIntent[]>
+  /** Cancellations whose outcome is not final, newest first. */
+  listOpen(before: Position | null, limit: number): Promise<OpenPage>
+  /** Tells that this process is at work. Returns the processes that were in the last 30 seconds, this one included. */
+  liveReplicas(instanceId: string): Promise<readonly string[]>
   /** Projects some of the cancellations that are older than the projection; false where none is left. */
   backfill(): Promise<boolean>
   /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */

@@ -90,6 +90,7 @@ test('an audit record contains caller, task, address and outcome', async (t) => 
     requestId: body.requestId,
     upstreamCode: null,
     settledBy: null,
+    isFinal: false,
   })
   assert.match(String(gatewayRequestId), UUID)
   const times = [before, Date.parse(String(requestedAt)), Date.parse(String(finishedAt)), Date.now()]
