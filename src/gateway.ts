@@ -26,6 +26,7 @@ import type { AdminAppParts } from './http/server/admin-app.ts'
 import { CLOSE_REASONS } from './http/server/connections.ts'
 import { type Listener, type ListenerOptions, listen } from './http/server/http-server.ts'
 import { createCancellations } from './tasks/cancel.ts'
+import { createEnds } from './tasks/ends.ts'
 import { createFollowUp, followUpCallEveryMs } from './tasks/follow-up.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
@@ -151,8 +152,10 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     : null
   closing.defer(() => startProbe?.close())
   const upstream = startProbe?.upstream ?? client
-  const trail = createAuditTrail({ store, log, meter })
+  const ends = createEnds({ store })
+  const trail = createAuditTrail({ store, log, meter, onOutcome: ends.nudge })
   closing.defer(() => trail.close(closeBy))
+  closing.defer(ends.close)
 
   const queries = createTaskQueries({ upstream, log })
   const { requestTimeoutMs, policyDetailsLimit: detailsLimit } = config
@@ -199,7 +202,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     app: {
       ...{ apiKeys, tokens, auth, allowAnonymous: config.allowAnonymous },
       ...{ publicUrl, corsOrigins, trustProxy, requestTimeoutMs },
-      ...{ queries, lookup, permissions, cancellations, trail },
+      ...{ queries, lookup, permissions, cancellations, trail, ends, followUp },
       ...{ log, meter, tracing, lifecycle, readiness, rateLimitStore },
       rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
       ...(await loadPages(config)),
@@ -233,6 +236,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: trail.unwritten,
     followedUp: followUp.sizes,
+    waitingForEnds: ends.waiting,
     faultyFiles: () => ({ ...callers.faultyFiles(), ...credentials.faultyFiles() }),
     droppedLogLines: log.dropped,
   }

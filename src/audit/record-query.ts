@@ -5,10 +5,13 @@ import {
   type AuditFilter,
   type AuditPage,
   type AuditRecord,
+  type FinalFilter,
+  type FinalPage,
   type OpenPage,
   OUTCOMES,
   type Outcome,
   type Position,
+  type Sighting,
 } from './store.ts'
 
 // Queries for records. Both databases have the same tables and understand the same statements.
@@ -214,6 +217,51 @@ export const findQuery = (engine: Engine, id: string): RecordQuery => ({
   values: [id],
 })
 
+/** Ends that one statement compares at most. */
+export const finalStepQuery = (after: number): RecordQuery => ({
+  sql: `SELECT max(final_seq) AS last FROM
+    (SELECT final_seq FROM final_outcomes WHERE final_seq > ? ORDER BY final_seq LIMIT ${STEP_ROWS}) AS step`,
+  values: [after],
+})
+
+export const LAST_FINAL_QUERY: RecordQuery = { sql: 'SELECT max(final_seq) AS last FROM final_outcomes', values: [] }
+
+/** Ends after a number up to another, oldest first. SQLite reads the tables of a CROSS JOIN in the order of the text. */
+export const finalQuery = (engine: Engine, filter: FinalFilter, upTo: number): RecordQuery => {
+  const { taskNo, caller, owner, outcome, fromMs, toMs, limit, after } = filter
+  const fields: Fields = [
+    ...(taskNo === undefined ? [] : [['task_no', taskNo] as const]),
+    ...(caller === undefined ? [] : [['caller', caller] as const]),
+    ...(owner === undefined ? [] : Object.entries({ caller: owner.caller, via: owner.via, issuer: owner.issuer })),
+    ...(outcome === undefined ? [] : [['current_outcomes.outcome', outcome] as const]),
+  ]
+  const conditions: readonly Condition[] = [
+    ['final_seq > ?', after],
+    ['final_seq <= ?', upTo],
+    ...fields.map(([column, value]) => equalUnserved(column, value)),
+    ...(fromMs === undefined ? [] : [['coalesce(requested_at, 0) >= ?', fromMs] as const]),
+    ...(toMs === undefined ? [] : [['coalesce(requested_at, 0) < ?', toMs] as const]),
+  ]
+  const sql = `SELECT requested_at, current_outcomes.intent_seq, outcome_seq, final_seq
+    FROM final_outcomes CROSS JOIN current_outcomes
+    WHERE current_outcomes.intent_seq = final_outcomes.intent_seq AND ${conditions.map(([text]) => text).join(' AND ')}
+    ORDER BY final_seq LIMIT ${limit}`
+  return {
+    sql: `SELECT page.final_seq AS "finalSeq", ${selected('intents')} FROM (${sql}) AS page
+      ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
+      ${joinFirst(engine, 'LEFT JOIN', OUTCOME_OF_PAGE)}
+      ORDER BY page.final_seq`,
+    values: conditions.flatMap(([, ...values]) => values),
+  }
+}
+
+/** The newest reading of the task among the events of a cancellation. */
+export const sightingQuery = (id: string): RecordQuery => ({
+  sql: `SELECT task_status AS status, task_cancel_status AS "cancelStatus", task_seen_at AS "seenAtMs" FROM outcomes
+    WHERE cancellation_id = ? AND task_seen_at IS NOT NULL ORDER BY task_seen_at DESC, seq DESC LIMIT 1`,
+  values: [id],
+})
+
 /** Cancellations whose outcome is not final, newest first. */
 export const openQuery = (before: Position | null, limit: number): RecordQuery => ({
   sql: `SELECT intents.id, intents.task_no AS "taskNo", intents.requested_at AS "requestedAtMs", intents.seq,
@@ -276,6 +324,22 @@ export const createRecordReader = (engine: Engine, read: Read) => {
       return row === undefined ? null : toRecord(row)
     },
 
+    lastSighting: async (id: string, signal?: AbortSignal): Promise<Sighting | null> => {
+      const [found] = z.array(sightingSchema).parse(await read(sightingQuery(id), signal))
+      return found ?? null
+    },
+
+    lastFinal: async (): Promise<number> => lastOf(await read(LAST_FINAL_QUERY)) ?? 0,
+
+    listFinal: async (filter: FinalFilter, signal?: AbortSignal): Promise<FinalPage> => {
+      const upTo = lastOf(await read(finalStepQuery(filter.after), signal))
+      if (upTo === null) return { records: [], next: filter.after }
+      const found = z.array(finalSchema).parse(await read(finalQuery(engine, filter, upTo), signal))
+      const records = found.map(({ finalSeq: _, ...row }) => toRecord(row))
+      // A full page ends with its last record: others may follow it within the step.
+      return { records, next: found.length < filter.limit ? upTo : (found.at(-1)?.finalSeq ?? upTo) }
+    },
+
     listOpen: async (before: Position | null, limit: number): Promise<OpenPage> => {
       const records = z
         .array(openSchema)
@@ -298,6 +362,16 @@ export const createRecordReader = (engine: Engine, read: Read) => {
   }
 }
 
+const sightingSchema = z
+  .object({ status: z.string().nullable(), cancelStatus: z.string().nullable(), seenAtMs: z.number() })
+  .transform(({ status, cancelStatus, seenAtMs }) => ({
+    ...{ status: status ?? 'unknown', cancelStatus: cancelStatus ?? 'unknown', seenAtMs },
+  }))
+const lastSchema = z.object({ last: z.number().nullable() })
+const lastOf = (rows: unknown): number | null => z.array(lastSchema).parse(rows)[0]?.last ?? null
+const finalSchema = z.custom<RecordRow & { readonly finalSeq: number }>(
+  (row) => isRecordRow(row) && 'finalSeq' in row && typeof row.finalSeq === 'number',
+)
 const openSchema = z.object({
   ...{ id: z.string(), taskNo: z.string(), requestedAtMs: z.number(), seq: z.number(), instanceId: z.string() },
   outcome: z.string().nullable(),

@@ -56,6 +56,25 @@ export interface Position {
   readonly seq: number
 }
 
+/** The order in which outcomes became final, oldest first. */
+export interface FinalFilter extends Omit<AuditFilter, 'before'> {
+  /** The number of the end after which the page begins; 0 begins with the first. */
+  readonly after: number
+}
+
+export interface FinalPage {
+  readonly records: readonly AuditRecord[]
+  /** The number of the last end that was compared; `after` where there is no later one. */
+  readonly next: number
+}
+
+/** A task as a reading showed it. Times are milliseconds since the epoch. */
+export interface Sighting {
+  readonly status: string
+  readonly cancelStatus: string
+  readonly seenAtMs: number
+}
+
 export interface AuditPage {
   readonly records: readonly AuditRecord[]
   /** Position to continue from, or null at the end. */
@@ -103,6 +122,12 @@ export interface AuditStore {
   /** A reading that is aborted rejects, and does not go on in the database. */
   find(id: string, signal?: AbortSignal): Promise<AuditRecord | null>
   list(filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage>
+  /** The newest reading of the task among the events of a cancellation. */
+  lastSighting(id: string, signal?: AbortSignal): Promise<Sighting | null>
+  /** Ends after a number, oldest first. A page can be short though later ones have more. */
+  listFinal(filter: FinalFilter, signal?: AbortSignal): Promise<FinalPage>
+  /** The number of the last end; 0 where there is none. */
+  lastFinal(): Promise<number>
   /** Writes something that is not an event, to learn whether writing works. */
   probe(): Promise<void>
   close(): Promise<void>

@@ -141,11 +141,11 @@ export const createCancellations = (options: CancellationOptions) => {
     const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
     const common = { cancellationId: intent.id, requestId: requestIdOf(callResult), waitedMs }
     if (observed === 'cancelled' || waitedMs === 0) return { ...common, cancelStatus: observed ?? 'accepted' }
-    const status = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
-    if (status === null) return { ...common, cancelStatus: observed ?? 'accepted', waitedMs: 0 }
-    if (status !== 'cancelled') return { ...common, cancelStatus: 'cancelling' }
-    await recordOutcome(intent, { ...callResult, observed: status }, request.deadline)
-    return { ...common, cancelStatus: status }
+    const read = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
+    if (read === null) return { ...common, cancelStatus: observed ?? 'accepted', waitedMs: 0 }
+    if (read.cancelStatus !== 'cancelled') return { ...common, cancelStatus: 'cancelling' }
+    await recordOutcome(intent, { ...callResult, observed: 'cancelled', taskStatus: read.status }, request.deadline)
+    return { ...common, cancelStatus: 'cancelled' }
   }
 
   /** Records intent and outcome of a cancellation that is not sent: refused (no failure), or failed before sending. */
@@ -273,6 +273,9 @@ const callEvent = (intent: Intent, callResult: CallResult, finishedAtMs: number)
     requestId: requestIdOf(callResult),
     upstreamCode: callResult.result.ok ? null : callResult.result.upstreamCode,
     settledBy: callResult.observed === null ? null : 'query',
+    taskStatus: callResult.taskStatus ?? null,
+    taskCancelStatus: callResult.observed,
+    taskSeenAtMs: callResult.observed === null ? null : finishedAtMs,
   })
 
 /** For a cancellation that was not sent: refused, or failed because the task could not be read. */

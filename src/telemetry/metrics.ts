@@ -22,6 +22,8 @@ export interface GaugeSources {
   readonly isAuditWritable: () => Promise<boolean | undefined>
   readonly unwritten: () => number
   /** Cancellations that are followed: all in memory, those of unknown outcome, and those without a place in memory. */
+  /** Requests that wait for a final outcome. */
+  readonly waitingForEnds: () => number
   readonly followedUp: () => { readonly open: number; readonly unknown: number; readonly deferred: number }
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
   readonly droppedLogLines: () => number
@@ -192,6 +194,7 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
       'Cancellations of unknown outcome whose task is read from time to time.',
       () => readings.followedUp().unknown,
     ],
+    ['gateway_requests_waiting', 'Requests that wait for a final outcome.', readings.waitingForEnds],
     [
       'gateway_follow_up_open',
       'Cancellations whose outcome is not final, and whose task this replica reads.',

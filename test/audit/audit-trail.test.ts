@@ -36,6 +36,9 @@ const start = (store: Partial<AuditStore> = {}) => {
     },
     find: async () => null,
     list: async () => ({ records: [], next: null }),
+    lastSighting: async () => null,
+    listFinal: async ({ after }) => ({ records: [], next: after }),
+    lastFinal: async () => 0,
     probe: async () => undefined,
     close: async () => {
       closed = true

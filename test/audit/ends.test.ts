@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import type { Outcome, OutcomeEvent } from '../../src/audit/store.ts'
+import type { FinalFilter, OpenedStore, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { usePostgres, waitForBlockedStatement } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
@@ -139,4 +139,82 @@ testEach('an entry that is removed is removed from the tables of ends too', asyn
   await place.execute('INSERT INTO left_over SELECT intent_seq FROM final_outcomes')
   await place.execute('CREATE UNIQUE INDEX none_is_left ON left_over ((0))')
   await place.execute('INSERT INTO left_over VALUES (0)')
+})
+
+/** Reads the order of ends to its end, a few at a time. */
+const readAll = async (store: OpenedStore, from: number, filter: Partial<FinalFilter> = {}) => {
+  const ids: string[] = []
+  for (let after = from; ; ) {
+    const { records, next } = await store.listFinal({ limit: 3, ...filter, after })
+    ids.push(...records.map(({ id }) => id))
+    if (next === after) return { ids, next }
+    after = next
+  }
+}
+
+testEach('ends are listed in their order, with each filter, and a late answer is listed again', async (t, place) => {
+  const store = await openTestStore(t, place)
+  const intents = Array.from({ length: 8 }, (_, at) =>
+    intentOf({ caller: at % 2 === 0 ? 'even' : 'odd', requestedAtMs: 1000 + at }),
+  )
+  await store.append(
+    intents,
+    intents.map((intent) => outcomeOf(intent, { outcome: 'unknown' })),
+  )
+  assert.deepEqual(await readAll(store, 0), { ids: [], next: 0 })
+  for (const intent of intents.toReversed()) {
+    await store.append([], [outcomeOf(intent, { outcome: 'cancelled', settledBy: 'query' })])
+  }
+  const backwards = intents.toReversed().map(({ id }) => id)
+  const { ids, next } = await readAll(store, 0)
+  assert.deepEqual([ids, next], [backwards, await store.lastFinal()])
+  const owner = { via: 'api-key', issuer: null, caller: 'odd' }
+  assert.deepEqual(
+    (await readAll(store, 0, { owner })).ids,
+    backwards.filter((_, at) => at % 2 === 0),
+  )
+  assert.deepEqual((await readAll(store, 0, { outcome: 'failed' })).ids, [])
+  const [first] = intents
+  assert.ok(first)
+  await store.append([], [outcomeOf(first, { outcome: 'rejected' })])
+  assert.deepEqual((await readAll(store, next)).ids, [first.id])
+  assert.equal((await readAll(store, 0)).ids.length, 8)
+})
+
+test('PostgreSQL: a reader passes no end whose transaction commits later', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const database = await (await server(t)).database()
+  const store = await openTestStore(t, await postgresLocation({ database: async () => database }))
+  const [slow, quick] = [intentOf(), intentOf()]
+  await store.append([slow, quick], [outcomeOf(slow), outcomeOf(quick)])
+  const other = await database.session(t)
+  await other('SET search_path = audit; BEGIN')
+  await other(`INSERT INTO outcomes (cancellation_id, outcome, finished_at, settled_by)
+    VALUES ('${slow.id}', 'cancelled', 3000, 'query')`)
+  const written = store.append([], [outcomeOf(quick, { outcome: 'cancelled', settledBy: 'query' })])
+  await waitForBlockedStatement(database)
+  const early = await readAll(store, 0)
+  await other('COMMIT')
+  await written
+  assert.deepEqual([...early.ids, ...(await readAll(store, early.next)).ids], [slow.id, quick.id])
+})
+
+testEach('the newest reading of a task is kept with its cancellation', async (t, place) => {
+  const store = await openTestStore(t, place)
+  const intent = intentOf()
+  await store.append([intent], [outcomeOf(intent)])
+  assert.equal(await store.lastSighting(intent.id), null)
+  const seen = { taskStatus: 'complete', taskCancelStatus: 'none', taskSeenAtMs: 5000 }
+  await store.append([], [outcomeOf(intent, { outcome: 'too-late', settledBy: 'query', ...seen })])
+  assert.deepEqual(await store.lastSighting(intent.id), { status: 'complete', cancelStatus: 'none', seenAtMs: 5000 })
+})
+
+test('PostgreSQL: replicas know each other while they tell that they are at work', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const place = await postgresLocation(await server(t))
+  const store = await openTestStore(t, place)
+  assert.deepEqual(await store.liveReplicas('a'), ['a'])
+  assert.deepEqual(await store.liveReplicas('b'), ['a', 'b'])
+  await place.execute("UPDATE replicas SET seen_at = seen_at - 31000 WHERE instance_id = 'a'")
+  assert.deepEqual(await store.liveReplicas('b'), ['b'])
 })
