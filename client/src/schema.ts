@@ -574,6 +574,7 @@ export interface components {
          *       "id": "dc83b67f-bc87-47c1-9da0-2647af406d41",
          *       "taskNo": "c2bb1cd2-ac95-448c-812a-ebe9d4b24f13",
          *       "caller": "demo",
+         *       "callerDisplayName": null,
          *       "via": "api-key",
          *       "clientIp": "127.0.0.1",
          *       "peerIp": "127.0.0.1",
@@ -604,6 +605,7 @@ export interface components {
             taskNo: string;
             /** @description The name of the caller. */
             caller: string;
+            callerDisplayName: components["schemas"]["CallerDisplayName"];
             via: components["schemas"]["Via"];
             /** @description The address of the caller. */
             clientIp: string | null;

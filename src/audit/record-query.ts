@@ -263,14 +263,14 @@ export const sightingQuery = (id: string): RecordQuery => ({
 })
 
 /** Cancellations whose outcome is not final, newest first. */
-export const openQuery = (before: Position | null, limit: number): RecordQuery => ({
+export const openQuery = (engine: Engine, before: Position | null, limit: number): RecordQuery => ({
   sql: `SELECT intents.id, intents.task_no AS "taskNo", intents.requested_at AS "requestedAtMs", intents.seq,
-    intents.instance_id AS "instanceId", current_outcomes.outcome
+    intents.instance_id AS "instanceId",
+    (SELECT outcome FROM current_outcomes WHERE current_outcomes.intent_seq = page.intent_seq) AS outcome
     FROM (SELECT requested_at, intent_seq FROM open_cancellations
       ${before === null ? '' : 'WHERE (requested_at, intent_seq) < (?, ?)'}
       ORDER BY requested_at DESC, intent_seq DESC LIMIT ${limit}) AS page
-    JOIN current_outcomes ON current_outcomes.intent_seq = page.intent_seq
-    JOIN intents ON intents.requested_at = page.requested_at AND intents.seq = page.intent_seq
+    ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
     ORDER BY page.requested_at DESC, page.intent_seq DESC`,
   values: before === null ? [] : valuesOf(before),
 })
@@ -343,7 +343,7 @@ export const createRecordReader = (engine: Engine, read: Read) => {
     listOpen: async (before: Position | null, limit: number): Promise<OpenPage> => {
       const records = z
         .array(openSchema)
-        .parse(await read(openQuery(before, limit)))
+        .parse(await read(openQuery(engine, before, limit)))
         .map(({ outcome, ...row }) => ({ ...row, ...outcomeOf(outcome) }))
       return { records, next: records.length < limit ? null : (records.at(-1) ?? null) }
     },

@@ -58,8 +58,8 @@ const titleOf = (filter: SampleFilter): string => JSON.stringify(filter)
 const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[] => [
   ['find', findQuery(engine, entryAt(777, ENTRIES, NOW_MS).intent.id)],
   ['newest reading', sightingQuery(entryAt(777, ENTRIES, NOW_MS).intent.id)],
-  ['open cancellations', openQuery(null, 1000)],
-  ['open cancellations after a position', openQuery(positionOf(10_000), 1000)],
+  ['open cancellations', openQuery(engine, null, 1000)],
+  ['open cancellations after a position', openQuery(engine, positionOf(10_000), 1000)],
   ['step of ends', finalStepQuery(5000)],
   ['ends', finalQuery(engine, { after: 5000, limit: LIMIT }, 6000)],
   ['ends of an owner', finalQuery(engine, { after: 5000, limit: LIMIT, owner: OWNER }, 6000)],

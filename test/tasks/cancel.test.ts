@@ -81,6 +81,7 @@ test('an audit record contains caller, task, address and outcome', async (t) => 
     id: body.cancellationId,
     taskNo,
     caller: 'operator',
+    callerDisplayName: null,
     via: 'api-key',
     clientIp: '203.0.113.9',
     peerIp: '127.0.0.1',

@@ -195,7 +195,16 @@ const DETAIL: TaskDetail = {
 const dayOf = (atMs: number): number => Math.floor((atMs + 8 * 3_600_000) / DAY_MS)
 
 const RECORD: AuditRecord = {
-  ...{ id: 'c', taskNo: 't', via: 'api-key', issuer: null, caller: 'operator', callerDisplayName: null, clientIp: null, peerIp: null },
+  ...{
+    id: 'c',
+    taskNo: 't',
+    via: 'api-key',
+    issuer: null,
+    caller: 'operator',
+    callerDisplayName: null,
+    clientIp: null,
+    peerIp: null,
+  },
   ...{ userAgent: null, requestedAtMs: START_MS, gatewayRequestId: 'g', outcome: 'unknown', attempts: 1 },
   ...{ requestId: null, upstreamCode: null, finishedAtMs: START_MS, settledBy: null, isFinal: false },
 }
