@@ -7,7 +7,9 @@ import { t } from './texts.js'
 /** @typedef {import('./console.js').Visit} Visit */
 
 const PAGE_SIZE = '20'
-const OUTCOMES = /** @type {const} */ (['pending', 'refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'])
+const OUTCOMES = /** @type {const} */ ([
+  ...['pending', 'refused', 'accepted', 'cancelled', 'too-late', 'rejected', 'failed', 'unknown'],
+])
 
 /** @param {Iterable<readonly [string, string]>} query */
 const addressOf = (query) => `#/history?${new URLSearchParams([...query].map(([name, value]) => [name, value]))}`

@@ -19,6 +19,7 @@ const TONES = {
   cancelled: 'good',
   pending: 'busy',
   accepted: 'busy',
+  'too-late': 'bad',
   refused: 'bad',
   rejected: 'bad',
   unknown: 'open',
@@ -31,7 +32,7 @@ const TONES = {
  * @param {{
  *   status: 'waiting' | 'executing' | 'complete' | 'succeeded' | 'failed' | 'unknown',
  *   'cancel-status': 'none' | 'accepted' | 'cancelling' | 'cancelled' | 'unknown',
- *   outcome: 'pending' | 'refused' | 'accepted' | 'cancelled' | 'rejected' | 'failed' | 'unknown',
+ *   outcome: 'pending' | 'refused' | 'accepted' | 'cancelled' | 'too-late' | 'rejected' | 'failed' | 'unknown',
  * }[Kind]} state
  */
 export const badge = (kind, state) =>

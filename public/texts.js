@@ -192,6 +192,7 @@ export const TEXTS = {
   'outcome.refused': { en: 'Refused by the gateway', zh: '被网关拒绝' },
   'outcome.accepted': { en: 'Accepted', zh: '已受理' },
   'outcome.cancelled': { en: 'Cancelled', zh: '已取消' },
+  'outcome.too-late': { en: 'Completed, not cancelled', zh: '任务已完成，未取消' },
   'outcome.rejected': { en: 'Rejected by Alibaba Cloud', zh: '被阿里云拒绝' },
   'outcome.failed': { en: 'Failed, no effect', zh: '失败，未生效' },
   'outcome.unknown': { en: 'Unknown', zh: '未知' },

@@ -27,6 +27,8 @@ import { problemPage } from './http/routes/problem-pages.ts'
 import { createRecordRoutes } from './http/routes/record-routes.ts'
 import { checkTaskNo, createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
 import { createExpress, keepUnreadableEscapes } from './http/server/express-app.ts'
+import type { Ends } from './tasks/ends.ts'
+import type { FollowUp } from './tasks/follow-up.ts'
 import type { Tracing } from './telemetry/tracing.ts'
 
 /** Parts that the app needs. The whole Config and secrets are not among them. */
@@ -41,6 +43,8 @@ export interface AppParts
   /** Undefined where replicas share no limits. */
   readonly rateLimitStore: () => StoreInUse | undefined
   readonly trail: AuditTrail
+  readonly ends: Ends
+  readonly followUp: FollowUp
   readonly lifecycle: Lifecycle
   readonly readiness: Readiness
   /** Null where requests are not traced. */
@@ -63,7 +67,7 @@ export const createApp = (parts: AppParts): Express => {
     guardSession(trustedOrigins),
   ]
   const tasks = createTaskRoutes(parts)
-  const records = createRecordRoutes(parts.trail)
+  const records = createRecordRoutes(parts)
 
   const app = createExpress()
   app.use(assignContext(parts))

@@ -26,8 +26,9 @@ import { createReadiness, createSharedCheck, type Lifecycle } from './http/route
 import type { AdminAppParts } from './http/server/admin-app.ts'
 import { CLOSE_REASONS } from './http/server/connections.ts'
 import { type Listener, type ListenerOptions, listen } from './http/server/http-server.ts'
-import { createBackgroundSettlement } from './tasks/background-settlement.ts'
 import { createCancellations } from './tasks/cancel.ts'
+import { createEnds } from './tasks/ends.ts'
+import { createFollowUp, followUpCallEveryMs } from './tasks/follow-up.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
 import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
@@ -58,8 +59,14 @@ export interface Timings {
   /** Timeout of a request to the trace collector. */
   readonly traceTimeoutMs?: number
   readonly sharedStore?: Partial<SharedStoreTiming>
-  /** Pause before the next query for a cancellation of unknown outcome and of that age. */
+  /** Pause before the next reading of the task of an open cancellation of that age. */
   readonly settlementPauseMs?: (ageMs: number) => number
+  /** Time between the calls of the follow-up. */
+  readonly followUpCallEveryMs?: number
+  /** Time between the readings that prove the end of a task. */
+  readonly followUpQuietMs?: number
+  /** Interval at which replicas tell that they are at work. */
+  readonly beatEveryMs?: number
   /** Time that a peer may take to read one response. */
   readonly readTimeoutMs?: number
   /** Pause after the query of that number that checks the credentials at the start. */
@@ -149,24 +156,30 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     : null
   closing.defer(() => startProbe?.close())
   const upstream = startProbe?.upstream ?? client
-  const trail = createAuditTrail({ store, log, meter })
+  const ends = createEnds({ store })
+  const trail = createAuditTrail({ store, log, meter, onOutcome: ends.nudge })
   closing.defer(() => trail.close(closeBy))
+  closing.defer(ends.close)
 
   const queries = createTaskQueries({ upstream, log, onContradiction })
   const { requestTimeoutMs, policyDetailsLimit: detailsLimit } = config
   const reading = { queries, timeoutMs: requestTimeoutMs, ttlMs: timings.lookupTtlMs }
   const lookup = createLookup({ ...reading, limit: config.taskLookupLimit })
   const permissions = createPermissions({ ...reading, detailsLimit })
-  const settlement = createBackgroundSettlement({ trail, lookup, log, meter, pauseMs: timings.settlementPauseMs })
-  closing.defer(settlement.close)
+  const followUp = createFollowUp({
+    ...{ trail, store, queries, log, meter, instanceId, lookupLimit: config.taskLookupLimit },
+    callEveryMs: timings.followUpCallEveryMs ?? followUpCallEveryMs(config.upstream.maxPerSecond),
+    ...{ pauseMs: timings.settlementPauseMs, beatEveryMs: timings.beatEveryMs, quietMs: timings.followUpQuietMs },
+  })
+  closing.defer(followUp.close)
   const { max, readMax, unknownMax, windowMs } = config.rateLimit
   const refusalLimit = { max: Math.max(1, Math.floor(max / REFUSALS_SHARE)), windowMs }
-  const work = { upstream, lookup, permissions, settlement, trail }
+  const work = { upstream, lookup, permissions, followUp, trail }
   const cancellations = createCancellations({ ...work, log, meter, tracer, instanceId, refusalLimit })
   closing.defer(() => withDeadline(closeBy, cancellations.idle(), undefined))
   const { retentionDays } = config.audit
   const everyMs = timings.maintenanceEveryMs
-  const maintenance = createMaintenance({ store, retentionDays, onAbandoned: settlement.track, log, everyMs })
+  const maintenance = createMaintenance({ store, retentionDays, onAbandoned: followUp.track, log, everyMs })
   closing.defer(maintenance.close)
 
   const signOuts = createSignOuts(now)
@@ -193,7 +206,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     app: {
       ...{ apiKeys, tokens, auth, allowAnonymous: config.allowAnonymous },
       ...{ publicUrl, corsOrigins, trustProxy, requestTimeoutMs },
-      ...{ queries, lookup, permissions, cancellations, trail },
+      ...{ queries, lookup, permissions, cancellations, trail, ends, followUp },
       ...{ log, meter, tracing, lifecycle, readiness, rateLimitStore },
       rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
       ...(await loadPages(config)),
@@ -226,7 +239,8 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     unsharedSignOuts: () => (config.signIn === null ? undefined : sharedStore?.unsharedSignOuts()),
     isAuditWritable: async () => (lifecycle.phase === 'draining' ? undefined : isAuditWritable()),
     unwritten: trail.unwritten,
-    unsettled: settlement.size,
+    followedUp: followUp.sizes,
+    waitingForEnds: ends.waiting,
     faultyFiles: () => ({ ...callers.faultyFiles(), ...credentials.faultyFiles() }),
     droppedLogLines: log.dropped,
   }
@@ -234,7 +248,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     ...{ http, gauges, log, meter, instanceId, sharedStore },
     start: () => {
       startProbe?.start()
-      settlement.resume()
+      followUp.resume()
       maintenance.start()
     },
     close: (deadline = deadlineIn(CLOSE_MS)) => {

@@ -125,6 +125,13 @@ const ofRecord: Provoke = async (t) => {
   return await api.get(`/cancellations/${body.cancellationId}`).set(asOperator)
 }
 
+const unchangedRecord: Provoke = async (t) => {
+  const { api, upstream } = await startGateway(t)
+  const { body } = await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
+  const headers = { ...asOperator, 'if-none-match': '*' }
+  return await api.get(`/cancellations/${body.cancellationId}`).set(headers)
+}
+
 const unchanged: Provoke = async (t) => {
   const { api, upstream } = await startGateway(t)
   const path = `/tasks/${upstream.addTask()}`
@@ -171,6 +178,7 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
   getCancellation: {
     ...forCallers('get', '/cancellations/x', asReader, asAuditor),
     200: ofRecord,
+    304: unchangedRecord,
     404: asking('get', '/cancellations/x', { headers: asAuditor }),
     503: asking('get', '/cancellations/00000000-0000-4000-8000-000000000000', WITHOUT_RECORD),
   },

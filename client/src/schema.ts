@@ -509,7 +509,8 @@ export interface components {
          *       "upstreamCode": "TaskStatusNotAllowed",
          *       "finishedAt": "2026-11-24T12:02:24.251Z",
          *       "gatewayRequestId": "d5c49ee6-6c96-4c91-ba54-13b1722a3836",
-         *       "settledBy": null
+         *       "settledBy": null,
+         *       "isFinal": true
          *     }
          */
         Cancellation: {
@@ -561,21 +562,122 @@ export interface components {
              * @enum {string|null}
              */
             settledBy: "query" | null;
+            /**
+             * @description Whether the outcome is final. `accepted` and `unknown` become final after a day, when the gateway stops to
+             *     read the task. Only a definite answer of the upstream that arrives late can replace a final outcome.
+             */
+            isFinal: boolean;
+        };
+        /**
+         * @description An audit record of one cancel request, and its task as the gateway last read it.
+         * @example {
+         *       "id": "dc83b67f-bc87-47c1-9da0-2647af406d41",
+         *       "taskNo": "c2bb1cd2-ac95-448c-812a-ebe9d4b24f13",
+         *       "caller": "demo",
+         *       "callerDisplayName": null,
+         *       "via": "api-key",
+         *       "clientIp": "127.0.0.1",
+         *       "peerIp": "127.0.0.1",
+         *       "userAgent": "curl/7.88.1",
+         *       "requestedAt": "2026-11-24T12:02:24.245Z",
+         *       "outcome": "rejected",
+         *       "attempts": 1,
+         *       "requestId": "C1D1FD6D-3F68-4BDF-A479-11548DCD6DC9",
+         *       "upstreamCode": "TaskStatusNotAllowed",
+         *       "finishedAt": "2026-11-24T12:02:24.251Z",
+         *       "gatewayRequestId": "d5c49ee6-6c96-4c91-ba54-13b1722a3836",
+         *       "settledBy": null,
+         *       "isFinal": true,
+         *       "task": {
+         *         "status": "complete",
+         *         "cancelStatus": "none",
+         *         "seenAt": null
+         *       }
+         *     }
+         */
+        CancellationWithTask: {
+            /**
+             * Format: uuid
+             * @description The id of the audit record.
+             */
+            id: string;
+            /** @description The task number. */
+            taskNo: string;
+            /** @description The name of the caller. */
+            caller: string;
+            callerDisplayName: components["schemas"]["CallerDisplayName"];
+            via: components["schemas"]["Via"];
+            /** @description The address of the caller. */
+            clientIp: string | null;
+            /** @description The address of the peer that opened the connection. */
+            peerIp: string | null;
+            /** @description The `User-Agent` header of the caller, truncated. Invisible characters are escaped, as in `\u202e`. */
+            userAgent: string | null;
+            /**
+             * Format: date-time
+             * @description The time of the request.
+             */
+            requestedAt: string;
+            outcome: components["schemas"]["Outcome"];
+            /**
+             * @description The number of upstream calls. With the outcome `refused` nothing is sent, and a number above 0 has another
+             *     meaning: the record counts the refused cancels of this caller that exceeded the limit of refusals in one
+             *     window. Its task, addresses, `userAgent` and `gatewayRequestId` are those of the first of these requests.
+             */
+            attempts: number | null;
+            /** @description The request id of the upstream. */
+            requestId: string | null;
+            /** @description The error code of the upstream. */
+            upstreamCode: string | null;
+            /**
+             * Format: date-time
+             * @description When the outcome became known.
+             */
+            finishedAt: string | null;
+            /**
+             * Format: uuid
+             * @description The `X-Request-Id` of the response.
+             */
+            gatewayRequestId: string;
+            /**
+             * @description `query` if the outcome was determined by reading the task.
+             * @enum {string|null}
+             */
+            settledBy: "query" | null;
+            /**
+             * @description Whether the outcome is final. `accepted` and `unknown` become final after a day, when the gateway stops to
+             *     read the task. Only a definite answer of the upstream that arrives late can replace a final outcome.
+             */
+            isFinal: boolean;
+            /** @description The task as the gateway last read it. Null if nothing was sent to the upstream. */
+            task: {
+                /** @enum {string} */
+                status: "waiting" | "executing" | "complete" | "unknown";
+                /** @enum {string} */
+                cancelStatus: "none" | "cancelling" | "cancelled" | "unknown";
+                /**
+                 * Format: date-time
+                 * @description Null if the task was not read.
+                 */
+                seenAt: string | null;
+            } | null;
         };
         /** @description Audit records, newest first. */
         CancellationPage: {
             items: components["schemas"]["Cancellation"][];
-            /** @description The `cursor` of the next page. Null on the last page. */
+            /** @description The `cursor` of the next page. Null on the last page, but never with `sort=finished`. */
             nextCursor: string | null;
         };
         /**
          * @description The outcome of a cancellation. `pending`: no outcome yet. `refused`: refused by the gateway. `accepted`:
-         *     accepted by the upstream. `cancelled`: the upstream reports the task as cancelled. `rejected`: rejected by the
-         *     upstream for a reason that concerns the task. `failed`: the cancellation never took effect. `unknown`: it is
-         *     not known whether the cancellation took effect.
+         *     accepted by the upstream. `cancelled`: the upstream reports the task as cancelled. `too-late`: accepted by the
+         *     upstream, but the task completed without being cancelled. `rejected`: rejected by the upstream for a reason that
+         *     concerns the task. `failed`: the cancellation never took effect. `unknown`: it is not known whether the
+         *     cancellation took effect. A task of several domains may have been executed in part before it was cancelled: the
+         *     details of the task tell which domains were changed.
          * @enum {string}
          */
-        Outcome: "pending" | "refused" | "accepted" | "cancelled" | "rejected" | "failed" | "unknown";
+        Outcome: "pending" | "refused" | "accepted" | "cancelled" | "too-late" | "rejected" | "failed" | "unknown";
         /**
          * @description The identity and the scopes of the caller.
          * @example {
@@ -1011,12 +1113,17 @@ export interface components {
          */
         Link: string;
         /**
+         * @description The audit record of the cancellation (`rel="monitor"`), which tells how it ends.
+         * @example </cancellations/fae56dd8-282e-44b3-aee2-217032d2c46d>; rel="monitor"
+         */
+        Monitor: string;
+        /**
          * @description The URL of the task.
          * @example /tasks/7f217ae0-61f5-42e2-a1c3-42bad0124aaa
          */
         Location: string;
         /**
-         * @description Identifies this state of the task, for `If-None-Match`.
+         * @description Identifies this state of the task or the record, for `If-None-Match`.
          * @example W/"5b-Zm9v"
          */
         ETag: string;
@@ -1213,6 +1320,7 @@ export interface operations {
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     Location: components["headers"]["Location"];
+                    Link: components["headers"]["Monitor"];
                     "Preference-Applied": components["headers"]["Preference-Applied"];
                     [name: string]: unknown;
                 };
@@ -1308,10 +1416,21 @@ export interface operations {
                 limit?: number;
                 /** @description The `nextCursor` of an earlier response. The list continues there. */
                 cursor?: string;
+                /**
+                 * @description `finished`: only final outcomes, in the order in which they became final, oldest first. `nextCursor` is
+                 *     never null then: a later request with it gets the outcomes that became final since. A page can be empty
+                 *     although later pages are not, if a filter leaves nothing of many records.
+                 */
+                sort?: "finished";
                 /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
+                /**
+                 * @description `wait=N`, with `sort=finished`: if there is no further outcome, the response comes once there is one, or
+                 *     after N seconds, at most the maximum time of a request.
+                 */
+                Prefer?: string;
                 /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
@@ -1324,6 +1443,7 @@ export interface operations {
             200: {
                 headers: {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
                     [name: string]: unknown;
@@ -1346,6 +1466,13 @@ export interface operations {
                 lang?: components["parameters"]["Lang"];
             };
             header?: {
+                /** @description The `ETag` of an earlier response. The response is 304 if the record has not changed. */
+                "If-None-Match"?: string;
+                /**
+                 * @description `wait=N`: the response comes once the outcome is final, or after N seconds, at most the maximum time of a
+                 *     request. Meanwhile the gateway reads the task more often.
+                 */
+                Prefer?: string;
                 /** @description The preferred languages. `en` and `zh` are supported. */
                 "Accept-Language"?: components["parameters"]["AcceptLanguage"];
             };
@@ -1366,11 +1493,25 @@ export interface operations {
                     "X-Request-Id": components["headers"]["X-Request-Id"];
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    ETag: components["headers"]["ETag"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Cancellation"];
+                    "application/json": components["schemas"]["CancellationWithTask"];
                 };
+            };
+            /** @description The record has not changed since the response that `If-None-Match` names. */
+            304: {
+                headers: {
+                    "X-Request-Id": components["headers"]["X-Request-Id"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
+                    ETag: components["headers"]["ETag"];
+                    "Preference-Applied": components["headers"]["Preference-Applied"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["BadCredentials"];
             401: components["responses"]["Unauthenticated"];

@@ -37,6 +37,8 @@ export interface CallLimits {
    * left another can join. A method, since V8 keeps the accessors of object literals in the old generation.
    */
   currentSignal?(): AbortSignal | undefined
+  /** Fewer attempts than the setting allows; the setting where absent. */
+  readonly maxAttempts?: number | undefined
 }
 
 export type Upstream = ReturnType<typeof createUpstream>
@@ -192,7 +194,12 @@ export const createUpstream = (options: UpstreamOptions) => {
         const retryAfterMs = failure === 'throttled' ? waitMs : null
         last = failed(operation, failure, { sent, upstreamCode, requestId, retryAfterMs, attempts: number })
         logFailure(log, action, last, result)
-        if (waitMs === null || number >= maxAttempts || waitMs >= deadline.remainingMs()) return last
+        if (
+          waitMs === null ||
+          number >= Math.min(maxAttempts, limits.maxAttempts ?? maxAttempts) ||
+          waitMs >= deadline.remainingMs()
+        )
+          return last
         earlier.push(failure)
         await delay(waitMs, undefined, { signal: limits.currentSignal?.() }).catch(() => undefined)
       }

@@ -10,9 +10,12 @@ import {
   type AuditPage,
   type AuditRecord,
   type AuditStore,
+  type FinalFilter,
+  type FinalPage,
   type Intent,
   type OutcomeEvent,
   outcomeEvent,
+  type Sighting,
   StoreError,
 } from './store.ts'
 
@@ -20,6 +23,8 @@ export interface AuditTrailOptions {
   readonly store: AuditStore
   readonly log: Log
   readonly meter: Meter
+  /** Called after each append that holds an outcome. */
+  readonly onOutcome?: () => void
   readonly now?: () => number
 }
 
@@ -33,7 +38,7 @@ const RETRY_MAX_MS = 5000
 export type AuditTrail = ReturnType<typeof createAuditTrail>
 
 /** The audit trail of cancellations: each intent is recorded before the call, and each outcome after it. */
-export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTrailOptions) => {
+export const createAuditTrail = ({ store, log, meter, onOutcome, now = Date.now }: AuditTrailOptions) => {
   const unwritten = createLinkedList<Promise<void>>()
   /** Intents without a written outcome. */
   const openIntents = new Map<string, Intent>()
@@ -48,6 +53,7 @@ export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTra
     try {
       await store.append(intents, outcomes)
       isDone = true
+      if (outcomes.length > 0) onOutcome?.()
     } finally {
       meter.auditWrite({ isDone, durationMs: performance.now() - startedAtMs })
     }
@@ -189,6 +195,15 @@ export const createAuditTrail = ({ store, log, meter, now = Date.now }: AuditTra
       const record = await readInTime((abandoned) => store.find(id, abandoned), deadline, signal)
       warnUnrecognized([record])
       return record
+    },
+    /** Like `find`: the newest reading of the task. @throws audit-unavailable */
+    lastSighting: (id: string, deadline: Deadline, signal?: AbortSignal): Promise<Sighting | null> =>
+      readInTime((abandoned) => store.lastSighting(id, abandoned), deadline, signal),
+    /** Like `find`: outcomes in the order in which they became final. @throws audit-unavailable */
+    listFinal: async (filter: FinalFilter, deadline: Deadline, signal?: AbortSignal): Promise<FinalPage> => {
+      const page = await readInTime((abandoned) => store.listFinal(filter, abandoned), deadline, signal)
+      warnUnrecognized(page.records)
+      return page
     },
     /** Like `find`. @throws audit-unavailable where the store does not respond in time */
     list: async (filter: AuditFilter, deadline: Deadline, signal?: AbortSignal): Promise<AuditPage> => {

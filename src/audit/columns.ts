@@ -53,6 +53,10 @@ export const COLUMNS = {
   finishedAtMs: { table: 'outcomes', name: 'finished_at', type: 'time', json: 'finishedAt' },
   gatewayRequestId: { table: 'intents', name: 'gateway_request_id', type: 'text', json: 'gatewayRequestId' },
   settledBy: { table: 'outcomes', name: 'settled_by', type: 'source', isNullable: true, json: 'settledBy' },
+  /** The task as it was read, where the outcome follows from a reading. */
+  taskStatus: { table: 'outcomes', name: 'task_status', type: 'text', isNullable: true, isInternal: true },
+  taskCancelStatus: { table: 'outcomes', name: 'task_cancel_status', type: 'text', isNullable: true, isInternal: true },
+  taskSeenAtMs: { table: 'outcomes', name: 'task_seen_at', type: 'time', isNullable: true, isInternal: true },
 } as const satisfies Readonly<Record<string, Column>>
 
 type Columns = typeof COLUMNS
@@ -76,7 +80,11 @@ export type OutcomeDetails = Pick<OutcomeValues, PropertyOf<{ table: 'outcomes';
 /** A row of a page: an intent with its current outcome, each column of which is null where there is none. */
 export type RecordRow = Omit<IntentValues, Internal> & {
   readonly [P in Exclude<keyof OutcomeValues, Internal>]: OutcomeValues[P] | null
-} & { readonly seq: number }
+} & {
+  readonly seq: number
+  /** 1: the outcome is final. */
+  readonly isFinal: number
+}
 
 const ALL = Object.entries<Column>(COLUMNS).map(([property, column]) => ({ property, ...column }))
 const READ = ALL.filter(({ isInternal }) => isInternal === undefined)
@@ -128,6 +136,7 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
 export const isRecordRow = (row: unknown): row is RecordRow =>
   isObject(row) &&
   isNumber(row.seq) &&
+  isNumber(row.isFinal) &&
   READ.every(({ property, table, type, isNullable }) => {
     const value = row[property]
     return TYPES[type].is(value) || (value === null && (isNullable === true || table === 'outcomes'))

@@ -1,5 +1,6 @@
 import { ConfigError } from '../errors.ts'
 import type { Answer, Connections, Query } from './postgres-connections.ts'
+import { ENDS } from './postgres-ends.ts'
 import { PROJECTION } from './postgres-projection.ts'
 import { ruleFor } from './postgres-reason.ts'
 
@@ -50,6 +51,7 @@ const STEPS = [
   `,
   PROJECTION,
   'ALTER TABLE audit.intents ADD COLUMN caller_display_name text',
+  ENDS,
 ] as const
 
 const BOOTSTRAP = `
@@ -112,7 +114,8 @@ const grantsFor = (role: string): readonly string[] => [
   `GRANT SELECT ON audit.schema_version TO ${role}`,
   `GRANT SELECT, INSERT ON audit.intents, audit.outcomes TO ${role}`,
   `GRANT SELECT ON audit.current_outcomes, audit.projection_progress TO ${role}`,
-  `GRANT EXECUTE ON FUNCTION audit.project_older(integer) TO ${role}`,
+  `GRANT SELECT ON audit.open_cancellations, audit.final_outcomes TO ${role}`,
+  `GRANT EXECUTE ON FUNCTION audit.project_older(integer), audit.live_replicas(text) TO ${role}`,
 ]
 
 const runAll = async (query: Query, statements: readonly string[]): Promise<Answer> => {

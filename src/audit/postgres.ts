@@ -79,6 +79,7 @@ export const openPostgresStore = async ({ url, adminUrl, timing }: PostgresOptio
     append: (intents, outcomes) => commit({ intents, outcomes }),
     ...read,
     recover: () => recover(reader),
+    liveReplicas: (instanceId) => liveReplicas(reader, instanceId),
     backfill: () => backfill(reader),
     prune: admin === undefined ? null : (ageMs) => prune(admin, ageMs),
     probe: () => commit({ intents: [], outcomes: [] }),
@@ -164,6 +165,9 @@ const RECOVER = `
 const recover = async (reader: Connections): Promise<readonly AbandonedIntent[]> =>
   z.array(lostSchema).parse(rowsOf(await reader.query(POSTGRES_STATEMENTS.recover, [MARGIN_MS])))
 
+const liveReplicas = async (reader: Connections, instanceId: string): Promise<readonly string[]> =>
+  rowsOf(await reader.query(POSTGRES_STATEMENTS.beat, [instanceId])).map(({ id }) => String(id))
+
 /** Few at a time, since each batch locks the rows that it projects. */
 const BACKFILLED_ROWS = 200
 
@@ -198,6 +202,7 @@ export const POSTGRES_STATEMENTS = {
   probe: PROBE,
   recover: RECOVER,
   backfill: 'SELECT project_older($1) AS more',
+  beat: 'SELECT live_replicas($1) AS id',
 } as const
 
 /** Removes a batch of the records that are older than that. Returns whether there were any. */

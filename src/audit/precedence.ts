@@ -15,7 +15,7 @@ const RANKS = {
   rejected: 2,
   failed: 2,
   unknown: 3,
-} as const satisfies Readonly<Record<Outcome | 'too-late', number>>
+} as const satisfies Readonly<Record<Outcome, number>>
 
 const OTHERS = RANKS.accepted
 

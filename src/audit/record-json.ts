@@ -14,5 +14,6 @@ const FORMATS: Readonly<Record<ColumnType, (value: unknown) => unknown>> = {
 /** A record as callers and exports see it. */
 export const recordToJson = (record: AuditRecord): Readonly<Record<string, unknown>> => {
   const values: Readonly<Record<string, unknown>> = { ...record, userAgent: visibleUserAgent(record.userAgent) }
-  return Object.fromEntries(JSON_COLUMNS.map(({ property, type, json }) => [json, FORMATS[type](values[property])]))
+  const columns = JSON_COLUMNS.map(({ property, type, json }) => [json, FORMATS[type](values[property])])
+  return { ...Object.fromEntries(columns), isFinal: record.isFinal }
 }

@@ -1,7 +1,18 @@
 import { z } from 'zod'
 import { isRecordRow, type RecordRow, recordColumns } from './columns.ts'
 import { precedenceOrder } from './precedence.ts'
-import { type AuditFilter, type AuditPage, type AuditRecord, OUTCOMES, type Outcome, type Position } from './store.ts'
+import {
+  type AuditFilter,
+  type AuditPage,
+  type AuditRecord,
+  type FinalFilter,
+  type FinalPage,
+  type OpenPage,
+  OUTCOMES,
+  type Outcome,
+  type Position,
+  type Sighting,
+} from './store.ts'
 
 // Queries for records. Both databases have the same tables and understand the same statements.
 
@@ -44,10 +55,23 @@ const joinFirst = (engine: Engine, join: 'JOIN' | 'LEFT JOIN', { table, where, o
     ? `${join} LATERAL (SELECT * FROM ${table} AS events WHERE ${where} ${order} LIMIT 1) AS ${table} ON true`
     : `${join} ${table} ON ${table}.seq = (SELECT seq FROM ${table} AS events WHERE ${where} ${order} LIMIT 1)`
 
+/**
+ * 1 where the outcome is final: the cancellation is not open any more. Counted, since PostgreSQL can answer EXISTS by a
+ * hash of the whole table. Two events that are written at one moment can leave a row in both tables.
+ */
+const isFinal = (intents: string): string => `CASE WHEN outcomes.seq IS NULL THEN 0
+  WHEN 0 < (SELECT count(*) FROM open_cancellations AS open
+    WHERE open.requested_at = ${intents}.requested_at AND open.intent_seq = ${intents}.seq)
+  AND 0 = (SELECT count(*) FROM final_outcomes AS final WHERE final.intent_seq = ${intents}.seq) THEN 0
+  ELSE 1 END AS "isFinal"`
+
+/** A record with its number. The argument is the name of the intents in the statement. */
+const selected = (intents: string): string => `${intents}.seq, ${recordColumns(intents)}, ${isFinal(intents)}`
+
 /** The outcome by the events of the cancellation. */
 const CURRENT: Omit<Rows, 'where'> = { table: 'outcomes', order: `ORDER BY ${EVENT_ORDER}` }
 const withOutcome = (engine: Engine, intents: string): string =>
-  `SELECT page.seq, ${recordColumns('page')} FROM (${intents}) AS page
+  `SELECT ${selected('page')} FROM (${intents}) AS page
   ${joinFirst(engine, 'LEFT JOIN', { ...CURRENT, where: 'events.cancellation_id = page.id' })}`
 
 /** The name of the outcome, for a comparison without the projection. */
@@ -165,7 +189,7 @@ export const pageQuery = (engine: Engine, path: Path, bounds: Bounds, limit: num
   const columns = 'requested_at, intent_seq, outcome_seq'
   const { sql, values } = rowsOf(path, columns, conditions, bounds, `LIMIT ${limit}`)
   return {
-    sql: `SELECT intents.seq, ${recordColumns('intents')} FROM (${sql}) AS page
+    sql: `SELECT ${selected('intents')} FROM (${sql}) AS page
       ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
       ${joinFirst(engine, 'LEFT JOIN', OUTCOME_OF_PAGE)}
       ORDER BY page.requested_at DESC, page.intent_seq DESC`,
@@ -191,6 +215,64 @@ export const stepEndQuery = (path: Path, before: Position | null): RecordQuery =
 export const findQuery = (engine: Engine, id: string): RecordQuery => ({
   sql: withOutcome(engine, 'SELECT * FROM intents WHERE id = ?'),
   values: [id],
+})
+
+/** Ends that one statement compares at most. */
+export const finalStepQuery = (after: number): RecordQuery => ({
+  sql: `SELECT max(final_seq) AS last FROM
+    (SELECT final_seq FROM final_outcomes WHERE final_seq > ? ORDER BY final_seq LIMIT ${STEP_ROWS}) AS step`,
+  values: [after],
+})
+
+export const LAST_FINAL_QUERY: RecordQuery = { sql: 'SELECT max(final_seq) AS last FROM final_outcomes', values: [] }
+
+/** Ends after a number up to another, oldest first. SQLite reads the tables of a CROSS JOIN in the order of the text. */
+export const finalQuery = (engine: Engine, filter: FinalFilter, upTo: number): RecordQuery => {
+  const { taskNo, caller, owner, outcome, fromMs, toMs, limit, after } = filter
+  const fields: Fields = [
+    ...(taskNo === undefined ? [] : [['task_no', taskNo] as const]),
+    ...(caller === undefined ? [] : [['caller', caller] as const]),
+    ...(owner === undefined ? [] : Object.entries({ caller: owner.caller, via: owner.via, issuer: owner.issuer })),
+    ...(outcome === undefined ? [] : [['current_outcomes.outcome', outcome] as const]),
+  ]
+  const conditions: readonly Condition[] = [
+    ['final_seq > ?', after],
+    ['final_seq <= ?', upTo],
+    ...fields.map(([column, value]) => equalUnserved(column, value)),
+    ...(fromMs === undefined ? [] : [['coalesce(requested_at, 0) >= ?', fromMs] as const]),
+    ...(toMs === undefined ? [] : [['coalesce(requested_at, 0) < ?', toMs] as const]),
+  ]
+  const sql = `SELECT requested_at, current_outcomes.intent_seq, outcome_seq, final_seq
+    FROM final_outcomes CROSS JOIN current_outcomes
+    WHERE current_outcomes.intent_seq = final_outcomes.intent_seq AND ${conditions.map(([text]) => text).join(' AND ')}
+    ORDER BY final_seq LIMIT ${limit}`
+  return {
+    sql: `SELECT page.final_seq AS "finalSeq", ${selected('intents')} FROM (${sql}) AS page
+      ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
+      ${joinFirst(engine, 'LEFT JOIN', OUTCOME_OF_PAGE)}
+      ORDER BY page.final_seq`,
+    values: conditions.flatMap(([, ...values]) => values),
+  }
+}
+
+/** The newest reading of the task among the events of a cancellation. */
+export const sightingQuery = (id: string): RecordQuery => ({
+  sql: `SELECT task_status AS status, task_cancel_status AS "cancelStatus", task_seen_at AS "seenAtMs" FROM outcomes
+    WHERE cancellation_id = ? AND task_seen_at IS NOT NULL ORDER BY task_seen_at DESC, seq DESC LIMIT 1`,
+  values: [id],
+})
+
+/** Cancellations whose outcome is not final, newest first. */
+export const openQuery = (engine: Engine, before: Position | null, limit: number): RecordQuery => ({
+  sql: `SELECT intents.id, intents.task_no AS "taskNo", intents.requested_at AS "requestedAtMs", intents.seq,
+    intents.instance_id AS "instanceId",
+    (SELECT outcome FROM current_outcomes WHERE current_outcomes.intent_seq = page.intent_seq) AS outcome
+    FROM (SELECT requested_at, intent_seq FROM open_cancellations
+      ${before === null ? '' : 'WHERE (requested_at, intent_seq) < (?, ?)'}
+      ORDER BY requested_at DESC, intent_seq DESC LIMIT ${limit}) AS page
+    ${joinFirst(engine, 'JOIN', INTENT_OF_PAGE)}
+    ORDER BY page.requested_at DESC, page.intent_seq DESC`,
+  values: before === null ? [] : valuesOf(before),
 })
 
 /** One row; without a position each cancellation is projected. */
@@ -242,6 +324,30 @@ export const createRecordReader = (engine: Engine, read: Read) => {
       return row === undefined ? null : toRecord(row)
     },
 
+    lastSighting: async (id: string, signal?: AbortSignal): Promise<Sighting | null> => {
+      const [found] = z.array(sightingSchema).parse(await read(sightingQuery(id), signal))
+      return found ?? null
+    },
+
+    lastFinal: async (): Promise<number> => lastOf(await read(LAST_FINAL_QUERY)) ?? 0,
+
+    listFinal: async (filter: FinalFilter, signal?: AbortSignal): Promise<FinalPage> => {
+      const upTo = lastOf(await read(finalStepQuery(filter.after), signal))
+      if (upTo === null) return { records: [], next: filter.after }
+      const found = z.array(finalSchema).parse(await read(finalQuery(engine, filter, upTo), signal))
+      const records = found.map(({ finalSeq: _, ...row }) => toRecord(row))
+      // A full page ends with its last record: others may follow it within the step.
+      return { records, next: found.length < filter.limit ? upTo : (found.at(-1)?.finalSeq ?? upTo) }
+    },
+
+    listOpen: async (before: Position | null, limit: number): Promise<OpenPage> => {
+      const records = z
+        .array(openSchema)
+        .parse(await read(openQuery(engine, before, limit)))
+        .map(({ outcome, ...row }) => ({ ...row, ...outcomeOf(outcome) }))
+      return { records, next: records.length < limit ? null : (records.at(-1) ?? null) }
+    },
+
     list: async (filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage> => {
       if (isEmpty(filter)) return { records: [], next: null }
       const usesProjection = filter.outcome !== undefined || filter.owner !== undefined
@@ -256,12 +362,29 @@ export const createRecordReader = (engine: Engine, read: Read) => {
   }
 }
 
+const sightingSchema = z
+  .object({ status: z.string().nullable(), cancelStatus: z.string().nullable(), seenAtMs: z.number() })
+  .transform(({ status, cancelStatus, seenAtMs }) => ({
+    ...{ status: status ?? 'unknown', cancelStatus: cancelStatus ?? 'unknown', seenAtMs },
+  }))
+const lastSchema = z.object({ last: z.number().nullable() })
+const lastOf = (rows: unknown): number | null => z.array(lastSchema).parse(rows)[0]?.last ?? null
+const finalSchema = z.custom<RecordRow & { readonly finalSeq: number }>(
+  (row) => isRecordRow(row) && 'finalSeq' in row && typeof row.finalSeq === 'number',
+)
+const openSchema = z.object({
+  ...{ id: z.string(), taskNo: z.string(), requestedAtMs: z.number(), seq: z.number(), instanceId: z.string() },
+  outcome: z.string().nullable(),
+})
 const progressSchema = z.object({ requested_at: z.number().nullable() })
 const positionSchema = z.object({ requested_at: z.number(), seq: z.number() })
 
 const rowSchema = z.custom<RecordRow>(isRecordRow)
 
-const toRecord = ({ seq: _, outcome, ...row }: RecordRow): AuditRecord => ({ ...row, ...outcomeOf(outcome) })
+const toRecord = ({ seq: _, outcome, isFinal, ...row }: RecordRow): AuditRecord => ({
+  ...{ ...row, ...outcomeOf(outcome) },
+  isFinal: isFinal === 1,
+})
 
 const isOutcome = (text: string): text is Outcome => OUTCOMES.some((outcome) => outcome === text)
 

@@ -1,5 +1,6 @@
 import { DatabaseSync } from 'node:sqlite'
 import { intentRow, outcomeRow, placeholders, target, type WrittenIntent } from './columns.ts'
+import { addEnds } from './sqlite-ends.ts'
 import { createFileGuard, identityOf } from './sqlite-file-guard.ts'
 import { LOCK_SCHEMA, noteWriter } from './sqlite-lock.ts'
 import { addProjection, backfill, recover } from './sqlite-projection.ts'
@@ -105,6 +106,7 @@ export const openSqliteWriter = ({ givenPath, path, lockIdentity, nowMs }: Sqlit
   db.exec(SCHEMA + LOCK_SCHEMA)
   addColumns(db)
   addProjection(db)
+  addEnds(db, nowMs)
   const recovered = recover(db, nowMs)
   noteWriter(db, lockIdentity)
   const write = createWrite(db)

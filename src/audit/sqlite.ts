@@ -45,6 +45,7 @@ export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
     ...fold,
     // No other process writes there: pending intents are recovered at the start.
     recover: async () => [],
+    liveReplicas: async (instanceId) => [instanceId],
     backfill: async () => {
       if (await isProjected()) return false
       await writer.ask({ op: 'backfill' })

@@ -2,9 +2,10 @@ import type { IntentValues, OutcomeDetails, OutcomeValues, RecordRow } from './c
 
 /**
  * The result of a cancellation. `refused`: by the gateway. `accepted`, `cancelled`: by upstream, as it reported.
- * `rejected`: by upstream, for a reason of the task. `failed`: never took effect. `unknown`: can't be determined.
+ * `too-late`: accepted, but the task completed without being cancelled. `rejected`: by upstream, for a reason of the
+ * task. `failed`: never took effect. `unknown`: can't be determined.
  */
-export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'rejected', 'failed', 'unknown'] as const
+export const OUTCOMES = ['refused', 'accepted', 'cancelled', 'too-late', 'rejected', 'failed', 'unknown'] as const
 
 export type Outcome = (typeof OUTCOMES)[number]
 
@@ -14,7 +15,10 @@ export type Intent = IntentValues
 /** A result of an intent. There can be several; a definitive one supersedes `unknown`, never the reverse. */
 export type OutcomeEvent = OutcomeValues & { readonly outcome: Outcome }
 
-const NO_DETAILS: OutcomeDetails = { attempts: null, requestId: null, upstreamCode: null, settledBy: null }
+const NO_DETAILS: OutcomeDetails = {
+  ...{ attempts: null, requestId: null, upstreamCode: null, settledBy: null },
+  ...{ taskStatus: null, taskCancelStatus: null, taskSeenAtMs: null },
+}
 
 /** Builds each outcome event. A detail that is not given is null. */
 export const outcomeEvent = (
@@ -25,8 +29,10 @@ export const outcomeEvent = (
 ): OutcomeEvent => ({ cancellationId, outcome, finishedAtMs, ...NO_DETAILS, ...details })
 
 /** An intent with its current outcome. */
-export interface AuditRecord extends Omit<RecordRow, 'seq' | 'outcome'> {
+export interface AuditRecord extends Omit<RecordRow, 'seq' | 'outcome' | 'isFinal'> {
   readonly outcome: Outcome | 'pending'
+  /** Nothing changes the outcome any more but a definite answer that is written late. */
+  readonly isFinal: boolean
   /** The event holds an outcome that this version does not know; it is shown as `unknown`. */
   readonly isUnrecognized?: true
 }
@@ -48,6 +54,25 @@ export interface AuditFilter {
 export interface Position {
   readonly requestedAtMs: number
   readonly seq: number
+}
+
+/** The order in which outcomes became final, oldest first. */
+export interface FinalFilter extends Omit<AuditFilter, 'before'> {
+  /** The number of the end after which the page begins; 0 begins with the first. */
+  readonly after: number
+}
+
+export interface FinalPage {
+  readonly records: readonly AuditRecord[]
+  /** The number of the last end that was compared; `after` where there is no later one. */
+  readonly next: number
+}
+
+/** A task as a reading showed it. Times are milliseconds since the epoch. */
+export interface Sighting {
+  readonly status: string
+  readonly cancelStatus: string
+  readonly seenAtMs: number
 }
 
 export interface AuditPage {
@@ -97,6 +122,12 @@ export interface AuditStore {
   /** A reading that is aborted rejects, and does not go on in the database. */
   find(id: string, signal?: AbortSignal): Promise<AuditRecord | null>
   list(filter: AuditFilter, signal?: AbortSignal): Promise<AuditPage>
+  /** The newest reading of the task among the events of a cancellation. */
+  lastSighting(id: string, signal?: AbortSignal): Promise<Sighting | null>
+  /** Ends after a number, oldest first. A page can be short though later ones have more. */
+  listFinal(filter: FinalFilter, signal?: AbortSignal): Promise<FinalPage>
+  /** The number of the last end; 0 where there is none. */
+  lastFinal(): Promise<number>
   /** Writes something that is not an event, to learn whether writing works. */
   probe(): Promise<void>
   close(): Promise<void>
@@ -111,12 +142,28 @@ export interface AbandonedIntent {
   readonly outcome: OutcomeEvent
 }
 
+/** A cancellation whose outcome is not final, and the process that accepted it. */
+export interface OpenRecord
+  extends Pick<AuditRecord, 'id' | 'taskNo' | 'requestedAtMs' | 'outcome' | 'isUnrecognized'>,
+    Position {
+  readonly instanceId: string
+}
+
+export interface OpenPage {
+  readonly records: readonly OpenRecord[]
+  readonly next: Position | null
+}
+
 /** A store with its maintenance. */
 export interface OpenedStore extends AuditStore {
   /** How many intents a crash had left pending; they are `unknown` now. */
   readonly recovered: number
   /** Makes pending intents of other processes `unknown`, once their deadline is over. */
   recover(): Promise<readonly AbandonedIntent[]>
+  /** Cancellations whose outcome is not final, newest first. */
+  listOpen(before: Position | null, limit: number): Promise<OpenPage>
+  /** Tells that this process is at work. Returns the processes that were in the last 30 seconds, this one included. */
+  liveReplicas(instanceId: string): Promise<readonly string[]>
   /** Projects some of the cancellations that are older than the projection; false where none is left. */
   backfill(): Promise<boolean>
   /** Removes some of the records that are so old, if there are any; null where that is not for this process to do. */

@@ -12,7 +12,7 @@ import type { Meter } from '../telemetry/meter.ts'
 import type { Tracer } from '../telemetry/tracing.ts'
 import { type Deadline, deadlineIn, RECORD_RESERVE_MS, SETTLE_RESERVE_MS } from '../time.ts'
 import { visibleUserAgent } from '../visible-text.ts'
-import type { BackgroundSettlement } from './background-settlement.ts'
+import type { FollowUp } from './follow-up.ts'
 import type { Lookup } from './lookup.ts'
 import type { Permission, Permissions } from './permission.ts'
 import { createRefusals } from './refusals.ts'
@@ -51,8 +51,8 @@ export interface CancellationOptions {
   readonly upstream: Pick<Upstream, 'call'>
   readonly lookup: Lookup
   readonly permissions: Pick<Permissions, 'forCancel'>
-  /** Polls the tasks of unknown outcomes after their requests have ended. */
-  readonly settlement: Pick<BackgroundSettlement, 'track'>
+  /** Reads the tasks of open outcomes after their requests have ended. */
+  readonly followUp: Pick<FollowUp, 'track'>
   readonly trail: AuditTrail
   readonly log: Log
   readonly meter: Meter
@@ -71,7 +71,7 @@ const COUNTED_REFUSALS_TIMEOUT_MS = 5000
 const TIMED_OUT: CallResult = { result: failed('call', 'timeout', { sent: true, attempts: 1 }), observed: null }
 
 export const createCancellations = (options: CancellationOptions) => {
-  const { upstream, lookup, permissions, settlement, trail, log, instanceId, refusalLimit, now = Date.now } = options
+  const { upstream, lookup, permissions, followUp, trail, log, instanceId, refusalLimit, now = Date.now } = options
   const { meter, tracer } = options
   const settling = createSettling(lookup)
   const sharedCalls = createSharedCalls<CallResult>()
@@ -121,7 +121,7 @@ export const createCancellations = (options: CancellationOptions) => {
 
   const recordOutcome = async (intent: Intent, callResult: CallResult, deadline: Deadline): Promise<void> => {
     const outcome = callEvent(intent, callResult, now())
-    settlement.track(intent, outcome)
+    followUp.track(intent, outcome)
     await tracer.span('record outcome', 'internal', async (span) => {
       span.set({ 'gateway.outcome': outcome.outcome })
       await trail.recordOutcome(outcome, deadline)
@@ -141,11 +141,11 @@ export const createCancellations = (options: CancellationOptions) => {
     const waitedMs = Math.min(request.waitMs, Math.max(0, leftMs))
     const common = { cancellationId: intent.id, requestId: requestIdOf(callResult), waitedMs }
     if (observed === 'cancelled' || waitedMs === 0) return { ...common, cancelStatus: observed ?? 'accepted' }
-    const status = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
-    if (status === null) return { ...common, cancelStatus: observed ?? 'accepted', waitedMs: 0 }
-    if (status !== 'cancelled') return { ...common, cancelStatus: 'cancelling' }
-    await recordOutcome(intent, { ...callResult, observed: status }, request.deadline)
-    return { ...common, cancelStatus: status }
+    const read = await settling.watch(taskNo, deadlineIn(waitedMs), signal)
+    if (read === null) return { ...common, cancelStatus: observed ?? 'accepted', waitedMs: 0 }
+    if (read.cancelStatus !== 'cancelled') return { ...common, cancelStatus: 'cancelling' }
+    await recordOutcome(intent, { ...callResult, observed: 'cancelled', taskStatus: read.status }, request.deadline)
+    return { ...common, cancelStatus: 'cancelled' }
   }
 
   /** Records intent and outcome of a cancellation that is not sent: refused (no failure), or failed before sending. */
@@ -273,6 +273,9 @@ const callEvent = (intent: Intent, callResult: CallResult, finishedAtMs: number)
     requestId: requestIdOf(callResult),
     upstreamCode: callResult.result.ok ? null : callResult.result.upstreamCode,
     settledBy: callResult.observed === null ? null : 'query',
+    taskStatus: callResult.taskStatus ?? null,
+    taskCancelStatus: callResult.observed,
+    taskSeenAtMs: callResult.observed === null ? null : finishedAtMs,
   })
 
 /** For a cancellation that was not sent: refused, or failed because the task could not be read. */

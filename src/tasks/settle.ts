@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { UpstreamResult } from '../alibaba/response.ts'
-import type { CancelStatus } from '../alibaba/task-schemas.ts'
+import type { Task, TaskStatus } from '../alibaba/task-schemas.ts'
 import type { Outcome } from '../audit/store.ts'
 import type { ErrorCode } from '../errors.ts'
 import type { Deadline } from '../time.ts'
@@ -11,7 +11,11 @@ export interface CallResult {
   readonly result: UpstreamResult
   /** Null where the task was not read, or its status proved no cancellation. */
   readonly observed: 'cancelling' | 'cancelled' | null
+  /** The status of the task in that reading. */
+  readonly taskStatus?: TaskStatus | undefined
 }
+
+type Status = Pick<Task, 'status' | 'cancelStatus'>
 
 /** Failures whose reason is the state of the task, for example that its cancellation was requested before. */
 const REJECTIONS: readonly ErrorCode[] = ['task-not-found', 'task-not-cancellable']
@@ -33,14 +37,9 @@ const LAST_POLL_MS = 300
 const RECENT_MS = 500
 
 export const createSettling = (lookup: Pick<Lookup, 'find'>) => {
-  const readStatus = async (
-    taskNo: string,
-    deadline: Deadline,
-    startedAfterMs?: number,
-  ): Promise<CancelStatus | null> => {
+  const readStatus = async (taskNo: string, deadline: Deadline, startedAfterMs?: number): Promise<Status | null> => {
     try {
-      const task = await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs })
-      return task?.cancelStatus ?? null
+      return await lookup.find(taskNo, { priority: 'follow-up', deadline, startedAfterMs })
     } catch {
       return null
     }
@@ -55,23 +54,23 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>) => {
       if (result.ok || !(result.ambiguous || isRejection(result))) return { result, observed: null }
       const endedAtMs = performance.now()
       // A cached read of any age can prove it, because a cancellation that has begun is never undone.
-      const observed =
+      const proof =
         proofIn(await readStatus(taskNo, deadline)) ?? proofIn(await readStatus(taskNo, deadline, endedAtMs))
-      return { result, observed }
+      return { result, observed: null, ...proof }
     },
 
     /**
      * Polls a task until it is cancelled, the time is over, or the signal aborts. Returns the last status that was
      * read; null where the task could not be read. Polls are cheap, because concurrent watches share cached reads.
      */
-    watch: async (taskNo: string, until: Deadline, signal: AbortSignal): Promise<CancelStatus | null> => {
+    watch: async (taskNo: string, until: Deadline, signal: AbortSignal): Promise<Status | null> => {
       const left = new Promise<null>((resolve) => signal.addEventListener('abort', () => resolve(null), { once: true }))
-      for (let status: CancelStatus | null = null; ; ) {
+      for (let status: Status | null = null; ; ) {
         if (signal.aborted) return status
         const isLast = until.remainingMs() <= LAST_POLL_MS
         const startedAfterMs = isLast ? performance.now() - RECENT_MS : undefined
         status = (await Promise.race([readStatus(taskNo, until, startedAfterMs), left])) ?? status
-        if (status === 'cancelled' || isLast) return status
+        if (status?.cancelStatus === 'cancelled' || isLast) return status
         const pauseMs = Math.min(POLL_EVERY_MS, until.remainingMs() - LAST_POLL_MS)
         await delay(Math.max(0, pauseMs), undefined, { signal }).catch(() => undefined)
       }
@@ -79,5 +78,7 @@ export const createSettling = (lookup: Pick<Lookup, 'find'>) => {
   }
 }
 
-const proofIn = (status: CancelStatus | null): CallResult['observed'] =>
-  status === 'cancelling' || status === 'cancelled' ? status : null
+const proofIn = (read: Status | null): Pick<CallResult, 'observed' | 'taskStatus'> | null =>
+  read?.cancelStatus === 'cancelling' || read?.cancelStatus === 'cancelled'
+    ? { observed: read.cancelStatus, taskStatus: read.status }
+    : null

@@ -21,7 +21,10 @@ export interface GaugeSources {
   /** Whether a write to the record works; undefined where the process is about to stop. */
   readonly isAuditWritable: () => Promise<boolean | undefined>
   readonly unwritten: () => number
-  readonly unsettled: () => number
+  /** Cancellations that are followed: all in memory, those of unknown outcome, and those without a place in memory. */
+  /** Requests that wait for a final outcome. */
+  readonly waitingForEnds: () => number
+  readonly followedUp: () => { readonly open: number; readonly unknown: number; readonly deferred: number }
   readonly faultyFiles: () => Readonly<Record<string, boolean>>
   readonly droppedLogLines: () => number
 }
@@ -195,7 +198,22 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
       async () => numberOf(await readings.isAuditWritable()),
     ],
     ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
-    ['gateway_unsettled', 'Cancellations of unknown outcome that are looked at now and then.', readings.unsettled],
+    [
+      'gateway_unsettled',
+      'Cancellations of unknown outcome whose task is read from time to time.',
+      () => readings.followedUp().unknown,
+    ],
+    ['gateway_requests_waiting', 'Requests that wait for a final outcome.', readings.waitingForEnds],
+    [
+      'gateway_follow_up_open',
+      'Cancellations whose outcome is not final, and whose task this replica reads.',
+      () => readings.followedUp().open,
+    ],
+    [
+      'gateway_follow_up_deferred',
+      'Cancellations whose outcome is not final, and that have no place in memory: their tasks are read less often.',
+      () => readings.followedUp().deferred,
+    ],
   ]
   for (const [name, help, read] of gauges) {
     new Gauge({

@@ -36,6 +36,9 @@ const start = (store: Partial<AuditStore> = {}) => {
     },
     find: async () => null,
     list: async () => ({ records: [], next: null }),
+    lastSighting: async () => null,
+    listFinal: async ({ after }) => ({ records: [], next: after }),
+    lastFinal: async () => 0,
     probe: async () => undefined,
     close: async () => {
       closed = true
@@ -296,7 +299,7 @@ test('a store that does not answer a probe is not writable', async () => {
 test('records are read from the store', async () => {
   const { instanceId: _, deadlineAtMs: __, ...kept } = intentOf()
   const { cancellationId: ___, ...outcome } = outcomeOf(intentOf())
-  const record: AuditRecord = { ...kept, ...outcome }
+  const record: AuditRecord = { ...kept, ...outcome, isFinal: false }
   const page = { records: [record], next: { requestedAtMs: 1000, seq: 7 } }
   const { trail } = start({ find: async () => record, list: async () => page })
   assert.equal(await trail.find(record.id, deadlineIn(5000)), record)

@@ -19,8 +19,8 @@ test('the statements of SQLite name each column once', () => {
   )
   assert.equal(
     oneLine(WRITER_STATEMENTS.insertOutcome),
-    'INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by) ' +
-      'VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    'INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by, ' +
+      'task_status, task_cancel_status, task_seen_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
   )
 })
 
@@ -34,10 +34,13 @@ test('the statement of PostgreSQL names each column with its type, and sets the 
       'FROM jsonb_to_recordset($1::jsonb) AS event ("id" text, "taskNo" text, "caller" text, "callerDisplayName" text, "via" text, ' +
       '"issuer" text, "clientIp" text, "peerIp" text, "userAgent" text, "requestedAtMs" bigint, "instanceId" text, ' +
       '"deadlineAtMs" bigint, "gatewayRequestId" text, "remainingMs" bigint) ON CONFLICT (id) DO NOTHING ) ' +
-      'INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by) ' +
-      'SELECT "cancellationId", "outcome", "attempts", "requestId", "upstreamCode", "finishedAtMs", "settledBy" ' +
+      'INSERT INTO outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by, ' +
+      'task_status, task_cancel_status, task_seen_at) ' +
+      'SELECT "cancellationId", "outcome", "attempts", "requestId", "upstreamCode", "finishedAtMs", "settledBy", ' +
+      '"taskStatus", "taskCancelStatus", "taskSeenAtMs" ' +
       'FROM jsonb_to_recordset($2::jsonb) AS event ("cancellationId" text, "outcome" text, "attempts" integer, ' +
-      '"requestId" text, "upstreamCode" text, "finishedAtMs" bigint, "settledBy" text) ON CONFLICT DO NOTHING',
+      '"requestId" text, "upstreamCode" text, "finishedAtMs" bigint, "settledBy" text, "taskStatus" text, ' +
+      '"taskCancelStatus" text, "taskSeenAtMs" bigint) ON CONFLICT DO NOTHING',
   )
 })
 
@@ -72,10 +75,10 @@ const PENDING = {
 
 test('the JSON of a record has its members in a fixed order', () => {
   assert.equal(
-    JSON.stringify(recordToJson({ ...PENDING, outcome: 'pending' })),
+    JSON.stringify(recordToJson({ ...PENDING, outcome: 'pending', isFinal: false })),
     '{"id":"i","taskNo":"t","caller":"c","callerDisplayName":null,"via":"v","clientIp":null,"peerIp":null,"userAgent":null,' +
       '"requestedAt":"1970-01-01T00:00:00.000Z","outcome":"pending","attempts":null,"requestId":null,' +
-      '"upstreamCode":null,"finishedAt":null,"gatewayRequestId":"g","settledBy":null}',
+      '"upstreamCode":null,"finishedAt":null,"gatewayRequestId":"g","settledBy":null,"isFinal":false}',
   )
 })
 
@@ -86,7 +89,7 @@ for (const [fault, fields] of [
   ['a missing column', { gatewayRequestId: undefined }],
 ] as const) {
   test(`a row with ${fault} is no record`, () => {
-    assert.ok(isRecordRow({ seq: 1, ...PENDING }))
-    assert.ok(!isRecordRow({ seq: 1, ...PENDING, ...fields }))
+    assert.ok(isRecordRow({ seq: 1, isFinal: 0, ...PENDING }))
+    assert.ok(!isRecordRow({ seq: 1, isFinal: 0, ...PENDING, ...fields }))
   })
 }

@@ -7,11 +7,16 @@ import { numbered, POSTGRES_STATEMENTS } from '../../src/audit/postgres.ts'
 import { sessionOf } from '../../src/audit/postgres-connections.ts'
 import {
   type Engine,
+  finalQuery,
+  finalStepQuery,
   findQuery,
+  LAST_FINAL_QUERY,
+  openQuery,
   PROGRESS_QUERY,
   pageQuery,
   pathOf,
   type RecordQuery,
+  sightingQuery,
   stepEndQuery,
 } from '../../src/audit/record-query.ts'
 import { PROJECTION_STATEMENTS } from '../../src/audit/sqlite-projection.ts'
@@ -43,6 +48,8 @@ const STEPS = [
 
 const server = usePostgres()
 
+const OWNER = { via: 'api-key', issuer: null, caller: 'c-1' }
+
 const titleOf = (filter: SampleFilter): string => JSON.stringify(filter)
 
 /**
@@ -50,6 +57,12 @@ const titleOf = (filter: SampleFilter): string => JSON.stringify(filter)
  */
 const readingsOf = (engine: Engine): readonly (readonly [string, RecordQuery])[] => [
   ['find', findQuery(engine, entryAt(777, ENTRIES, NOW_MS).intent.id)],
+  ['newest reading', sightingQuery(entryAt(777, ENTRIES, NOW_MS).intent.id)],
+  ['open cancellations', openQuery(engine, null, 1000)],
+  ['open cancellations after a position', openQuery(engine, positionOf(10_000), 1000)],
+  ['step of ends', finalStepQuery(5000)],
+  ['ends', finalQuery(engine, { after: 5000, limit: LIMIT }, 6000)],
+  ['ends of an owner', finalQuery(engine, { after: 5000, limit: LIMIT, owner: OWNER }, 6000)],
   ...FILTERS.flatMap((filter) =>
     [true, false].flatMap((isProjected) => {
       const path = pathOf(filter, isProjected)
@@ -228,6 +241,8 @@ const postgresStatements = (): readonly (readonly [string, string, readonly unkn
     ['probe', POSTGRES_STATEMENTS.probe, ['[]', '[]']],
     ['backfill', POSTGRES_STATEMENTS.backfill, [200]],
     ['progress', PROGRESS_QUERY.sql, []],
+    ['last end', LAST_FINAL_QUERY.sql, []],
+    ['beat', POSTGRES_STATEMENTS.beat, ['i-1']],
   ]
 }
 

@@ -35,7 +35,7 @@ testEach('an intent reads back as it was written, and as pending', async (t, pla
   await store.append([intent], [])
   const { instanceId: _, deadlineAtMs: __, ...kept } = intent
   const open = { outcome: 'pending', attempts: null, requestId: null, upstreamCode: null, finishedAtMs: null }
-  assert.deepEqual(await store.find(intent.id), { ...kept, ...open, settledBy: null })
+  assert.deepEqual(await store.find(intent.id), { ...kept, ...open, settledBy: null, isFinal: false })
 })
 
 testEach(
@@ -66,9 +66,10 @@ testEach(
 testEach('an outcome completes its intent', async (t, place) => {
   const store = await openTestStore(t, place)
   const intent = intentOf()
-  const { cancellationId: _, ...outcome } = outcomeOf(intent, { outcome: 'rejected', upstreamCode: 'TaskNotCancel' })
+  const event = outcomeOf(intent, { outcome: 'rejected', upstreamCode: 'TaskNotCancel' })
   await store.append([intent], [])
-  await store.append([], [{ ...outcome, cancellationId: intent.id }])
+  await store.append([], [event])
+  const { cancellationId: _, taskStatus: __, taskCancelStatus: ___, taskSeenAtMs: ____, ...outcome } = event
   const found = await store.find(intent.id)
   assert.deepEqual({ ...found, ...outcome }, found)
 })

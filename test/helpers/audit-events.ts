@@ -26,5 +26,8 @@ export const outcomeOf = (intent: Intent, fields: Partial<OutcomeEvent> = {}): O
   upstreamCode: null,
   finishedAtMs: 2000,
   settledBy: null,
+  taskStatus: null,
+  taskCancelStatus: null,
+  taskSeenAtMs: null,
   ...fields,
 })

@@ -21,9 +21,9 @@ export const cancelRequest = (taskNo: string, changes: Partial<CancelRequest> = 
 })
 
 /** No task is found, every caller has permission, and nothing is settled in the background. */
-export const STUB_DEPENDENCIES: Pick<CancellationOptions, 'lookup' | 'permissions' | 'settlement' | 'refusalLimit'> = {
+export const STUB_DEPENDENCIES: Pick<CancellationOptions, 'lookup' | 'permissions' | 'followUp' | 'refusalLimit'> = {
   lookup: { find: async () => null, invalidate: () => {} },
   permissions: { forCancel: async () => ({ kind: 'granted' }) },
-  settlement: { track: () => {} },
+  followUp: { track: () => {} },
   refusalLimit: { max: 1, windowMs: 60_000 },
 }

@@ -94,6 +94,9 @@ export const startSandbox = async (t: TestContext, options: Partial<SandboxOptio
 /** The CancelTask requests that a sandbox received. */
 export const cancelCalls = ({ calls }: Sandbox) => calls.filter(({ action }) => action === 'CancelTask')
 
+/** Tests count calls of upstream: only those that set a pause follow cancellations, without a pause between calls. */
+const QUIET_FOLLOW_UP = { settlementPauseMs: () => 86_400_000, followUpCallEveryMs: 1 }
+
 /** Starts a real gateway on a free port, with its own sandbox. */
 export const startGateway = async (t: TestContext, options: StartOptions = {}): Promise<Started> => {
   const auditPath = join(await temporaryFolder(t), 'audit.db')
@@ -101,7 +104,8 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   const logLines: string[] = []
   const log = createLog({ level: 'info', destination: { write: (line) => void logLines.push(line) } })
   const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, options.readFile ?? (() => ''))
-  const gateway = await createGateway(config, { log, ...options.overrides })
+  const timings = { ...QUIET_FOLLOW_UP, ...options.overrides?.timings }
+  const gateway = await createGateway(config, { log, ...options.overrides, timings })
   const listener = await gateway.listen().catch(async (error) => {
     await gateway.close()
     throw error

@@ -162,3 +162,56 @@ test('a start that the record refuses says why, and no password', async (t) => {
   assert.match(stderr, /AUDIT_URL names a database without the tables of this version: AUDIT_ADMIN_URL makes them/)
   assert.doesNotMatch(stdout + stderr, /canary/)
 })
+
+const QUICK = { settlementPauseMs: () => 20, beatEveryMs: 20, lookupTtlMs: 0 }
+
+test('a replica follows the cancellations of another one once that one has stopped', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const sandbox = { cancellingMs: 0 }
+  const first = await startGateway(t, { env: envFor(database), sandbox, overrides: { timings: { beatEveryMs: 20 } } })
+  const taskNo = first.upstream.addTask()
+  const { body } = await first.api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+  await first.stop()
+  const env = { ...envFor(database), UPSTREAM_URL: first.upstream.url }
+  const second = await startGateway(t, { env, overrides: { timings: QUICK } })
+  await database.query('UPDATE audit.replicas SET seen_at = seen_at - 31000')
+  const path = `/cancellations/${body.cancellationId}`
+  const ended = await eventually(async () => {
+    const record = (await second.api.get(path).set(asOperator)).body
+    return record.isFinal ? record : undefined
+  })
+  assert.deepEqual([ended.outcome, ended.settledBy], ['cancelled', 'query'])
+})
+
+/** The statements of the version without `too-late`, which knows neither the columns nor the tables of ends. */
+const OLD_APPEND = `
+  INSERT INTO audit.intents (id, task_no, via, caller, requested_at, gateway_request_id, instance_id, deadline_at)
+    VALUES ('$id', '$task', 'api-key', 'operator', $now, '$id', 'old', $now + 60000);
+  INSERT INTO audit.outcomes (cancellation_id, outcome, attempts, request_id, upstream_code, finished_at, settled_by)
+    VALUES ('$id', 'accepted', 1, 'r', NULL, $now, NULL)`
+
+test('a version without too-late goes on beside this one, and its cancellations are followed too', async (t) => {
+  const database = await prepareDatabase(t)
+  if (database === null) return
+  const timings = { ...QUICK, followUpQuietMs: 100 }
+  const { api, upstream } = await startGateway(t, {
+    env: envFor(database),
+    sandbox: { waitingMs: 0, executingMs: 0 },
+    overrides: { timings },
+  })
+  const taskNo = upstream.addTask()
+  const id = '00000000-0000-7000-8000-000000000001'
+  const values = { $id: id, $task: taskNo, $now: String(Date.now()) }
+  await database.query(
+    OLD_APPEND.replaceAll(/\$(id|task|now)/g, (name) => values[name as keyof typeof values]),
+    'gateway',
+  )
+  const ended = await api
+    .get(`/cancellations/${id}`)
+    .set({ ...asAuditor, prefer: 'wait=10' })
+    .expect(200)
+  assert.deepEqual([ended.body.outcome, ended.body.isFinal], ['too-late', true])
+  const [current] = await database.query('SELECT outcome FROM audit.current_outcomes', 'gateway')
+  assert.equal(current?.outcome, 'too-late')
+})

@@ -81,6 +81,7 @@ test('an audit record contains caller, task, address and outcome', async (t) => 
     id: body.cancellationId,
     taskNo,
     caller: 'operator',
+    callerDisplayName: null,
     via: 'api-key',
     clientIp: '203.0.113.9',
     peerIp: '127.0.0.1',
@@ -90,6 +91,7 @@ test('an audit record contains caller, task, address and outcome', async (t) => 
     requestId: body.requestId,
     upstreamCode: null,
     settledBy: null,
+    isFinal: false,
   })
   assert.match(String(gatewayRequestId), UUID)
   const times = [before, Date.parse(String(requestedAt)), Date.parse(String(finishedAt)), Date.now()]

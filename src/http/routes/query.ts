@@ -15,14 +15,15 @@ const RULES = {
     en: 'must be one of waiting, executing, succeeded, failed',
     zh: '必须为 waiting、executing、succeeded 或 failed',
   },
+  sort: { en: 'must be finished', zh: '必须为 finished' },
   cursor: { en: 'must be a nextCursor of an earlier response', zh: '必须为之前响应中的 nextCursor' },
   date: {
     en: 'must be an ISO 8601 date, or a date and time with a time zone',
     zh: '必须为 ISO 8601 格式的日期，或带时区的日期和时间',
   },
   outcome: {
-    en: 'must be one of pending, refused, accepted, cancelled, rejected, failed, unknown',
-    zh: '必须为 pending、refused、accepted、cancelled、rejected、failed 或 unknown',
+    en: 'must be one of pending, refused, accepted, cancelled, too-late, rejected, failed, unknown',
+    zh: '必须为 pending、refused、accepted、cancelled、too-late、rejected、failed 或 unknown',
   },
   returnTo: {
     en: 'must be a path of this site, such as /console, or a URL of an origin in CORS_ORIGINS, of at most 1000 characters',

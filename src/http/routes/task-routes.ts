@@ -9,10 +9,9 @@ import type { Permissions } from '../../tasks/permission.ts'
 import { isoTime } from '../../time.ts'
 import { visible, visibleOrNull } from '../../visible-text.ts'
 import { callerIn } from '../middleware/authenticate.ts'
-import { trimOws } from '../middleware/ows.ts'
-import { etagOf } from './assets.ts'
 import { waitSeconds } from './prefer.ts'
 import { countParameter, langParameter, momentParameter, parseQuery, rule, textParameter } from './query.ts'
+import { sendTaggedJson } from './tagged-json.ts'
 
 export interface TaskRouteOptions {
   readonly cancellations: Cancellations
@@ -82,6 +81,8 @@ export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, 
       const { waitedMs, ...cancelled } = await cancellations.cancel(cancelRequest(req))
       const waitedSeconds = Math.round(waitedMs / 1000)
       if (waitedSeconds > 0) res.set('Preference-Applied', `wait=${waitedSeconds}`)
+      // RFC 8288: a resource that tells how the request goes on.
+      if (cancelled.cancelStatus !== 'cancelled') res.links({ monitor: `/cancellations/${cancelled.cancellationId}` })
       res
         .status(cancelled.cancelStatus === 'cancelled' ? 200 : 202)
         .location(`${publicUrl ?? ''}/tasks/${taskNo}`)
@@ -104,12 +105,7 @@ export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, 
       await permissions.forRead(taskNo, callerIn(req), queryContextOf(req))
       const task = await lookup.find(taskNo, queryContextOf(req))
       if (task === null) throw new GatewayError('task-not-found')
-      const body = JSON.stringify(toItem(task, maySeeAddresses(req)))
-      // Made of the body for this caller: two callers can see a task differently.
-      const etag = etagOf(body)
-      res.set({ 'Cache-Control': 'private, no-cache', ETag: etag })
-      if (matches(req.get('if-none-match'), etag)) res.status(304).end()
-      else res.type('application/json').send(body)
+      sendTaggedJson(req, res, toItem(task, maySeeAddresses(req)))
     },
 
     listDetails: async function listDetails(req, res) {
@@ -145,13 +141,6 @@ const cancelRequest = (req: Request): CancelRequest => ({
   signal: req.context.signal,
   waitMs: (waitSeconds(req.get('prefer')) ?? 0) * 1000,
 })
-
-/**
- * Whether `If-None-Match` names that tag (RFC 9110, 13.1.2). Express looks no further where a request says `no-cache`,
- * which is meant for caches, and which `fetch` adds whenever a script sets the condition.
- */
-const matches = (ifNoneMatch = '', etag: string): boolean =>
-  ifNoneMatch.split(',').some((tag) => ['*', etag, `W/${etag}`].includes(trimOws(tag)))
 
 const queryContextOf = ({ context }: Request): QueryContext => ({
   priority: 'read',

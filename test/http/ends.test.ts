@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import type { Fault } from '../../sandbox/src/server.ts'
+import { asAuditor, asOperator, asReader, eventually, type Started, startGateway } from '../helpers/gateway.ts'
+
+const DAY_MS = 86_400_000
+const HOUR_MS = 3_600_000
+const QUICK = { settlementPauseMs: () => 20, followUpCallEveryMs: 20, followUpQuietMs: 300, lookupTtlMs: 0 }
+const WITHOUT_EFFECT: Fault = { reply: 'envelope', effect: false }
+const DOWN: Fault = { reply: { status: 500, code: 'InternalError' } }
+
+interface Behaviour {
+  readonly name: string
+  readonly lifecycle: { readonly cancellingMs: number }
+  readonly fault?: Fault
+  /** After the cancel is accepted. */
+  readonly after?: (started: Started, taskNo: string, advance: () => void) => Promise<unknown> | unknown
+  readonly outcome: 'cancelled' | 'too-late' | 'accepted'
+  readonly task: { readonly status: string; readonly cancelStatus: string }
+}
+
+const CANCELLED = { status: 'complete', cancelStatus: 'cancelled' }
+const NEVER_CANCELLED = { status: 'complete', cancelStatus: 'none' }
+
+const BEHAVIOURS: readonly Behaviour[] = [
+  { name: 'is cancelled soon', lifecycle: { cancellingMs: 50 }, outcome: 'cancelled', task: CANCELLED },
+  { name: 'is cancelled late', lifecycle: { cancellingMs: 700 }, outcome: 'cancelled', task: CANCELLED },
+  {
+    name: 'is never cancelled',
+    lifecycle: { cancellingMs: DAY_MS },
+    outcome: 'accepted',
+    task: { status: 'executing', cancelStatus: 'cancelling' },
+  },
+  {
+    name: 'completes first',
+    lifecycle: { cancellingMs: 0 },
+    fault: WITHOUT_EFFECT,
+    after: (_started, _taskNo, advance) => advance(),
+    outcome: 'too-late',
+    task: NEVER_CANCELLED,
+  },
+  {
+    name: 'is cancelled by another caller later',
+    lifecycle: { cancellingMs: 0 },
+    fault: WITHOUT_EFFECT,
+    after: ({ api }, taskNo) => api.delete(`/tasks/${taskNo}`).set(asAuditor).expect(202),
+    outcome: 'cancelled',
+    task: CANCELLED,
+  },
+  {
+    name: 'cannot be read for a while',
+    lifecycle: { cancellingMs: 50 },
+    after: ({ upstream }) => upstream.fault('QueryTaskList', DOWN, 5),
+    outcome: 'cancelled',
+    task: CANCELLED,
+  },
+]
+
+/** Follows the ends as another system does. */
+const readFeed = async ({ api }: Started, from?: string) => {
+  const query = { sort: 'finished', limit: 1, ...(from === undefined ? {} : { cursor: from }) }
+  const { body } = await api.get('/cancellations').query(query).set(asAuditor).expect(200)
+  return body
+}
+
+for (const isWaiting of [false, true]) {
+  for (const { name, lifecycle, fault, after, outcome, task } of BEHAVIOURS) {
+    test(`a task that ${name}: ${outcome}, ${isWaiting ? 'for a request that waits' : 'without a request'}`, async (t) => {
+      let shiftMs = 0
+      const sandbox = { waitingMs: 0, ...lifecycle, now: () => Date.now() + shiftMs }
+      const started = await startGateway(t, { sandbox, overrides: { timings: QUICK } })
+      const advance = (): void => {
+        shiftMs = HOUR_MS
+        started.upstream.setClockOffset(-HOUR_MS)
+      }
+      const { api, upstream } = started
+      const taskNo = upstream.addTask()
+      if (fault !== undefined) upstream.fault('CancelTask', fault)
+      const { body, headers } = await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+      assert.equal(headers.link, `</cancellations/${body.cancellationId}>; rel="monitor"`)
+      const path = `/cancellations/${body.cancellationId}`
+      await after?.(started, taskNo, advance)
+      const isFinal = outcome !== 'accepted'
+      if (isWaiting) {
+        const wait = isFinal ? 10 : 1
+        const answer = await api
+          .get(path)
+          .set({ ...asOperator, prefer: `wait=${wait}` })
+          .expect(200)
+        assert.deepEqual([answer.body.outcome, answer.body.isFinal], [outcome, isFinal])
+        assert.equal(answer.headers['preference-applied'], `wait=${wait}`)
+      } else if (isFinal) {
+        await eventually(async () => (await api.get(path).set(asOperator)).body.isFinal || undefined)
+      } else {
+        await eventually(async () => (await api.get(path).set(asOperator)).body.task.seenAt ?? undefined)
+      }
+      const shown = (await api.get(path).set(asOperator).expect(200)).body
+      assert.deepEqual([shown.outcome, shown.isFinal], [outcome, isFinal])
+      assert.deepEqual({ status: shown.task.status, cancelStatus: shown.task.cancelStatus }, task)
+      assert.equal((await api.get(path).set(asAuditor)).body.outcome, outcome)
+      assert.equal(upstream.task(taskNo)?.cancelStatus === 'COMPLETE', outcome === 'cancelled')
+      const ended: string[] = []
+      for (let page = await readFeed(started); page.items.length > 0; page = await readFeed(started, page.nextCursor)) {
+        ended.push(page.items[0].id)
+      }
+      assert.equal(ended.includes(body.cancellationId), isFinal)
+      const { items } = (await api.get('/cancellations').query({ taskNo }).set(asAuditor)).body
+      const listed = items.find(({ id }: { id: string }) => id === body.cancellationId)
+      assert.deepEqual([listed.outcome, listed.isFinal], [outcome, isFinal])
+    })
+  }
+}
+
+test('a gateway that starts later follows the cancellations of an earlier one', async (t) => {
+  const sandbox = { cancellingMs: 0 }
+  const first = await startGateway(t, { sandbox })
+  const taskNo = first.upstream.addTask()
+  const { body } = await first.api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+  await first.stop()
+  const env = { AUDIT_URL: `sqlite:${first.auditPath}`, UPSTREAM_URL: first.upstream.url }
+  const second = await startGateway(t, { env, overrides: { timings: QUICK } })
+  const path = `/cancellations/${body.cancellationId}`
+  const { outcome, settledBy } = (await second.api.get(path).set({ ...asOperator, prefer: 'wait=10' })).body
+  assert.deepEqual([outcome, settledBy], ['cancelled', 'query'])
+})
+
+const cancelAccepted = async (t: TestContext, cancellingMs: number) => {
+  const started = await startGateway(t, { sandbox: { cancellingMs }, overrides: { timings: QUICK } })
+  const { body } = await started.api.delete(`/tasks/${started.upstream.addTask()}`).set(asOperator).expect(202)
+  return { ...started, path: `/cancellations/${body.cancellationId}` }
+}
+
+test('a record has an ETag that changes with its end, and only then', async (t) => {
+  const { api, path } = await cancelAccepted(t, 0)
+  const final = await api
+    .get(path)
+    .set({ ...asOperator, prefer: 'wait=10' })
+    .expect(200)
+  assert.equal(final.body.isFinal, true)
+  const etag = String(final.headers.etag)
+  await api
+    .get(path)
+    .set({ ...asOperator, 'if-none-match': etag })
+    .expect(304)
+  await api
+    .get(path)
+    .set({ ...asOperator, 'if-none-match': etag, prefer: 'wait=5' })
+    .expect(304)
+  await api
+    .get(path)
+    .set({ ...asOperator, 'if-none-match': '"other"' })
+    .expect(200)
+})
+
+test('a cancel that was not sent shows no task', async (t) => {
+  const { api } = await startGateway(t)
+  const { body } = await api.delete('/tasks/t-1').set(asReader).expect(403)
+  const { body: refused } = await api.get(`/cancellations/${body.cancellationId}`).set(asAuditor).expect(200)
+  assert.deepEqual([refused.outcome, refused.isFinal, refused.task], ['refused', true, null])
+})
+
+test('a reader of the ends that is killed at any step misses none', async (t) => {
+  const started = await startGateway(t, { env: { RATE_LIMIT_MAX: '1000' } })
+  const { api } = started
+  const expected: string[] = []
+  const seen = new Set<string>()
+  let stored: string | undefined
+  for (let step = 0; step < 12; step += 1) {
+    const { body } = await api.delete(`/tasks/t-${step}`).set(asReader).expect(403)
+    if (body.cancellationId !== undefined) expected.push(body.cancellationId)
+    const page = await readFeed(started, stored)
+    // Killed before the page is processed, after that, or after the cursor is stored too.
+    if (step % 3 === 0) continue
+    for (const { id } of page.items) seen.add(id)
+    if (step % 3 === 2) stored = page.nextCursor
+  }
+  for (let isAtEnd = false; !isAtEnd; ) {
+    const page = await readFeed(started, stored)
+    for (const { id } of page.items) seen.add(id)
+    isAtEnd = page.items.length === 0
+    stored = page.nextCursor
+  }
+  assert.deepEqual([...seen], expected)
+})
+
+test('a reader of the ends waits for the next one, and for no longer than it prefers', async (t) => {
+  const { api } = await startGateway(t)
+  const first = await api.get('/cancellations?sort=finished').set(asAuditor).expect(200)
+  assert.deepEqual(first.body.items, [])
+  const query = { sort: 'finished', cursor: first.body.nextCursor }
+  const empty = await api
+    .get('/cancellations')
+    .query(query)
+    .set({ ...asAuditor, prefer: 'wait=1' })
+    .expect(200)
+  assert.deepEqual([empty.body, empty.headers['preference-applied']], [first.body, 'wait=1'])
+  const waiting = api
+    .get('/cancellations')
+    .query(query)
+    .set({ ...asAuditor, prefer: 'wait=10' })
+    .then(({ body }) => body)
+  const { body } = await api.delete('/tasks/t-1').set(asReader).expect(403)
+  assert.deepEqual(
+    (await waiting).items.map(({ id }: { id: string }) => id),
+    [body.cancellationId],
+  )
+})
+
+test('a cursor of one order is invalid in the other', async (t) => {
+  const { api } = await startGateway(t)
+  const { body } = await api.get('/cancellations?sort=finished').set(asAuditor).expect(200)
+  for (const query of [{ cursor: body.nextCursor }, { sort: 'finished', cursor: 'MTAuMQ' }, { sort: 'other' }]) {
+    const refused = await api.get('/cancellations').query(query).set(asAuditor).expect(400)
+    assert.equal(refused.body.code, 'query-invalid')
+  }
+})
