@@ -167,7 +167,9 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line).msg)
-    assert.deepEqual(messages, ['listening', 'request', 'stopping', 'stopped'])
+    // It comes at any moment, or not at all.
+    const others = messages.filter((message) => message !== 'the upstream accepts the credentials')
+    assert.deepEqual(others, ['listening', 'request', 'stopping', 'stopped'])
   })
 
   test('ends with 1 where its settings are faulty', async (t) => {
