@@ -61,7 +61,8 @@ test('a token has the scopes that it lists, as far as they are known', async (t)
   const { issuer, whoIs } = await start(t)
   for (const [claims, scopes] of SCOPES) {
     await t.test(`${JSON.stringify(claims)}: ${scopes.join(', ') || 'none'}`, async () => {
-      assert.deepEqual(await whoIs(await issuer.token(claims)), { name: 'shop', via: 'jwt', scopes })
+      const expected = { name: 'shop', via: 'jwt', scopes, callerDisplayName: null }
+      assert.deepEqual(await whoIs(await issuer.token(claims)), expected)
     })
   }
 })
