@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { isRecordRow, recordColumns } from '../../src/audit/columns.ts'
+import { intentRow, isRecordRow, outcomeRow, recordColumns } from '../../src/audit/columns.ts'
 import { POSTGRES_STATEMENTS } from '../../src/audit/postgres.ts'
 import { recordToJson } from '../../src/audit/record-json.ts'
 import { WRITER_STATEMENTS } from '../../src/audit/sqlite-writer.ts'
+import { outcomeEvent } from '../../src/audit/store.ts'
 
 // The text of the generated statements, so that a change of the list of columns shows here.
 
@@ -93,3 +94,19 @@ for (const [fault, fields] of [
     assert.ok(!isRecordRow({ seq: 1, isFinal: 0, ...PENDING, ...fields }))
   })
 }
+
+for (const value of [null, undefined, 'row', 1]) {
+  test(`${JSON.stringify(value) ?? 'undefined'} is no record`, () => assert.ok(!isRecordRow(value)))
+}
+
+test('a row without its number is no record', () => assert.ok(!isRecordRow({ ...PENDING })))
+
+test('the values of an event are in the order of the columns, and null where the event has none', () => {
+  const intent = {
+    ...{ gatewayRequestId: 'g', deadlineAtMs: 2, instanceId: 'n', requestedAtMs: 1, peerIp: '::1', clientIp: null },
+    ...{ via: 'v', caller: 'c', taskNo: 't', id: 'i' },
+  }
+  assert.deepEqual(intentRow(intent), ['i', 't', 'c', null, 'v', null, null, '::1', null, 1, 'n', 2, 'g'])
+  const outcome = outcomeEvent('i', 'accepted', 3, { requestId: 'R-1', attempts: 0 })
+  assert.deepEqual(outcomeRow(outcome), ['i', 'accepted', 0, 'R-1', null, 3, null, null, null, null])
+})
