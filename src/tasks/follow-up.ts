@@ -180,8 +180,6 @@ export const createFollowUp = (options: FollowUpOptions) => {
     return [...replicas].every((replica) => rankOf(replica) <= mine)
   }
 
-  const isFollowed = (cancellation: OpenCancellation): boolean => cancellation.waiting > 0 || isMine(cancellation)
-
   const pollLater = (cancellation: OpenCancellation): void => {
     const waitMs = pauseMs(now() - cancellation.requestedAtMs)
     const atMs = monotonic() + (cancellation.waiting > 0 ? Math.min(WAITED_PAUSE_MS, waitMs) : waitMs)
@@ -322,7 +320,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
     for (const each of open.values()) if (each.taskNo === taskNo) each.dayMs ??= noonOfUpstreamDay(createdAtMs)
   }
 
-  /** Requests that wait come first, then the longest overdue. */
+  /** Requests that wait come first, then the longest overdue. Only cancellations that this replica follows are here. */
   const mostUrgent = (): OpenCancellation | null => {
     let first: OpenCancellation | null = null
     const rankOf = (each: OpenCancellation) => (each.waiting > 0 && each.pollAtMs <= monotonic() ? 0 : 1)
@@ -331,7 +329,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
         first === null ||
         rankOf(each) < rankOf(first) ||
         (rankOf(each) === rankOf(first) && each.pollAtMs < first.pollAtMs)
-      if (isEarlier && isFollowed(each)) first = each
+      if (isEarlier) first = each
     }
     return first
   }
@@ -415,8 +413,9 @@ export const createFollowUp = (options: FollowUpOptions) => {
     await sleep(pauseMs(0), closing.signal)
     let [toMs, loadAtMs] = [startedAtMs, monotonic()]
     while (!closing.signal.aborted) {
-      const isChanged = await beat().catch(() => false)
-      if (isChanged || monotonic() >= loadAtMs) {
+      if (await beat().catch(() => false)) loadAtMs = monotonic()
+      if (monotonic() >= loadAtMs) {
+        // A load that fails is repeated after the next beat.
         await load(toMs).then(
           () => {
             loadAtMs = monotonic() + loadEveryMs
