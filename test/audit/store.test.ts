@@ -44,7 +44,11 @@ testEach(
     const first = await place.open()
     await first.close()
     const isSqlite = 'path' in place
-    const older = isSqlite ? '' : 'DELETE FROM audit.schema_version WHERE version > 2;'
+    const older = isSqlite
+      ? ''
+      : `DROP TABLE audit.open_cancellations, audit.final_outcomes, audit.replicas;
+        DROP FUNCTION audit.keep_one_reading(), audit.project_end(), audit.remove_ends(), audit.live_replicas(text) CASCADE;
+        DELETE FROM audit.schema_version WHERE version > 2`
     await place.execute(`ALTER TABLE intents DROP COLUMN caller_display_name; ${older}`)
     // The statement of that version, on its own connection.
     const append = (id: string) =>

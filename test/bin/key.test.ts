@@ -29,8 +29,8 @@ const callerOf = ({ key, entry }: ReturnType<typeof make>) => {
 
 test('the key is printed once, and its entry proves its caller', () => {
   const scopes = ['tasks:cancel', 'tasks:read']
-  const restrictions = { domains: null, taskTypes: null }
-  assert.deepEqual(callerOf(make('shop')), { via: 'api-key', issuer: null, name: 'shop', scopes, ...restrictions })
+  const rest = { displayName: null, domains: null, taskTypes: null }
+  assert.deepEqual(callerOf(make('shop')), { via: 'api-key', issuer: null, name: 'shop', scopes, ...rest })
 })
 
 test('a key holds 256 random bits, and the entry nothing of it but its hash', () => {

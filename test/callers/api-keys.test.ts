@@ -16,7 +16,14 @@ const keysOf = (entries: readonly unknown[], now?: () => number) => {
 }
 
 test('a key finds the caller that it belongs to, with the scopes of its entry', () => {
-  const caller = { ...NO_GRANT, via: 'api-key', issuer: null, name: 'shop', scopes: ['tasks:cancel'] }
+  const caller = {
+    ...NO_GRANT,
+    via: 'api-key',
+    issuer: null,
+    name: 'shop',
+    displayName: null,
+    scopes: ['tasks:cancel'],
+  }
   assert.deepEqual(keysOf([ENTRY]).find('key'), caller)
 })
 
