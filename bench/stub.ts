@@ -8,9 +8,10 @@ export interface StubOptions {
   readonly perSecond?: number
 }
 
-/** An upstream with a configurable delay and rate limit, which counts calls. */
+/** An upstream with a configurable delay and rate limit. */
 export interface Stub {
   readonly url: string
+  /** Accepted CancelTask calls, and throttled calls of any kind. */
   counts(): { readonly taken: number; readonly throttled: number }
   close(): void
 }
@@ -37,10 +38,17 @@ export const startStub = async ({ delayMs = 0, perSecond }: StubOptions): Promis
   let [taken, throttled] = [0, 0]
   const server = createServer((req, res) => {
     const isTaken = isWithin()
-    if (isTaken) taken += 1
-    else throttled += 1
+    if (!isTaken) throttled += 1
     const answer = (): void => void res.writeHead(isTaken ? 200 : 400).end(isTaken ? DONE : THROTTLED)
-    req.resume().once('end', () => setTimeout(answer, delayMs))
+    let body = ''
+    req.on('data', (chunk) => {
+      body += chunk
+    })
+    req.once('end', () => {
+      // A gateway also queries: once at its start, and to follow cancellations.
+      if (isTaken && body.includes('Action=CancelTask')) taken += 1
+      setTimeout(answer, delayMs)
+    })
   })
   await once(server.listen({ port: 0, host: '127.0.0.1', backlog: 4096 }), 'listening')
   const address = server.address()
