@@ -328,6 +328,16 @@ test('a status of throttling outside decides if a code is unknown', () => {
   assert.equal(failureOf(200, { code: '200', data: { code: '503' } }), 'ambiguous')
 })
 
+test('a status of 500 or more outside is ambiguous, even with a known code inside', () => {
+  const withOuter = (code: string) => failureOf(200, { code, data: { RequestId: 'R-1', Code: 'Forbidden.RAM' } })
+  assert.deepEqual(['499', '500', '503'].map(withOuter), ['forbidden', 'ambiguous', 'ambiguous'])
+})
+
+test('a number inside is no status', () => {
+  const parsed = answer(400, { data: { RequestId: 'R-1', code: '503' } })
+  assert.deepEqual(parsed.ok || [parsed.status, parsed.failure], [400, 'ambiguous'])
+})
+
 test('a byte order mark before the body is ignored', () => {
   assert.equal(failureOf(200, '\ufeff{"RequestId":"R-1"}'), null)
   assert.equal(failureOf(200, '{\ufeff"RequestId":"R-1"}'), 'bad-response')
