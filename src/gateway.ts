@@ -157,7 +157,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   closing.defer(() => startProbe?.close())
   const upstream = startProbe?.upstream ?? client
   const ends = createEnds({ store })
-  const trail = createAuditTrail({ store, log, meter, onOutcome: ends.nudge })
+  const trail = createAuditTrail({ store, log, meter, onOutcome: ends.readSoon })
   closing.defer(() => trail.close(closeBy))
   closing.defer(ends.close)
 

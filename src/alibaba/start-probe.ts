@@ -39,16 +39,19 @@ export const createStartProbe = ({ upstream, log, timeoutMs, pauseMs = backoff }
   const isSettled = (): boolean => verdict === 'accepted' || closing.signal.aborted
 
   const note = (result: UpstreamResult): UpstreamResult => {
+    // Another result can have settled it meanwhile.
     if (isSettled()) return result
     const found = verdictOf(result)
     if (found !== null && found !== verdict) logVerdict(log, found, result)
     verdict = found ?? verdict
     return result
   }
+  /** Costs calls nothing once the question is settled. */
+  const noted = (result: Promise<UpstreamResult>): Promise<UpstreamResult> => (isSettled() ? result : result.then(note))
   const observed: Upstream = {
     ...upstream,
-    call: async (action, params, limits) => note(await upstream.call(action, params, limits)),
-    query: async (action, params, limits) => note(await upstream.query(action, params, limits)),
+    call: (action, params, limits) => noted(upstream.call(action, params, limits)),
+    query: (action, params, limits) => noted(upstream.query(action, params, limits)),
   }
 
   const run = async (): Promise<void> => {

@@ -27,10 +27,9 @@ const PROBE_MS = 5000
 
 /** The audit record: opened as the gateway opens it, with its schema, and written. */
 export const checkAudit = async (subject: Subject): Promise<Finding> => {
-  const { audit } = subject.config
+  if (subject.missingFile !== null) return checkFolder(subject.missingFile)
   try {
     const store = await subject.store()
-    if (store === null) return audit.kind === 'sqlite' ? checkFolder(audit.path) : ok('')
     const fault = await withDeadline(
       deadlineIn(PROBE_MS),
       store.probe().then(() => null, faultOf),

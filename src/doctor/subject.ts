@@ -32,8 +32,10 @@ export interface Subject {
   readonly isCancelProbed: boolean
   readonly instanceId: string
   query(): Promise<Queried>
-  /** Null: an SQLite file that does not exist yet. @throws ConfigError where the audit trail can't be used */
-  store(): Promise<OpenedStore | null>
+  /** The path of an SQLite file that does not exist yet and that only the gateway may create; null otherwise. */
+  readonly missingFile: string | null
+  /** To be called only if no file is missing. @throws ConfigError where the audit trail can't be used */
+  store(): Promise<OpenedStore>
   close(): Promise<void>
 }
 
@@ -43,9 +45,12 @@ const CLOSE_MS = 2000
 
 export const createSubject = (options: SubjectOptions): Subject => {
   const { config, isCancelProbed } = options
+  const { audit } = config
+  // A check of the settings must not leave a file of another user where the gateway would create its own.
+  const isMissing = audit.kind === 'sqlite' && !existsSync(audit.path) && !isCancelProbed
   const closing = new AsyncDisposableStack()
   let queried: Promise<Queried> | undefined
-  let opened: Promise<OpenedStore | null> | undefined
+  let opened: Promise<OpenedStore> | undefined
 
   const query = async (): Promise<Queried> => {
     const log = createCollectingLog()
@@ -61,10 +66,7 @@ export const createSubject = (options: SubjectOptions): Subject => {
     return { upstream, result, attempts, reason: typeof reason === 'string' ? reason : null, clockSkewMs }
   }
 
-  const open = async (): Promise<OpenedStore | null> => {
-    const { audit } = config
-    // A check of the settings must not leave a file of another user where the gateway would create its own.
-    if (audit.kind === 'sqlite' && !existsSync(audit.path) && !isCancelProbed) return null
+  const open = async (): Promise<OpenedStore> => {
     // Only the gateway, or npm run migrate, changes tables.
     const store = await openStore(audit.kind === 'sqlite' ? audit : { ...audit, adminUrl: undefined })
     closing.defer(() => withDeadline(deadlineIn(CLOSE_MS), store.close(), undefined))
@@ -74,6 +76,7 @@ export const createSubject = (options: SubjectOptions): Subject => {
   return {
     ...options,
     instanceId: randomUUID(),
+    missingFile: isMissing ? audit.path : null,
     query: () => {
       queried ??= query()
       return queried

@@ -30,7 +30,7 @@ export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: End
   const closing = new AbortController()
   let isRunning = false
   let position: Promise<number> | null = null
-  let nudged = Promise.withResolvers<void>()
+  let outcomeRecorded = Promise.withResolvers<void>()
 
   /** Wakes the requests whose cancellations became final after that number. Returns the number of the last end. */
   const wakeFrom = async (after: number): Promise<number> => {
@@ -52,7 +52,7 @@ export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: End
       if (after === null) for (const { wake } of waiters) wake()
       else position = wakeFrom(after).catch(() => after)
       await position.catch(() => undefined)
-      await Promise.race([pause(everyMs, closing.signal), nudged.promise])
+      await Promise.race([pause(everyMs, closing.signal), outcomeRecorded.promise])
     }
     position = null
     isRunning = false
@@ -86,10 +86,10 @@ export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: End
     },
 
     /** To be called after an outcome was recorded here. */
-    nudge: (): void => {
+    readSoon: (): void => {
       if (waiters.size === 0) return
-      nudged.resolve()
-      nudged = Promise.withResolvers()
+      outcomeRecorded.resolve()
+      outcomeRecorded = Promise.withResolvers()
     },
 
     waiting: (): number => waiters.size,

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { createHash } from 'node:crypto'
 import type { QueryContext, TaskQueries } from '../alibaba/task-queries.ts'
-import type { CancelStatus, Page, Task, TaskStatus } from '../alibaba/task-schemas.ts'
+import type { Page, Task } from '../alibaba/task-schemas.ts'
 import { noonOfUpstreamDay } from '../alibaba/upstream-time.ts'
 import { pause } from '../async.ts'
 import type { AuditTrail } from '../audit/audit-trail.ts'
@@ -14,6 +14,7 @@ import {
   type OutcomeEvent,
   outcomeEvent,
   type Position,
+  type Sighting,
 } from '../audit/store.ts'
 import type { Log } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
@@ -45,13 +46,6 @@ export interface FollowUpOptions {
   readonly sleep?: typeof pause
 }
 
-/** The task as it was last read, and when, in milliseconds since the epoch. */
-export interface TaskSighting {
-  readonly status: TaskStatus
-  readonly cancelStatus: CancelStatus
-  readonly seenAtMs: number
-}
-
 /** A cancellation whose outcome is not final. Times but `requestedAtMs` are on the monotonic clock. */
 interface OpenCancellation {
   readonly id: string
@@ -59,8 +53,8 @@ interface OpenCancellation {
   readonly requestedAtMs: number
   readonly instanceId: string
   readonly addedAtMs: number
-  /** Beyond the limit of memory: in memory for one turn only. */
-  readonly isVisitor: boolean
+  /** Beyond the limit of memory, so in memory for one turn only. */
+  readonly isTemporary: boolean
   pollAtMs: number
   /** Noon of the day on which the task was created; null: the newest tasks are searched. */
   dayMs: number | null
@@ -70,7 +64,7 @@ interface OpenCancellation {
   needsDetails: boolean
   /** The start of the first of the readings in a row that showed the task complete and not cancelled. */
   completeSinceMs: number | null
-  seen: TaskSighting | null
+  seen: Sighting | null
   /** Requests that wait for the end. */
   waiting: number
 }
@@ -88,7 +82,7 @@ const BEAT_EVERY_MS = 10_000
 const LOAD_EVERY_MS = 10 * 60_000
 const MAX_OPEN = 10_000
 /** Of the memory, the share for cancellations beyond its limit. */
-const VISITORS_SHARE = 10
+const TEMPORARY_SHARE = 10
 
 /** Polls become rarer with age, as an old cancellation is less likely to change the task. */
 const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
@@ -99,9 +93,7 @@ const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE
  */
 const QUIET_MS = 60_000
 
-/**
- * Calls in a second: one at most, and a tenth of the calls that the gateway may make.
- */
+/** The time between two calls: at most one call per second, and at most a tenth of the calls that the gateway may make. */
 export const followUpCallEveryMs = (maxPerSecond = Number.POSITIVE_INFINITY): number =>
   Math.max(1000, 10_000 / maxPerSecond)
 
@@ -125,7 +117,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
   let wakeAtMs = Number.POSITIVE_INFINITY
   let changed = Promise.withResolvers<void>()
   let deferred = 0
-  /** Where the next turn of visitors begins. */
+  /** Where the next turn of temporary ones begins. */
   let turn: Position | null = null
 
   const wake = (): void => {
@@ -153,10 +145,10 @@ export const createFollowUp = (options: FollowUpOptions) => {
 
   type Added = Pick<OpenCancellation, 'id' | 'taskNo' | 'requestedAtMs' | 'instanceId' | 'pollAtMs'> & {
     readonly outcome: Outcome
-    readonly isVisitor?: boolean
+    readonly isTemporary?: boolean
   }
 
-  const add = ({ outcome, isVisitor = false, ...added }: Added): OpenCancellation => {
+  const add = ({ outcome, isTemporary = false, ...added }: Added): OpenCancellation => {
     const { id } = added
     if (outcome === 'unknown') unknown.add(id)
     else unknown.delete(id)
@@ -165,7 +157,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
     makeRoom()
     const search = { dayMs: null, page: 1, firstPage: 1, needsDetails: false }
     const state = { completeSinceMs: null, seen: null, waiting: 0, addedAtMs: monotonic() }
-    const cancellation: OpenCancellation = { ...added, isVisitor, ...search, ...state }
+    const cancellation: OpenCancellation = { ...added, isTemporary, ...search, ...state }
     open.set(id, cancellation)
     if (cancellation.pollAtMs < wakeAtMs) wake()
     void outside(run)
@@ -354,47 +346,47 @@ export const createFollowUp = (options: FollowUpOptions) => {
 
   /**
    * Adds the open cancellations that this replica follows, newest first. The oldest have no place if there are too
-   * many: a part of them visits, the next part at the next load.
+   * many: a part of them has a turn, the next part at the next load.
    */
   const load = async (toMs: number): Promise<void> => {
-    for (const each of [...open.values()]) if (each.waiting === 0 && (each.isVisitor || !isMine(each))) remove(each)
-    const visitorsMax = Math.floor(max / VISITORS_SHARE)
+    for (const each of [...open.values()]) if (each.waiting === 0 && (each.isTemporary || !isMine(each))) remove(each)
+    const temporaryMax = Math.floor(max / TEMPORARY_SHARE)
     const beyond: Position | null = turn
-    let [visitors, missing] = [0, 0]
-    const chosen: (readonly [OpenRecord, isVisitor: boolean])[] = []
+    let [temporary, missing] = [0, 0]
+    const chosen: (readonly [OpenRecord, isTemporary: boolean])[] = []
     turn = null
     for (let before: Position | null = null, more = true; more; more = before !== null) {
       const { records, next } = await store.listOpen(before, LOAD_LIMIT)
       for (const record of records) {
         if (record.requestedAtMs >= toMs || open.has(record.id) || record.isUnrecognized || !isMine(record)) continue
-        const isVisitor = open.size + chosen.length >= max - visitorsMax
+        const isTemporary = open.size + chosen.length >= max - temporaryMax
         const isInTurn = beyond === null || isBefore(record, beyond)
-        if (isVisitor && (visitors >= visitorsMax || !isInTurn)) {
+        if (isTemporary && (temporary >= temporaryMax || !isInTurn)) {
           missing += 1
           continue
         }
-        if (isVisitor) {
-          visitors += 1
+        if (isTemporary) {
+          temporary += 1
           turn = record
         }
-        chosen.push([record, isVisitor])
+        chosen.push([record, isTemporary])
       }
       before = next
     }
     // In the order of their age, in which they make room.
-    for (const [record, isVisitor] of chosen.reverse()) addRecord(record, isVisitor)
+    for (const [record, isTemporary] of chosen.reverse()) addRecord(record, isTemporary)
     wake()
     deferred = missing
-    if (missing === 0 || visitors < visitorsMax) turn = null
+    if (missing === 0 || temporary < temporaryMax) turn = null
   }
 
   const addRecord = (
     record: Pick<OpenRecord, 'id' | 'taskNo' | 'requestedAtMs' | 'instanceId' | 'outcome'>,
-    isVisitor: boolean,
+    isTemporary: boolean,
   ) => {
     const { id, taskNo, requestedAtMs, instanceId: creator, outcome } = record
     const known = outcome === 'pending' ? 'unknown' : outcome
-    return add({ id, taskNo, requestedAtMs, instanceId: creator, outcome: known, pollAtMs: monotonic(), isVisitor })
+    return add({ id, taskNo, requestedAtMs, instanceId: creator, outcome: known, pollAtMs: monotonic(), isTemporary })
   }
 
   /** Returns whether the set of replicas has changed. */
@@ -456,7 +448,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
     },
 
     /** The task of an open cancellation as it was last read here; null where it was not. */
-    seen: (cancellationId: string): TaskSighting | null => open.get(cancellationId)?.seen ?? null,
+    seen: (cancellationId: string): Sighting | null => open.get(cancellationId)?.seen ?? null,
 
     /** Starts to load open cancellations of earlier processes, and later those of replicas that have stopped. */
     resume: (): void => void loadRegularly(),

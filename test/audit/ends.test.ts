@@ -1,26 +1,12 @@
 import assert from 'node:assert/strict'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import type { FinalFilter, OpenedStore, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { usePostgres, waitForBlockedStatement } from '../helpers/postgres.ts'
+import { waitForBlockedStatement } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, useStores, WITHOUT_ENDS } from '../helpers/stores.ts'
 
-const server = usePostgres()
-
-const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
-  SQLite: sqliteLocation,
-  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
-}
-
-const testEach = (name: string, run: (t: TestContext, place: StoreLocation, engine: string) => Promise<void>): void => {
-  for (const [engine, placeFor] of Object.entries(PLACES)) {
-    test(`${engine}: ${name}`, async (t) => {
-      const place = await placeFor(t)
-      if (place !== null) await run(t, place, engine)
-    })
-  }
-}
+const { server, testEach } = useStores()
 
 const DAY_MS = 86_400_000
 
@@ -91,20 +77,6 @@ test('PostgreSQL: of the same end that two replicas write at one moment one even
   assert.equal(await place.outcomes(), 2)
   assert.equal((await store.find(intent.id))?.outcome, 'too-late')
 })
-
-/** The tables as the version before left them. */
-const WITHOUT_ENDS: Readonly<Record<string, string>> = {
-  SQLite: `
-    DROP TRIGGER readings_are_once; DROP TRIGGER ends_are_projected; DROP TRIGGER open_outcomes_are_projected;
-    DROP TRIGGER late_answers_are_projected; DROP TRIGGER removed_ends_are_projected;
-    DROP TABLE open_cancellations; DROP TABLE final_outcomes; ALTER TABLE outcomes DROP COLUMN task_status;
-    ALTER TABLE outcomes DROP COLUMN task_cancel_status; ALTER TABLE outcomes DROP COLUMN task_seen_at`,
-  PostgreSQL: `
-    DROP TABLE audit.open_cancellations, audit.final_outcomes, audit.replicas;
-    DROP FUNCTION audit.keep_one_reading(), audit.project_end(), audit.remove_ends(), audit.live_replicas(text) CASCADE;
-    ALTER TABLE audit.outcomes DROP COLUMN task_status, DROP COLUMN task_cancel_status, DROP COLUMN task_seen_at;
-    DELETE FROM audit.schema_version WHERE version >= 4`,
-}
 
 testEach(
   'cancellations of the last day are open after an upgrade, and older ones are final',

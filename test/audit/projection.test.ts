@@ -6,43 +6,31 @@ import { array, assert as assertProperty, asyncProperty, constantFrom, record } 
 import { precedenceOrder } from '../../src/audit/precedence.ts'
 import type { AuditFilter, Intent, OpenedStore } from '../../src/audit/store.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { type Database, type PostgresServer, usePostgres, waitForBlockedStatement } from '../helpers/postgres.ts'
+import { type Database, type PostgresServer, waitForBlockedStatement } from '../helpers/postgres.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
+import {
+  openTestStore,
+  postgresLocation,
+  type StoreLocation,
+  sqliteLocation,
+  useStores,
+  WITHOUT_ENDS,
+} from '../helpers/stores.ts'
 
-const server = usePostgres()
+const { server, testEach } = useStores()
 
 /** How the version before left a record: events, and no projection. */
 const WITHOUT_PROJECTION: Readonly<Record<string, string>> = {
   SQLite: `
     DROP TRIGGER intents_are_projected; DROP TRIGGER outcomes_are_projected; DROP TRIGGER removed_intents_are_projected;
-    DROP TABLE current_outcomes; DROP TABLE projection_progress;
-    DROP TRIGGER readings_are_once; DROP TRIGGER ends_are_projected; DROP TRIGGER open_outcomes_are_projected;
-    DROP TRIGGER late_answers_are_projected; DROP TRIGGER removed_ends_are_projected;
-    DROP TABLE open_cancellations; DROP TABLE final_outcomes; ALTER TABLE outcomes DROP COLUMN task_status;
-    ALTER TABLE outcomes DROP COLUMN task_cancel_status; ALTER TABLE outcomes DROP COLUMN task_seen_at`,
+    DROP TABLE current_outcomes; DROP TABLE projection_progress; ${WITHOUT_ENDS.SQLite}`,
   PostgreSQL: `
-    DROP TABLE audit.current_outcomes, audit.projection_progress, audit.open_cancellations, audit.final_outcomes,
-      audit.replicas;
+    ${WITHOUT_ENDS.PostgreSQL}
+    DROP TABLE audit.current_outcomes, audit.projection_progress;
     DROP FUNCTION audit.project(text), audit.project_intents(), audit.project_outcomes(), audit.project_removals(),
-      audit.project_older(integer), audit.keep_one_reading(), audit.project_end(), audit.remove_ends(),
-      audit.live_replicas(text) CASCADE;
+      audit.project_older(integer) CASCADE;
     ALTER TABLE audit.intents DROP COLUMN caller_display_name;
     DELETE FROM audit.schema_version WHERE version > 1`,
-}
-
-const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
-  SQLite: sqliteLocation,
-  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
-}
-
-const testEach = (name: string, run: (t: TestContext, place: StoreLocation, engine: string) => Promise<void>): void => {
-  for (const [engine, placeFor] of Object.entries(PLACES)) {
-    test(`${engine}: ${name}`, async (t) => {
-      const place = await placeFor(t)
-      if (place !== null) await run(t, place, engine)
-    })
-  }
 }
 
 const OUTCOMES = ['cancelled', 'too-late', 'accepted', 'refused', 'rejected', 'failed', 'unknown', 'later'] as const

@@ -1,33 +1,15 @@
 import assert from 'node:assert/strict'
-import { type TestContext, test } from 'node:test'
 import { createAuditTrail } from '../../src/audit/audit-trail.ts'
 import { type AuditFilter, type AuditPage, type Intent, OUTCOMES, type Outcome } from '../../src/audit/store.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
 import { deadlineIn } from '../../src/time.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { usePostgres } from '../helpers/postgres.ts'
-import { requires } from '../helpers/requirements.ts'
-import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } from '../helpers/stores.ts'
+import { openTestStore, useStores, WITHOUT_ENDS } from '../helpers/stores.ts'
 
 // Behaviour of every store, on each engine.
 
-const server = usePostgres()
-
-const PLACES: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
-  SQLite: sqliteLocation,
-  PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
-}
-
-/** One test for each store, with a place of its own. */
-const testEach = (name: string, run: (t: TestContext, place: StoreLocation) => Promise<void>): void => {
-  for (const [store, placeFor] of Object.entries(PLACES)) {
-    test(`${store}: ${name}`, async (t) => {
-      const place = await placeFor(t)
-      if (place !== null) await run(t, place)
-    })
-  }
-}
+const { testEach } = useStores()
 
 testEach('an intent reads back as it was written, and as pending', async (t, place) => {
   const store = await openTestStore(t, place)
@@ -40,16 +22,12 @@ testEach('an intent reads back as it was written, and as pending', async (t, pla
 
 testEach(
   'a record of the version before has no display name, also once that version goes on beside this one',
-  async (t, place) => {
+  async (t, place, engine) => {
     const first = await place.open()
     await first.close()
     const isSqlite = 'path' in place
-    const older = isSqlite
-      ? ''
-      : `DROP TABLE audit.open_cancellations, audit.final_outcomes, audit.replicas;
-        DROP FUNCTION audit.keep_one_reading(), audit.project_end(), audit.remove_ends(), audit.live_replicas(text) CASCADE;
-        DELETE FROM audit.schema_version WHERE version > 2`
-    await place.execute(`ALTER TABLE intents DROP COLUMN caller_display_name; ${older}`)
+    const older = isSqlite ? '' : 'DELETE FROM audit.schema_version WHERE version > 2;'
+    await place.execute(`${WITHOUT_ENDS[engine]} ALTER TABLE intents DROP COLUMN caller_display_name; ${older}`)
     // The statement of that version, on its own connection.
     const append = (id: string) =>
       place.execute(`INSERT INTO intents (id, task_no, caller, via, issuer, client_ip, peer_ip, user_agent, requested_at,

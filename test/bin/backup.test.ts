@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import {
   copyFileSync,
   existsSync,
@@ -16,7 +14,6 @@ import {
 import { readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { precedenceOrder } from '../../src/audit/precedence.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
@@ -25,20 +22,22 @@ import type { Env } from '../../src/config.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
 import { PASSWORDS, runPostgresTool, usePostgres } from '../helpers/postgres.ts'
-import { allRecords, type Line, prepare, type RunningGateway, spawnGateway, startProcess } from '../helpers/process.ts'
+import {
+  allRecords,
+  type Line,
+  prepare,
+  type RunningGateway,
+  runCommand,
+  spawnGateway,
+  startProcess,
+} from '../helpers/process.ts'
 import { mountTmpfs, requires } from '../helpers/requirements.ts'
 
 const COMMAND = join(import.meta.dirname, '../../src/bin/backup.ts')
 
 const servers = usePostgres()
 
-const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {
-  const cwd = await temporaryFolder(t)
-  const child = spawn(process.execPath, [COMMAND, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
-  const [stdout, stderr] = [text(child.stdout), text(child.stderr)]
-  const [code] = await once(child, 'close')
-  return { code, stdout: await stdout, stderr: await stderr }
-}
+const run = (t: TestContext, env: Env, ...args: readonly string[]) => runCommand(t, COMMAND, env, ...args)
 
 const TABLES = ['intents', 'outcomes'] as const
 

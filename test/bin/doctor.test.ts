@@ -1,23 +1,14 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
 import { CHECK_NAMES } from '../../src/doctor/doctor.ts'
-import { CANARIES, temporaryFolder } from '../helpers/gateway.ts'
-import { prepare } from '../helpers/process.ts'
+import { CANARIES } from '../helpers/gateway.ts'
+import { prepare, runCommand } from '../helpers/process.ts'
 
 const COMMAND = join(import.meta.dirname, '../../src/bin/doctor.ts')
 
-const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {
-  const cwd = await temporaryFolder(t)
-  const child = spawn(process.execPath, [COMMAND, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
-  const [stdout, stderr] = [text(child.stdout), text(child.stderr)]
-  const [code] = await once(child, 'close')
-  return { code, stdout: await stdout, stderr: await stderr }
-}
+const run = (t: TestContext, env: Env, ...args: readonly string[]) => runCommand(t, COMMAND, env, ...args)
 
 test('a sound set-up has one line for each check, and the exit code 0', async (t) => {
   const { env } = await prepare(t)

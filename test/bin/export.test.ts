@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import type { Env } from '../../src/config.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
-import { asAuditor, asOperator, startGateway, temporaryFolder } from '../helpers/gateway.ts'
+import { asAuditor, asOperator, startGateway } from '../helpers/gateway.ts'
 import { PASSWORDS, usePostgres } from '../helpers/postgres.ts'
+import { startCommand } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
 import { openTestStore, postgresLocation, sqliteLocation } from '../helpers/stores.ts'
 
@@ -15,13 +15,7 @@ const COMMAND = join(import.meta.dirname, '../../src/bin/export.ts')
 
 const servers = usePostgres()
 
-const start = async (t: TestContext, env: Env, ...args: readonly string[]) => {
-  const cwd = await temporaryFolder(t)
-  const child = spawn(process.execPath, [COMMAND, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
-  const stderr = text(child.stderr)
-  const ended = once(child, 'close').then(async ([code]) => ({ code, stderr: await stderr }))
-  return { child, ended }
-}
+const start = (t: TestContext, env: Env, ...args: readonly string[]) => startCommand(t, COMMAND, env, ...args)
 
 /** Its output, line by line, and its end. */
 const run = async (t: TestContext, env: Env, ...args: readonly string[]) => {

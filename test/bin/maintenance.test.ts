@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { type TestContext, test } from 'node:test'
 import { openPostgresStore } from '../../src/audit/postgres.ts'
 import type { Env } from '../../src/config.ts'
@@ -11,7 +8,7 @@ import { Secret } from '../../src/secret.ts'
 import { intentOf, outcomeOf } from '../helpers/audit-events.ts'
 import { asOperator, temporaryFolder } from '../helpers/gateway.ts'
 import { type Database, PASSWORDS, usePostgres } from '../helpers/postgres.ts'
-import { prepare, ROOT, spawnGateway, startProcess } from '../helpers/process.ts'
+import { prepare, ROOT, runCommand, spawnGateway, startProcess } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
 
 const servers = usePostgres()
@@ -26,9 +23,7 @@ const testOn = (name: string, run: (t: TestContext, database: Database) => Promi
 
 const run = async (t: TestContext, command: 'migrate' | 'prune', env: Env, ...args: readonly string[]) => {
   const entry = join(ROOT, `src/bin/${command}.ts`)
-  const cwd = await temporaryFolder(t)
-  const child = spawn(process.execPath, [entry, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
-  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
+  const { code, stdout, stderr } = await runCommand(t, entry, env, ...args)
   for (const password of Object.values(PASSWORDS)) assert.ok(!(stdout + stderr).includes(password))
   return { code, stdout, stderr }
 }

@@ -44,6 +44,22 @@ export interface SpawnOptions {
   readonly cwd?: string
 }
 
+/** Starts a command with only this environment, in a folder without a `.env` file. */
+export const startCommand = async (t: TestContext, entry: string, env: Env, ...args: readonly string[]) => {
+  const cwd = await temporaryFolder(t)
+  const child = spawn(process.execPath, [entry, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const stderr = text(child.stderr)
+  const ended = once(child, 'close').then(async ([code]) => ({ code, stderr: await stderr }))
+  return { child, ended }
+}
+
+/** Runs a command to its end. */
+export const runCommand = async (t: TestContext, entry: string, env: Env, ...args: readonly string[]) => {
+  const { child, ended } = await startCommand(t, entry, env, ...args)
+  const stdout = await text(child.stdout)
+  return { ...(await ended), stdout }
+}
+
 /** Starts a real process with only this environment, in a folder without a `.env` file. */
 export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<GatewayProcess> => {
   const { entry = join(ROOT, 'src/server.ts'), execArgv = [] } = options

@@ -1,13 +1,14 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import type { TestContext } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { openPostgresStore } from '../../src/audit/postgres.ts'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditFilter, OpenedStore } from '../../src/audit/store.ts'
 import { Secret } from '../../src/secret.ts'
 import { temporaryFolder } from './gateway.ts'
-import type { PostgresServer } from './postgres.ts'
+import { type PostgresServer, usePostgres } from './postgres.ts'
+import { requires } from './requirements.ts'
 
 /** An audit store for one test, with direct access to its database. */
 export interface StoreLocation {
@@ -75,6 +76,41 @@ export const postgresLocation = async (
       return Number(row?.next)
     },
   }
+}
+
+/** Registers a test for each engine, with a store of its own. To be called once for each test file. */
+export const useStores = () => {
+  const server = usePostgres()
+  const places: Readonly<Record<string, (t: TestContext) => Promise<StoreLocation | null>>> = {
+    SQLite: sqliteLocation,
+    PostgreSQL: async (t) => (requires(t, 'postgres') ? postgresLocation(await server(t)) : null),
+  }
+  const testEach = (
+    name: string,
+    run: (t: TestContext, place: StoreLocation, engine: string) => Promise<void>,
+  ): void => {
+    for (const [engine, placeFor] of Object.entries(places)) {
+      test(`${engine}: ${name}`, async (t) => {
+        const place = await placeFor(t)
+        if (place !== null) await run(t, place, engine)
+      })
+    }
+  }
+  return { server, testEach }
+}
+
+/** By engine, the statements that leave the tables as the version before the follow-up of cancellations did. */
+export const WITHOUT_ENDS: Readonly<Record<string, string>> = {
+  SQLite: `
+    DROP TRIGGER readings_are_once; DROP TRIGGER ends_are_projected; DROP TRIGGER open_outcomes_are_projected;
+    DROP TRIGGER late_answers_are_projected; DROP TRIGGER removed_ends_are_projected;
+    DROP TABLE open_cancellations; DROP TABLE final_outcomes; ALTER TABLE outcomes DROP COLUMN task_status;
+    ALTER TABLE outcomes DROP COLUMN task_cancel_status; ALTER TABLE outcomes DROP COLUMN task_seen_at;`,
+  PostgreSQL: `
+    DROP TABLE audit.open_cancellations, audit.final_outcomes, audit.replicas;
+    DROP FUNCTION audit.keep_one_reading(), audit.project_end(), audit.remove_ends(), audit.live_replicas(text) CASCADE;
+    ALTER TABLE audit.outcomes DROP COLUMN task_status, DROP COLUMN task_cancel_status, DROP COLUMN task_seen_at;
+    DELETE FROM audit.schema_version WHERE version >= 4;`,
 }
 
 /** Opens a store that closes after the test. */

@@ -2,14 +2,7 @@ import type { Request, RequestHandler, Response } from 'express'
 import { z } from 'zod'
 import type { AuditTrail } from '../../audit/audit-trail.ts'
 import { recordToJson } from '../../audit/record-json.ts'
-import {
-  type AuditFilter,
-  type AuditRecord,
-  type FinalPage,
-  OUTCOMES,
-  type Position,
-  type Sighting,
-} from '../../audit/store.ts'
+import { type AuditFilter, type AuditRecord, type FinalPage, OUTCOMES, type Position } from '../../audit/store.ts'
 import type { Caller } from '../../callers/caller.ts'
 import { isRestricted } from '../../callers/policy.ts'
 import { GatewayError } from '../../errors.ts'
@@ -93,6 +86,19 @@ export const createRecordRoutes = ({ trail, ends, followUp }: RecordRouteOptions
     }
   }
 
+  /** The task as it was last seen; null for a cancel that was not sent. */
+  const readTask = async (req: Request, { id, outcome, attempts, isFinal }: AuditRecord) => {
+    if (outcome === 'pending' || outcome === 'refused' || attempts === 0) return null
+    // A final record is the same at each replica.
+    const seenHere = isFinal ? null : followUp.seen(id)
+    const seen = seenHere ?? (await trail.lastSighting(id, req.context.deadline, req.context.signal))
+    return {
+      status: seen?.status ?? 'unknown',
+      cancelStatus: seen?.cancelStatus ?? 'unknown',
+      seenAt: isoTime(seen?.seenAtMs ?? null),
+    }
+  }
+
   const listFinal = async (req: Request, res: Response): Promise<void> => {
     const { cursor: after = 0, ...query } = parseQuery(finalQuery, req.query)
     const waitMs = waitMsOf(req)
@@ -126,10 +132,7 @@ export const createRecordRoutes = ({ trail, ends, followUp }: RecordRouteOptions
 
     findCancellation: async function findCancellation(req, res) {
       const record = await findFinal(req, res)
-      const known = await trail.lastSighting(record.id, req.context.deadline, req.context.signal)
-      // A final record is the same at each replica.
-      const seen = (record.isFinal ? null : followUp.seen(record.id)) ?? known
-      sendTaggedJson(req, res, { ...recordToJson(record), task: taskOf(record, seen) })
+      sendTaggedJson(req, res, { ...recordToJson(record), task: await readTask(req, record) })
     },
   } satisfies Record<string, RequestHandler>
 }
@@ -154,16 +157,6 @@ const filterOf = (req: Request, { taskNo, caller, outcome, from, to }: Filters) 
   ...{ taskNo, caller, outcome, fromMs: from, toMs: to },
   owner: maySeeAll(callerIn(req)) ? undefined : ownerOf(callerIn(req)),
 })
-
-/** The task as it was last read; null for a cancel that was not sent. */
-const taskOf = ({ outcome, attempts }: AuditRecord, seen: Sighting | null) =>
-  outcome === 'pending' || outcome === 'refused' || attempts === 0
-    ? null
-    : {
-        status: seen?.status ?? 'unknown',
-        cancelStatus: seen?.cancelStatus ?? 'unknown',
-        seenAt: isoTime(seen?.seenAtMs ?? null),
-      }
 
 /** Records name tasks that restrictions hide from a caller, so a restricted caller sees its own records only. */
 const maySeeAll = (caller: Caller): boolean => caller.scopes.includes('audit:read') && !isRestricted(caller)
