@@ -159,11 +159,12 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
   test('writes buffered lines at the end, if its output is read again by then', async (t) => {
     const { pipe, url, kill, exited } = await startUnread(t)
     await fetch(`${url}/livez`)
-    pipe.read()
+    // The gateway may write its buffered lines as soon as there is room, which is before the first read returns.
+    const first = pipe.read()
     kill('SIGTERM')
     assert.equal(await exited, 0)
-    const messages = pipe
-      .read()
+    const messages = (first + pipe.read())
+      .replace(/^\.+/, '')
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line).msg)
