@@ -83,6 +83,12 @@ const FULL = {
   },
 }
 
+/** More than have a place in memory. */
+const MANY_OPEN = Array.from({ length: 10_100 }, (_, seq) => {
+  const requestedAtMs = Date.now() - 60_000
+  return { id: `c-${seq}`, taskNo: `t-${seq}`, requestedAtMs, seq, instanceId: 'other', outcome: 'accepted' as const }
+})
+
 interface Ailing {
   readonly url: string
   ask(): Promise<unknown>
@@ -153,6 +159,17 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
       upstream.fault('CancelTask', { reply: 'reset' }, 1e6)
       upstream.fault('QueryTaskList', { reply: { status: 403, code: 'Forbidden.RAM' } }, 1e6)
     }),
+  GatewayFollowUpDeferred: (t) =>
+    ail(
+      t,
+      {
+        overrides: {
+          ...withStore(() => ({ listOpen: async () => ({ records: MANY_OPEN, next: null }) })).overrides,
+          timings: { settlementPauseMs: () => 1, followUpCallEveryMs: 3_600_000 },
+        },
+      },
+      async () => undefined,
+    ),
   GatewayClockOff: (t) => ail(t, {}, cancel, ({ upstream }) => upstream.setClockOffset(-120_000)),
   GatewayLimitsApart: async (t) => ail(t, { env: { REDIS_URL: `redis://127.0.0.1:${await closedPort()}` } }, cancel),
   GatewayFileFaulty: async (t) => {

@@ -144,6 +144,7 @@ test('only a top-level navigation starts a sign-in, where the browser tells', as
     ['no-cors', 'image', 400],
     ['no-cors', undefined, 400],
     ['cors', 'empty', 400],
+    ['cors', undefined, 400],
     ['same-origin', 'empty', 400],
     [undefined, 'image', 400],
   ] as const) {
