@@ -7,6 +7,7 @@ import type { Grant } from '../../src/callers/caller.ts'
 import { grantIn } from '../../src/callers/claims.ts'
 import { createKeySet } from '../../src/callers/jwks.ts'
 import { createTokens } from '../../src/callers/jwt.ts'
+import type { Env } from '../../src/config.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { asAuditor, CANARIES, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import {
@@ -528,4 +529,114 @@ test('a token that was refused is not remembered', async (t) => {
   const { issuer, tokens } = await startClock(t)
   const token = await issuer.token({ aud: 'other' })
   assert.deepEqual([await tokens.verify(token), tokens.cached(token)], [undefined, undefined])
+})
+
+// Shapes of metadata, key sets and tokens as the public documentation of each provider describes them. They are written
+// by hand, with keys of this test: none of these providers took part.
+interface ProviderShape {
+  /** The path of the issuer. */
+  readonly path: string
+  readonly metadata?: Claims
+  /** Members of the signing key besides its numbers. */
+  readonly key: Claims
+  readonly otherKeys?: readonly Claims[]
+  readonly header: Claims
+  readonly claims: Claims
+  readonly env: Env
+  readonly caller: { readonly name: string; readonly scopes: readonly string[]; readonly displayName: string | null }
+}
+
+const CERTIFICATE = { x5t: 'q1w2e3', x5c: ['MIIDBTCCAe2gAwIBAgIQ'] }
+
+const PROVIDER_SHAPES: Readonly<Record<string, ProviderShape>> = {
+  'Keycloak, client credentials': {
+    path: '/realms/shop',
+    metadata: { token_endpoint_auth_methods_supported: ['private_key_jwt', 'client_secret_basic'] },
+    key: { use: 'sig', alg: 'RS256', ...CERTIFICATE },
+    otherKeys: [{ kty: 'RSA', use: 'enc', alg: 'RSA-OAEP', kid: 'encryption', n: 'AQAB', e: 'AQAB' }],
+    header: { typ: 'JWT' },
+    claims: {
+      aud: [AUDIENCE, 'account'],
+      sub: '8d5f1f3e-1111-4222-8333-444455556666',
+      typ: 'Bearer',
+      azp: 'shop',
+      realm_access: { roles: ['offline_access'] },
+      scope: 'tasks:cancel profile email',
+      preferred_username: 'service-account-shop',
+    },
+    env: { NAME_CLAIM: 'preferred_username' },
+    caller: {
+      name: '8d5f1f3e-1111-4222-8333-444455556666',
+      scopes: ['tasks:cancel'],
+      displayName: 'service-account-shop',
+    },
+  },
+  'Microsoft Entra ID, a person': {
+    path: '/11111111-2222-4333-8444-555555555555/v2.0',
+    // The keys of Entra ID name no algorithm.
+    key: { use: 'sig', ...CERTIFICATE, issuer: 'https://login.microsoftonline.com/{tenantid}/v2.0' },
+    header: { typ: 'JWT' },
+    claims: { sub: 'pairwise_AAAA', oid: '9a', tid: '11', scp: 'tasks:read tasks:cancel', name: 'Ann Li', ver: '2.0' },
+    env: {},
+    caller: { name: 'pairwise_AAAA', scopes: ['tasks:cancel', 'tasks:read'], displayName: 'Ann Li' },
+  },
+  'Microsoft Entra ID, a service': {
+    path: '/11111111-2222-4333-8444-555555555555/v2.0',
+    key: { use: 'sig', ...CERTIFICATE },
+    header: { typ: 'JWT' },
+    claims: { sub: '9a', oid: '9a', azp: '5b', azpacr: '1', idtyp: 'app', roles: ['tasks:cancel'], ver: '2.0' },
+    env: { SCOPE_CLAIM: 'roles' },
+    caller: { name: '9a', scopes: ['tasks:cancel'], displayName: null },
+  },
+  Okta: {
+    path: '/oauth2/default',
+    key: { use: 'sig', alg: 'RS256' },
+    header: {},
+    claims: { ver: 1, jti: 'AT.x', cid: '0oa1', uid: '00u1', sub: 'ann@example.com', scp: ['openid', 'tasks:read'] },
+    env: {},
+    caller: { name: 'ann@example.com', scopes: ['tasks:read'], displayName: null },
+  },
+  'Auth0, roles': {
+    path: '/',
+    key: { use: 'sig', alg: 'RS256', ...CERTIFICATE },
+    header: { typ: 'at+jwt' },
+    claims: {
+      aud: [AUDIENCE, 'https://tenant.example.com/userinfo'],
+      sub: 'auth0|63f1',
+      azp: '7c',
+      scope: 'openid profile',
+      permissions: ['tasks:cancel', 'audit:read'],
+    },
+    env: { SCOPE_CLAIM: 'permissions' },
+    caller: { name: 'auth0|63f1', scopes: ['tasks:cancel', 'audit:read'], displayName: null },
+  },
+  'Alibaba Cloud IDaaS': {
+    path: '/api/v2/iauths_system/oauth2',
+    key: { use: 'sig', alg: 'RS256' },
+    header: { typ: 'JWT' },
+    claims: { sub: 'user_m5v', name: '李安', preferred_username: 'ann', ent: { roles: [] }, scope: 'tasks:cancel' },
+    env: {},
+    caller: { name: 'user_m5v', scopes: ['tasks:cancel'], displayName: '李安' },
+  },
+}
+
+test('tokens in the shapes that providers document name the caller and its scopes', async (t) => {
+  const key = await createIssuerKey('RS256')
+  const { alg: _alg, use: _use, ...numbers } = key.publicJwk
+  for (const [name, shape] of Object.entries(PROVIDER_SHAPES)) {
+    await t.test(name, async (t) => {
+      const issuer = await startIssuer(t, key)
+      const iss = `${issuer.url}${shape.path}`
+      const jwks = `${issuer.url}/keys`
+      const keys = { keys: [...(shape.otherKeys ?? []), { ...numbers, ...shape.key }] }
+      const metadata = { issuer: iss, jwks_uri: jwks, ...shape.metadata }
+      issuer.setResponse(`${shape.path.replace(/\/$/, '')}/.well-known/openid-configuration`, JSON.stringify(metadata))
+      issuer.setResponse('/keys', JSON.stringify(keys))
+      const { api } = await startGateway(t, { env: { ...issuer.env, JWT_ISSUER: iss, ...shape.env } })
+      const token = await sign(key, issuer.claims({ scope: undefined, iss, ...shape.claims }), shape.header)
+      const { name: caller, scopes, displayName } = shape.caller
+      const { body } = await api.get('/me').set(bearer(token))
+      assert.deepEqual(body, { name: caller, via: 'jwt', scopes, callerDisplayName: displayName })
+    })
+  }
 })
