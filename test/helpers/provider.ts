@@ -191,6 +191,7 @@ export const createVisitor = () => {
 
   return {
     visit,
+    follow,
     authenticate,
     signInCookies,
     signIn,
