@@ -120,6 +120,12 @@ export const logoutPageOf = (config: oidc.Configuration): URL | null => {
 /** The provider's answer is of no use. The message is a fixed text. */
 class ProviderError extends Error {}
 
+/**
+ * The token endpoint rejects the gateway as a client, without the error code of RFC 6749, section 5.2. The message is a
+ * fixed text.
+ */
+class ClientRejected extends Error {}
+
 /** Nothing was sent. */
 export class ProviderUnreachable extends ProviderError {}
 
@@ -147,25 +153,42 @@ const fetchFromProvider: oidc.CustomFetch = async (url, options) => {
     throw new ProviderError('stopped in the middle of its answer')
   })
   if (text === null) throw new ProviderError('is too large')
-  const content = options.method === 'POST' && status === 200 ? idTokenIn(text) : text
+  const isToken = options.method === 'POST'
+  if (isToken && (status === 401 || status === 403) && !hasErrorCode(text)) {
+    throw new ClientRejected(`answered ${status} without an error code`)
+  }
+  const content = isToken && status === 200 ? idTokenIn(text) : text
   return new Response(status === 204 ? null : content, { status, headers })
 }
 
 const objectSchema = z.record(z.string(), z.unknown())
 
-/** Only the ID token of a token response is used: no other member, in any form, may make a sign-in fail. */
-const idTokenIn = (text: string): string => {
+/** The JSON object in a response; undefined if there is none. */
+const objectIn = (text: string): Readonly<Record<string, unknown>> | undefined => {
   try {
-    const { id_token: idToken } = objectSchema.parse(JSON.parse(text.replace(/^\uFEFF/, '')))
-    return JSON.stringify({ access_token: 'unused', token_type: 'bearer', id_token: idToken })
+    return objectSchema.parse(JSON.parse(text.replace(/^\uFEFF/, '')))
   } catch {
-    return text
+    return undefined
   }
 }
 
+/** Only the ID token of a token response is used: no other member, in any form, may make a sign-in fail. */
+const idTokenIn = (text: string): string => {
+  const response = objectIn(text)
+  if (response === undefined) return text
+  return JSON.stringify({ access_token: 'unused', token_type: 'bearer', id_token: response.id_token })
+}
+
+const hasErrorCode = (text: string): boolean => typeof objectIn(text)?.error === 'string'
+
 /** The library wraps an error of its fetch as the cause of its own error. */
+const withCause = (error: unknown): readonly unknown[] => (error instanceof Error ? [error, error.cause] : [])
+
 export const providerErrorIn = (error: unknown): ProviderError | undefined =>
-  error instanceof Error ? [error, error.cause].find((it) => it instanceof ProviderError) : undefined
+  withCause(error).find((it) => it instanceof ProviderError)
+
+export const rejectionIn = (error: unknown): ClientRejected | undefined =>
+  withCause(error).find((it) => it instanceof ClientRejected)
 
 /** The loggable reason of a failure: a code of the library or of OAuth, or a fixed text; never a foreign text. */
 export const reasonOf = (error: unknown): string => {
@@ -175,5 +198,6 @@ export const reasonOf = (error: unknown): string => {
     return /^[a-z_]{1,64}$/.test(error.error) ? error.error : 'is not valid'
   }
   const { errorCode } = describeError(error)
-  return providerErrorIn(error)?.message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
+  const { message } = providerErrorIn(error) ?? rejectionIn(error) ?? {}
+  return message ?? (typeof errorCode === 'string' ? errorCode : 'is not valid')
 }

@@ -13,6 +13,7 @@ import {
   ProviderUnreachable,
   providerErrorIn,
   reasonOf,
+  rejectionIn,
 } from './identity-provider.ts'
 import type { KeySet } from './jwks.ts'
 import { CodeUsed, createSentCodes } from './sent-codes.ts'
@@ -107,7 +108,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
       throw new GatewayError('identity-provider-unavailable')
     }
     // The provider does not know the gateway, so that every sign-in fails.
-    if (CLIENT_REFUSED.includes(reason))
+    if (rejectionIn(error) !== undefined || CLIENT_REFUSED.includes(reason))
       log.error('the identity provider rejected the gateway as a client', { setting: 'OIDC_CLIENT_SECRET', reason })
     else log.info('a sign-in was refused', { reason })
     throw new GatewayError('sign-in-failed', reason === CONSENT_DENIED ? { reason: 'consent-denied' } : {})

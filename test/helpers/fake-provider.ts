@@ -32,6 +32,8 @@ export interface FakeProvider {
   claims: Readonly<Record<string, unknown>>
   /** Paths that respond with 503. */
   failing: readonly string[]
+  /** The response of the token endpoint, if it is not a token. */
+  rejection: { readonly status: number; readonly body: string } | null
   /** Called before the token response is sent. */
   onToken: () => Promise<void> | void
   /** Signs a browser in, and returns the callback URL. */
@@ -62,6 +64,11 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
   const server = createServer(async (req, res) => {
     const path = req.url ?? ''
     paths.push(path)
+    if (path === '/token' && provider.rejection !== null) {
+      const { status, body } = provider.rejection
+      res.writeHead(status, { 'content-type': 'application/json' }).end(body)
+      return
+    }
     const isFailing = provider.failing.includes(path)
     const body = isFailing ? {} : await answer(req)
     res.writeHead(isFailing ? 503 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(body))
@@ -85,6 +92,7 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
     header: {},
     claims: {},
     failing: [],
+    rejection: null,
     onToken: () => undefined,
     callbackOf: (login) => {
       const asked = new URL(login.headers.get('location') ?? '').searchParams

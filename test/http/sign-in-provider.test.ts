@@ -196,6 +196,28 @@ for (const idToken of ['', null, undefined, 1, 'x', 'x.y.z', {}]) {
   })
 }
 
+for (const [status, body] of [
+  [401, ''],
+  [403, ''],
+  [403, '<h1>Forbidden</h1>'],
+  [401, '{"message":"no"}'],
+] as const) {
+  test(`a token endpoint that responds with ${status} ${body} has rejected the gateway, and the log says so`, async (t) => {
+    const { provider, gateway, signIn } = await start(t)
+    provider.rejection = { status, body }
+    assert.deepEqual(await codeOf(await signIn()), [400, 'sign-in-failed'])
+    const [line = ''] = gateway.logLines.filter((it) => it.includes('rejected the gateway as a client'))
+    assert.match(line, new RegExp(`"level":"error".*"reason":"answered ${status} without an error code"`))
+  })
+}
+
+test('a token endpoint that responds with 403 and rejects the code has not rejected the gateway', async (t) => {
+  const { provider, gateway, signIn } = await start(t)
+  provider.rejection = { status: 403, body: '{"error":"invalid_grant"}' }
+  assert.deepEqual(await codeOf(await signIn()), [400, 'sign-in-failed'])
+  assert.match(gateway.logLines.join(''), /"reason":"invalid_grant","msg":"a sign-in was refused"/)
+})
+
 const LOGOUT_PAGES: readonly unknown[] = [
   null,
   '',
