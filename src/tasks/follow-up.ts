@@ -107,6 +107,11 @@ export const createFollowUp = (options: FollowUpOptions) => {
   const { beatEveryMs = BEAT_EVERY_MS, loadEveryMs = LOAD_EVERY_MS, quietMs = QUIET_MS } = options
   const startedAtMs = now()
   const open = new Map<string, OpenCancellation>()
+  /**
+   * Where the search for one that makes room goes on. A search from the start would pass all that were removed: a Map
+   * keeps their places until it grows.
+   */
+  let oldest = open.values()
   const unknown = new Set<string>()
   const closing = new AbortController()
   /** Calls belong to no request, so they must not be part of the trace of the request that starts them. */
@@ -132,15 +137,25 @@ export const createFollowUp = (options: FollowUpOptions) => {
     unknown.delete(id)
   }
 
+  /** The next one without a waiting request, in the order in which they were added; null if there is none. */
+  const nextOldest = (): OpenCancellation | null => {
+    for (let isFromStart = false; ; ) {
+      const { value } = oldest.next()
+      if (value !== undefined && value.waiting === 0) return value
+      if (value !== undefined) continue
+      if (isFromStart) return null
+      oldest = open.values()
+      isFromStart = true
+    }
+  }
+
   /** The one that was added first makes room: it is polled in turns then. */
   const makeRoom = (): void => {
     if (open.size < max) return
-    for (const each of open.values()) {
-      if (each.waiting > 0) continue
-      remove(each)
-      deferred += 1
-      return
-    }
+    const first = nextOldest()
+    if (first === null) return
+    remove(first)
+    deferred += 1
   }
 
   type Added = Pick<OpenCancellation, 'id' | 'taskNo' | 'requestedAtMs' | 'instanceId' | 'pollAtMs'> & {
@@ -149,18 +164,31 @@ export const createFollowUp = (options: FollowUpOptions) => {
   }
 
   const add = ({ outcome, isTemporary = false, ...added }: Added): OpenCancellation => {
-    const { id } = added
+    const { id, taskNo, requestedAtMs, instanceId: creator, pollAtMs } = added
     if (outcome === 'unknown') unknown.add(id)
     else unknown.delete(id)
     const known = open.get(id)
     if (known !== undefined) return known
     makeRoom()
-    const search = { dayMs: null, page: 1, firstPage: 1, needsDetails: false }
-    const state = { completeSinceMs: null, seen: null, waiting: 0, addedAtMs: monotonic() }
-    const cancellation: OpenCancellation = { ...added, isTemporary, ...search, ...state }
+    const cancellation: OpenCancellation = {
+      id,
+      taskNo,
+      requestedAtMs,
+      instanceId: creator,
+      addedAtMs: monotonic(),
+      isTemporary,
+      pollAtMs,
+      dayMs: null,
+      page: 1,
+      firstPage: 1,
+      needsDetails: false,
+      completeSinceMs: null,
+      seen: null,
+      waiting: 0,
+    }
     open.set(id, cancellation)
     if (cancellation.pollAtMs < wakeAtMs) wake()
-    void outside(run)
+    if (!isRunning) void outside(run)
     return cancellation
   }
 

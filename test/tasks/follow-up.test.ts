@@ -385,6 +385,36 @@ test('cancellations beyond the limit of memory are read in turns, and counted', 
   assert.equal(outcomes().length, 150)
 })
 
+test('the cancellation that was added first makes room, unless a request waits for it', async (t) => {
+  const { addTask, cancel, clock, followUp, records } = simulate(t, { max: 2 })
+  /** Those that are followed: the task of each is read within some seconds. */
+  const followed = async (): Promise<readonly string[]> => {
+    await clock.advance(10 * SECOND_MS)
+    return [...records.keys()].filter((id) => followUp.seen(id) !== null)
+  }
+  const add = (id: string): void => {
+    addTask(`t-${id}`, () => CANCELLING)
+    cancel(id, `t-${id}`)
+  }
+  const hurry = (id: string): (() => void) => {
+    const record = records.get(id)
+    assert.ok(record)
+    return followUp.hurry(record)
+  }
+  for (const id of ['a', 'b']) add(id)
+  const leave = hurry('a')
+  add('c')
+  assert.deepEqual(await followed(), ['a', 'c'])
+  hurry('c')
+  add('d')
+  hurry('d')
+  assert.deepEqual(await followed(), ['a', 'c', 'd'])
+  leave()
+  add('e')
+  assert.deepEqual(await followed(), ['c', 'd', 'e'])
+  assert.equal(followUp.sizes().deferred, 2)
+})
+
 test('a replica leaves the cancellations of another one alone until that one has stopped', async (t) => {
   const { addTask, addRecord, clock, outcomes, calls, followUp, state } = simulate(t)
   addTask('t', () => CANCELLED)
