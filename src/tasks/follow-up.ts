@@ -34,7 +34,7 @@ export interface FollowUpOptions {
   /** The time between the starts of two calls. */
   readonly callEveryMs: number
   /** The wall clock and a monotonic one, milliseconds. */
-  readonly now?: () => number
+  readonly now?: (() => number) | undefined
   readonly monotonic?: () => number
   readonly beatEveryMs?: number | undefined
   readonly loadEveryMs?: number
