@@ -167,7 +167,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const lookup = createLookup({ ...reading, limit: config.taskLookupLimit })
   const permissions = createPermissions({ ...reading, detailsLimit })
   const followUp = createFollowUp({
-    ...{ trail, store, queries, log, meter, instanceId, lookupLimit: config.taskLookupLimit },
+    ...{ trail, store, queries, log, meter, instanceId, onContradiction, lookupLimit: config.taskLookupLimit },
     callEveryMs: timings.followUpCallEveryMs ?? followUpCallEveryMs(config.upstream.maxPerSecond),
     ...{ pauseMs: timings.settlementPauseMs, beatEveryMs: timings.beatEveryMs, quietMs: timings.followUpQuietMs, now },
   })

@@ -16,7 +16,7 @@ import {
   type Position,
   type Sighting,
 } from '../audit/store.ts'
-import type { Log } from '../telemetry/log.ts'
+import type { Log, LogFields } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import { deadlineIn } from '../time.ts'
 
@@ -28,6 +28,8 @@ export interface FollowUpOptions {
   readonly queries: Pick<TaskQueries, 'list' | 'details'>
   readonly log: Log
   readonly meter: Meter
+  /** Called if a reading shows that a task was cancelled after its end was recorded as `too-late`. */
+  readonly onContradiction?: (label: 'completed-task', fields: LogFields) => void
   readonly instanceId: string
   /** A task that is not among this many of the newest tasks is searched by its day. */
   readonly lookupLimit: number
@@ -83,6 +85,8 @@ const LOAD_EVERY_MS = 10 * 60_000
 const MAX_OPEN = 10_000
 /** Of the memory, the share for cancellations beyond its limit. */
 const TEMPORARY_SHARE = 10
+/** Tasks whose end was `too-late` and that later readings are compared with. */
+const MAX_COMPLETED = 1000
 
 /** Polls become rarer with age, as an old cancellation is less likely to change the task. */
 const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
@@ -105,9 +109,12 @@ export const createFollowUp = (options: FollowUpOptions) => {
   const { trail, store, queries, log, meter, instanceId, lookupLimit, callEveryMs, max = MAX_OPEN } = options
   const { now = Date.now, monotonic = () => performance.now(), pauseMs = backoff, sleep = pause } = options
   const { beatEveryMs = BEAT_EVERY_MS, loadEveryMs = LOAD_EVERY_MS, quietMs = QUIET_MS } = options
+  const { onContradiction = () => undefined } = options
   const startedAtMs = now()
   const open = new Map<string, OpenCancellation>()
   const unknown = new Set<string>()
+  /** The newest tasks that completed without being cancelled, and that no later request has cancelled. */
+  const completed = new Map<string, { readonly cancellationId: string }>()
   const closing = new AbortController()
   /** Calls belong to no request, so they must not be part of the trace of the request that starts them. */
   const outside = AsyncLocalStorage.snapshot()
@@ -203,6 +210,20 @@ export const createFollowUp = (options: FollowUpOptions) => {
     return outcomeEvent(id, outcome, finishedAtMs, details)
   }
 
+  const noteCompleted = (taskNo: string, cancellationId: string): void => {
+    completed.set(taskNo, { cancellationId })
+    const [oldest] = completed.keys()
+    if (completed.size > MAX_COMPLETED && oldest !== undefined) completed.delete(oldest)
+  }
+
+  /** Readings for other cancellations show these tasks too. */
+  const compareCompleted = ({ taskNo, cancelStatus }: Task): void => {
+    const end = completed.get(taskNo)
+    if (end === undefined || (cancelStatus !== 'cancelling' && cancelStatus !== 'cancelled')) return
+    completed.delete(taskNo)
+    onContradiction('completed-task', end)
+  }
+
   /** Records what the task shows; null: the follow-up ends without a proof. */
   const settle = async (
     cancellation: OpenCancellation,
@@ -225,6 +246,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
       log.info(END_MESSAGES[record?.outcome === 'unknown' ? 'unknown' : 'accepted'], facts)
       meter.cancellation(event.outcome)
     }
+    if (event.outcome === 'too-late') noteCompleted(taskNo, cancellationId)
     if (event.outcome === 'accepted' && !isGivenUp) unknown.delete(cancellationId)
     else remove(cancellation)
   }
@@ -291,6 +313,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
       else if (!rows.has(cancellation.taskNo)) await searchFurther(cancellation, read)
     }
     if (rows.size === 0) return
+    for (const task of rows.values()) compareCompleted(task)
     for (const cancellation of [...open.values()]) {
       const task = rows.get(cancellation.taskNo)
       if (task === undefined) continue
@@ -425,6 +448,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
     track: ({ taskNo, requestedAtMs }: Pick<Intent, 'taskNo' | 'requestedAtMs'>, event: OutcomeEvent): void => {
       const { cancellationId: id, outcome } = event
       const known = open.get(id)
+      if (outcome !== 'refused') completed.delete(taskNo)
       if (outcome === 'accepted' || outcome === 'unknown') {
         add({ id, taskNo, requestedAtMs, instanceId, outcome, pollAtMs: monotonic() + pauseMs(now() - requestedAtMs) })
       } else if (known !== undefined) remove(known)

@@ -8,6 +8,7 @@ import { outcomeEvent } from '../../src/audit/store.ts'
 import { createFollowUp, followUpCallEveryMs } from '../../src/tasks/follow-up.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
+import { recordOf } from '../helpers/audit-events.ts'
 import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
 import { taskOf } from '../helpers/task.ts'
 
@@ -112,6 +113,7 @@ const simulate = (t: TestContext, options: { readonly max?: number; readonly max
   const open: OpenRecord[] = []
   const written: (OutcomeEvent & { readonly atMs: number })[] = []
   const calls: number[] = []
+  const contradictions: unknown[] = []
   const state = { isDown: false, replicas: ['self'] as readonly string[] }
 
   const call = (): void => {
@@ -158,6 +160,7 @@ const simulate = (t: TestContext, options: { readonly max?: number; readonly max
     },
     log: createLog({ level: 'silent', destination: { write: () => {} } }),
     meter: NO_METER,
+    onContradiction: (label, fields) => void contradictions.push([label, fields]),
     instanceId: 'self',
     lookupLimit: 200,
     callEveryMs: followUpCallEveryMs(options.maxPerSecond),
@@ -184,7 +187,8 @@ const simulate = (t: TestContext, options: { readonly max?: number; readonly max
     followUp.track({ taskNo, requestedAtMs: clock.now() }, outcomeEvent(id, outcome, clock.now(), { attempts: 1 }))
   }
   const outcomes = () => written.map(({ outcome }) => outcome)
-  return { ...{ addTask, addRecord, cancel, clock, followUp, written, outcomes, calls, state, records } }
+  const views = { written, outcomes, calls, contradictions, state, records }
+  return { ...{ addTask, addRecord, cancel, clock, followUp }, ...views }
 }
 
 const DETAIL: TaskDetail = {
@@ -194,20 +198,7 @@ const DETAIL: TaskDetail = {
 
 const dayOf = (atMs: number): number => Math.floor((atMs + 8 * 3_600_000) / DAY_MS)
 
-const RECORD: AuditRecord = {
-  ...{
-    id: 'c',
-    taskNo: 't',
-    via: 'api-key',
-    issuer: null,
-    caller: 'operator',
-    callerDisplayName: null,
-    clientIp: null,
-    peerIp: null,
-  },
-  ...{ userAgent: null, requestedAtMs: START_MS, gatewayRequestId: 'g', outcome: 'unknown', attempts: 1 },
-  ...{ requestId: null, upstreamCode: null, finishedAtMs: START_MS, settledBy: null, isFinal: false },
-}
+const RECORD: AuditRecord = recordOf({ requestedAtMs: START_MS, outcome: 'unknown', finishedAtMs: START_MS })
 
 const CANCELLING: Partial<Task> = { cancelStatus: 'cancelling' }
 const CANCELLED: Partial<Task> = { status: 'complete', cancelStatus: 'cancelled' }
@@ -287,6 +278,28 @@ test('two readings a minute apart prove that a task completed without being canc
     ['too-late', 'query', 'complete', 'none'],
   )
 })
+
+const CONTRADICTION_CASES = [
+  ['that a reading for another cancellation shows cancelled later', false, CANCELLED, 1],
+  ['that stays complete', false, COMPLETE, 0],
+  ['that is cancelled after a later request', true, CANCELLED, 0],
+] as const
+
+for (const [name, isRequestedLater, later, expected] of CONTRADICTION_CASES) {
+  test(`a task ${name} after too-late is a contradiction ${expected} times`, async (t) => {
+    const { addTask, cancel, clock, outcomes, contradictions } = simulate(t)
+    addTask('t', (age) => (age < 10 * MINUTE_MS ? COMPLETE : later))
+    addTask('other', () => CANCELLING)
+    cancel('c', 't')
+    cancel('d', 'other')
+    await clock.advance(5 * MINUTE_MS)
+    assert.deepEqual(outcomes(), ['too-late'])
+    await clock.advance(5 * MINUTE_MS - SECOND_MS)
+    if (isRequestedLater) cancel('e', 't')
+    await clock.advance(HOUR_MS)
+    assert.deepEqual(contradictions, Array(expected).fill(['completed-task', { cancellationId: 'c' }]))
+  })
+}
 
 test('a follow-up that ends without a proof repeats the outcome, a day after the request', async (t) => {
   const { addTask, cancel, clock, written } = simulate(t)
