@@ -1,16 +1,30 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Fault } from '../../sandbox/src/server.ts'
 import type { Task, TaskDetail } from '../../src/alibaba/task-schemas.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditRecord, OpenRecord, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { outcomeEvent } from '../../src/audit/store.ts'
 import { createFollowUp, followUpCallEveryMs } from '../../src/tasks/follow-up.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
-import { recordOf } from '../helpers/audit-events.ts'
-import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { intentOf, recordOf } from '../helpers/audit-events.ts'
+import {
+  asOperator,
+  eventually,
+  type Started,
+  type StartOptions,
+  startGateway,
+  startSandbox,
+  temporaryFolder,
+} from '../helpers/gateway.ts'
+import { heapUsed } from '../helpers/heap.ts'
 import { taskOf } from '../helpers/task.ts'
+
+// More in the long form: npm run scale.
+const OPEN = Number(process.env.OPEN ?? 2000)
 
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS
@@ -382,6 +396,60 @@ test('10,000 open cancellations on three days: the bound on calls holds, and eac
   assert.equal(outcomes().length, 10_000)
   const gaps = calls.slice(1).map((atMs, at) => atMs - (calls[at] ?? 0))
   assert.ok(Math.min(...gaps) >= 1000, `${Math.min(...gaps)} ms`)
+})
+
+test('many open cancellations need the same memory after four hours as after one', async (t) => {
+  const { addTask, cancel, clock, followUp, calls } = simulate(t)
+  for (let at = 0; at < OPEN; at += 1) {
+    addTask(`t-${at}`, () => CANCELLING, START_MS - (at % 3) * DAY_MS)
+    cancel(`c-${at}`, `t-${at}`)
+  }
+  await clock.advance(HOUR_MS)
+  const early = heapUsed()
+  const callsBefore = calls.length
+  await clock.advance(3 * HOUR_MS)
+  const ratio = heapUsed() / early
+  t.diagnostic(`${calls.length - callsBefore} calls, ${ratio.toFixed(3)} times the memory`)
+  assert.equal(followUp.sizes().open, OPEN)
+  assert.ok(ratio < 1.1, `${ratio} times the memory`)
+})
+
+const SHOWN = { pageSize: 7 }
+
+test('open cancellations leave calls for callers as they are, and their own calls within the bound', async (t) => {
+  const everyMs = 100
+  const upstream = await startSandbox(t)
+  const auditPath = join(await temporaryFolder(t), 'audit.db')
+  const store = await openSqliteStore(auditPath)
+  const intents = Array.from({ length: OPEN }, () =>
+    intentOf({ taskNo: upstream.addTask(), requestedAtMs: Date.now() - HOUR_MS }),
+  )
+  await store.append(intents, [])
+  await store.append(
+    [],
+    intents.map((intent) => outcomeEvent(intent.id, 'accepted', Date.now())),
+  )
+  await store.close()
+  const env = { AUDIT_URL: `sqlite:${auditPath}`, UPSTREAM_URL: upstream.url }
+  const timings = { settlementPauseMs: () => 1, followUpCallEveryMs: everyMs }
+  const { api, adminUrl } = await startGateway(t, { env, overrides: { timings } })
+  const open = async () =>
+    /^gateway_follow_up_open (\d+)$/m.exec(await (await fetch(`${adminUrl}/metrics`)).text())?.[1]
+  await eventually(async () => (await open()) === String(OPEN) || undefined)
+
+  const [startedAtMs, before] = [performance.now(), upstream.calls.length]
+  for (let count = 0; count < 30; count += 1) {
+    await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).expect(202)
+    await api.get('/tasks').query(SHOWN).set(asOperator).expect(200)
+  }
+  const elapsedMs = performance.now() - startedAtMs
+  const since = upstream.calls.slice(before)
+  const isOfCaller = (call: (typeof since)[number]) =>
+    call.action === 'CancelTask' || call.params.PageSize === String(SHOWN.pageSize)
+  const own = since.filter((call) => !isOfCaller(call)).length
+  t.diagnostic(`${own} calls of the follow-up in ${Math.round(elapsedMs)} ms`)
+  assert.equal(since.length - own, 60)
+  assert.ok(own > 0 && own <= elapsedMs / everyMs + 1, `${own} calls in ${elapsedMs} ms`)
 })
 
 test('cancellations beyond the limit of memory are read in turns, and counted', async (t) => {
