@@ -335,10 +335,15 @@ export const createFollowUp = (options: FollowUpOptions) => {
     for (const each of open.values()) if (each.taskNo === taskNo) each.dayMs ??= noonOfUpstreamDay(createdAtMs)
   }
 
-  /** Requests that wait come first, then the longest overdue. Only cancellations that this replica follows are here. */
-  const mostUrgent = (): OpenCancellation | null => {
+  /**
+   * Requests that wait come first, then the longest overdue. After a call for a request that waits it is the turn of the
+   * longest overdue, so that such requests do not hold up all others. Only cancellations that this replica follows are
+   * here.
+   */
+  const mostUrgent = (isTurnOfWaiting: boolean): OpenCancellation | null => {
     let first: OpenCancellation | null = null
-    const rankOf = (each: OpenCancellation) => (each.waiting > 0 && each.pollAtMs <= monotonic() ? 0 : 1)
+    const isFirst = ({ waiting, pollAtMs }: OpenCancellation) => waiting > 0 && pollAtMs <= monotonic()
+    const rankOf = (each: OpenCancellation) => (isTurnOfWaiting && isFirst(each) ? 0 : 1)
     for (const each of open.values()) {
       const isEarlier =
         first === null ||
@@ -352,8 +357,9 @@ export const createFollowUp = (options: FollowUpOptions) => {
   const run = async (): Promise<void> => {
     if (isRunning) return
     isRunning = true
+    let isTurnOfWaiting = true
     while (open.size > 0 && !closing.signal.aborted) {
-      const next = mostUrgent()
+      const next = mostUrgent(isTurnOfWaiting)
       const waitMs = Math.max(callAtMs, next?.pollAtMs ?? monotonic() + PAUSE_MAX_MS) - monotonic()
       if (next === null || waitMs > 0) {
         wakeAtMs = monotonic() + waitMs
@@ -362,6 +368,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
         continue
       }
       callAtMs = monotonic() + callEveryMs
+      isTurnOfWaiting = next.waiting === 0
       await (next.needsDetails ? readDay(next) : readPage(next))
     }
     isRunning = false

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { setImmediate } from 'node:timers/promises'
+import { setTimeout as pause, setImmediate } from 'node:timers/promises'
 import type { Fault } from '../../sandbox/src/server.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditRecord } from '../../src/audit/store.ts'
 import { createEnds } from '../../src/tasks/ends.ts'
 import { deadlineIn } from '../../src/time.ts'
@@ -278,6 +279,37 @@ test('a cursor of one order is invalid in the other', async (t) => {
   }
 })
 
+test('a record that is read slowly shortens the wait, and does not delay the response', async (t) => {
+  let slowReads = 0
+  const openStore = async (path: string) => {
+    const store = await openSqliteStore(path)
+    const find: typeof store.find = async (...given) => {
+      if (slowReads > 0 && (await store.find(...given))?.outcome === 'accepted') {
+        slowReads -= 1
+        await pause(1200)
+      }
+      return store.find(...given)
+    }
+    return { ...store, find }
+  }
+  const env = { UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4000' }
+  const { api, upstream } = await startGateway(t, { env, overrides: { openStore } })
+  const { body } = await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).expect(202)
+  const timeOfWait = async (): Promise<number> => {
+    const startedAtMs = performance.now()
+    await api
+      .get(`/cancellations/${body.cancellationId}`)
+      .set({ ...asOperator, prefer: 'wait=60' })
+      .expect(200)
+    return performance.now() - startedAtMs
+  }
+  const quickMs = await timeOfWait()
+  slowReads = 2
+  const ratio = (await timeOfWait()) / quickMs
+  assert.equal(slowReads, 0)
+  assert.ok(ratio < 1.5, `${ratio} times as long`)
+})
+
 const LONG_MS = 600_000
 
 /** The reader of ends alone: the store holds these ends, and counts its reads. */
@@ -346,6 +378,12 @@ test('only requests that wait for an end are woken by it', async (t) => {
   await own.over
   await setImmediate()
   assert.equal(other.state.isOver, false)
+})
+
+test('no request begins to wait while the gateway stops', async (t) => {
+  const { ends } = readEnds(t, {})
+  ends.close()
+  assert.equal(await ends.open(() => true), null)
 })
 
 test('after a failure to read the last end, all look for themselves once, and later requests wait', async (t) => {

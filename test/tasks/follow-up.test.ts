@@ -494,3 +494,18 @@ test('a request that waits moves its task to the front, within the bound on call
   assert.ok(calls.length - before <= 63, `${calls.length - before} calls`)
   leave()
 })
+
+test('requests that wait hold up no other cancellation, however many there are', async (t) => {
+  const { addTask, cancel, clock, outcomes, followUp, records } = simulate(t, { maxPerSecond: 1 })
+  for (let at = 0; at < 5; at += 1) {
+    addTask(`t-${at}`, () => CANCELLING, START_MS - at * DAY_MS)
+    cancel(`c-${at}`, `t-${at}`)
+  }
+  addTask('other', (age) => (age < HOUR_MS ? CANCELLING : CANCELLED), START_MS - 9 * DAY_MS)
+  cancel('d', 'other')
+  await clock.advance(HOUR_MS)
+  const leave = [...records.values()].filter(({ id }) => id !== 'd').map(followUp.hurry)
+  await clock.advance(HOUR_MS)
+  assert.deepEqual(outcomes(), ['cancelled'])
+  for (const each of leave) each()
+})
