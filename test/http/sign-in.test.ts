@@ -294,6 +294,20 @@ test('who replays a callback with its cookie gets no second session: the code is
   assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
 })
 
+test('a person who did not allow the sign-in reads that on the page', async (t) => {
+  const { gateway, visitor } = await start(t)
+  for (const [lang, title] of [
+    ['en', 'You did not allow the sign-in'],
+    ['zh', '您未同意登录授权'],
+  ] as const) {
+    const back = await visitor.authenticate(gateway.url, 'ann')
+    await TAMPERED['the refusal of a person']?.(back, visitor, gateway)
+    const page = await visitor.visit(back, { headers: { accept: 'text/html', 'accept-language': lang } })
+    assert.equal(page.status, 400)
+    assert.ok((await page.text()).includes(`<h1>${title}</h1>`))
+  }
+})
+
 test('a person is shown a page where the sign-in failed, and a way on', async (t) => {
   const { gateway, visitor } = await start(t)
   const headers = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8', 'accept-language': 'zh' }

@@ -146,7 +146,7 @@ export const showAuthProblem: ErrorRequestHandler = function authProblemHandler(
   if (!wantsPage || !(error instanceof GatewayError)) return next(error)
   const { lang } = req.context
   req.context.code = error.code
-  const { title, body } = describeProblem(error.code, lang)
+  const { title, body } = describeProblem(error, lang)
   res.status(PROBLEMS[error.code].status)
   sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
 }
