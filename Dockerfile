@@ -4,24 +4,19 @@
 FROM node:24-bookworm-slim AS init
 RUN apt-get update && apt-get install --yes --no-install-recommends tini
 
-# Optional dependencies belong to the build: the compiler's binary is one of them.
+# Optional dependencies belong to the build: the binaries of the bundler and of the compiler are among them.
 FROM node:24-bookworm-slim AS build
 WORKDIR /app
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json ./
+COPY build ./build
 COPY src ./src
 COPY sandbox/package.json sandbox/tsconfig.build.json ./sandbox/
 COPY sandbox/src ./sandbox/src
 COPY sandbox/bin/sandbox.ts ./sandbox/bin/
-# The gateway is compiled to dist, the sandbox to sandbox/dist.
+# The gateway is bundled with its packages to dist, the sandbox is compiled to sandbox/dist.
 RUN npm run build && mkdir data
-
-# Left out: whatever only serves development, and the Node binaries that npm packages carry.
-FROM node:24-bookworm-slim AS production
-WORKDIR /app
-COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund --workspaces=false --omit=dev --omit=optional
 
 # The emulated upstream, to try the gateway with: docker build --target sandbox …
 FROM gcr.io/distroless/nodejs24-debian12:nonroot AS sandbox
@@ -43,9 +38,11 @@ LABEL org.opencontainers.image.title="domain-task-gateway" \
   org.opencontainers.image.base.name="gcr.io/distroless/nodejs24-debian12:nonroot"
 WORKDIR /app
 COPY --from=init /usr/bin/tini-static /sbin/tini
-COPY --from=production /app/node_modules ./node_modules
 COPY --from=build /app/package.json ./
 COPY --from=build /app/dist ./dist
+# Files that the page of DOCS_ENABLED loads. The bundle contains every other package.
+COPY --from=build /app/node_modules/swagger-ui-dist/package.json /app/node_modules/swagger-ui-dist/swagger-ui.css \
+  /app/node_modules/swagger-ui-dist/swagger-ui-bundle.js ./node_modules/swagger-ui-dist/
 COPY openapi.yaml ./
 COPY public ./public
 COPY --from=build --chown=65532:65532 /app/data /data

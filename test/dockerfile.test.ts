@@ -111,8 +111,22 @@ describe('the Dockerfile', () => {
   })
 })
 
-// Two installations of packages and a compilation.
-const BUILD_MS = 600_000
+interface Bill {
+  readonly components: readonly {
+    readonly name: string
+    readonly version: string
+    readonly purl: string
+    readonly licenses: readonly { readonly expression: string }[]
+    readonly hashes: readonly { readonly content: string }[]
+  }[]
+}
+
+/** Names of the packages that a source map names. */
+const packagesOf = (map: string): readonly string[] =>
+  [...map.matchAll(/node_modules\/((?:@[^/"]+\/)?[^/"]+)\/(?![^"]*node_modules\/)/g)].flatMap(([, name]) => name ?? [])
+
+// A build on a busy machine.
+const BUILD_MS = 300_000
 
 describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   let folder = ''
@@ -129,7 +143,7 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     const built = await files('app/dist')
     const entries = [
       'server.js',
-      'audit/sqlite-worker.js',
+      'sqlite-worker.js',
       'bin/key.js',
       'bin/secret.js',
       'bin/migrate.js',
@@ -138,7 +152,7 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     ]
     for (const file of entries) assert.ok(built.includes(file), file)
     assert.deepEqual(
-      built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
+      built.filter((file) => /sandbox|demo|\.ts$|node_modules/.test(file)),
       [],
     )
     assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json', 'public'])
@@ -159,15 +173,38 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     assert.equal(Object(await answer.json()).Code, 'MissingAccessKeyId')
   })
 
-  test('holds the packages of production and no other', async () => {
+  test('has no package beside the bundle but the files that a page loads', async () => {
+    assert.deepEqual(await files('app/node_modules'), [
+      'swagger-ui-dist',
+      ...['package.json', 'swagger-ui-bundle.js', 'swagger-ui.css'].map((name) => `swagger-ui-dist/${name}`),
+    ])
+  })
+
+  test('has the notices and the bill of materials of the packages of production, and of no other', async () => {
+    const notices = readFileSync(inImage('app/dist/THIRD-PARTY-NOTICES.txt'), 'utf8')
+    const { components }: Bill = JSON.parse(readFileSync(inImage('app/dist/sbom.cdx.json'), 'utf8'))
+    const names = components.map(({ name }) => name)
     const { dependencies, devDependencies, optionalDependencies } = JSON.parse(read('package.json'))
-    const isThere = (name: string): boolean => existsSync(inImage(`app/node_modules/${name}`))
     assert.deepEqual(
-      Object.keys(dependencies).filter((name) => !isThere(name)),
+      Object.keys(dependencies).filter((name) => !names.includes(name)),
       [],
     )
-    assert.deepEqual(Object.keys({ ...devDependencies, ...optionalDependencies }).filter(isThere), [])
-    assert.equal(isThere('.bin/node'), false)
+    assert.deepEqual(
+      Object.keys({ ...devDependencies, ...optionalDependencies }).filter((name) => names.includes(name)),
+      [],
+    )
+    for (const { name, version, purl, licenses, hashes } of components) {
+      assert.ok(notices.includes(`\n${name} ${version} (${licenses[0]?.expression})`), name)
+      assert.equal(decodeURIComponent(purl), `pkg:npm/${name}@${version}`)
+      assert.match(hashes[0]?.content ?? '', /^[0-9a-f]{128}$/)
+    }
+    const sources = (await files('app/dist')).filter((file) => file.endsWith('.map'))
+    const bundled = new Set(sources.flatMap((file) => packagesOf(readFileSync(inImage(`app/dist/${file}`), 'utf8'))))
+    assert.ok(bundled.has('express') && bundled.has('pg'))
+    assert.deepEqual(
+      [...bundled].filter((name) => !names.includes(name)),
+      [],
+    )
   })
 
   test('cancels a task, calls itself ready, and writes to nothing but its volume', async (t) => {

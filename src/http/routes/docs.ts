@@ -6,7 +6,7 @@ import { createAssets } from './assets.ts'
 
 export type Docs = Awaited<ReturnType<typeof createDocs>>
 
-const DOCUMENT = new URL('../../../openapi.yaml', import.meta.url)
+const DOCUMENT = new URL(import.meta.resolve('#openapi.yaml'))
 const SWAGGER_UI = import.meta.resolve('swagger-ui-dist/package.json')
 
 /** The page contains no code or style, and loads from the gateway alone. Icons are images inside the style sheet. */
