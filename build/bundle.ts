@@ -12,7 +12,7 @@ const ROOT = resolve(import.meta.dirname, '..')
  */
 const BANNER = `import { createRequire as createBundleRequire } from 'node:module'
 const require = createBundleRequire(import.meta.url)
-process.noDeprecation = true`
+globalThis.process.noDeprecation = true`
 
 /** Packages whose files are served from `node_modules`. */
 const SERVED = ['node_modules/swagger-ui-dist']

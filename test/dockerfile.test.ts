@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { validate } from 'dockerfile-utils'
-import { parseDockerfile, parseDockerignore, runStages, stagesOf } from './helpers/dockerfile.ts'
+import { parseDockerfile, parseDockerignore, parseEnv, runStages, stagesOf } from './helpers/dockerfile.ts'
 import { asOperator } from './helpers/gateway.ts'
 import { prepare, ROOT, startProcess } from './helpers/process.ts'
 
@@ -26,7 +26,9 @@ const valuesOf = (name: string): readonly string[] =>
   (final?.steps ?? []).filter((step) => step.name === name).map(({ value }) => value)
 const lastOf = (name: string): string => valuesOf(name).at(-1) ?? ''
 const commandOf = (name: string): readonly string[] => JSON.parse(lastOf(name).replace(/^.*?CMD /, ''))
-const settings = Object.fromEntries(valuesOf('ENV').flatMap((value) => value.split(' ').map((pair) => pair.split('='))))
+const settingsIn = (root: string) => Object.assign({}, ...valuesOf('ENV').map((value) => parseEnv(value, root)))
+/** The options of Node. */
+const execArgv = commandOf('ENTRYPOINT').slice(3, -1)
 
 const { lines: ignoreLines, isInContext } = parseDockerignore(read('.dockerignore'))
 
@@ -47,6 +49,18 @@ describe('the Dockerfile', () => {
     assert.deepEqual(valuesOf('CMD'), [])
   })
 
+  // Node would not read the cache otherwise.
+  test('writes the compile cache with the Node, the options and the user of the image', () => {
+    const { base, steps = [] } = stages.find(({ name }) => name === 'compile-cache') ?? {}
+    const lastIn = (name: string) => steps.findLast((step) => step.name === name)?.value ?? ''
+    const [node, ...args] = JSON.parse(lastIn('RUN'))
+    assert.deepEqual(
+      [base, lastIn('USER'), node, args.slice(0, -1)],
+      [final?.base, lastOf('USER'), '/nodejs/bin/node', execArgv],
+    )
+    for (const pair of lastIn('ENV').split(' ')) assert.ok(lastOf('ENV').includes(pair), pair)
+  })
+
   test('checks with Node itself whether the gateway is ready', () => {
     const [node, ...code] = commandOf('HEALTHCHECK')
     assert.equal(node, '/nodejs/bin/node')
@@ -55,10 +69,12 @@ describe('the Dockerfile', () => {
 
   test('writes to nothing but the volume', () => {
     assert.deepEqual(valuesOf('VOLUME'), ['/data'])
-    assert.deepEqual(settings, {
+    assert.deepEqual(settingsIn('/'), {
       NODE_ENV: 'production',
       AUDIT_URL: 'sqlite:/data/audit.db',
       SQLITE_TMPDIR: '/data',
+      NODE_COMPILE_CACHE: '/app/compile-cache',
+      NODE_COMPILE_CACHE_PORTABLE: '1',
     })
     const owned = valuesOf('COPY').filter((value) => value.includes('--chown'))
     assert.deepEqual(owned, [`--from=build --chown=${lastOf('USER')} /app/data /data`])
@@ -125,12 +141,16 @@ interface Bill {
 const packagesOf = (map: string): readonly string[] =>
   [...map.matchAll(/node_modules\/((?:@[^/"]+\/)?[^/"]+)\/(?![^"]*node_modules\/)/g)].flatMap(([, name]) => name ?? [])
 
+/** Node has read the variable already, and the gateway does not start with it. */
+const WITHOUT_DEBUG = 'data:text/javascript,delete process.env.NODE_DEBUG_NATIVE'
+
 // A build on a busy machine.
 const BUILD_MS = 300_000
 
 describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   let folder = ''
   const inImage = (path: string): string => join(folder, 'final', path)
+  const settings = () => settingsIn(inImage(''))
   const files = async (path: string) => (await readdir(inImage(path), { recursive: true })).sort()
 
   before(async () => {
@@ -155,7 +175,14 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
       built.filter((file) => /sandbox|demo|\.ts$|node_modules/.test(file)),
       [],
     )
-    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json', 'public'])
+    assert.deepEqual(await readdir(inImage('app')), [
+      'compile-cache',
+      'dist',
+      'node_modules',
+      'openapi.yaml',
+      'package.json',
+      'public',
+    ])
   })
 
   test('has the sandbox in an image of its own, which needs no package', async (t) => {
@@ -207,13 +234,31 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     )
   })
 
+  test('reads its code from the compile cache', async (t) => {
+    const { env } = await prepare(t)
+    const gateway = await startProcess(
+      t,
+      { ...settings(), ...env, NODE_DEBUG_NATIVE: 'COMPILE_CACHE' },
+      { entry: inImage('app/dist/server.js'), execArgv: ['--import', WITHOUT_DEBUG, ...execArgv] },
+    )
+    gateway.kill('SIGTERM')
+    const { stderr } = await gateway.ended
+    const read = [...stderr.matchAll(/code cache for ESM \S+\/dist\/(\S+) was (.*)/g)]
+    const names = read.map(([, name = '']) => name.replace(/-\w{8}\.js$/, '.js'))
+    for (const name of ['server.js', 'app.js']) assert.ok(names.includes(name), name)
+    assert.deepEqual(
+      read.filter(([, , fate]) => !fate?.startsWith('accepted')).map(([line]) => line),
+      [],
+    )
+  })
+
   test('cancels a task, calls itself ready, and writes to nothing but its volume', async (t) => {
     const { sandbox, auditPath, env } = await prepare(t, inImage('data'))
     const untouched = await files('app')
     const gateway = await startProcess(
       t,
-      { ...settings, ...env },
-      { entry: inImage('app/dist/server.js'), cwd: inImage('app') },
+      { ...settings(), ...env },
+      { entry: inImage('app/dist/server.js'), cwd: inImage('app'), execArgv },
     )
     const { port: ADMIN_PORT } = new URL(String((await gateway.line('listening')).adminAddress))
     const check = () => run(process.execPath, commandOf('HEALTHCHECK').slice(1), { env: { ADMIN_PORT } })
@@ -232,7 +277,7 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   test('describes itself where that is switched on', async (t) => {
     const { env } = await prepare(t)
     const entry = inImage('app/dist/server.js')
-    const { api } = await startProcess(t, { ...settings, ...env, DOCS_ENABLED: 'true' }, { entry })
+    const { api } = await startProcess(t, { ...settings(), ...env, DOCS_ENABLED: 'true' }, { entry })
     const [document, page, script] = [
       await api.get('/openapi.json'),
       await api.get('/docs'),
@@ -245,14 +290,14 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   test('has a console where that is switched on', async (t) => {
     const { env } = await prepare(t)
     const entry = inImage('app/dist/server.js')
-    const { api } = await startProcess(t, { ...settings, ...env, CONSOLE_ENABLED: 'true' }, { entry })
+    const { api } = await startProcess(t, { ...settings(), ...env, CONSOLE_ENABLED: 'true' }, { entry })
     const [page, script] = [await api.get('/console'), await api.get('/console/console.js')]
     assert.deepEqual([page.status, script.status], [200, 200])
   })
 
   test('copies its record', async (t) => {
     const { env, auditPath } = await prepare(t)
-    await startProcess(t, { ...settings, ...env }, { entry: inImage('app/dist/server.js'), cwd: inImage('app') })
+    await startProcess(t, { ...settings(), ...env }, { entry: inImage('app/dist/server.js'), cwd: inImage('app') })
     const { stdout } = await run(process.execPath, [inImage('app/dist/bin/backup.js'), `${auditPath}.copy`], { env })
     assert.match(stdout, /^Copied 0 cancellations/)
   })
