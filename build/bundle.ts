@@ -7,11 +7,11 @@ import { billOfMaterials, noticesOf, readPackage } from './notices.ts'
 const ROOT = resolve(import.meta.dirname, '..')
 
 /**
- * CommonJS modules of packages call `require` for modules of Node. Node suppresses its deprecation warnings for files
- * below `node_modules`, and does not recognize packages in a bundle. Sources still run with these warnings.
+ * CommonJS modules of packages call `require` for modules of Node only, and `createRequire` would resolve paths in each
+ * chunk. Node suppresses its deprecation warnings for files below `node_modules`, and does not recognize packages in a
+ * bundle. Sources still run with these warnings.
  */
-const BANNER = `import { createRequire as createBundleRequire } from 'node:module'
-const require = createBundleRequire(import.meta.url)
+const BANNER = `const require = globalThis.process.getBuiltinModule
 globalThis.process.noDeprecation = true`
 
 /** Packages whose files are served from `node_modules`. */
@@ -43,6 +43,8 @@ export const bundleGateway = async (folder: string): Promise<void> => {
     sourcemap: 'linked',
     sourcesContent: false,
     banner: { js: BANNER },
+    define: { 'Intl.ListFormat': 'LazyListFormat' },
+    inject: ['build/lazy-list-format.ts'],
     // An optional addition to pg, which is not installed.
     external: ['pg-native'],
     metafile: true,

@@ -20,13 +20,13 @@ import { requires } from '../helpers/requirements.ts'
 import { SIGN_IN_ENV } from '../helpers/session.ts'
 import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
-/** Writes the files that a process loads to its standard error, one a line, at its end. */
+/** Each thread writes the files that it loaded to standard error, one a line, at its end. */
 const LIST_FILES = `data:text/javascript,${encodeURIComponent(`
   import { writeSync } from 'node:fs'
   import { registerHooks } from 'node:module'
   const files = []
   registerHooks({ load: (url, context, next) => (url.startsWith('file:') && files.push(url), next(url, context)) })
-  process.on('exit', () => writeSync(2, files.join('\\n')))
+  process.on('exit', () => writeSync(2, files.map((url) => url + '\\n').join('')))
 `)}`
 
 /** Packages that only some settings need. They would slow down every start. */
@@ -34,7 +34,7 @@ const LATE_PACKAGES =
   /node_modules\/(@alicloud|@opentelemetry\/(?!api\/)[^/]+|@redis|jose|openid-client|pg|rate-limit-redis|yaml)\//
 
 /** A start from the sources loads about five hundred files. */
-const FILES_MAX = 60
+const FILES_MAX = 70
 
 test('the built gateway cancels and records like its source, and loads few files', async (t) => {
   const { sandbox, env } = await prepare(t)
@@ -45,7 +45,10 @@ test('the built gateway cancels and records like its source, and loads few files
 
   const { code, stderr } = await gateway.ended
   assert.deepEqual([status, sandbox.violations, code], [202, 0, 0])
-  const files = stderr.split('\n').map((url) => fileURLToPath(url))
+  const files = stderr
+    .trim()
+    .split('\n')
+    .map((url) => fileURLToPath(url))
   assert.ok(files.length > 10 && files.length < FILES_MAX, String(files.length))
   const late = files.filter((file) => LATE_PACKAGES.test(readFileSync(`${file}.map`, 'utf8')))
   assert.deepEqual(late, [])
