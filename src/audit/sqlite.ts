@@ -114,7 +114,7 @@ const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly d
  * serves them all, and waking a thread costs more than most requests.
  */
 const startThread = async (role: WorkerOptions['role'], path: string) => {
-  // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
+  // The build does not rewrite a worker's URL. It puts the worker beside the chunk of this file, as .js.
   const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
   const worker = new Worker(url, { workerData: { role, path, nowMs: Date.now() } satisfies WorkerOptions })
   const [first]: WorkerReply[] = await once(worker, 'message')

@@ -109,7 +109,7 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
   })
 
   test('answers, and ends with 0 on SIGTERM, as it is built', async (t) => {
-    const built = { program: process.execPath, args: [await buildGateway(t)] }
+    const built = { program: process.execPath, args: [await buildGateway()] }
     const { url, sandbox, kill, exited } = await startUnread(t, {}, built)
     const answered = await sendMany(url)
     const status = await cancel(url, sandbox.addTask())

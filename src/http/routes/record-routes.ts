@@ -1,5 +1,5 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { AuditTrail } from '../../audit/audit-trail.ts'
 import { recordToJson } from '../../audit/record-json.ts'
 import { type AuditFilter, type AuditRecord, type FinalPage, OUTCOMES, type Position } from '../../audit/store.ts'
