@@ -5,11 +5,13 @@ import type { TestContext } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type supertest from 'supertest'
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../sandbox/src/server.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { sha256 } from '../../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../../src/config.ts'
 import { createGateway, type Overrides } from '../../src/gateway.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createApi } from './contract.ts'
+import { startSharedWorker } from './shared-threads.ts'
 
 /** Secrets that must not appear in any output; the leak test searches for them. */
 export const CANARIES = {
@@ -105,7 +107,8 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   const log = createLog({ level: 'info', destination: { write: (line) => void logLines.push(line) } })
   const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, options.readFile ?? (() => ''))
   const timings = { ...QUIET_FOLLOW_UP, ...options.overrides?.timings }
-  const gateway = await createGateway(config, { log, ...options.overrides, timings })
+  const openStore: Overrides['openStore'] = (path) => openSqliteStore(path, startSharedWorker)
+  const gateway = await createGateway(config, { log, openStore, ...options.overrides, timings })
   const listener = await gateway.listen().catch(async (error) => {
     await gateway.close()
     throw error
