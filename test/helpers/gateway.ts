@@ -131,7 +131,8 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   return { api, url, adminUrl, upstream, logLines, auditPath, record, stop }
 }
 
-const EVENTUALLY_TIMEOUT_MS = 20_000
+/** Less than the timeout of a test, so that the failure names the condition. */
+const EVENTUALLY_TIMEOUT_MS = 60_000
 
 /** Polls, once in each turn of the event loop, until the result is defined. */
 export const eventually = async <T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> => {
