@@ -220,6 +220,11 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     200: asking('get', '/console', { ...CONSOLE, headers: {} }),
     404: asking('get', '/console', { headers: {} }),
   },
+  getStart: {
+    302: asking('get', '/', { ...CONSOLE, headers: {} }),
+    404: asking('get', '/', { headers: {} }),
+  },
+  listProblemPages: { 200: asking('get', '/problems', { headers: {} }) },
   getProblemPage: {
     200: asking('get', '/problems/not-found', { headers: {} }),
     404: asking('get', '/problems/nowhere', { headers: {} }),

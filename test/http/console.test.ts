@@ -54,6 +54,14 @@ test('what the page loads is asked for each time, and sent where it has changed'
   assert.equal((await api.get('/console')).headers['cache-control'], 'no-store')
 })
 
+test('the root leads to the console, where there is one', async (t) => {
+  const { url } = await startGateway(t, WITH_CONSOLE)
+  const { redirected, url: target, status } = await fetch(`${url}/`)
+  assert.deepEqual([redirected, target, status], [true, `${url}/console`, 200])
+  const without = await startGateway(t)
+  assert.equal((await without.api.get('/')).status, 404)
+})
+
 for (const path of ['/console/index.html', '/console/..%2Fpackage.json', '/console/', '/console/x/y', '/Console']) {
   test(`${path} is not found even where there is a console`, async (t) => {
     const { url } = await startGateway(t, WITH_CONSOLE)

@@ -146,7 +146,7 @@ export const showAuthProblem: ErrorRequestHandler = function authProblemHandler(
   if (!wantsPage || !(error instanceof GatewayError)) return next(error)
   const { lang } = req.context
   req.context.code = error.code
-  const { title, body } = describeProblem(error.code, lang)
+  const { title, body } = describeProblem(error, lang)
   res.status(PROBLEMS[error.code].status)
   sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
 }
@@ -169,13 +169,11 @@ const refusePrefetch = ({ headers }: Request): void => {
 
 /**
  * Only a navigation of the whole tab starts a sign-in: no frame, image or script of another page. Browsers of before 2023
- * send no such headers (W3C, Fetch Metadata Request Headers), and the `fetch` of Node sends `Sec-Fetch-Mode: cors` alone.
- * @throws sign-in-failed
+ * send no such headers, and some send one of the two (W3C, Fetch Metadata Request Headers). @throws sign-in-failed
  */
 const refuseEmbedding = ({ headers }: Request): void => {
-  const { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination } = headers
-  const isNavigation = mode === undefined || mode === 'navigate' || (mode === 'cors' && destination === undefined)
-  if (!isNavigation || (destination ?? 'document') !== 'document') throw new GatewayError('sign-in-failed')
+  const { 'sec-fetch-mode': mode = 'navigate', 'sec-fetch-dest': destination = 'document' } = headers
+  if (mode !== 'navigate' || destination !== 'document') throw new GatewayError('sign-in-failed')
 }
 
 /** A path of the gateway with query and fragment, in the form of a URL; null for another text. */
