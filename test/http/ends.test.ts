@@ -10,6 +10,8 @@ import { asAuditor, asOperator, asReader, eventually, type Started, startGateway
 
 const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
+/** The wait of a request ends with its result: the machine may be busy. */
+const PATIENT = { REQUEST_TIMEOUT_MS: '60000', SHUTDOWN_GRACE_MS: '65000' }
 const QUICK = { settlementPauseMs: () => 20, followUpCallEveryMs: 20, followUpQuietMs: 300, lookupTtlMs: 0 }
 const WITHOUT_EFFECT: Fault = { reply: 'envelope', effect: false }
 const DOWN: Fault = { reply: { status: 500, code: 'InternalError' } }
@@ -73,7 +75,7 @@ for (const isWaiting of [false, true]) {
     test(`a task that ${name}: ${outcome}, ${isWaiting ? 'for a request that waits' : 'without a request'}`, async (t) => {
       let shiftMs = 0
       const sandbox = { waitingMs: 0, ...lifecycle, now: () => Date.now() + shiftMs }
-      const started = await startGateway(t, { sandbox, overrides: { timings: QUICK } })
+      const started = await startGateway(t, { env: PATIENT, sandbox, overrides: { timings: QUICK } })
       const advance = (): void => {
         shiftMs = HOUR_MS
         started.upstream.setClockOffset(-HOUR_MS)
@@ -87,7 +89,7 @@ for (const isWaiting of [false, true]) {
       await after?.(started, taskNo, advance)
       const isFinal = outcome !== 'accepted'
       if (isWaiting) {
-        const wait = isFinal ? 10 : 1
+        const wait = isFinal ? 50 : 1
         const answer = await api
           .get(path)
           .set({ ...asOperator, prefer: `wait=${wait}` })

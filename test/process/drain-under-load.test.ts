@@ -41,7 +41,7 @@ const ask = (url: URL, agent: Agent): Promise<number | string> =>
 
 test('stopped at two hundred cancels a second, it answers and records each that it was sent', async (t) => {
   const { sandbox, env } = await prepare(t)
-  const gateway = await startProcess(t, { ...env, SHUTDOWN_DELAY_MS: '3000' })
+  const gateway = await startProcess(t, { ...env, SHUTDOWN_DELAY_MS: '8000' })
   const load = startLoad(t, gateway.url, sandbox)
   while (cancelCalls(sandbox).length < 100) await sandbox.nextCall('CancelTask')
 
