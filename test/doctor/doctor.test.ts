@@ -66,7 +66,8 @@ const finds = ({ isSound, findings }: Diagnosis, check: string, status: Status, 
 const faulty = async (t: TestContext, action: string, reply: FaultReply, scene: Scene = {}) => {
   const upstream = await startSandbox(t)
   upstream.fault(action, { reply }, Number.POSITIVE_INFINITY)
-  const env = { UPSTREAM_MAX_ATTEMPTS: '1', UPSTREAM_TIMEOUT_MS: '500', ...scene.env }
+  const timeoutMs = reply === 'stall' ? '500' : '5000'
+  const env = { UPSTREAM_MAX_ATTEMPTS: '1', UPSTREAM_TIMEOUT_MS: timeoutMs, ...scene.env }
   return await diagnose(t, { ...scene, env }, upstream)
 }
 

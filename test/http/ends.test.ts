@@ -11,6 +11,8 @@ import { asAuditor, asOperator, asReader, eventually, type Started, startGateway
 
 const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
+/** The wait of a request ends with its result: the machine may be busy. */
+const PATIENT = { REQUEST_TIMEOUT_MS: '60000', SHUTDOWN_GRACE_MS: '65000' }
 const QUICK = { settlementPauseMs: () => 20, followUpCallEveryMs: 20, followUpQuietMs: 300, lookupTtlMs: 0 }
 const WITHOUT_EFFECT: Fault = { reply: 'envelope', effect: false }
 const DOWN: Fault = { reply: { status: 500, code: 'InternalError' } }
@@ -128,7 +130,7 @@ for (const isWaiting of [false, true]) {
       const shiftsMs = { tasks: 0, followUp: 0 }
       const sandbox = { waitingMs: 0, ...lifecycle, now: () => Date.now() + shiftsMs.tasks }
       const overrides = { timings: QUICK, now: () => Date.now() + shiftsMs.followUp }
-      const started = await startGateway(t, { sandbox, overrides })
+      const started = await startGateway(t, { env: PATIENT, sandbox, overrides })
       const clocks: Clocks = {
         passForTasks: (ms) => {
           shiftsMs.tasks += ms
@@ -146,7 +148,7 @@ for (const isWaiting of [false, true]) {
       const path = `/cancellations/${body.cancellationId}`
       await after?.(started, taskNo, clocks)
       if (isWaiting) {
-        const wait = isFinal ? 10 : 1
+        const wait = isFinal ? 50 : 1
         const answer = await api
           .get(path)
           .set({ ...asOperator, prefer: `wait=${wait}` })
