@@ -243,6 +243,17 @@ const BEHAVIOURS: readonly (readonly [string, Behaviour, accepted: readonly Outc
       ['cancelled'],
       ['cancelled'],
     ],
+    [
+      'shows complete twice with another state between, and is cancelled then',
+      (age) =>
+        age < 3 * SECOND_MS || (age >= 120 * SECOND_MS && age < 170 * SECOND_MS)
+          ? COMPLETE
+          : age < 170 * SECOND_MS
+            ? CANCELLING
+            : CANCELLED,
+      ['cancelled'],
+      ['accepted', 'cancelled'],
+    ],
     ['disappears from the list', (age) => (age < 3 * SECOND_MS ? COMPLETE : null), ['accepted'], ['unknown']],
     ['is never in the list', () => null, ['accepted'], ['unknown']],
     ['has no known cancel status', () => ({ status: 'complete', cancelStatus: 'unknown' }), ['accepted'], ['unknown']],
