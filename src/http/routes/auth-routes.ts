@@ -1,5 +1,5 @@
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express'
-import { z } from 'zod'
+import * as z from 'zod'
 import { isSafeUrl } from '../../addresses.ts'
 import type { Sessions } from '../../callers/session.ts'
 import type { SignIn } from '../../callers/sign-in.ts'
