@@ -37,7 +37,8 @@ const startedWithLoad = loadavg()
  */
 export const machine = (): string => {
   const pinned = canPin ? ', pinned' : ''
-  const [before, now] = [startedWithLoad[0], loadavg()[2]].map((load) => (load ?? Number.NaN).toFixed(1))
+  const [before, now] = [startedWithLoad[0], loadavg()[2]].map((value) => (value ?? Number.NaN).toFixed(1))
   const model = cpus()[0]?.model ?? 'unknown'
-  return `Node ${process.version}, ${cores} cores (${model})${pinned}, load ${before} before and ${now} during the run`
+  const load = `load ${before} before, ${now} in the last 15 minutes`
+  return `Node ${process.version}, ${cores} cores (${model})${pinned}, ${load}`
 }
