@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, request } from 'node:http'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
-import { exportJWK, generateKeyPair } from 'jose'
+import { exportJWK, generateKeyPair, type JWK } from 'jose'
 import Provider from 'oidc-provider'
 import type { Env } from '../../src/config.ts'
 import { closedPort } from './ports.ts'
@@ -29,6 +29,16 @@ export const CLIENT_SECRET = 'canary-client-secret'
 
 const CLIENT_ID = 'gateway'
 
+let usualKey: Promise<JWK> | undefined
+
+/** One key for the providers of a test file: the generation of an RSA key takes longer than a sign-in. */
+const signingKey = (): Promise<JWK> => {
+  usualKey ??= generateKeyPair('RS256', { extractable: true })
+    .then(({ privateKey }) => exportJWK(privateKey))
+    .then((jwk) => ({ ...jwk, alg: 'RS256', use: 'sig' }))
+  return usualKey
+}
+
 export interface ProviderOptions {
   readonly clientSecret?: string
   readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
@@ -52,7 +62,6 @@ export const startProvider = async (
   const url = `http://localhost:${address.port}`
   // The provider prints warnings that it is not configured for production.
   for (const method of ['warn', 'info'] as const) t.mock.method(console, method, () => {})
-  const { privateKey } = await generateKeyPair('RS256', { extractable: true })
   const provider = new Provider(url, {
     clients: [
       {
@@ -64,7 +73,7 @@ export const startProvider = async (
       },
     ],
     cookies: { keys: ['a key of the provider’s own'] },
-    jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig' }] },
+    jwks: { keys: [await signingKey()] },
     conformIdTokenClaims: false,
     claims: { openid: ['sub', 'scope', 'domains', 'types'], profile: ['name'] },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub, ...people.get(sub) }) }),
