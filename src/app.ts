@@ -125,6 +125,7 @@ export const createApp = (parts: AppParts): Express => {
     get('/docs/:file', parts.docs.asset)
   }
   if (parts.console !== null) {
+    get('/', parts.console.home)
     get('/console', parts.console.page)
     get('/console/:file', parts.console.asset)
   }

@@ -22,6 +22,14 @@ test('the console needs no credential, and no limit counts it', async (t) => {
   }
 })
 
+test('the root leads to the console, and without a console nowhere', async (t) => {
+  const { url } = await startGateway(t, WITH_CONSOLE)
+  const answer = await fetch(url)
+  assert.deepEqual([answer.status, answer.url], [200, `${url}/console`])
+  const { api } = await startGateway(t)
+  assert.equal((await api.get('/')).status, 404)
+})
+
 test('everything that the page loads is served as it stands in the repository', async (t) => {
   const { api } = await startGateway(t, WITH_CONSOLE)
   for (const name of FILES) {

@@ -32,5 +32,8 @@ export const createConsole = async ({ signIn }: ConsoleOptions) => {
   const consolePage: RequestHandler = function consolePage(_req, res) {
     res.set('Content-Security-Policy', POLICY).type('html').send(page)
   }
-  return { page: consolePage, asset }
+  const home: RequestHandler = function consoleHome(_req, res) {
+    res.status(302).location('console').end()
+  }
+  return { home, page: consolePage, asset }
 }
