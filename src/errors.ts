@@ -50,6 +50,8 @@ export interface ErrorFacts {
   readonly retryAfterMs?: number | null
   /** Methods that the route knows, for `Allow`. */
   readonly allow?: string
+  /** The person refused to sign in at the identity provider. */
+  readonly isSignInDenied?: boolean
   /** The scope that was lacking, for the challenge. */
   readonly scope?: string
 }

@@ -110,7 +110,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
     if (CLIENT_REFUSED.includes(reason))
       log.error('the identity provider rejected the gateway as a client', { setting: 'OIDC_CLIENT_SECRET', reason })
     else log.info('a sign-in was refused', { reason })
-    throw new GatewayError('sign-in-failed')
+    throw new GatewayError('sign-in-failed', { isSignInDenied: reason === 'access_denied' })
   }
 
   const identityIn = (tokens: oidc.TokenEndpointResponseHelpers): Identity => {

@@ -293,6 +293,19 @@ test('who replays a callback with its cookie gets no second session: the code is
   assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
 })
 
+test('a person who declined the access is told so, in a response to that sign-in alone', async (t) => {
+  const { gateway, visitor } = await start(t)
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  back.searchParams.delete('code')
+  back.searchParams.set('error', 'access_denied')
+  const headers = { accept: 'text/html' }
+  const stranger = await createVisitor().visit(back, { headers })
+  assert.doesNotMatch(await stranger.text(), /did not allow/)
+  const page = await visitor.visit(back, { headers })
+  assert.equal(page.status, 400)
+  assert.match(await page.text(), /<h1>You did not allow the sign-in<[\s\S]*<a href="login">Sign in again</)
+})
+
 test('a person is shown a page where the sign-in failed, and a way on', async (t) => {
   const { gateway, visitor } = await start(t)
   const headers = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8', 'accept-language': 'zh' }

@@ -146,7 +146,10 @@ export const showAuthProblem: ErrorRequestHandler = function authProblemHandler(
   if (!wantsPage || !(error instanceof GatewayError)) return next(error)
   const { lang } = req.context
   req.context.code = error.code
-  const { title, body } = describeProblem(error.code, lang)
+  const { denied, deniedAdvice } = WORDS[lang]
+  const { title, body } = error.facts.isSignInDenied
+    ? { title: denied, body: html`<main>\n<h1>${denied}</h1>\n<p>${deniedAdvice}</p>\n</main>` }
+    : describeProblem(error.code, lang)
   res.status(PROBLEMS[error.code].status)
   sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
 }
@@ -195,7 +198,19 @@ const foreignUrlIn = (text: string, origins: readonly string[]): string | null =
 
 const FOREIGN_URL = /^https?:\/\/[^\p{C}\s\\/?#@]+([/?#][^\p{C}\s\\]*)?$/iu
 
-const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
-  en: { title: 'Signed in', go: 'Continue to ', again: 'Sign in again' },
-  zh: { title: '已登录', go: '继续前往 ', again: '重新登录' },
+const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again' | 'denied' | 'deniedAdvice', string>>>> = {
+  en: {
+    title: 'Signed in',
+    go: 'Continue to ',
+    again: 'Sign in again',
+    denied: 'You did not allow the sign-in',
+    deniedAdvice: 'You are not signed in, because the access was declined at the sign-in page. You can try again.',
+  },
+  zh: {
+    title: '已登录',
+    go: '继续前往 ',
+    again: '重新登录',
+    denied: '您拒绝了登录授权',
+    deniedAdvice: '由于在登录页面拒绝了授权，您尚未登录。您可以重新登录。',
+  },
 }
