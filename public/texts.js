@@ -51,7 +51,7 @@ export const TEXTS = {
   'no-permissions.again': { en: 'Check again', zh: '重新检查' },
 
   'sign-in.heading': { en: 'Sign in', zh: '登录' },
-  'sign-in.lead': { en: 'View and cancel domain tasks. Sign in first.', zh: '登录后可查看和取消域名任务。' },
+  'sign-in.lead': { en: 'Sign in to view and cancel domain tasks.', zh: '登录后可查看和取消域名任务。' },
   'sign-in.ended': {
     en: 'You are no longer signed in. Sign in again to continue.',
     zh: '您的登录已失效。请重新登录后继续操作。',
@@ -60,7 +60,7 @@ export const TEXTS = {
   'sign-in.or': { en: 'or with a key', zh: '或使用密钥' },
   'sign-in.key': { en: 'Key', zh: '密钥' },
   'sign-in.key-hint': {
-    en: 'The key is kept only in the memory of this page. It is gone when you close or reload the page.',
+    en: 'The key stays in this page only. It is gone when you close or reload the page.',
     zh: '密钥仅保存在本页面的内存中。关闭或刷新页面后，密钥即被清除。',
   },
   'sign-in.key-submit': { en: 'Use this key', zh: '使用此密钥' },
@@ -83,7 +83,10 @@ export const TEXTS = {
   'tasks.go': { en: 'Open task', zh: '打开任务' },
   'tasks.filter': { en: 'Filter tasks by date', zh: '按日期筛选任务' },
   'tasks.empty': { en: 'No tasks', zh: '暂无任务' },
-  'tasks.empty-hint': { en: 'There are no tasks in this date range.', zh: '所选日期范围内没有任务。' },
+  'tasks.empty-hint': {
+    en: 'There are no tasks yet, or none in the chosen dates.',
+    zh: '目前没有任务，或所选日期内没有任务。',
+  },
   'tasks.no-match': { en: 'No loaded task matches', zh: '已加载的任务中没有匹配项' },
   'tasks.no-match-hint': {
     en: 'Change the search or the status, or load more tasks.',
@@ -211,8 +214,8 @@ export const TEXTS = {
   },
   'cancel.stopped': { en: 'You stopped waiting', zh: '您已停止等待' },
   'cancel.stopped-lead': {
-    en: 'The request was sent, and the cancellation may have happened. To stop waiting does not undo it.',
-    zh: '请求已发送，取消操作可能已生效。停止等待不会撤销请求。',
+    en: 'The request was sent and is not withdrawn, so the cancellation may have happened.',
+    zh: '请求已发送且不会撤回，取消操作可能已生效。',
   },
   'cancel.not-seen': { en: 'Not known yet', zh: '尚未获取' },
   'cancel.failed-to-show': {
@@ -222,7 +225,7 @@ export const TEXTS = {
   'cancel.id': { en: 'Cancellation id', zh: '取消记录 ID' },
   'cancel.request-id': { en: 'Alibaba Cloud request id', zh: '阿里云请求 ID' },
 
-  'many.heading': { en: 'Cancel {count} tasks?', zh: '确定要取消 {count} 个任务吗？' },
+  'many.heading': { en: 'Cancel these tasks ({count})?', zh: '确定要取消这些任务吗（{count}）？' },
   'many.sum': {
     en: 'Tasks: {tasks}. Affected domains: {domains}.',
     zh: '任务：{tasks} 个，受影响的域名：{domains} 个。',
@@ -235,9 +238,9 @@ export const TEXTS = {
     en: 'The domains cannot be shown, so this task is left out. {reason}',
     zh: '无法显示域名，因此不取消此任务。{reason}',
   },
-  'many.confirm': { en: 'Yes, cancel {count} tasks', zh: '确认取消 {count} 个任务' },
+  'many.confirm': { en: 'Yes, cancel these tasks ({count})', zh: '确认取消这些任务（{count}）' },
   'many.keep': { en: 'Keep the tasks', zh: '保留任务' },
-  'many.sending': { en: 'Cancelling {count} tasks…', zh: '正在取消 {count} 个任务…' },
+  'many.sending': { en: 'Cancelling the tasks ({count})…', zh: '正在取消任务（{count}）…' },
   'many.sending-lead': {
     en: 'Each task gets one request. A request is not repeated.',
     zh: '每个任务只发送一个请求，不会自动重复发送。',
@@ -284,7 +287,7 @@ export const TEXTS = {
   'outcome.refused': { en: 'Not permitted', zh: '无权限' },
   'outcome.accepted': { en: 'Accepted', zh: '已受理' },
   'outcome.cancelled': { en: 'Cancelled', zh: '已取消' },
-  'outcome.too-late': { en: 'Too late', zh: '为时已晚' },
+  'outcome.too-late': { en: 'Too late to cancel', zh: '已来不及取消' },
   'outcome.rejected': { en: 'Rejected', zh: '被拒绝' },
   'outcome.failed': { en: 'Failed, no effect', zh: '失败，未生效' },
   'outcome.unknown': { en: 'Unknown', zh: '未知' },
@@ -306,7 +309,10 @@ export const TEXTS = {
     en: 'Alibaba Cloud did not accept the request, for a reason that concerns the task.',
     zh: '阿里云因任务本身的原因未受理请求。',
   },
-  'outcome-meaning.failed': { en: 'The request had no effect.', zh: '请求未生效。' },
+  'outcome-meaning.failed': {
+    en: 'Alibaba Cloud did not carry out the request. The task was not changed.',
+    zh: '阿里云未执行该请求，任务未发生变化。',
+  },
   'outcome-meaning.unknown': {
     en: 'It is not known whether the request had an effect. Look at the task.',
     zh: '无法确定请求是否生效，请查看任务。',
@@ -329,7 +335,7 @@ export const TEXTS = {
   },
   'problem.retryable': { en: 'You can try again a little later.', zh: '您可以稍后重试。' },
   'problem.retry-after': { en: 'You can try again in {count} s.', zh: '您可以在 {count} 秒后重试。' },
-  'problem.not-retryable': { en: 'To try again without a change does not help.', zh: '不做更改直接重试不会有帮助。' },
+  'problem.not-retryable': { en: 'Trying again without a change will not help.', zh: '不做更改直接重试不会有帮助。' },
   'problem.reason': { en: 'Reason', zh: '原因' },
   'problem.code': { en: 'Code', zh: '错误码' },
   'problem.page': { en: 'Explanation', zh: '查看说明' },

@@ -33,7 +33,7 @@ test('one dialog lists everything that several tasks affect, and nothing is sent
   const opened = await openQuestion(t, 3)
   const { page } = opened
   const text = (await page.locator('dialog').textContent()) ?? ''
-  for (const part of ['Cancel 3 tasks?', 'Affected domains: 6', '0.one.com', '1.two.com', '2.two.com']) {
+  for (const part of ['Cancel these tasks (3)?', 'Affected domains: 6', '0.one.com', '1.two.com', '2.two.com']) {
     assert.ok(text.includes(part), part)
   }
   await page.getByRole('button', { name: 'Keep the tasks' }).click()

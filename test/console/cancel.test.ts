@@ -109,7 +109,7 @@ test('a refusal says that nothing was cancelled, and why', async (t) => {
   const parts = [
     'The task cannot be cancelled',
     'This request cancelled nothing.',
-    'To try again without a change does not help.',
+    'Trying again without a change will not help.',
     'TaskIsDone',
   ]
   for (const part of [...parts, 'task-not-cancellable', id, gatewayRequestId])

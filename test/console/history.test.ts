@@ -91,7 +91,7 @@ test('filters by caller and by day of the browser’s time zone, and how a reque
   await page.locator('#count', { hasText: 'Requests: 1' }).waitFor()
   assert.deepEqual(
     (await tableRows(page)).map((cells) => cells.slice(1, 4)),
-    [['Task late ', 'Too late', 'ann (key) “Ann Lee”']],
+    [['Task late ', 'Too late to cancel', 'ann (key) “Ann Lee”']],
   )
   await page.locator('tbody .details').click()
   await page.locator('dialog').getByText('the task was complete before it could be cancelled').waitFor()
