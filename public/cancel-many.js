@@ -174,9 +174,10 @@ const cancelEach = async (modal, tasks) => {
   let isStopped = false
   const stop = () => {
     isStopped = true
+    stopButton.disabled = true
   }
-  const list = h('ul', { class: 'plans' }, ...results.map(({ element }) => element))
   const stopButton = h('button', { click: stop }, t('many.stop'))
+  const list = h('ul', { class: 'plans' }, ...results.map(({ element }) => element))
   modal.show(
     t('many.sending', { count: tasks.length }),
     [h('div', { class: 'progress', 'aria-hidden': 'true' }), h('p', {}, t('many.sending-lead')), list],

@@ -53,17 +53,23 @@ export const openDialog = ({ onClosed, kind = '' }) => {
         event.preventDefault()
         stop()
       }
+      // A browser closes the dialog at the second Escape, unless the key itself is intercepted.
+      const onKey = (/** @type {KeyboardEvent} */ event) => {
+        if (event.key === 'Escape') onCancel(event)
+      }
       const onBlocked = () => {
         note.textContent = t('dialog.busy')
       }
       state.isBusy = true
       dialog.addEventListener('cancel', onCancel)
+      dialog.addEventListener('keydown', onKey)
       dialog.addEventListener('blocked', onBlocked)
       try {
         await work()
       } finally {
         state.isBusy = false
         dialog.removeEventListener('cancel', onCancel)
+        dialog.removeEventListener('keydown', onKey)
         dialog.removeEventListener('blocked', onBlocked)
       }
     },

@@ -147,6 +147,7 @@ const createRow = (record) => {
   const showName = () => {
     const [first] = namesOf(taskNo) ?? []
     link.textContent = first ?? nameOfTask(taskNo)
+    link.title = namesOf(taskNo)?.join(', ') ?? ''
     others.textContent = othersOf(taskNo)
   }
   showName()
@@ -188,7 +189,7 @@ const createList = ({ query, signal, mayRead, announce, refresh }) => {
    */
   const fillNames = async (added) => {
     if (!mayRead) return
-    const numbers = new Set(added.map(({ record }) => record.taskNo))
+    const numbers = new Set(added.map(({ record }) => record.taskNo).filter((taskNo) => namesOf(taskNo) === undefined))
     for (const taskNo of numbers) {
       const found = await listDetails(taskNo, [['pageSize', NAMES_MAX]], { signal, isBackground: true }).catch(
         (error) => {

@@ -30,6 +30,7 @@ import { pause, untilVisible, watchTasks } from './watch.js'
 const PAGE_ROWS = 20
 const PAGE_ROWS_MAX = 100
 const REFRESH_MS = 30_000
+const DOMAINS = /** @type {const} */ (['include', 'domains'])
 const STATES = /** @type {const} */ (['waiting', 'executing', 'cancelling', 'cancelled', 'complete', 'unknown'])
 const TASK_NO = '\\s*[A-Za-z0-9_\\-]{1,64}\\s*'
 const WIDE = '(min-width: 55.01rem)'
@@ -174,6 +175,7 @@ const createRow = (first, visit, on) => {
     const names = namesOf(taskNo)
     const [first] = names ?? []
     link.textContent = first ?? t(textWithoutName(names, isNamed))
+    link.title = names?.join(', ') ?? ''
     link.classList.toggle('quiet', first === undefined)
     others.textContent = othersText(task.domainCount)
     const name = nameOfTask(taskNo)
@@ -184,6 +186,7 @@ const createRow = (first, visit, on) => {
   const update = (/** @type {Task} */ current) => {
     task = current
     state.replaceChildren(badge('state', stateOf(task)))
+    if (document.activeElement === button && !isCancellable(task)) link.focus()
     button.hidden = !isCancellable(task)
     checkbox.disabled = !isCancellable(task)
     if (checkbox.disabled) checkbox.checked = false
@@ -247,7 +250,7 @@ const createList = (visit, filter) => {
   const empty = h('div', { class: 'notice', hidden: true })
   const count = h('span', { id: 'count' })
   const failure = h('div', { id: 'refresh-failure' })
-  const newer = h('button', { id: 'newer', class: 'small', hidden: true, click: () => showWaiting() })
+  const newer = h('button', { id: 'newer', class: 'small', hidden: true, click: () => showWaiting()[0]?.link.focus() })
   const next = h('button', { id: 'more', click: () => void loadMore() }, t('tasks.more'))
 
   const selectAll = h('input', { id: 'select-all', type: 'checkbox', change: () => selectShown() })
@@ -258,6 +261,7 @@ const createList = (visit, filter) => {
   const showSelected = () => {
     const count = selected().length
     cancelSelected.textContent = t('tasks.cancel-selected', { count })
+    if (document.activeElement === cancelSelected && count === 0) selectAll.focus()
     cancelSelected.disabled = count === 0
     if (count === 0) selectAll.checked = false
   }
@@ -336,12 +340,12 @@ const createList = (visit, filter) => {
 
   const showWaiting = () => {
     const added = waiting.filter(({ taskNo }) => !rows.has(taskNo)).map(addRow)
-    for (const row of added) row.endNaming()
     body.prepend(...added.map(({ element }) => element))
     waiting = []
     watchCancelling()
     showCounts()
-    added[0]?.link.focus()
+    if (added.length > 0) void fillNames(1, added)
+    return added
   }
 
   /**
@@ -350,7 +354,7 @@ const createList = (visit, filter) => {
    */
   const fillNames = async (page, added) => {
     if (added.some((row) => namesOf(row.task().taskNo) === undefined)) {
-      const answer = await listTasks([...queryOf(days, page), ['include', 'domains']], {
+      const answer = await listTasks([...queryOf(days, page), DOMAINS], {
         signal,
         isBackground: true,
       }).catch(ignoreFailure)
@@ -419,7 +423,8 @@ const createList = (visit, filter) => {
   const readNewest = async (/** @type {boolean} */ isBackground) => {
     const pageSize = Math.min(PAGE_ROWS_MAX, Math.max(PAGE_ROWS, rows.size))
     const size = /** @type {const} */ (['pageSize', String(pageSize)])
-    const answer = await listTasks([...days, size, ['include', 'domains']], { signal, isBackground })
+    const isUnnamed = [...rows.keys()].some((taskNo) => namesOf(taskNo) === undefined)
+    const answer = await listTasks([...days, size, ...(isUnnamed ? [DOMAINS] : [])], { signal, isBackground })
     for (const task of answer.items) update(task)
     waiting = answer.items.filter(({ taskNo }) => !rows.has(taskNo) && isNewer(taskNo, answer.items))
     totalItems = answer.totalItems

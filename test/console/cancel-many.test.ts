@@ -77,6 +77,8 @@ test('three requests are in flight at a time, and those that were not sent are n
   assert.equal((await states(page)).filter((state) => state === 'Cancelling…').length, 3)
   assert.equal(deletes(opened).length, 3)
   await page.keyboard.press('Escape')
+  await page.keyboard.press('Escape')
+  assert.equal(await page.locator('dialog').isVisible(), true)
   upstream.clearFaults()
   await page.getByRole('heading', { name: 'Results' }).waitFor()
   assert.equal((await states(page)).filter((state) => state === 'Not sent').length, 2)

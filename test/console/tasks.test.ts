@@ -56,7 +56,14 @@ test('the list shows the tasks of upstream, newest first, and sends requests onl
 test('the list is there before the domains, which then move nothing', async (t) => {
   if (!requires(t, 'chromium')) return
   const held = Promise.withResolvers<void>()
-  const { page } = await openConsole(t, { prepare: (started) => addTasks(started, 3) })
+  const long = `${'x'.repeat(60)}.${'y'.repeat(60)}.com`
+  const { page } = await openConsole(t, {
+    browser: { viewport: { width: 1280, height: 720 } },
+    prepare: (started) => {
+      addTasks(started, 2)
+      started.upstream.addTask({ domains: [long, 'b.com'] })
+    },
+  })
   await page.route(/include=domains/, async (route) => {
     await held.promise
     await route.continue()
@@ -75,7 +82,7 @@ test('the list is there before the domains, which then move nothing', async (t) 
   const before = await places()
   held.resolve()
   await page.locator('tbody a', { hasText: 'a.com' }).first().waitFor()
-  assert.deepEqual(await names.allTextContents(), Array(3).fill('a.com + 1 more'))
+  assert.deepEqual(await names.allTextContents(), [`${long} + 1 more`, 'a.com + 1 more', 'a.com + 1 more'])
   assert.deepEqual(await places(), before)
 })
 
