@@ -2,11 +2,14 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { textFault } from '../src/settings/text.ts'
 import { GROUPS, type Setting } from '../src/settings.ts'
+import { dashboardJson } from './dashboard.ts'
 
-// `npm run docs` writes `.env.example`, and the tables of `docs/configuration.md`, from the rows of `src/settings.ts`.
+// `npm run docs` writes `.env.example`, and the tables of `docs/configuration.md`, from the rows of `src/settings.ts`,
+// and the dashboard of Grafana from `docs/dashboard.ts`.
 
 const ROOT = join(import.meta.dirname, '..')
 const ENV_EXAMPLE = '.env.example'
+const DASHBOARD = 'deploy/grafana/dashboard.json'
 const CONFIGURATION = 'docs/configuration.md'
 const LINE_MAX = 110
 
@@ -93,6 +96,7 @@ const configuration = (): string => {
 export const generate = (): Readonly<Record<string, string>> => ({
   [ENV_EXAMPLE]: `${[ENV_HEADER, ...examples].join('\n\n')}\n`,
   [CONFIGURATION]: configuration(),
+  [DASHBOARD]: dashboardJson(),
 })
 
 if (process.argv[1] === import.meta.filename) {

@@ -23,7 +23,7 @@ import type { Console } from './http/routes/console.ts'
 import type { Docs } from './http/routes/docs.ts'
 import { createReadyz, type Lifecycle, livez, type Readiness, refuseWhenDraining } from './http/routes/health.ts'
 import { me } from './http/routes/me.ts'
-import { problemPage } from './http/routes/problem-pages.ts'
+import { problemIndex, problemPage } from './http/routes/problem-pages.ts'
 import { createRecordRoutes } from './http/routes/record-routes.ts'
 import { checkTaskNo, createTaskRoutes, type TaskRouteOptions } from './http/routes/task-routes.ts'
 import { createExpress, keepUnreadableEscapes } from './http/server/express-app.ts'
@@ -97,6 +97,7 @@ export const createApp = (parts: AppParts): Express => {
   get('/cancellations', authenticatedRead, requireScope('audit:read'), records.listCancellations)
   get('/cancellations/:id', authenticatedRead, requireScope('audit:read', 'tasks:cancel'), records.findCancellation)
   get('/me', authenticatedRead, me)
+  get('/problems', problemIndex)
   get('/problems/:code', problemPage)
   get('/livez', livez)
   get('/readyz', createReadyz(parts.readiness, parts.rateLimitStore))
@@ -125,7 +126,7 @@ export const createApp = (parts: AppParts): Express => {
     get('/docs/:file', parts.docs.asset)
   }
   if (parts.console !== null) {
-    get('/', parts.console.home)
+    get('/', parts.console.start)
     get('/console', parts.console.page)
     get('/console/:file', parts.console.asset)
   }

@@ -35,10 +35,14 @@ export type ErrorCode =
 /** Languages that problems are written in and that upstream answers in. */
 export type Lang = 'en' | 'zh'
 
+/** A cause of a problem that has texts of its own. */
+export type ErrorReason = 'consent-denied' | 'key-invalid' | 'session-ended' | 'token-invalid'
+
 /** The details of a problem besides its code. No secret may be among them: all of it reaches the caller. */
 export interface ErrorFacts {
   /** The HTTP status, where the route decides it and not the code. */
   readonly status?: number
+  readonly reason?: ErrorReason
   /** Name of the faulty input, and the rule it broke. */
   readonly field?: string
   readonly rule?: Readonly<Record<Lang, string>>
@@ -50,8 +54,6 @@ export interface ErrorFacts {
   readonly retryAfterMs?: number | null
   /** Methods that the route knows, for `Allow`. */
   readonly allow?: string
-  /** The person refused to sign in at the identity provider. */
-  readonly isSignInDenied?: boolean
   /** The scope that was lacking, for the challenge. */
   readonly scope?: string
 }

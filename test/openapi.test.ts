@@ -216,14 +216,15 @@ const ANSWERS: Readonly<Record<string, Readonly<Record<number, Provoke>>>> = {
     404: asking('get', '/openapi.json', { headers: {} }),
   },
   getDocs: { 200: asking('get', '/docs', { ...DOCS, headers: {} }), 404: asking('get', '/docs', { headers: {} }) },
-  getHome: {
-    302: asking('get', '/', { ...CONSOLE, headers: {} }),
-    404: asking('get', '/', { headers: {} }),
-  },
   getConsole: {
     200: asking('get', '/console', { ...CONSOLE, headers: {} }),
     404: asking('get', '/console', { headers: {} }),
   },
+  getStart: {
+    302: asking('get', '/', { ...CONSOLE, headers: {} }),
+    404: asking('get', '/', { headers: {} }),
+  },
+  listProblemPages: { 200: asking('get', '/problems', { headers: {} }) },
   getProblemPage: {
     200: asking('get', '/problems/not-found', { headers: {} }),
     404: asking('get', '/problems/nowhere', { headers: {} }),

@@ -8,7 +8,7 @@ import { GROUPS, SETTING_NAMES, SETTINGS, type Setting } from '../src/settings.t
 const ROWS = Object.entries<Setting>(SETTINGS)
 
 for (const [path, text] of Object.entries(generate())) {
-  test(`${path} is up to date with src/settings.ts (npm run docs)`, () => {
+  test(`${path} is up to date with its source (npm run docs)`, () => {
     assert.equal(readFileSync(join(import.meta.dirname, '..', path), 'utf8'), text)
   })
 }

@@ -18,6 +18,7 @@ export const REASONS = {
   damaged: 'must name a file that holds a sound record: this one is damaged, or no record',
   unusable: 'must name a file that can be created and written there',
   unreadable: 'must name a record that can be read',
+  old: 'names a file without the tables of this version: the next start of the gateway makes them',
 } as const
 
 /**
@@ -92,6 +93,14 @@ const serialize = (read: (query: RecordQuery) => Promise<unknown>): Read => {
 export const openSqliteReader = async (path: string): Promise<AuditReader> => {
   const reader = await startThread('reader', path)
   const { list } = createRecordReader('sqlite', (query) => reader.ask({ op: 'read', ...query }))
+  try {
+    await list({ limit: 1, before: null })
+  } catch (error) {
+    await reader.close()
+    const code = error instanceof StoreError ? error.code : 'UNKNOWN'
+    // SQLite has this code for a missing table or column.
+    throw new ConfigError([`AUDIT_URL ${REASONS[code === 'SQLITE_ERROR' ? 'old' : 'unreadable']} (${code})`])
+  }
   return { list, close: reader.close }
 }
 

@@ -110,7 +110,7 @@ export const createSignIn = (options: SignInOptions): SignIn => {
     if (CLIENT_REFUSED.includes(reason))
       log.error('the identity provider rejected the gateway as a client', { setting: 'OIDC_CLIENT_SECRET', reason })
     else log.info('a sign-in was refused', { reason })
-    throw new GatewayError('sign-in-failed', { isSignInDenied: reason === 'access_denied' })
+    throw new GatewayError('sign-in-failed', reason === CONSENT_DENIED ? { reason: 'consent-denied' } : {})
   }
 
   const identityIn = (tokens: oidc.TokenEndpointResponseHelpers): Identity => {
@@ -230,5 +230,8 @@ const verify = async (idToken: string, keySet: KeySet): Promise<void> => {
 
 /** A timer can end a moment too early. */
 const CLOCK_STEP_MS = 10
+
+/** Error code of RFC 6749, section 4.1.2.1. */
+const CONSENT_DENIED = 'access_denied'
 
 const CLIENT_REFUSED: readonly string[] = ['invalid_client', 'unauthorized_client', 'OAUTH_WWW_AUTHENTICATE_CHALLENGE']

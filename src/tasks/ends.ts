@@ -1,5 +1,5 @@
 import { pause } from '../async.ts'
-import type { OpenedStore } from '../audit/store.ts'
+import type { AuditRecord, OpenedStore } from '../audit/store.ts'
 import type { Deadline } from '../time.ts'
 
 export type Ends = ReturnType<typeof createEnds>
@@ -8,36 +8,39 @@ export interface EndsOptions {
   readonly store: Pick<OpenedStore, 'listFinal' | 'lastFinal'>
   /** Requests that may wait at the same time. */
   readonly max?: number | undefined
+  /** The longest and the shortest time between two reads. */
   readonly everyMs?: number
+  readonly pauseMs?: number
 }
 
 interface Waiter {
-  /** The cancellation whose end is awaited; null: the next end of any. */
-  readonly id: string | null
+  /** Whether that end is one that the request waits for. */
+  readonly isAwaited: (record: AuditRecord) => boolean
   readonly wake: () => void
 }
 
 const MAX_WAITING = 1000
 const EVERY_MS = 500
+const PAUSE_MS = 100
 const LIMIT = 200
 
 /**
  * Lets requests wait for outcomes that become final, here or at another replica. One reader of the order of ends serves
  * all of them, and only reads while a request waits.
  */
-export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: EndsOptions) => {
+export const createEnds = (options: EndsOptions) => {
+  const { store, max = MAX_WAITING, everyMs = EVERY_MS, pauseMs = PAUSE_MS } = options
   const waiters = new Set<Waiter>()
   const closing = new AbortController()
   let isRunning = false
   let position: Promise<number> | null = null
   let outcomeRecorded = Promise.withResolvers<void>()
 
-  /** Wakes the requests whose cancellations became final after that number. Returns the number of the last end. */
+  /** Wakes the requests that wait for an end after that number. Returns the number of the last end. */
   const wakeFrom = async (after: number): Promise<number> => {
     for (let from = after; ; ) {
       const { records, next } = await store.listFinal({ after: from, limit: LIMIT })
-      const ended = new Set(records.map(({ id }) => id))
-      for (const { id, wake } of waiters) if ((id === null && next > from) || (id !== null && ended.has(id))) wake()
+      for (const { isAwaited, wake } of waiters) if (records.some(isAwaited)) wake()
       if (next === from) return next
       from = next
     }
@@ -47,12 +50,17 @@ export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: End
     if (isRunning) return
     isRunning = true
     while (waiters.size > 0 && position !== null && !closing.signal.aborted) {
+      outcomeRecorded = Promise.withResolvers()
       const after = await position.catch(() => null)
-      // Without the position an end could be missed: all look for themselves.
-      if (after === null) for (const { wake } of waiters) wake()
-      else position = wakeFrom(after).catch(() => after)
+      if (after === null) {
+        // Without the position an end could be missed: all look for themselves.
+        for (const { wake } of waiters) wake()
+        position = store.lastFinal()
+      } else position = wakeFrom(after).catch(() => after)
       await position.catch(() => undefined)
-      await Promise.race([pause(everyMs, closing.signal), outcomeRecorded.promise])
+      // Outcomes that are recorded meanwhile share the next read.
+      await pause(pauseMs, closing.signal)
+      await Promise.race([pause(everyMs - pauseMs, closing.signal), outcomeRecorded.promise])
     }
     position = null
     isRunning = false
@@ -60,14 +68,14 @@ export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: End
 
   return {
     /**
-     * Starts to wait for the end of a cancellation, or (null) for the next end of any; null where too many requests
-     * wait. Read the record once more before the wait: the end can have come by then.
+     * Starts to wait for an end; null where too many requests wait. Read the record once more before the wait: the end
+     * can have come by then.
      */
-    open: async (id: string | null) => {
+    open: async (isAwaited: Waiter['isAwaited']) => {
       if (waiters.size >= max) return null
       const woken = Promise.withResolvers<void>()
       const left = new AbortController()
-      const waiter: Waiter = { id, wake: () => woken.resolve() }
+      const waiter: Waiter = { isAwaited, wake: () => woken.resolve() }
       waiters.add(waiter)
       position ??= store.lastFinal()
       await position.catch(() => undefined)
@@ -86,11 +94,7 @@ export const createEnds = ({ store, max = MAX_WAITING, everyMs = EVERY_MS }: End
     },
 
     /** To be called after an outcome was recorded here. */
-    readSoon: (): void => {
-      if (waiters.size === 0) return
-      outcomeRecorded.resolve()
-      outcomeRecorded = Promise.withResolvers()
-    },
+    readSoon: (): void => outcomeRecorded.resolve(),
 
     waiting: (): number => waiters.size,
     close: (): void => closing.abort(),

@@ -9,6 +9,8 @@ export interface Meter {
     readonly status: number | null
     readonly code: ErrorCode | null
     readonly durationMs: number
+    /** Whether the response was delayed because the caller asked for it (`Prefer: wait`). */
+    readonly hasWaited: boolean
   }): void
   /** The outcome of a cancellation, each time that one is found. */
   cancellation(outcome: string): void

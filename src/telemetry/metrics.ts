@@ -63,8 +63,8 @@ export const createMetrics = ({ codes, outcomes, closeReasons, assumptions }: In
   })
   const requestSeconds = new Histogram({
     name: 'gateway_request_duration_seconds',
-    help: 'From the head of a request to the end of its answer.',
-    labelNames: ['route', 'method'],
+    help: 'From the head of a request to the end of its response, by whether it waited for an outcome (Prefer: wait).',
+    labelNames: ['route', 'method', 'waited'],
     buckets: SECONDS,
     registers,
   })
@@ -126,11 +126,11 @@ export const createMetrics = ({ codes, outcomes, closeReasons, assumptions }: In
   for (const result of ['done', 'failed']) auditSeconds.zero({ result })
 
   const meter: Meter = {
-    request: ({ method: given, route: pattern, status, code, durationMs }) => {
+    request: ({ method: given, route: pattern, status, code, durationMs, hasWaited }) => {
       const [route, method] = [pattern ?? OTHER, METHODS.includes(given) ? given : OTHER]
       requests.inc({ route, method, status: String(status ?? ''), code: code ?? '' })
       if (code !== null) problems.inc({ code })
-      requestSeconds.observe({ route, method }, durationMs / 1000)
+      requestSeconds.observe({ route, method, waited: hasWaited ? 'yes' : 'no' }, durationMs / 1000)
     },
     cancellation: (outcome) => cancellations.inc({ outcome }),
     attempt: ({ action, attempt, result, durationMs }) => {

@@ -9,7 +9,7 @@ import { asAuditor, asOperator, startGateway } from '../helpers/gateway.ts'
 import { PASSWORDS, usePostgres } from '../helpers/postgres.ts'
 import { startCommand } from '../helpers/process.ts'
 import { requires } from '../helpers/requirements.ts'
-import { openTestStore, postgresLocation, sqliteLocation } from '../helpers/stores.ts'
+import { openTestStore, postgresLocation, sqliteLocation, WITHOUT_ENDS } from '../helpers/stores.ts'
 
 const COMMAND = join(import.meta.dirname, '../../src/bin/export.ts')
 
@@ -82,6 +82,21 @@ test('a line is what GET /cancellations shows', async (t) => {
   const { items } = await run(t, env, '--from', second.requestedAt)
   assert.ok(items.some(({ id }) => id === second.id))
   assert.deepEqual((await run(t, env, '--to', '2020-01-01')).items, [])
+})
+
+test('a file of an earlier version is told, and exported once a gateway has opened it', async (t) => {
+  const { place, env } = await PLACES.SQLite(t)
+  const before = await openTestStore(t, place)
+  await before.append([intentOf()], [])
+  await before.close()
+  await place.execute(WITHOUT_ENDS.SQLite ?? '')
+  const { child, ended } = await start(t, env)
+  assert.equal(await text(child.stdout), '')
+  const { code, stderr } = await ended
+  assert.equal(code, 1)
+  assert.match(stderr, /AUDIT_URL names a file without the tables of this version: the next start of the gateway/)
+  await openTestStore(t, place)
+  assert.equal((await run(t, env)).items.length, 1)
 })
 
 test('whoever reads no further ends it without a word', async (t) => {

@@ -39,6 +39,39 @@ test('the rules are sound, and fire in the cases that they were written for', (t
   assert.match(promtool('check', 'config', 'prometheus.yaml'), /SUCCESS/)
 })
 
+interface Panel {
+  readonly title: string
+  readonly description: string
+  readonly targets: readonly { readonly expr: string }[]
+  readonly links: readonly { readonly url: string }[]
+}
+
+const panels = (): readonly Panel[] => JSON.parse(read('deploy/grafana/dashboard.json')).panels
+
+test('each query of the dashboard is valid for Prometheus', async (t) => {
+  if (!requires(t, 'prometheus')) return
+  const queries = panels().flatMap(({ targets }) =>
+    targets.map(({ expr }) => expr.replaceAll('$__rate_interval', '1m')),
+  )
+  const rules = queries.map((expr, index) => ({ record: `dashboard:query:${index}`, expr }))
+  const path = join(await temporaryFolder(t), 'rules.json')
+  await writeFile(path, JSON.stringify({ groups: [{ name: 'dashboard', rules }] }))
+  assert.ok(rules.length > 30)
+  assert.match(promtool('check', 'rules', path), /SUCCESS/)
+})
+
+test('each panel of the dashboard is described, and links to sections of the runbook that exist', () => {
+  const anchors = ruleNames().map((name) => `$\{runbook}#${name.toLowerCase()}`)
+  for (const { title, description, links } of panels()) {
+    assert.match(description, /\.$/, title)
+    assert.deepEqual(
+      links.map(({ url }) => url).filter((url) => !anchors.includes(url)),
+      [],
+      title,
+    )
+  }
+})
+
 test('the runbook contains meaning and actions for each alert, and for no other', () => {
   const described = [...read('docs/operations.md').matchAll(/^### (Gateway\w+)\n\n(.+)/gm)]
   assert.deepEqual(described.map(([, name]) => name).sort(), [...ruleNames()].sort())
@@ -82,6 +115,12 @@ const FULL = {
     throw new Error('no space')
   },
 }
+
+/** More than have a place in memory. */
+const MANY_OPEN = Array.from({ length: 10_100 }, (_, seq) => {
+  const requestedAtMs = Date.now() - 60_000
+  return { id: `c-${seq}`, taskNo: `t-${seq}`, requestedAtMs, seq, instanceId: 'other', outcome: 'accepted' as const }
+})
 
 interface Ailing {
   readonly url: string
@@ -153,6 +192,17 @@ const AILMENTS: Readonly<Record<string, (t: TestContext) => Promise<Ailing>>> = 
       upstream.fault('CancelTask', { reply: 'reset' }, 1e6)
       upstream.fault('QueryTaskList', { reply: { status: 403, code: 'Forbidden.RAM' } }, 1e6)
     }),
+  GatewayFollowUpDeferred: (t) =>
+    ail(
+      t,
+      {
+        overrides: {
+          ...withStore(() => ({ listOpen: async () => ({ records: MANY_OPEN, next: null }) })).overrides,
+          timings: { settlementPauseMs: () => 1, followUpCallEveryMs: 3_600_000 },
+        },
+      },
+      async () => undefined,
+    ),
   GatewayClockOff: (t) => ail(t, {}, cancel, ({ upstream }) => upstream.setClockOffset(-120_000)),
   GatewayLimitsApart: async (t) => ail(t, { env: { REDIS_URL: `redis://127.0.0.1:${await closedPort()}` } }, cancel),
   GatewayFileFaulty: async (t) => {

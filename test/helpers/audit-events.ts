@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Intent, OutcomeEvent } from '../../src/audit/store.ts'
+import type { AuditRecord, Intent, OutcomeEvent } from '../../src/audit/store.ts'
 
 export const intentOf = (fields: Partial<Intent> = {}): Intent => ({
   id: randomUUID(),
@@ -31,3 +31,10 @@ export const outcomeOf = (intent: Intent, fields: Partial<OutcomeEvent> = {}): O
   taskSeenAtMs: null,
   ...fields,
 })
+
+/** A record of an accepted cancellation. */
+export const recordOf = (fields: Partial<AuditRecord> = {}): AuditRecord => {
+  const { instanceId: _instance, deadlineAtMs: _deadline, ...intent } = intentOf()
+  const details = { attempts: 1, requestId: 'r-1', upstreamCode: null, finishedAtMs: 2000, settledBy: null }
+  return { ...intent, outcome: 'accepted', isFinal: false, ...details, ...fields }
+}

@@ -49,6 +49,7 @@ const PATHS = [
   '/auth/login',
   '/auth/callback',
   '/auth/logout',
+  '/problems',
   '/problems/forbidden',
   '/sandbox/calls',
   '*',

@@ -22,14 +22,6 @@ test('the console needs no credential, and no limit counts it', async (t) => {
   }
 })
 
-test('the root leads to the console, and without a console nowhere', async (t) => {
-  const { url } = await startGateway(t, WITH_CONSOLE)
-  const answer = await fetch(url)
-  assert.deepEqual([answer.status, answer.url], [200, `${url}/console`])
-  const { api } = await startGateway(t)
-  assert.equal((await api.get('/')).status, 404)
-})
-
 test('everything that the page loads is served as it stands in the repository', async (t) => {
   const { api } = await startGateway(t, WITH_CONSOLE)
   for (const name of FILES) {
@@ -60,6 +52,14 @@ test('what the page loads is asked for each time, and sent where it has changed'
   const again = await api.get('/console/console.js').set('if-none-match', String(headers.etag))
   assert.deepEqual([headers['cache-control'], again.status, again.text], ['no-cache', 304, ''])
   assert.equal((await api.get('/console')).headers['cache-control'], 'no-store')
+})
+
+test('the root leads to the console, where there is one', async (t) => {
+  const { url } = await startGateway(t, WITH_CONSOLE)
+  const { redirected, url: target, status } = await fetch(`${url}/`)
+  assert.deepEqual([redirected, target, status], [true, `${url}/console`, 200])
+  const without = await startGateway(t)
+  assert.equal((await without.api.get('/')).status, 404)
 })
 
 for (const path of ['/console/index.html', '/console/..%2Fpackage.json', '/console/', '/console/x/y', '/Console']) {

@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import type { Fault } from '../../sandbox/src/server.ts'
+import type { AuditRecord } from '../../src/audit/store.ts'
+import { createEnds } from '../../src/tasks/ends.ts'
+import { deadlineIn } from '../../src/time.ts'
+import { recordOf } from '../helpers/audit-events.ts'
 import { asAuditor, asOperator, asReader, eventually, type Started, startGateway } from '../helpers/gateway.ts'
 
 const DAY_MS = 86_400_000
@@ -213,4 +218,84 @@ test('a cursor of one order is invalid in the other', async (t) => {
     const refused = await api.get('/cancellations').query(query).set(asAuditor).expect(400)
     assert.equal(refused.body.code, 'query-invalid')
   }
+})
+
+const LONG_MS = 600_000
+
+/** The reader of ends alone: the store holds these ends, and counts its reads. */
+const readEnds = (t: TestContext, timing: { readonly everyMs?: number; readonly pauseMs?: number }) => {
+  const ended: AuditRecord[] = []
+  const reads: number[] = []
+  const failures: Error[] = []
+  const held: Promise<void>[] = []
+  const ends = createEnds({
+    store: {
+      lastFinal: async () => {
+        const failure = failures.pop()
+        if (failure !== undefined) throw failure
+        return ended.length
+      },
+      listFinal: async ({ after }) => {
+        reads.push(after)
+        const page = { records: ended.slice(after), next: ended.length }
+        await held.pop()
+        return page
+      },
+    },
+    ...timing,
+  })
+  t.after(ends.close)
+  const wait = async (isAwaited: (record: AuditRecord) => boolean) => {
+    const waiter = await ends.open(isAwaited)
+    const state = { isOver: false }
+    const over = waiter?.wait(deadlineIn(LONG_MS), new AbortController().signal).then(() => {
+      state.isOver = true
+      waiter.close()
+    })
+    return { state, over }
+  }
+  return { ends, ended, reads, failures, held, wait }
+}
+
+test('outcomes that are recorded in quick succession share a read of the ends', async (t) => {
+  const { ends, reads, wait } = readEnds(t, { pauseMs: LONG_MS })
+  await wait(() => true)
+  for (let count = 0; count < 100; count += 1) {
+    ends.readSoon()
+    await setImmediate()
+  }
+  assert.deepEqual(reads, [0])
+})
+
+test('an outcome that is recorded during a read of the ends is read by the next one', async (t) => {
+  const { ends, ended, reads, held, wait } = readEnds(t, { everyMs: LONG_MS, pauseMs: 1 })
+  const read = Promise.withResolvers<void>()
+  held.push(read.promise)
+  const { over } = await wait(() => true)
+  assert.equal(reads.length, 1)
+  ends.readSoon()
+  read.resolve()
+  ended.push(recordOf())
+  await over
+})
+
+test('only requests that wait for an end are woken by it', async (t) => {
+  const { ends, ended, wait } = readEnds(t, { everyMs: LONG_MS, pauseMs: 1 })
+  const other = await wait(({ caller }) => caller === 'other')
+  const own = await wait(({ caller }) => caller === 'operator')
+  ended.push(recordOf({ caller: 'operator' }))
+  ends.readSoon()
+  await own.over
+  await setImmediate()
+  assert.equal(other.state.isOver, false)
+})
+
+test('after a failure to read the last end, all look for themselves once, and later requests wait', async (t) => {
+  const { ended, reads, failures, wait } = readEnds(t, { everyMs: 2, pauseMs: 1 })
+  ended.push(recordOf())
+  failures.push(new Error('away'))
+  await (await wait(() => false)).over
+  const later = await wait(() => false)
+  await eventually(() => reads.length > 3 || undefined)
+  assert.deepEqual([later.state.isOver, new Set(reads)], [false, new Set([1])])
 })

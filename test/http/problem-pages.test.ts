@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import type { ErrorCode, Lang } from '../../src/errors.ts'
-import { PROBLEMS } from '../../src/http/presentation/problems.ts'
+import { PROBLEMS, REASONS } from '../../src/http/presentation/problems.ts'
 import { asOperator, startGateway } from '../helpers/gateway.ts'
 import { sendLine } from '../helpers/raw-http.ts'
 
@@ -14,7 +14,9 @@ const escaped = (text: string): string =>
 /** Everything that the table says of a problem, in the order of the page. */
 const partsOf = (code: ErrorCode, lang: Lang): readonly string[] => {
   const { status, [lang]: text } = PROBLEMS[code]
-  return [`<html lang="${lang}">`, ...[text.title, code, String(status), text.happened, text.advice].map(escaped)]
+  const technical = 'technical' in text ? [text.technical] : []
+  const parts = [text.title, text.happened, text.advice, '<details>', code, `HTTP ${status}`, ...technical]
+  return [`<html lang="${lang}">`, ...parts.map((part) => (part.startsWith('<') ? part : escaped(part)))]
 }
 
 const CODES = Object.keys(PROBLEMS).filter((code): code is ErrorCode => code in PROBLEMS)
@@ -33,6 +35,51 @@ test('every problem has a page in both languages, open to anyone', async (t) => 
         from = at + part.length
       }
     }
+  }
+})
+
+test('the index leads to the page of every problem, in its language', async (t) => {
+  const { api, url } = await startGateway(t)
+  for (const lang of LANGS) {
+    const { status, text } = await api.get(`/problems?lang=${lang}`)
+    const links = [...text.matchAll(/<li><a href="([^"]*)">(.*?)<\/a>/g)].map(([, href = '', title]) => [href, title])
+    const expected = CODES.map((code) => [`problems/${code}?lang=${lang}`, escaped(PROBLEMS[code][lang].title)])
+    assert.deepEqual([status, links], [200, expected])
+    const [[first = ''] = []] = links
+    const page = await fetch(new URL(first, `${url}/problems`))
+    assert.match(await page.text(), new RegExp(`<a href="../problems\\?lang=${lang}">`))
+  }
+})
+
+const PARTS = ['title', 'happened', 'advice'] as const
+/** Terms of HTTP and of the interface, which only developers know. */
+const TECHNICAL =
+  /header|route|\bHTTP|\bmethod|query param|\b(GET|POST|DELETE) |[A-Z]+_[A-Z]|\bX-|请求头|响应头|路由|接口|请求方法|请求体/i
+
+test('the texts for people name no header, route or term of HTTP', (t) => {
+  const rows = Object.entries({ ...PROBLEMS, ...REASONS }).flatMap(([name, texts]) =>
+    PARTS.map((part) => [`${name}.${part}`, texts.en[part], texts.zh[part]]),
+  )
+  for (const row of rows) t.diagnostic(row.join(' | '))
+  assert.deepEqual(
+    rows.filter(([, ...texts]) => texts.some((text) => TECHNICAL.test(text))),
+    [],
+  )
+})
+
+test('a problem with a known cause states it, and keeps the title of its code', async (t) => {
+  const { api } = await startGateway(t, { env: { JWT_ISSUER: 'https://id.example.com', JWT_AUDIENCE: 'gateway' } })
+  const sent = [
+    [{}, PROBLEMS.unauthenticated.en],
+    [{ 'x-api-key': 'nobody-has-this-key' }, REASONS['key-invalid'].en],
+    [{ 'x-api-key': '' }, REASONS['key-invalid'].en],
+    [{ authorization: 'Bearer x' }, REASONS['token-invalid'].en],
+    [{ authorization: 'Basic eDp5' }, PROBLEMS.unauthenticated.en],
+  ] as const
+  for (const [headers, { happened, advice }] of sent) {
+    const { status, body } = await api.get('/me').set(headers)
+    const expected = [401, PROBLEMS.unauthenticated.en.title, `${happened} ${advice}`]
+    assert.deepEqual([status, body.title, body.detail], expected, JSON.stringify(headers))
   }
 })
 
@@ -55,14 +102,14 @@ const ANSWERS = [
   ['outcome-unknown', /^Possibly\. .* cannot tell/, /^Not as it is/],
   ['upstream-bad-response', /^Possibly\. .* cannot tell/, /^Not as it is/],
   ['method-not-allowed', /^No\. .* never became a cancellation/, /^Not as it is/],
-  ['internal', /^Possibly\. .*“outcome”/, /^Not as it is/],
+  ['internal', /^Possibly\. .*response states/, /^Not as it is/],
 ] as const
 
 for (const [code, effect, retry] of ANSWERS) {
   test(`the page of ${code} says whether it may have taken effect, and be tried again`, async (t) => {
     const { api } = await startGateway(t)
     const { text } = await api.get(`/problems/${code}`)
-    const [, , mayHaveEffect = '', mayBeRetried = ''] = [...text.matchAll(/<p>(.*?)<\/p>/g)].map(([, it]) => it ?? '')
+    const [, mayHaveEffect = '', mayBeRetried = ''] = [...text.matchAll(/<p>(.*?)<\/p>/g)].map(([, it]) => it ?? '')
     assert.match(mayHaveEffect, effect)
     assert.match(mayBeRetried, retry)
   })

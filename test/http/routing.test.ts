@@ -77,7 +77,6 @@ const OTHER_PATHS = [
   '/cancellations/',
   '/Cancellations',
   '/metrics',
-  '/problems',
   '/problems/',
   '/problems/not-found/',
   '/Problems/not-found',

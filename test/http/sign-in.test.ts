@@ -144,6 +144,7 @@ test('only a top-level navigation starts a sign-in, where the browser tells', as
     ['no-cors', 'image', 400],
     ['no-cors', undefined, 400],
     ['cors', 'empty', 400],
+    ['cors', undefined, 400],
     ['same-origin', 'empty', 400],
     [undefined, 'image', 400],
   ] as const) {
@@ -293,17 +294,18 @@ test('who replays a callback with its cookie gets no second session: the code is
   assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
 })
 
-test('a person who declined the access is told so, in a response to that sign-in alone', async (t) => {
+test('a person who did not allow the sign-in reads that on the page', async (t) => {
   const { gateway, visitor } = await start(t)
-  const back = await visitor.authenticate(gateway.url, 'ann')
-  back.searchParams.delete('code')
-  back.searchParams.set('error', 'access_denied')
-  const headers = { accept: 'text/html' }
-  const stranger = await createVisitor().visit(back, { headers })
-  assert.doesNotMatch(await stranger.text(), /did not allow/)
-  const page = await visitor.visit(back, { headers })
-  assert.equal(page.status, 400)
-  assert.match(await page.text(), /<h1>You did not allow the sign-in<[\s\S]*<a href="login">Sign in again</)
+  for (const [lang, title] of [
+    ['en', 'You did not allow the sign-in'],
+    ['zh', '您未同意登录授权'],
+  ] as const) {
+    const back = await visitor.authenticate(gateway.url, 'ann')
+    await TAMPERED['the refusal of a person']?.(back, visitor, gateway)
+    const page = await visitor.visit(back, { headers: { accept: 'text/html', 'accept-language': lang } })
+    assert.equal(page.status, 400)
+    assert.ok((await page.text()).includes(`<h1>${title}</h1>`))
+  }
 })
 
 test('a person is shown a page where the sign-in failed, and a way on', async (t) => {

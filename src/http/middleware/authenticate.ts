@@ -4,7 +4,7 @@ import type { ApiKeys } from '../../callers/api-keys.ts'
 import { ANONYMOUS, type Caller, type Scope } from '../../callers/caller.ts'
 import type { Tokens } from '../../callers/jwt.ts'
 import type { Sessions } from '../../callers/session.ts'
-import { GatewayError } from '../../errors.ts'
+import { type ErrorReason, GatewayError } from '../../errors.ts'
 import { type Deadline, withDeadline } from '../../time.ts'
 import { type Context, type Credential, withinRequestDeadline } from './context.ts'
 import { cookieValues, SESSION_COOKIE } from './cookies.ts'
@@ -63,7 +63,17 @@ type Refund = (req: Request, res: Response) => Promise<void>
 
 export const requireCaller: RequestHandler = function callerGuard(req, _res, next) {
   if (req.context.caller !== null) return next()
-  throw new GatewayError(req.context.credentials.length > 1 ? 'credentials-ambiguous' : 'unauthenticated')
+  const [credential, ...more] = req.context.credentials
+  if (more.length > 0) throw new GatewayError('credentials-ambiguous')
+  const reason = credential === undefined ? undefined : reasonFor(credential, req)
+  throw new GatewayError('unauthenticated', reason === undefined ? {} : { reason })
+}
+
+/** Why a credential that was sent identifies nobody; undefined for `Authorization` without a bearer token. */
+const reasonFor = ({ scheme }: Credential, req: Request): ErrorReason | undefined => {
+  if (scheme === 'api-key') return 'key-invalid'
+  if (scheme === 'session') return 'session-ended'
+  return carriesToken(req) ? 'token-invalid' : undefined
 }
 
 /** The caller of a request that has passed `requireCaller`. @throws unauthenticated */

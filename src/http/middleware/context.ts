@@ -146,7 +146,7 @@ const logRequest = (log: Log, meter: Meter, req: Request, res: Response): void =
     clientIp,
     durationMs: Math.round(durationMs),
   })
-  meter.request({ method, route, status, code, durationMs })
+  meter.request({ method, route, status, code, durationMs, hasWaited: res.hasHeader('Preference-Applied') })
 }
 
 const LATE = Symbol('late')

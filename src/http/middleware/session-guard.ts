@@ -26,7 +26,7 @@ export const refuseSignedOut: RequestHandler = function signOutGuard(req, res, n
   if (req.context.session?.isSignedOut() !== true) return next()
   // A renewal of the session.
   res.removeHeader('Set-Cookie')
-  throw new GatewayError('unauthenticated')
+  throw new GatewayError('unauthenticated', { reason: 'session-ended' })
 }
 
 export const requireCsrf = (trustedOrigins: readonly string[]): RequestHandler =>

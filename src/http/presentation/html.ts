@@ -8,15 +8,19 @@ export interface Html {
   readonly markup: string
 }
 
+type HtmlValue = string | number | Html | readonly Html[]
+
 const ESCAPES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' }
 
 /** Every value is escaped, unless it is made by this function itself. */
-export const html = (parts: TemplateStringsArray, ...values: readonly (string | number | Html)[]): Html => ({
-  markup: String.raw(
-    { raw: parts },
-    ...values.map((value) => (typeof value === 'object' ? value.markup : escapeHtml(value))),
-  ),
+export const html = (parts: TemplateStringsArray, ...values: readonly HtmlValue[]): Html => ({
+  markup: String.raw({ raw: parts }, ...values.map(markupOf)),
 })
+
+const markupOf = (value: HtmlValue): string => {
+  if (typeof value !== 'object') return escapeHtml(value)
+  return 'markup' in value ? value.markup : value.map(({ markup }) => markup).join('')
+}
 
 const escapeHtml = (value: string | number): string => String(value).replace(/[&<>"]/g, (sign) => ESCAPES[sign] ?? '')
 
@@ -27,6 +31,9 @@ h1 { margin: 0; font-size: 1.6rem; line-height: 1.25 }
 h2 { margin: 1.75rem 0 0; font-size: 1rem }
 p { margin: .25rem 0 0; overflow-wrap: break-word }
 nav { text-align: end }
+details { margin: 1.75rem 0 0 }
+summary { cursor: pointer }
+ul { padding-inline-start: 1.25rem }
 `
 
 // The hash is that of the text between the tags, to the letter.

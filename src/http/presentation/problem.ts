@@ -1,5 +1,5 @@
 import type { ErrorFacts, GatewayError, Lang } from '../../errors.ts'
-import { PROBLEMS, type ProblemText } from './problems.ts'
+import { PROBLEMS, type ProblemText, REASONS } from './problems.ts'
 
 export interface ProblemContext {
   readonly requestId: string
@@ -15,6 +15,10 @@ export interface ProblemContext {
 export const statusOf = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'>): number =>
   facts.status ?? PROBLEMS[code].status
 
+/** What is known of the cause, for people. */
+export const textOf = ({ code, facts: { reason } }: Pick<GatewayError, 'code' | 'facts'>, lang: Lang): ProblemText =>
+  reason === undefined ? PROBLEMS[code][lang] : REASONS[reason][lang]
+
 /** The members of an RFC 9457 problem; those without a value are left out. */
 export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'>, site: ProblemContext) => {
   const { retryable, outcome, [site.lang]: text } = PROBLEMS[code]
@@ -22,7 +26,7 @@ export const problemBody = ({ code, facts }: Pick<GatewayError, 'code' | 'facts'
     type: `${site.publicUrl ?? ''}/problems/${code}`,
     title: text.title,
     status: statusOf({ code, facts }),
-    detail: detailOf(facts, text, site.lang),
+    detail: detailOf(facts, textOf({ code, facts }, site.lang), site.lang),
     instance: `urn:uuid:${site.requestId}`,
     code,
     // Of a bug no detail leaves.

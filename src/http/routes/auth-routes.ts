@@ -146,10 +146,7 @@ export const showAuthProblem: ErrorRequestHandler = function authProblemHandler(
   if (!wantsPage || !(error instanceof GatewayError)) return next(error)
   const { lang } = req.context
   req.context.code = error.code
-  const { denied, deniedAdvice } = WORDS[lang]
-  const { title, body } = error.facts.isSignInDenied
-    ? { title: denied, body: html`<main>\n<h1>${denied}</h1>\n<p>${deniedAdvice}</p>\n</main>` }
-    : describeProblem(error.code, lang)
+  const { title, body } = describeProblem(error, lang)
   res.status(PROBLEMS[error.code].status)
   sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
 }
@@ -172,13 +169,11 @@ const refusePrefetch = ({ headers }: Request): void => {
 
 /**
  * Only a navigation of the whole tab starts a sign-in: no frame, image or script of another page. Browsers of before 2023
- * send no such headers (W3C, Fetch Metadata Request Headers), and the `fetch` of Node sends `Sec-Fetch-Mode: cors` alone.
- * @throws sign-in-failed
+ * send no such headers, and some send one of the two (W3C, Fetch Metadata Request Headers). @throws sign-in-failed
  */
 const refuseEmbedding = ({ headers }: Request): void => {
-  const { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination } = headers
-  const isNavigation = mode === undefined || mode === 'navigate' || (mode === 'cors' && destination === undefined)
-  if (!isNavigation || (destination ?? 'document') !== 'document') throw new GatewayError('sign-in-failed')
+  const { 'sec-fetch-mode': mode = 'navigate', 'sec-fetch-dest': destination = 'document' } = headers
+  if (mode !== 'navigate' || destination !== 'document') throw new GatewayError('sign-in-failed')
 }
 
 /** A path of the gateway with query and fragment, in the form of a URL; null for another text. */
@@ -198,19 +193,7 @@ const foreignUrlIn = (text: string, origins: readonly string[]): string | null =
 
 const FOREIGN_URL = /^https?:\/\/[^\p{C}\s\\/?#@]+([/?#][^\p{C}\s\\]*)?$/iu
 
-const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again' | 'denied' | 'deniedAdvice', string>>>> = {
-  en: {
-    title: 'Signed in',
-    go: 'Continue to ',
-    again: 'Sign in again',
-    denied: 'You did not allow the sign-in',
-    deniedAdvice: 'You are not signed in, because the access was declined at the sign-in page. You can try again.',
-  },
-  zh: {
-    title: '已登录',
-    go: '继续前往 ',
-    again: '重新登录',
-    denied: '您拒绝了登录授权',
-    deniedAdvice: '由于在登录页面拒绝了授权，您尚未登录。您可以重新登录。',
-  },
+const WORDS: Readonly<Record<Lang, Readonly<Record<'title' | 'go' | 'again', string>>>> = {
+  en: { title: 'Signed in', go: 'Continue to ', again: 'Sign in again' },
+  zh: { title: '已登录', go: '继续前往 ', again: '重新登录' },
 }

@@ -32,8 +32,8 @@ export const createConsole = async ({ signIn }: ConsoleOptions) => {
   const consolePage: RequestHandler = function consolePage(_req, res) {
     res.set('Content-Security-Policy', POLICY).type('html').send(page)
   }
-  const home: RequestHandler = function consoleHome(_req, res) {
+  const startPage: RequestHandler = function startPage(_req, res) {
     res.status(302).location('console').end()
   }
-  return { home, page: consolePage, asset }
+  return { page: consolePage, start: startPage, asset }
 }

@@ -1,36 +1,60 @@
 import type { RequestHandler } from 'express'
 import { type ErrorCode, GatewayError, type Lang } from '../../errors.ts'
 import { type Html, html, type Page, sendHtml } from '../presentation/html.ts'
-import { PROBLEMS } from '../presentation/problems.ts'
+import { textOf } from '../presentation/problem.ts'
+import { PROBLEMS, type ProblemText } from '../presentation/problems.ts'
 
 /** The page that a problem's `type` points at. Its content comes from the table, not from the request. */
 export const problemPage: RequestHandler = function problemPage(req, res) {
   const { code } = req.params
   if (typeof code !== 'string' || !isErrorCode(code)) throw new GatewayError('not-found')
   const { lang } = req.context
-  const { otherLang, otherName } = WORDS[lang]
-  const nav = html`<nav><a href="?lang=${otherLang}" hreflang="${otherLang}" lang="${otherLang}">${otherName}</a></nav>`
-  const { title, body } = describeProblem(code, lang)
-  sendHtml(res, { lang, title, body: html`${nav}\n${body}` })
+  const { title, body } = describeProblem({ code, facts: {} }, lang)
+  const index = html`<a href="../problems?lang=${lang}">${WORDS[lang].index}</a>`
+  sendHtml(res, { lang, title, body: html`<nav>${index} · ${otherLanguage(lang)}</nav>\n${body}` })
+}
+
+/** The list of all problem pages. */
+export const problemIndex: RequestHandler = function problemIndex(req, res) {
+  const { lang } = req.context
+  const { index: title } = WORDS[lang]
+  const items = CODES.map(
+    (code) => html`<li><a href="problems/${code}?lang=${lang}">${PROBLEMS[code][lang].title}</a></li>\n`,
+  )
+  const body = html`<nav>${otherLanguage(lang)}</nav>\n<main>\n<h1>${title}</h1>\n<ul>\n${items}</ul>\n</main>`
+  sendHtml(res, { lang, title, body })
 }
 
 const isErrorCode = (code: string): code is ErrorCode => Object.hasOwn(PROBLEMS, code)
 
-/** The explanation of a problem for people. */
-export const describeProblem = (code: ErrorCode, lang: Lang): Pick<Page, 'title' | 'body'> => ({
-  title: PROBLEMS[code][lang].title,
-  body: html`<main>\n${contentOf(code, lang)}\n</main>`,
-})
+const CODES: readonly ErrorCode[] = Object.keys(PROBLEMS).filter(isErrorCode)
 
-const contentOf = (code: ErrorCode, lang: Lang): Html => {
-  const { status, retryable, [lang]: text } = PROBLEMS[code]
-  const { headings, effect, retry } = WORDS[lang]
+const otherLanguage = (lang: Lang): Html => {
+  const { otherLang, otherName } = WORDS[lang]
+  return html`<a href="?lang=${otherLang}" hreflang="${otherLang}" lang="${otherLang}">${otherName}</a>`
+}
+
+type Explained = Pick<GatewayError, 'code' | 'facts'>
+
+/** The explanation of a problem for people. */
+export const describeProblem = (problem: Explained, lang: Lang): Pick<Page, 'title' | 'body'> => {
+  const text = textOf(problem, lang)
+  return { title: text.title, body: html`<main>\n${contentOf(problem.code, text, lang)}\n</main>` }
+}
+
+const contentOf = (code: ErrorCode, text: ProblemText, lang: Lang): Html => {
+  const { status, retryable } = PROBLEMS[code]
+  const { headings, effect, retry, details } = WORDS[lang]
+  const technical = text.technical === undefined ? '' : html`\n<p>${text.technical}</p>`
   return html`<h1>${text.title}</h1>
-<p><code>${code}</code> · HTTP ${status}</p>
 ${section(headings.happened, text.happened)}
 ${section(headings.effect, effect[effectOf(code)])}
 ${section(headings.retry, retry[retryable ? 'yes' : 'no'])}
-${section(headings.advice, text.advice)}`
+${section(headings.advice, text.advice)}
+<details>
+<summary>${details}</summary>
+<p><code>${code}</code> · HTTP ${status}</p>${technical}
+</details>`
 }
 
 const section = (heading: string, text: string): Html => html`<h2>${heading}</h2>\n<p>${text}</p>`
@@ -42,6 +66,8 @@ interface Words {
   readonly headings: Readonly<Record<'happened' | 'effect' | 'retry' | 'advice', string>>
   readonly effect: Readonly<Record<ReturnType<typeof effectOf>, string>>
   readonly retry: Readonly<Record<'yes' | 'no', string>>
+  readonly details: string
+  readonly index: string
   readonly otherLang: Lang
   readonly otherName: string
 }
@@ -58,9 +84,11 @@ const WORDS: Readonly<Record<Lang, Words>> = {
       'not-cancelled': 'No. A cancellation that ends with this problem changed nothing.',
       unknown: 'Possibly. The gateway cannot tell whether a cancellation that ends with this problem took effect.',
       'no-cancel': 'No. The request never became a cancellation.',
-      'as-known': 'Possibly. See the member “outcome” of the problem.',
+      'as-known': 'Possibly. The response states what is known of the cancellation.',
     },
     retry: { yes: 'Yes, unchanged.', no: 'Not as it is. First follow the advice below.' },
+    details: 'Details for developers',
+    index: 'All problems',
     otherLang: 'zh',
     otherName: '中文',
   },
@@ -75,9 +103,11 @@ const WORDS: Readonly<Record<Lang, Words>> = {
       'not-cancelled': '否。返回此错误的取消请求未产生任何更改。',
       unknown: '可能。网关无法判断返回此错误的取消请求是否已生效。',
       'no-cancel': '否。该请求未被作为取消请求处理。',
-      'as-known': '可能。请查看错误信息中的 outcome 字段。',
+      'as-known': '可能。响应中说明了已知的取消结果。',
     },
     retry: { yes: '是。无需修改请求。', no: '否。请先按照以下建议处理。' },
+    details: '开发人员详情',
+    index: '全部错误',
     otherLang: 'en',
     otherName: 'English',
   },

@@ -72,7 +72,7 @@ export const createRecordRoutes = ({ trail, ends, followUp }: RecordRouteOptions
       setApplied(res, waitMs)
       return record
     }
-    const waiter = await ends.open(record.id)
+    const waiter = await ends.open(({ id }) => id === record.id)
     if (waiter === null) return record
     const leave = followUp.hurry(record)
     try {
@@ -103,10 +103,11 @@ export const createRecordRoutes = ({ trail, ends, followUp }: RecordRouteOptions
     const { cursor: after = 0, ...query } = parseQuery(finalQuery, req.query)
     const waitMs = waitMsOf(req)
     const until = deadlineIn(waitMs)
+    const caller = callerIn(req)
     const filter = { ...filterOf(req, query), limit: query.limit }
     let page: FinalPage = { records: [], next: after }
     for (let isOver = false; !isOver && page.records.length === 0; ) {
-      const waiter = waitMs === 0 ? null : await ends.open(null)
+      const waiter = waitMs === 0 ? null : await ends.open((record) => maySee(caller, record))
       const before: number = page.next
       page = await trail.listFinal({ ...filter, after: before }, req.context.deadline, req.context.signal)
       isOver = waiter === null || until.remainingMs() <= 0 || req.context.signal.aborted

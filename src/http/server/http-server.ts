@@ -176,7 +176,7 @@ const refusal = (code: ErrorCode, { publicUrl, log, meter }: ListenerOptions, re
   if (refused?.context !== undefined) refused.context.code = code
   else {
     log.info('request', { requestId, status, code })
-    meter.request({ method: '', route: null, status, code, durationMs: 0 })
+    meter.request({ method: '', route: null, status, code, durationMs: 0, hasWaited: false })
   }
   const headers = {
     'Content-Type': 'application/problem+json; charset=utf-8',
