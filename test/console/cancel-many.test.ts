@@ -44,7 +44,7 @@ test('one dialog lists everything that several tasks affect, and nothing is sent
 test('each task gets one request, and a result with its own state', async (t) => {
   if (!requires(t, 'chromium')) return
   const opened = await openQuestion(t, 4, {
-    env: { UPSTREAM_TIMEOUT_MS: '300', REQUEST_TIMEOUT_MS: '3300' },
+    env: { UPSTREAM_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '6000' },
     sandbox: { cancellingMs: 0 },
   })
   const { page, upstream } = opened
