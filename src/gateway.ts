@@ -31,6 +31,7 @@ import { createEnds } from './tasks/ends.ts'
 import { createFollowUp, followUpCallEveryMs } from './tasks/follow-up.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
+import { createTaskDomains } from './tasks/task-domains.ts'
 import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
 import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics, type GaugeSources } from './telemetry/metrics.ts'
@@ -54,6 +55,8 @@ export interface Timings {
   readonly watchEveryMs?: number
   /** Time for which one reading of tasks serves later requests. */
   readonly lookupTtlMs?: number
+  /** Time that a list waits for the domains of its tasks. */
+  readonly domainsWaitMs?: number
   /** Delay before spans are sent. */
   readonly traceDelayMs?: number
   /** Timeout of a request to the trace collector. */
@@ -166,6 +169,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const reading = { queries, timeoutMs: requestTimeoutMs, ttlMs: timings.lookupTtlMs }
   const lookup = createLookup({ ...reading, limit: config.taskLookupLimit })
   const permissions = createPermissions({ ...reading, detailsLimit })
+  const taskDomains = createTaskDomains({ ...reading, waitMs: timings.domainsWaitMs })
   const followUp = createFollowUp({
     ...{ trail, store, queries, log, meter, instanceId, onContradiction, lookupLimit: config.taskLookupLimit },
     callEveryMs: timings.followUpCallEveryMs ?? followUpCallEveryMs(config.upstream.maxPerSecond),
@@ -206,7 +210,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     app: {
       ...{ apiKeys, tokens, auth, allowAnonymous: config.allowAnonymous },
       ...{ publicUrl, corsOrigins, trustProxy, requestTimeoutMs },
-      ...{ queries, lookup, permissions, cancellations, trail, ends, followUp },
+      ...{ queries, lookup, permissions, taskDomains, cancellations, trail, ends, followUp },
       ...{ log, meter, tracing, lifecycle, readiness, rateLimitStore },
       rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
       ...(await loadPages(config)),

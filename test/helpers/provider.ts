@@ -1,6 +1,5 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, request } from 'node:http'
-import { text } from 'node:stream/consumers'
+import { createServer } from 'node:http'
 import type { TestContext } from 'node:test'
 import { exportJWK, generateKeyPair, type JWK } from 'jose'
 import Provider from 'oidc-provider'
@@ -114,25 +113,6 @@ export const startProvider = async (
   }
 }
 
-/**
- * Sends the headers of a page load. The `fetch` of Node adds `Sec-Fetch-Mode: cors`, as no browser does when it loads a
- * page.
- */
-const load = async (url: URL, init: RequestInit): Promise<Response> => {
-  const { method, headers, body } = new Request(url, init)
-  const outgoing = request(url, { method, headers: Object.fromEntries(headers) })
-  outgoing.end(body === null ? undefined : await text(body))
-  const [incoming]: IncomingMessage[] = await once(outgoing, 'response')
-  if (incoming === undefined) throw new Error('there is no response')
-  const { statusCode: status = 0, headersDistinct } = incoming
-  const received = Object.entries(headersDistinct).flatMap(([name, values = []]) =>
-    values.map((value): [string, string] => [name, value]),
-  )
-  const content = await text(incoming)
-  const response = new Response(content === '' ? null : content, { status, headers: received })
-  return Object.defineProperty(response, 'url', { value: url.href })
-}
-
 /** A user agent that stores cookies by host and follows redirects. */
 export const createVisitor = () => {
   const jars = new Map<string, Map<string, string>>()
@@ -159,7 +139,7 @@ export const createVisitor = () => {
     const cookie = cookieHeader(url)
     const headers = new Headers(init.headers)
     if (cookie !== '') headers.set('cookie', cookie)
-    const response = await load(url, { ...init, headers })
+    const response = await fetch(url, { ...init, headers, redirect: 'manual' })
     for (const line of response.headers.getSetCookie()) keep(jar, line)
     return response
   }

@@ -133,7 +133,7 @@ test('returnTo leads to no other URL, however it is written', async (t) => {
 
 test('only a top-level navigation starts a sign-in, where the browser tells', async (t) => {
   const { gateway } = await start(t)
-  for (const [mode, destination, status] of [
+  for (const [mode, destination, status, site] of [
     ['navigate', 'document', 302],
     [undefined, undefined, 302],
     ['navigate', undefined, 302],
@@ -144,11 +144,13 @@ test('only a top-level navigation starts a sign-in, where the browser tells', as
     ['no-cors', 'image', 400],
     ['no-cors', undefined, 400],
     ['cors', 'empty', 400],
-    ['cors', undefined, 400],
+    ['cors', undefined, 302],
+    ['cors', undefined, 400, 'cross-site'],
+    ['cors', undefined, 400, 'same-origin'],
     ['same-origin', 'empty', 400],
     [undefined, 'image', 400],
   ] as const) {
-    const headers = { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination }
+    const headers = { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination, 'sec-fetch-site': site }
     const sent = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))
     const { body, ...response } = await gateway.api.get('/auth/login').redirects(0).set(Object.fromEntries(sent))
     assert.deepEqual([response.status, body.code], [status, status === 400 ? 'sign-in-failed' : undefined], `${sent}`)
