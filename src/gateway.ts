@@ -81,7 +81,7 @@ export interface Overrides {
   readonly log?: ProcessLog
   readonly timings?: Timings
   readonly openStore?: (path: string) => Promise<OpenedStore>
-  /** The wall clock of sign-ins and sessions. */
+  /** The wall clock of sign-ins, sessions and the follow-up. */
   readonly now?: () => number
   /** Certificate authorities for the upstream. */
   readonly ca?: string
@@ -171,9 +171,9 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const permissions = createPermissions({ ...reading, detailsLimit })
   const taskDomains = createTaskDomains({ ...reading, waitMs: timings.domainsWaitMs })
   const followUp = createFollowUp({
-    ...{ trail, store, queries, log, meter, instanceId, lookupLimit: config.taskLookupLimit },
+    ...{ trail, store, queries, log, meter, instanceId, onContradiction, lookupLimit: config.taskLookupLimit },
     callEveryMs: timings.followUpCallEveryMs ?? followUpCallEveryMs(config.upstream.maxPerSecond),
-    ...{ pauseMs: timings.settlementPauseMs, beatEveryMs: timings.beatEveryMs, quietMs: timings.followUpQuietMs },
+    ...{ pauseMs: timings.settlementPauseMs, beatEveryMs: timings.beatEveryMs, quietMs: timings.followUpQuietMs, now },
   })
   closing.defer(followUp.close)
   const { max, readMax, unknownMax, windowMs } = config.rateLimit

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import { isWeakHash } from '../settings/secret-strength.ts'
 import type { Caller } from './caller.ts'
 import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entry-schema.ts'

@@ -25,9 +25,9 @@ const RATIO_MAX = 2.3
 test('a cancel costs about as much as with the same protections written by hand', async (t) => {
   if (!requires(t, 'nginx') || !requires(t, 'procfs')) return
   const [gateway, byHand] = await comparePeers(await open(t), {
-    slices: 20,
+    slices: 14,
     requests: 250,
-    warmUpRequests: 2500,
+    warmUpRequests: 2000,
     concurrencies: [16],
     peers: ['by-hand'],
     print: (line) => t.diagnostic(line),

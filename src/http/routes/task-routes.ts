@@ -1,5 +1,5 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { PageResponse, QueryContext, TaskQueries } from '../../alibaba/task-queries.ts'
 import type { Task, TaskDetail } from '../../alibaba/task-schemas.ts'
 import { GatewayError } from '../../errors.ts'
