@@ -118,7 +118,10 @@ test('a refusal says that nothing was cancelled, and why', async (t) => {
 
 test('an unknown outcome is shown as one that may have happened, with a look at the task', async (t) => {
   if (!requires(t, 'chromium')) return
-  const opened = await openTask(t, { env: { UPSTREAM_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '5000' } })
+  const opened = await openTask(t, {
+    env: { UPSTREAM_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '5000' },
+    sandbox: { waitingMs: 0, executingMs: 1e12 },
+  })
   const { page, upstream } = opened
   upstream.fault('CancelTask', { reply: 'reset' })
   await cancel(page)
