@@ -22,7 +22,7 @@ export const load = async (subject: Subject, concurrency: number, amount: number
     connections: concurrency,
     amount,
     // Seconds. A thousand connections to a busy machine can take longer than the default of ten.
-    timeout: 60,
+    timeout: 300,
     // Also the time after which autocannon notices that all have been answered.
     sampleInt: SAMPLE_INTERVAL_MS,
     headers: subject.headers,

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { availableParallelism, cpus } from 'node:os'
+import { availableParallelism, cpus, loadavg } from 'node:os'
 
 // With more than one core, the measured process has its own core; load generator and upstream share another.
 
@@ -29,5 +29,16 @@ export const memoryMiB = (pid: number): { readonly now: number; readonly peak: n
   return { now: read('VmRSS'), peak: read('VmHWM') }
 }
 
-export const machine = (): string =>
-  `Node ${process.version}, ${cores} cores (${cpus()[0]?.model ?? 'unknown'})${canPin ? ', pinned' : ''}`
+const startedWithLoad = loadavg()
+
+/**
+ * The machine, and how idle it was: the average number of processes at work in the minute before the start, and in the
+ * fifteen minutes before now. An idle machine has less than 1 at the start; the bench itself adds about 2.
+ */
+export const machine = (): string => {
+  const pinned = canPin ? ', pinned' : ''
+  const [before, now] = [startedWithLoad[0], loadavg()[2]].map((value) => (value ?? Number.NaN).toFixed(1))
+  const model = cpus()[0]?.model ?? 'unknown'
+  const load = `load ${before} before, ${now} in the last 15 minutes`
+  return `Node ${process.version}, ${cores} cores (${model})${pinned}, ${load}`
+}

@@ -65,11 +65,15 @@ export const comparePeers = async (environment: Environment, options: Slices): P
 }
 
 /** The CPU time of one subject as a share of another's in the same slice: the median and the quartiles of all slices. */
-export const cpuRatio = (result: Result, other: Result, concurrency: number): Ratio => {
-  const others = other.slices.get(concurrency) ?? []
-  const ratios = (result.slices.get(concurrency) ?? []).map(
-    ({ cpuMicroseconds }, at) => cpuMicroseconds / (others[at]?.cpuMicroseconds ?? Number.NaN),
-  )
+export const cpuRatio = (result: Result, other: Result, concurrency: number): Ratio =>
+  ratioOf(result.slices.get(concurrency), other.slices.get(concurrency))
+
+/** The CPU time of a request among many as a share of the one among few. */
+export const growth = ({ slices }: Result, few: number, many: number): Ratio =>
+  ratioOf(slices.get(many), slices.get(few))
+
+const ratioOf = (samples: readonly Sample[] = [], others: readonly Sample[] = []): Ratio => {
+  const ratios = samples.map(({ cpuMicroseconds }, at) => cpuMicroseconds / (others[at]?.cpuMicroseconds ?? Number.NaN))
   return { median: median(ratios), low: quantile(ratios, 0.25), high: quantile(ratios, 0.75) }
 }
 

@@ -1,9 +1,9 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { machine, pin } from './machine.ts'
 import { comparePeers } from './peers.ts'
-import { plot, tableOf } from './report.ts'
+import { plot, tableOf, withTable } from './report.ts'
 import { type Finding, SCENARIOS, tableOfFindings } from './scenarios.ts'
 import { openEnvironment } from './subjects.ts'
 
@@ -18,6 +18,7 @@ const { values } = parseArgs({
     rounds: { type: 'string', default: '5' },
     seconds: { type: 'string', default: '4' },
     only: { type: 'string' },
+    document: { type: 'boolean', default: false },
   },
 })
 const [slices, requests] = [Number(values.slices), Number(values.requests)]
@@ -26,10 +27,14 @@ const [rounds, seconds] = [Number(values.rounds), Number(values.seconds)]
 
 const print = (line: string): void => void process.stdout.write(`${line}\n`)
 
+const DOCUMENT = join(import.meta.dirname, '../docs/performance.md')
+
+/** Writes a table to a file of `results/` and, with `--document`, to its place in the description. */
 const write = (name: string, table: string, extent: string): void => {
   const text = `${table}\n\n${machine()}, ${extent}.\n`
   writeFileSync(join(folder, name), text)
   print(`\n${text}`)
+  if (values.document) writeFileSync(DOCUMENT, withTable(readFileSync(DOCUMENT, 'utf8'), name, text))
 }
 
 const folder = join(import.meta.dirname, 'results')

@@ -40,31 +40,36 @@ for (const [name, args] of Object.entries(VARIANTS)) {
 const CONCURRENCIES = [16, 500]
 const keyOf = (name: string, concurrency: number): string => `${name} ${concurrency}`
 const cpu: Record<string, number[]> = {}
+const p99: Record<string, number[]> = {}
 for (const subject of subjects.values()) await load(subject, 16, 5000)
 for (let slice = 0; slice < slices; slice += 1) {
   const order = slice % 2 === 0 ? [...subjects] : [...subjects].reverse()
   for (const concurrency of CONCURRENCIES) {
     for (const [name, subject] of order) {
-      const { cpuMicroseconds } = await load(subject, concurrency, Math.max(requests, 2 * concurrency))
+      const { cpuMicroseconds, p99Ms } = await load(subject, concurrency, Math.max(requests, 2 * concurrency))
       const key = keyOf(name, concurrency)
       cpu[key] = [...(cpu[key] ?? []), cpuMicroseconds]
+      p99[key] = [...(p99[key] ?? []), p99Ms]
     }
   }
 }
-const memory = new Map([...subjects].map(([name, subject]) => [name, subject.memoryMiB().now]))
+const memory = new Map([...subjects].map(([name, subject]) => [name, subject.memoryMiB()]))
 for (const environment of environments) environment.close()
 
-const ratioOf = (name: string, concurrency: number): string => {
-  const first = cpu[keyOf('default', concurrency)] ?? []
-  const ratios = (cpu[keyOf(name, concurrency)] ?? []).map((each, at) => each / (first[at] ?? Number.NaN))
+const ratioOf = (values: typeof cpu, name: string, concurrency: number): string => {
+  const first = values[keyOf('default', concurrency)] ?? []
+  const ratios = (values[keyOf(name, concurrency)] ?? []).map((each, at) => each / (first[at] ?? Number.NaN))
   return `${median(ratios).toFixed(2)} (${quantile(ratios, 0.25).toFixed(2)}–${quantile(ratios, 0.75).toFixed(2)})`
 }
 
-console.log(`| | CPU at 16, of default | at 500 | RSS after load (MiB) | Peak with ${WAITING} waiting (MiB) |`)
-console.log('| --- | --- | --- | --- | --- |')
+const headings = ['', ...CONCURRENCIES.map((at) => `CPU at ${at}`), ...CONCURRENCIES.map((at) => `p99 at ${at}`)]
+const memoryHeadings = ['RSS after load (MiB)', 'Peak under load', `Peak with ${WAITING} waiting`]
+console.log(`| ${[...headings, ...memoryHeadings].join(' | ')} |`)
+console.log(`|${' --- |'.repeat(headings.length + memoryHeadings.length)}`)
 for (const [name, args] of Object.entries(VARIANTS)) {
-  const ratios = CONCURRENCIES.map((concurrency) => ratioOf(name, concurrency))
-  const [rss, peak] = [memory.get(name) ?? Number.NaN, await peakWhenWaiting(args)]
-  console.log(`| ${[name, ...ratios, rss.toFixed(0), peak.toFixed(0)].join(' | ')} |`)
+  const ratios = [cpu, p99].flatMap((values) => CONCURRENCIES.map((concurrency) => ratioOf(values, name, concurrency)))
+  const used = memory.get(name)
+  const amounts = [used?.now, used?.peak, await peakWhenWaiting(args)].map((mib) => (mib ?? Number.NaN).toFixed(0))
+  console.log(`| ${[name, ...ratios, ...amounts].join(' | ')} |`)
 }
 console.log(`\n${machine()}, ${slices} slices of ${requests} requests (at 500: at least 1,000) after 5,000.`)

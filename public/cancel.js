@@ -1,13 +1,16 @@
 import { cancelTask, Failure, getTask, listDetails } from './api.js'
+import { openDialog } from './dialog.js'
 import { h } from './dom.js'
-import { badge, code, facts, moment, problemBox, typeOf } from './parts.js'
+import { nameOfTask, rememberDomains } from './domains.js'
+import { badge, code, facts, moment, more, problemBox, problemDetails, stateOf, typeOf, wordsOf } from './parts.js'
+import { firstNames } from './task.js'
 import { t } from './texts.js'
 import { watchTasks } from './watch.js'
 
 /** @typedef {import('./api.js').Task} Task */
 /** @typedef {import('./api.js').TaskDetailPage} TaskDetailPage */
 /** @typedef {import('./api.js').CancelResult} CancelResult */
-/** @typedef {import('./parts.js').Content} Content */
+/** @typedef {import('./dialog.js').Modal} Modal */
 
 const DOMAINS_SHOWN = '1000'
 const SECOND_MS = 1000
@@ -19,50 +22,26 @@ const SECOND_MS = 1000
  * @property {() => void} onClosed
  */
 
+/** @typedef {Cancelling & { modal: Modal, signal: AbortSignal }} Step */
+
 /**
  * Asks for confirmation, cancels the task once, and shows the outcome. Closing the dialog aborts its requests.
  * @param {Cancelling} cancelling
  */
 export const openCancelDialog = (cancelling) => {
-  const closing = new AbortController()
-  const dialog = h('dialog', { 'aria-labelledby': 'dialog-heading' })
-  dialog.addEventListener('close', () => {
-    closing.abort()
-    dialog.remove()
-    cancelling.onClosed()
-  })
-  document.body.append(dialog)
-  dialog.showModal()
-  void askFirst({ ...cancelling, dialog, signal: closing.signal })
-}
-
-/** @typedef {Cancelling & { dialog: HTMLDialogElement, signal: AbortSignal }} Step */
-
-/**
- * @param {Step} step
- * @param {string} heading
- * @param {readonly Content[]} content
- * @param {readonly Content[]} buttons
- */
-const show = ({ dialog }, heading, content, buttons) => {
-  const title = h('h2', { id: 'dialog-heading', tabindex: '-1' }, heading)
-  dialog.replaceChildren(
-    title,
-    h('div', { class: 'dialog-body' }, ...content.filter((part) => part !== null)),
-    h('div', { class: 'actions' }, ...buttons),
-  )
-  title.focus()
+  const modal = openDialog({ onClosed: cancelling.onClosed })
+  void askFirst({ ...cancelling, modal, signal: modal.signal })
 }
 
 /**
  * @param {Step} step
  * @param {import('./texts.js').TextKey} text
  */
-const closeButton = ({ dialog }, text) => h('button', { click: () => dialog.close() }, t(text))
+const closeButton = ({ modal }, text) => h('button', { click: modal.close }, t(text))
 
 /** @param {Step} step */
 const askFirst = async (step) => {
-  show(step, t('cancel.heading'), [h('p', { role: 'status' }, t('loading'))], [closeButton(step, 'cancel.keep')])
+  step.modal.show(t('cancel.heading'), [h('p', { role: 'status' }, t('loading'))], [closeButton(step, 'cancel.keep')])
   try {
     const plan = step.mayRead ? await readPlan(step) : null
     step.signal.throwIfAborted()
@@ -71,7 +50,7 @@ const askFirst = async (step) => {
     if (step.signal.aborted) return
     if (!(failure instanceof Failure)) throw failure
     const content = [h('p', {}, t('cancel.failed-to-show')), problemBox(failure)]
-    show(step, t('cancel.heading'), content, [closeButton(step, 'close')])
+    step.modal.show(t('cancel.heading'), content, [closeButton(step, 'close')])
   }
 }
 
@@ -83,6 +62,7 @@ const readPlan = async ({ taskNo, signal }) => {
     getTask(taskNo, { signal }),
     listDetails(taskNo, [['pageSize', DOMAINS_SHOWN]], { signal }),
   ])
+  rememberDomains(taskNo, firstNames(details.items), details.totalItems)
   return { task, details }
 }
 
@@ -100,34 +80,47 @@ const showPlan = (step, plan) => {
   const content =
     plan === null
       ? [facts([[t('task.no'), code(step.taskNo)]]), h('p', {}, t('cancel.blind'))]
-      : [planFacts(plan), ...domainsOf(plan)]
+      : [planFacts(plan), ...domainsWithHeading(plan)]
   const keep = closeButton(step, 'cancel.keep')
-  show(step, t('cancel.heading'), [...content, h('p', {}, t('cancel.lead'))], [keep, confirm])
+  step.modal.show(t('cancel.heading'), [...content, h('p', {}, t('cancel.lead'))], [keep, confirm])
   keep.focus()
 }
 
 /** @param {Plan} plan */
 const planFacts = ({ task }) =>
   facts([
-    [t('task.no'), code(task.taskNo)],
     [t('task.type'), typeOf(task)],
-    [t('task.status'), badge('status', task.status)],
+    [t('task.status'), badge('state', stateOf(task))],
     [t('task.created'), moment(task.createdAt)],
+    [t('task.no'), code(task.taskNo)],
   ])
 
 /** @param {Plan} plan */
-const domainsOf = ({ details: { items, totalItems, hasNext } }) => {
+const domainsWithHeading = ({ task, details }) => [
+  h('h3', {}, t('cancel.domains', { count: countDomains(details) })),
+  domainList(details, task.taskNo),
+]
+
+/**
+ * Each domain counts once, unless there are more details than the page has.
+ * @param {TaskDetailPage} details
+ */
+export const countDomains = ({ items, totalItems, hasNext }) =>
+  hasNext ? (totalItems ?? items.length) : new Set(items.map(({ domain }) => domain)).size
+
+/**
+ * The domains of a page of details, each once.
+ * @param {TaskDetailPage} details
+ * @param {string} taskNo
+ */
+export const domainList = ({ items, hasNext }, taskNo) => {
   const domains = [...new Set(items.map(({ domain }) => domain ?? t('none')))]
-  const count = hasNext ? totalItems : domains.length
-  return [
-    h('h3', { id: 'domains' }, t('cancel.domains', { count })),
-    h(
-      'ul',
-      { class: 'domains', tabindex: '0', 'aria-labelledby': 'domains' },
-      ...domains.map((domain) => h('li', {}, domain)),
-      hasNext ? h('li', {}, t('cancel.more')) : null,
-    ),
-  ]
+  return h(
+    'ul',
+    { class: 'domains', tabindex: '0', 'aria-label': t('cancel.domains-of', { name: nameOfTask(taskNo) }) },
+    ...domains.map((domain) => h('li', {}, domain)),
+    hasNext ? h('li', {}, t('cancel.more')) : null,
+  )
 }
 
 /**
@@ -135,6 +128,7 @@ const domainsOf = ({ details: { items, totalItems, hasNext } }) => {
  * @param {Task | null} before
  */
 const cancelOnce = async (step, before) => {
+  const { taskNo, modal, signal } = step
   const waiting = new AbortController()
   const now = lookOn(step, before)
   const elapsed = h('span', { role: 'timer' }, t('cancel.seconds', { count: 0 }))
@@ -142,14 +136,13 @@ const cancelOnce = async (step, before) => {
   const clock = setInterval(() => {
     elapsed.textContent = t('cancel.seconds', { count: Math.floor((performance.now() - startedAt) / SECOND_MS) })
   }, SECOND_MS)
-  show(
-    step,
+  modal.show(
     t('cancel.waiting'),
     [
       h('div', { class: 'progress', 'aria-hidden': 'true' }),
       h('p', {}, t('cancel.waiting-lead')),
       facts([
-        [t('task.no'), code(step.taskNo)],
+        [t('task.heading'), nameOfTask(taskNo)],
         [t('cancel.elapsed'), elapsed],
         [t('cancel.now'), now.shown],
       ]),
@@ -157,23 +150,22 @@ const cancelOnce = async (step, before) => {
     [h('button', { click: () => waiting.abort() }, t('cancel.stop'))],
   )
   // The Escape key stops the waiting, but does not close the dialog: the user must see that a request was sent.
-  const stop = (/** @type {Event} */ event) => {
-    event.preventDefault()
-    waiting.abort()
-  }
-  step.dialog.addEventListener('cancel', stop)
-  try {
-    const result = await cancelTask(step.taskNo, AbortSignal.any([waiting.signal, step.signal]))
-    showResult(step, result, now)
-  } catch (failure) {
-    if (step.signal.aborted) return
-    if (waiting.signal.aborted) showStopped(step, now)
-    else if (failure instanceof Failure) showFailure(step, failure, now)
-    else throw failure
-  } finally {
-    step.dialog.removeEventListener('cancel', stop)
-    clearInterval(clock)
-  }
+  await modal.during(
+    () => waiting.abort(),
+    async () => {
+      try {
+        const result = await cancelTask(taskNo, AbortSignal.any([waiting.signal, signal]))
+        showResult(step, result, now)
+      } catch (failure) {
+        if (signal.aborted) return
+        if (waiting.signal.aborted) showStopped(step, now)
+        else if (failure instanceof Failure) showFailure(step, failure, now)
+        else throw failure
+      } finally {
+        clearInterval(clock)
+      }
+    },
+  )
 }
 
 /**
@@ -182,12 +174,13 @@ const cancelOnce = async (step, before) => {
  * @param {Task | null} before
  */
 const lookOn = ({ taskNo, mayRead, signal }, before) => {
-  const shown = h('span', { role: 'status' }, ...(before === null ? [t('cancel.not-seen')] : stateOf(before)))
+  const first = before === null ? t('cancel.not-seen') : badge('state', stateOf(before))
+  const shown = h('span', { role: 'status' }, first)
   /** @type {Set<() => void>} */
   const onCancelled = new Set()
   const isDone = (/** @type {Task} */ { cancelStatus }) => cancelStatus === 'cancelled'
   const onTask = (/** @type {Task} */ task) => {
-    shown.replaceChildren(...stateOf(task))
+    shown.replaceChildren(badge('state', stateOf(task)))
     if (isDone(task)) for (const listener of onCancelled) listener()
   }
   if (mayRead) void watchTasks([taskNo], { onTask, isDone, signal })
@@ -195,9 +188,6 @@ const lookOn = ({ taskNo, mayRead, signal }, before) => {
 }
 
 /** @typedef {ReturnType<typeof lookOn>} Now */
-
-/** @param {Task} task */
-const stateOf = (task) => [badge('status', task.status), ' ', badge('cancel-status', task.cancelStatus)]
 
 /**
  * @param {Step} step
@@ -207,17 +197,15 @@ const stateOf = (task) => [badge('status', task.status), ' ', badge('cancel-stat
 const showResult = (step, result, now) => {
   const { cancelStatus, taskNo, cancellationId, requestId } = result
   const isOpen = cancelStatus !== 'cancelled'
-  show(
-    step,
+  step.modal.show(
     t(`cancel.${cancelStatus}`),
     [
       h('p', {}, t(`cancel.${cancelStatus}-lead`)),
-      facts([
+      isOpen && step.mayRead ? facts([[t('cancel.now'), now.shown]]) : null,
+      more([
         [t('task.no'), code(taskNo)],
-        [t('task.cancel-status'), badge('cancel-status', cancelStatus)],
         [t('cancel.id'), code(cancellationId)],
         [t('cancel.request-id'), code(requestId)],
-        isOpen && step.mayRead ? [t('cancel.now'), now.shown] : null,
       ]),
     ],
     [closeButton(step, 'close')],
@@ -230,10 +218,14 @@ const showResult = (step, result, now) => {
  * @param {Now} now
  */
 const showStopped = (step, now) =>
-  show(
-    step,
+  step.modal.show(
     t('cancel.stopped'),
-    [h('p', {}, h('strong', {}, t('cancel.unknown'))), h('p', {}, t('cancel.stopped-hint')), ...nowParts(step, now)],
+    [
+      ...nowParts(step, now),
+      h('p', {}, t('cancel.stopped-lead')),
+      ...whatToDo(step),
+      more([[t('task.no'), code(step.taskNo)]]),
+    ],
     [closeButton(step, 'close')],
   )
 
@@ -243,11 +235,19 @@ const showStopped = (step, now) =>
  * @param {Now} now
  */
 const showFailure = (step, failure, now) => {
-  const isUnknown = failure.outcome === 'unknown'
-  show(
-    step,
-    t(isUnknown ? 'cancel.unknown' : 'cancel.refused'),
-    [problemBox(failure), ...(isUnknown ? nowParts(step, now) : [])],
+  if (failure.outcome !== 'unknown') {
+    step.modal.show(t('cancel.refused'), [problemBox(failure)], [closeButton(step, 'close')])
+    return
+  }
+  const [title] = wordsOf(failure)
+  step.modal.show(
+    t('cancel.unknown'),
+    [
+      ...nowParts(step, now),
+      h('p', {}, t('cancel.unknown-lead')),
+      ...whatToDo(step),
+      problemDetails(failure, [t('problem.reason'), title]),
+    ],
     [closeButton(step, 'close')],
   )
 }
@@ -256,7 +256,9 @@ const showFailure = (step, failure, now) => {
  * @param {Step} step
  * @param {Now} now
  */
-const nowParts = ({ taskNo, mayRead }, { shown }) => [
-  mayRead ? h('p', {}, t('cancel.unknown-lead')) : null,
-  facts([[t('task.no'), code(taskNo)], mayRead ? [t('cancel.now'), shown] : null]),
+const nowParts = ({ mayRead }, { shown }) => (mayRead ? [facts([[t('cancel.now'), shown]])] : [])
+
+/** @param {Step} step */
+const whatToDo = ({ mayRead }) => [
+  h('p', {}, h('strong', {}, t(mayRead ? 'cancel.unknown-hint' : 'cancel.unknown-hint-blind'))),
 ]

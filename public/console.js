@@ -1,8 +1,11 @@
 import { abortRequests, endSession, Failure, getCaller, onUnauthenticated, useKey, usesKey } from './api.js'
 import { openCancelDialog } from './cancel.js'
+import { openCancelManyDialog } from './cancel-many.js'
+import { closeDialogs, isDialogOpen } from './dialog.js'
 import { byId, h } from './dom.js'
+import { forgetNames } from './domains.js'
 import { historyView } from './history.js'
-import { callerOf, problemBox } from './parts.js'
+import { callerOf, code, copyButton, problemBox, retryButton } from './parts.js'
 import { recallPlace, signInView } from './sign-in.js'
 import { taskView } from './task.js'
 import { tasksView } from './tasks.js'
@@ -17,10 +20,13 @@ import { language, setLanguage, t } from './texts.js'
  * @property {URLSearchParams} query
  * @property {AbortSignal} signal ends with the visit
  * @property {boolean} mayCancel
+ * @property {boolean} mayRead
  * @property {boolean} mayAudit
  * @property {(address: string) => void} go
  * @property {() => void} refresh
- * @property {(taskNo: string) => void} cancel
+ * @property {(taskNo: string, onClosed: () => void) => void} cancel
+ * @property {(tasks: readonly import('./api.js').Task[], onClosed: () => void) => void} cancelMany
+ * @property {(heading: string) => void} entitle changes the heading and the title of the tab
  * @property {(text: string) => void} announce
  */
 
@@ -62,12 +68,18 @@ const announce = (text) => {
 /** Shows the view of the address. The results of the same kind of view stay until the new ones are loaded. */
 const navigate = async () => {
   if (caller === null) return
+  if (caller.scopes.length === 0) return showNoPermissions(caller)
   visit.abort()
   visit = new AbortController()
   const { signal } = visit
   const { view, taskNo, query } = findRoute()
   const focused = view === shownView ? document.activeElement?.id : undefined
   const heading = h('h1', { tabindex: '-1' })
+  const entitle = (/** @type {string} */ text) => {
+    if (signal.aborted) return
+    heading.textContent = text
+    document.title = `${text} · ${t('title')}`
+  }
   const may = (/** @type {Caller['scopes'][number]} */ scope) => caller?.scopes.includes(scope) ?? false
   const {
     heading: text,
@@ -78,14 +90,17 @@ const navigate = async () => {
     query,
     signal,
     mayCancel: may('tasks:cancel'),
+    mayRead: may('tasks:read'),
     mayAudit: may('audit:read'),
     go,
     refresh: navigate,
-    cancel: (cancelled) => openCancelDialog({ taskNo: cancelled, mayRead: may('tasks:read'), onClosed: navigate }),
+    cancel: (cancelled, onClosed) =>
+      openCancelDialog({ taskNo: cancelled, mayRead: may('tasks:read'), onClosed: () => signal.aborted || onClosed() }),
+    cancelMany: (tasks, onClosed) => openCancelManyDialog({ tasks, onClosed: () => signal.aborted || onClosed() }),
+    entitle,
     announce,
   })
-  heading.textContent = text
-  document.title = `${text} · ${t('title')}`
+  entitle(text)
   if (view !== shownView) results.replaceChildren(h('p', { class: 'loading' }, t('loading')))
   results.setAttribute('aria-busy', 'true')
   main.replaceChildren(heading, ...controls, results)
@@ -124,7 +139,7 @@ const focusOn = (id, otherwise) => {
 const failureContent = (error, signal) => {
   if (signal.aborted) return []
   if (!(error instanceof Failure)) throw error
-  return [problemBox(error, error.retryable ? h('button', { id: 'retry', click: navigate }, t('retry')) : null)]
+  return [problemBox(error, error.retryable ? retryButton(error, navigate) : null)]
 }
 
 /** @param {unknown} view */
@@ -163,7 +178,7 @@ const navigation = ({ scopes }) =>
   h(
     'nav',
     { 'aria-label': t('nav.label') },
-    h('a', { id: 'nav-tasks', href: '#/tasks' }, t('nav.tasks')),
+    scopes.length === 0 ? null : h('a', { id: 'nav-tasks', href: '#/tasks' }, t('nav.tasks')),
     scopes.includes('audit:read') ? h('a', { id: 'nav-history', href: '#/history' }, t('nav.history')) : null,
   )
 
@@ -178,9 +193,7 @@ const identity = ({ name, via, callerDisplayName }) =>
 
 /** @param {Caller} who */
 const grantsOf = ({ scopes }) =>
-  scopes.length === 0
-    ? t('who.may-nothing')
-    : t('who.may', { scopes: scopes.map((scope) => t(`scope.${scope}`)).join(' · ') })
+  scopes.length === 0 ? '' : t('who.may', { scopes: scopes.map((scope) => t(`scope.${scope}`)).join(' · ') })
 
 const languageButton = () => {
   const other = language() === 'zh' ? 'en' : 'zh'
@@ -196,15 +209,16 @@ const languageButton = () => {
   return button
 }
 
-/** @param {{ failure?: Failure, hasEnded?: boolean }} options */
-const showSignIn = ({ failure, hasEnded = false }) => {
+/** @param {{ failure?: Failure, hasEnded?: boolean, isKeyInvalid?: boolean }} options */
+const showSignIn = ({ failure, hasEnded = false, isKeyInvalid = false }) => {
   visit.abort()
   useKey(null)
+  forgetNames()
   caller = null
   shownView = null
   showFrame()
   const signIn = document.body.dataset.signIn === 'true'
-  main.replaceChildren(signInView({ signIn, hasEnded, failure: failure ?? null, onKey }))
+  main.replaceChildren(signInView({ signIn, hasEnded, isKeyInvalid, failure: failure ?? null, onKey }))
   announce('')
 }
 
@@ -227,23 +241,42 @@ const enter = async () => {
   } catch (failure) {
     if (!(failure instanceof Failure)) throw failure
     if (failure.status !== 401) showUnreachable(failure)
-    else showSignIn(usesKey() ? { failure } : {})
+    else showSignIn(usesKey() ? { failure, isKeyInvalid: failure.problem?.code === 'unauthenticated' } : {})
     main.querySelector('h1')?.focus()
   }
+}
+
+/**
+ * For a caller without any permission: the name that the operator needs.
+ * @param {Caller} who
+ */
+const showNoPermissions = ({ name, via, callerDisplayName }) => {
+  const text = t('no-permissions.heading')
+  document.title = `${text} · ${t('title')}`
+  announce('')
+  main.replaceChildren(
+    h('h1', { tabindex: '-1' }, text),
+    h(
+      'section',
+      { class: 'card no-permissions' },
+      h('p', {}, t('no-permissions.lead')),
+      h('p', {}, t('no-permissions.hint')),
+      h('p', { class: 'number' }, code(name), copyButton(name, t('copy-value', { value: name }))),
+      callerDisplayName === null ? null : h('p', { class: 'hint' }, callerOf(name, via, callerDisplayName)),
+      h('div', { class: 'actions' }, h('button', { id: 'retry', click: enter }, t('no-permissions.again'))),
+    ),
+  )
 }
 
 /** @param {Failure} failure */
 const showUnreachable = (failure) => {
   announce('')
-  main.replaceChildren(
-    h('h1', { tabindex: '-1' }, t('title')),
-    problemBox(failure, h('button', { click: enter }, t('retry'))),
-  )
+  main.replaceChildren(h('h1', { tabindex: '-1' }, t('title')), problemBox(failure, retryButton(failure, enter)))
 }
 
 // An open dialog stays, because it may show the outcome of a cancellation.
 onUnauthenticated((failure) => {
-  if (caller === null || document.querySelector('dialog') !== null) return
+  if (caller === null || isDialogOpen()) return
   showSignIn({ failure, hasEnded: true })
   main.querySelector('h1')?.focus()
 })
@@ -268,5 +301,9 @@ const signOut = async () => {
 
 recallPlace()
 showFrame()
-window.addEventListener('hashchange', () => void navigate())
+window.addEventListener('hashchange', ({ oldURL }) => {
+  // The dialog shows what a request did that was sent: it stays, and so does the page behind it.
+  if (!closeDialogs()) history.pushState(null, '', oldURL)
+  else void navigate()
+})
 void enter()

@@ -1,5 +1,7 @@
-import { h } from './dom.js'
-import { formatTime, language, t } from './texts.js'
+import { byId, h } from './dom.js'
+import { shortNumber } from './domains.js'
+import { TASK_TYPES } from './task-types.js'
+import { formatAge, formatTime, language, t } from './texts.js'
 
 /** @typedef {import('./api.js').Failure} Failure */
 /** @typedef {import('./api.js').Task} Task */
@@ -9,16 +11,18 @@ import { formatTime, language, t } from './texts.js'
 
 /** @type {Readonly<Record<string, Tone>>} */
 const TONES = {
-  waiting: 'calm',
+  waiting: 'info',
   executing: 'info',
   complete: 'good',
   succeeded: 'good',
   failed: 'bad',
-  none: 'calm',
   cancelling: 'busy',
-  cancelled: 'good',
+  cancelled: 'calm',
   pending: 'busy',
   accepted: 'busy',
+  sending: 'busy',
+  'not-sent': 'calm',
+  'not-cancelled': 'bad',
   'too-late': 'bad',
   refused: 'bad',
   rejected: 'bad',
@@ -26,17 +30,26 @@ const TONES = {
 }
 
 /**
+ * @typedef {'waiting' | 'executing' | 'complete' | 'succeeded' | 'failed' | 'cancelling' | 'cancelled' | 'accepted' |
+ *   'sending' | 'not-sent' | 'not-cancelled' | 'unknown'} State
+ */
+
+/**
  * A state as text. Its colour carries no extra information.
- * @template {'status' | 'cancel-status' | 'outcome'} Kind
+ * @template {'state' | 'outcome'} Kind
  * @param {Kind} kind
- * @param {{
- *   status: 'waiting' | 'executing' | 'complete' | 'succeeded' | 'failed' | 'unknown',
- *   'cancel-status': 'none' | 'accepted' | 'cancelling' | 'cancelled' | 'unknown',
- *   outcome: 'pending' | 'refused' | 'accepted' | 'cancelled' | 'too-late' | 'rejected' | 'failed' | 'unknown',
- * }[Kind]} state
+ * @param {{ state: State, outcome: import('./api.js').Cancellation['outcome'] }[Kind]} state
  */
 export const badge = (kind, state) =>
   h('span', { class: `badge ${TONES[state] ?? 'open'}` }, t(/** @type {TextKey} */ (`${kind}.${state}`)))
+
+/**
+ * One state of a task: that of its cancellation once there is one, otherwise that of its execution.
+ * @param {Pick<Task, 'status' | 'cancelStatus'>} task
+ * @returns {State & Task['status' | 'cancelStatus']}
+ */
+export const stateOf = ({ status, cancelStatus }) =>
+  cancelStatus === 'cancelling' || cancelStatus === 'cancelled' ? cancelStatus : status
 
 /** @param {Pick<Task, 'cancelStatus'>} task */
 export const isCancelling = ({ cancelStatus }) => cancelStatus === 'cancelling'
@@ -48,16 +61,91 @@ export const isCancellable = ({ status, cancelStatus }) =>
 /** @param {string | null} iso */
 export const moment = (iso) => (iso === null ? t('none') : h('time', { datetime: iso }, formatTime(new Date(iso))))
 
+/**
+ * The age, with the complete time and its zone while the pointer or the focus is on it.
+ * @param {string | null} iso
+ */
+export const age = (iso) => {
+  if (iso === null) return t('none')
+  const at = new Date(iso)
+  return h(
+    'time',
+    { class: 'age', datetime: iso, tabindex: '0' },
+    h('span', { 'data-age': iso }, formatAge(at)),
+    h('span', { class: 'tip' }, formatTime(at)),
+  )
+}
+
+/**
+ * Corrects the ages after some time.
+ * @param {Element} parent
+ */
+export const renewAges = (parent) => {
+  for (const element of parent.querySelectorAll('[data-age]')) {
+    const text = formatAge(new Date(element.getAttribute('data-age') ?? ''))
+    if (element.textContent !== text) element.textContent = text
+  }
+}
+
 /** @param {string | null} text */
 export const code = (text) => (text === null || text === '' ? t('none') : h('code', {}, text))
 
 /** @param {{ type: string | null, typeDescription: string | null }} task */
-export const typeOf = ({ type, typeDescription }) =>
+export const typeText = ({ type, typeDescription }) =>
+  TASK_TYPES[type ?? '']?.[language()] ?? typeDescription ?? type ?? t('none')
+
+/**
+ * The type in the language of the page, with its code in small print. An unknown type has the text of the upstream.
+ * @param {{ type: string | null, typeDescription: string | null }} task
+ */
+export const typeOf = (task) => {
+  const text = typeText(task)
+  return h('span', { class: 'type' }, text, ' ', codeOfType(task.type, text))
+}
+
+/**
+ * @param {string | null} type
+ * @param {string} text
+ */
+const codeOfType = (type, text) => (type === null || type === text ? null : h('code', { class: 'small-print' }, type))
+
+/**
+ * A button that copies a text. It says so for a moment.
+ * @param {string} text
+ * @param {string} label
+ */
+export const copyButton = (text, label) => {
+  const face = h('span', {}, t('copy'))
+  const say = (/** @type {TextKey} */ key) => {
+    face.textContent = t(key)
+    byId('status').textContent = t(key)
+    setTimeout(() => {
+      face.textContent = t('copy')
+    }, COPIED_MS)
+  }
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text)
+      say('copied')
+    } catch {
+      say('copy-failed')
+    }
+  }
+  return h('button', { class: 'copy', type: 'button', 'aria-label': label, click: () => void copy() }, face)
+}
+
+const COPIED_MS = 2000
+
+/**
+ * The shortened number of a task, and a button that copies all of it.
+ * @param {string} taskNo
+ */
+export const numberOf = (taskNo) =>
   h(
     'span',
-    {},
-    typeDescription ?? type ?? t('none'),
-    typeDescription !== null && type !== null ? code(` ${type}`) : null,
+    { class: 'number' },
+    h('code', { title: taskNo }, shortNumber(taskNo)),
+    copyButton(taskNo, t('task.copy', { taskNo })),
   )
 
 /**
@@ -86,33 +174,52 @@ export const facts = (known) =>
     ...known.flatMap((fact) => (fact === null ? [] : [h('div', {}, h('dt', {}, fact[0]), h('dd', {}, fact[1]))])),
   )
 
+/** @typedef {{ key: string, label: string, isHidden?: boolean }} Column */
+
 /**
  * A table that is displayed as a list of cards on narrow screens. Some browsers drop the implicit roles of cells with
  * another `display` value, so the roles are explicit.
  * @param {string} caption
- * @param {readonly string[]} columns
- * @param {readonly (readonly Content[])[]} rows
+ * @param {readonly Column[]} columns
+ * @param {HTMLTableSectionElement} body
+ * @param {string} [kind]
  */
-export const table = (caption, columns, rows) =>
+export const table = (caption, columns, body, kind = '') =>
   h(
     'table',
-    { role: 'table' },
+    { role: 'table', class: kind },
     h('caption', { class: 'visually-hidden' }, caption),
     h(
       'thead',
       { role: 'rowgroup' },
-      h('tr', { role: 'row' }, ...columns.map((column) => h('th', { role: 'columnheader', scope: 'col' }, column))),
-    ),
-    h(
-      'tbody',
-      { role: 'rowgroup' },
-      ...rows.map((cells) =>
-        h(
-          'tr',
-          { role: 'row' },
-          ...cells.map((cell, index) => h('td', { role: 'cell', 'data-label': columns[index] ?? '' }, cell)),
+      h(
+        'tr',
+        { role: 'row' },
+        ...columns.map(({ key, label, isHidden }) =>
+          h(
+            'th',
+            { role: 'columnheader', scope: 'col', class: key },
+            isHidden === true ? h('span', { class: 'visually-hidden' }, label) : label,
+          ),
         ),
       ),
+    ),
+    body,
+  )
+
+/** @param {...HTMLTableRowElement} rows */
+export const tableBody = (...rows) => h('tbody', { role: 'rowgroup' }, ...rows)
+
+/**
+ * @param {readonly Column[]} columns
+ * @param {readonly Content[]} cells
+ */
+export const tableRow = (columns, cells) =>
+  h(
+    'tr',
+    { role: 'row' },
+    ...columns.map(({ key, label }, index) =>
+      h('td', { role: 'cell', class: key, 'data-label': label }, cells[index] ?? null),
     ),
   )
 
@@ -164,30 +271,65 @@ export const field = (id, label, input, hint) => {
 export const notice = (title, hint) => h('div', { class: 'notice' }, h('h2', {}, title), h('p', {}, hint))
 
 /**
- * The failure, its effect on a cancellation, and the ids that a report to the operator needs.
+ * The failure in words, its effect on a cancellation, and behind "Details" what a report to the operator needs.
  * @param {Failure} failure
  * @param {...Content} actions
  */
 export const problemBox = (failure, ...actions) => {
-  const { problem, kind } = failure
-  const [title, detail] =
-    kind === 'unreachable'
-      ? [t('problem.unreachable'), t('problem.unreachable-detail')]
-      : [t('problem.unreadable'), t('problem.unreadable-detail')]
+  const [title, detail] = wordsOf(failure)
   return h(
     'section',
     { class: 'problem', role: 'alert' },
-    h('h2', {}, problem?.title ?? title),
-    h('p', {}, problem?.detail ?? detail),
-    facts([
-      failure.outcome === null ? null : [t('problem.effect'), effectOf(failure)],
-      [t('problem.again'), againOf(failure)],
-      problem === null ? null : [t('problem.code'), explained(problem)],
-      ...idsOf(failure),
-    ]),
+    h('h2', {}, title),
+    h('p', {}, detail),
+    failure.outcome === null ? null : h('p', {}, effectOf(failure)),
+    h('p', {}, againOf(failure)),
     actions.every((action) => action === null) ? null : h('div', { class: 'actions' }, ...actions),
+    problemDetails(failure),
   )
 }
+
+/**
+ * Title and explanation.
+ * @param {Failure} failure
+ * @returns {readonly [string, string]}
+ */
+export const wordsOf = ({ problem, kind }) => {
+  if (problem !== null) return [problem.title, problem.detail]
+  return kind === 'unreachable'
+    ? [t('problem.unreachable'), t('problem.unreachable-detail')]
+    : [t('problem.unreadable'), t('problem.unreadable-detail')]
+}
+
+/**
+ * A button that repeats a read. Before the gateway allows it, a press waits until then.
+ * @param {Failure} failure
+ * @param {() => void} retry
+ */
+export const retryButton = ({ retryAfterS }, retry) => {
+  let leftS = retryAfterS ?? 0
+  let isWanted = false
+  const textNow = () => {
+    if (leftS === 0) return t('retry')
+    return t(isWanted ? 'retry.scheduled' : 'retry.in', { count: leftS })
+  }
+  const button = h('button', { id: 'retry' }, textNow())
+  button.addEventListener('click', () => {
+    if (leftS === 0) return retry()
+    isWanted = true
+    button.textContent = textNow()
+  })
+  const clock = setInterval(() => {
+    leftS = Math.max(0, leftS - 1)
+    button.textContent = textNow()
+    if (leftS > 0 && (button.isConnected || leftS === retryAfterS)) return
+    clearInterval(clock)
+    if (isWanted && button.isConnected) retry()
+  }, SECOND_MS)
+  return button
+}
+
+const SECOND_MS = 1000
 
 /** @param {Failure} failure */
 const effectOf = ({ outcome }) =>
@@ -201,14 +343,26 @@ const againOf = ({ retryable, retryAfterS }) => {
 
 /**
  * @param {Failure} failure
- * @returns {readonly (Fact | null)[]}
+ * @param {Fact | null} [reason] where the title is not shown elsewhere
  */
-const idsOf = ({ problem, requestId }) => [
-  idFact(t('history.gateway-id'), requestId),
-  idFact(t('history.upstream-code'), problem?.upstreamCode),
-  idFact(t('cancel.request-id'), problem?.requestId),
-  idFact(t('cancel.id'), problem?.cancellationId),
-]
+export const problemDetails = ({ problem, requestId }, reason = null) =>
+  more([
+    reason,
+    problem === null ? null : [t('problem.code'), explained(problem)],
+    idFact(t('history.gateway-id'), requestId),
+    idFact(t('history.upstream-code'), problem?.upstreamCode),
+    idFact(t('cancel.request-id'), problem?.requestId),
+    idFact(t('cancel.id'), problem?.cancellationId),
+  ])
+
+/**
+ * Facts for a report to the operator, which are closed at first.
+ * @param {readonly (Fact | null)[]} known
+ */
+export const more = (known) =>
+  known.every((fact) => fact === null)
+    ? null
+    : h('details', { class: 'more-facts' }, h('summary', {}, t('details')), facts(known))
 
 /**
  * @param {string} term

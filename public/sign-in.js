@@ -1,5 +1,5 @@
 import { h, submitted } from './dom.js'
-import { problemBox } from './parts.js'
+import { problemBox, problemDetails } from './parts.js'
 import { t } from './texts.js'
 
 /** @typedef {import('./api.js').Failure} Failure */
@@ -10,18 +10,29 @@ const RETURN_TO = 'returnTo'
  * @param {object} options
  * @param {boolean} options.signIn whether sign-in is configured
  * @param {boolean} options.hasEnded whether the user was signed in before
+ * @param {boolean} options.isKeyInvalid whether the failure concerns the key that was sent
  * @param {Failure | null} options.failure
  * @param {(key: string) => void} options.onKey
  */
-export const signInView = ({ signIn, hasEnded, failure, onKey }) =>
+export const signInView = ({ signIn, hasEnded, isKeyInvalid, failure, onKey }) =>
   h(
     'section',
     { class: 'sign-in card' },
     h('h1', { tabindex: '-1' }, t('sign-in.heading')),
     h('p', {}, t(hasEnded ? 'sign-in.ended' : 'sign-in.lead')),
-    failure === null ? null : problemBox(failure),
+    failure === null ? null : isKeyInvalid ? invalidKey(failure) : problemBox(failure),
     signIn ? providerLink() : null,
     keyForm(onKey, signIn ? null : 'primary'),
+  )
+
+/** @param {Failure} failure */
+const invalidKey = (failure) =>
+  h(
+    'section',
+    { class: 'problem', role: 'alert' },
+    h('h2', {}, t('sign-in.key-invalid')),
+    h('p', {}, t('sign-in.key-invalid-hint')),
+    problemDetails(failure),
   )
 
 const providerLink = () =>

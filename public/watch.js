@@ -63,7 +63,7 @@ const pauseAfter = async (failure, signal) => {
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
-const pause = (ms, signal) =>
+export const pause = (ms, signal) =>
   new Promise((resolve, reject) => {
     signal.throwIfAborted()
     const end = () => {
@@ -81,7 +81,7 @@ const pause = (ms, signal) =>
  * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
-const untilVisible = (signal) =>
+export const untilVisible = (signal) =>
   new Promise((resolve) => {
     if (document.visibilityState === 'visible') resolve()
     else document.addEventListener('visibilitychange', () => resolve(), { once: true, signal })

@@ -31,6 +31,7 @@ import { createEnds } from './tasks/ends.ts'
 import { createFollowUp, followUpCallEveryMs } from './tasks/follow-up.ts'
 import { createLookup } from './tasks/lookup.ts'
 import { createPermissions } from './tasks/permission.ts'
+import { createTaskDomains } from './tasks/task-domains.ts'
 import { createLog, type Log, type ProcessLog } from './telemetry/log.ts'
 import { NO_METER } from './telemetry/meter.ts'
 import { createMetrics, type GaugeSources } from './telemetry/metrics.ts'
@@ -54,6 +55,8 @@ export interface Timings {
   readonly watchEveryMs?: number
   /** Time for which one reading of tasks serves later requests. */
   readonly lookupTtlMs?: number
+  /** Time that a list waits for the domains of its tasks. */
+  readonly domainsWaitMs?: number
   /** Delay before spans are sent. */
   readonly traceDelayMs?: number
   /** Timeout of a request to the trace collector. */
@@ -78,7 +81,7 @@ export interface Overrides {
   readonly log?: ProcessLog
   readonly timings?: Timings
   readonly openStore?: (path: string) => Promise<OpenedStore>
-  /** The wall clock of sign-ins and sessions. */
+  /** The wall clock of sign-ins, sessions and the follow-up. */
   readonly now?: () => number
   /** Certificate authorities for the upstream. */
   readonly ca?: string
@@ -166,10 +169,11 @@ export const createParts = async (config: Config, overrides: Overrides) => {
   const reading = { queries, timeoutMs: requestTimeoutMs, ttlMs: timings.lookupTtlMs }
   const lookup = createLookup({ ...reading, limit: config.taskLookupLimit })
   const permissions = createPermissions({ ...reading, detailsLimit })
+  const taskDomains = createTaskDomains({ ...reading, waitMs: timings.domainsWaitMs })
   const followUp = createFollowUp({
-    ...{ trail, store, queries, log, meter, instanceId, lookupLimit: config.taskLookupLimit },
+    ...{ trail, store, queries, log, meter, instanceId, onContradiction, lookupLimit: config.taskLookupLimit },
     callEveryMs: timings.followUpCallEveryMs ?? followUpCallEveryMs(config.upstream.maxPerSecond),
-    ...{ pauseMs: timings.settlementPauseMs, beatEveryMs: timings.beatEveryMs, quietMs: timings.followUpQuietMs },
+    ...{ pauseMs: timings.settlementPauseMs, beatEveryMs: timings.beatEveryMs, quietMs: timings.followUpQuietMs, now },
   })
   closing.defer(followUp.close)
   const { max, readMax, unknownMax, windowMs } = config.rateLimit
@@ -206,7 +210,7 @@ export const createParts = async (config: Config, overrides: Overrides) => {
     app: {
       ...{ apiKeys, tokens, auth, allowAnonymous: config.allowAnonymous },
       ...{ publicUrl, corsOrigins, trustProxy, requestTimeoutMs },
-      ...{ queries, lookup, permissions, cancellations, trail, ends, followUp },
+      ...{ queries, lookup, permissions, taskDomains, cancellations, trail, ends, followUp },
       ...{ log, meter, tracing, lifecycle, readiness, rateLimitStore },
       rateLimit: { max, readMax, unknownMax, windowMs, storeFor: sharedStore?.storeFor },
       ...(await loadPages(config)),

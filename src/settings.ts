@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { DEFAULT_SCOPE_CLAIM } from './callers/claims.ts'
 import {
   algorithms,

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** Time that attempts may not use, reserved for settling and recording the outcome of a call. */
 export const SETTLE_RESERVE_MS = 3000

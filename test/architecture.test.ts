@@ -152,6 +152,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   dotenv: ['server.ts', 'bin/'],
   yaml: ['http/'],
   'swagger-ui-dist/package.json': ['http/'],
+  '#openapi.yaml': ['http/'],
+  '#public/index.html': ['http/'],
   'lru-cache': ['collections.ts'],
   zod: [...LEAVES, 'settings.ts', 'alibaba/', 'audit/', 'callers/', 'tasks/', 'http/'],
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { validate } from 'dockerfile-utils'
-import { parseDockerfile, parseDockerignore, runStages, stagesOf } from './helpers/dockerfile.ts'
+import { parseDockerfile, parseDockerignore, parseEnv, runStages, stagesOf } from './helpers/dockerfile.ts'
 import { asOperator } from './helpers/gateway.ts'
 import { prepare, ROOT, startProcess } from './helpers/process.ts'
 
@@ -26,7 +26,9 @@ const valuesOf = (name: string): readonly string[] =>
   (final?.steps ?? []).filter((step) => step.name === name).map(({ value }) => value)
 const lastOf = (name: string): string => valuesOf(name).at(-1) ?? ''
 const commandOf = (name: string): readonly string[] => JSON.parse(lastOf(name).replace(/^.*?CMD /, ''))
-const settings = Object.fromEntries(valuesOf('ENV').flatMap((value) => value.split(' ').map((pair) => pair.split('='))))
+const settingsIn = (root: string) => Object.assign({}, ...valuesOf('ENV').map((value) => parseEnv(value, root)))
+/** The options of Node. */
+const execArgv = commandOf('ENTRYPOINT').slice(3, -1)
 
 const { lines: ignoreLines, isInContext } = parseDockerignore(read('.dockerignore'))
 
@@ -47,6 +49,18 @@ describe('the Dockerfile', () => {
     assert.deepEqual(valuesOf('CMD'), [])
   })
 
+  // Node would not read the cache otherwise.
+  test('writes the compile cache with the Node, the options and the user of the image', () => {
+    const { base, steps = [] } = stages.find(({ name }) => name === 'compile-cache') ?? {}
+    const lastIn = (name: string) => steps.findLast((step) => step.name === name)?.value ?? ''
+    const [node, ...args] = JSON.parse(lastIn('RUN'))
+    assert.deepEqual(
+      [base, lastIn('USER'), node, args.slice(0, -1)],
+      [final?.base, lastOf('USER'), '/nodejs/bin/node', execArgv],
+    )
+    for (const pair of lastIn('ENV').split(' ')) assert.ok(lastOf('ENV').includes(pair), pair)
+  })
+
   test('checks with Node itself whether the gateway is ready', () => {
     const [node, ...code] = commandOf('HEALTHCHECK')
     assert.equal(node, '/nodejs/bin/node')
@@ -55,10 +69,12 @@ describe('the Dockerfile', () => {
 
   test('writes to nothing but the volume', () => {
     assert.deepEqual(valuesOf('VOLUME'), ['/data'])
-    assert.deepEqual(settings, {
+    assert.deepEqual(settingsIn('/'), {
       NODE_ENV: 'production',
       AUDIT_URL: 'sqlite:/data/audit.db',
       SQLITE_TMPDIR: '/data',
+      NODE_COMPILE_CACHE: '/app/compile-cache',
+      NODE_COMPILE_CACHE_PORTABLE: '1',
     })
     const owned = valuesOf('COPY').filter((value) => value.includes('--chown'))
     assert.deepEqual(owned, [`--from=build --chown=${lastOf('USER')} /app/data /data`])
@@ -111,12 +127,30 @@ describe('the Dockerfile', () => {
   })
 })
 
-// Two installations of packages and a compilation.
-const BUILD_MS = 600_000
+interface Bill {
+  readonly components: readonly {
+    readonly name: string
+    readonly version: string
+    readonly purl: string
+    readonly licenses: readonly { readonly expression: string }[]
+    readonly hashes: readonly { readonly content: string }[]
+  }[]
+}
+
+/** Names of the packages that a source map names. */
+const packagesOf = (map: string): readonly string[] =>
+  [...map.matchAll(/node_modules\/((?:@[^/"]+\/)?[^/"]+)\/(?![^"]*node_modules\/)/g)].flatMap(([, name]) => name ?? [])
+
+/** Node has read the variable already, and the gateway does not start with it. */
+const WITHOUT_DEBUG = 'data:text/javascript,delete process.env.NODE_DEBUG_NATIVE'
+
+// A build on a busy machine.
+const BUILD_MS = 300_000
 
 describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   let folder = ''
   const inImage = (path: string): string => join(folder, 'final', path)
+  const settings = () => settingsIn(inImage(''))
   const files = async (path: string) => (await readdir(inImage(path), { recursive: true })).sort()
 
   before(async () => {
@@ -129,7 +163,7 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     const built = await files('app/dist')
     const entries = [
       'server.js',
-      'audit/sqlite-worker.js',
+      'sqlite-worker.js',
       'bin/key.js',
       'bin/secret.js',
       'bin/migrate.js',
@@ -138,10 +172,17 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     ]
     for (const file of entries) assert.ok(built.includes(file), file)
     assert.deepEqual(
-      built.filter((file) => /sandbox|demo|\.ts$/.test(file)),
+      built.filter((file) => /sandbox|demo|\.ts$|node_modules/.test(file)),
       [],
     )
-    assert.deepEqual(await readdir(inImage('app')), ['dist', 'node_modules', 'openapi.yaml', 'package.json', 'public'])
+    assert.deepEqual(await readdir(inImage('app')), [
+      'compile-cache',
+      'dist',
+      'node_modules',
+      'openapi.yaml',
+      'package.json',
+      'public',
+    ])
   })
 
   test('has the sandbox in an image of its own, which needs no package', async (t) => {
@@ -159,15 +200,56 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     assert.equal(Object(await answer.json()).Code, 'MissingAccessKeyId')
   })
 
-  test('holds the packages of production and no other', async () => {
+  test('has no package beside the bundle but the files that a page loads', async () => {
+    assert.deepEqual(await files('app/node_modules'), [
+      'swagger-ui-dist',
+      ...['package.json', 'swagger-ui-bundle.js', 'swagger-ui.css'].map((name) => `swagger-ui-dist/${name}`),
+    ])
+  })
+
+  test('has the notices and the bill of materials of the packages of production, and of no other', async () => {
+    const notices = readFileSync(inImage('app/dist/THIRD-PARTY-NOTICES.txt'), 'utf8')
+    const { components }: Bill = JSON.parse(readFileSync(inImage('app/dist/sbom.cdx.json'), 'utf8'))
+    const names = components.map(({ name }) => name)
     const { dependencies, devDependencies, optionalDependencies } = JSON.parse(read('package.json'))
-    const isThere = (name: string): boolean => existsSync(inImage(`app/node_modules/${name}`))
     assert.deepEqual(
-      Object.keys(dependencies).filter((name) => !isThere(name)),
+      Object.keys(dependencies).filter((name) => !names.includes(name)),
       [],
     )
-    assert.deepEqual(Object.keys({ ...devDependencies, ...optionalDependencies }).filter(isThere), [])
-    assert.equal(isThere('.bin/node'), false)
+    assert.deepEqual(
+      Object.keys({ ...devDependencies, ...optionalDependencies }).filter((name) => names.includes(name)),
+      [],
+    )
+    for (const { name, version, purl, licenses, hashes } of components) {
+      assert.ok(notices.includes(`\n${name} ${version} (${licenses[0]?.expression})`), name)
+      assert.equal(decodeURIComponent(purl), `pkg:npm/${name}@${version}`)
+      assert.match(hashes[0]?.content ?? '', /^[0-9a-f]{128}$/)
+    }
+    const sources = (await files('app/dist')).filter((file) => file.endsWith('.map'))
+    const bundled = new Set(sources.flatMap((file) => packagesOf(readFileSync(inImage(`app/dist/${file}`), 'utf8'))))
+    assert.ok(bundled.has('express') && bundled.has('pg'))
+    assert.deepEqual(
+      [...bundled].filter((name) => !names.includes(name)),
+      [],
+    )
+  })
+
+  test('reads its code from the compile cache', async (t) => {
+    const { env } = await prepare(t)
+    const gateway = await startProcess(
+      t,
+      { ...settings(), ...env, NODE_DEBUG_NATIVE: 'COMPILE_CACHE' },
+      { entry: inImage('app/dist/server.js'), execArgv: ['--import', WITHOUT_DEBUG, ...execArgv] },
+    )
+    gateway.kill('SIGTERM')
+    const { stderr } = await gateway.ended
+    const read = [...stderr.matchAll(/code cache for ESM \S+\/dist\/(\S+) was (.*)/g)]
+    const names = read.map(([, name = '']) => name.replace(/-\w{8}\.js$/, '.js'))
+    for (const name of ['server.js', 'app.js']) assert.ok(names.includes(name), name)
+    assert.deepEqual(
+      read.filter(([, , fate]) => !fate?.startsWith('accepted')).map(([line]) => line),
+      [],
+    )
   })
 
   test('cancels a task, calls itself ready, and writes to nothing but its volume', async (t) => {
@@ -175,8 +257,8 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
     const untouched = await files('app')
     const gateway = await startProcess(
       t,
-      { ...settings, ...env },
-      { entry: inImage('app/dist/server.js'), cwd: inImage('app') },
+      { ...settings(), ...env },
+      { entry: inImage('app/dist/server.js'), cwd: inImage('app'), execArgv },
     )
     const { port: ADMIN_PORT } = new URL(String((await gateway.line('listening')).adminAddress))
     const check = () => run(process.execPath, commandOf('HEALTHCHECK').slice(1), { env: { ADMIN_PORT } })
@@ -195,7 +277,7 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   test('describes itself where that is switched on', async (t) => {
     const { env } = await prepare(t)
     const entry = inImage('app/dist/server.js')
-    const { api } = await startProcess(t, { ...settings, ...env, DOCS_ENABLED: 'true' }, { entry })
+    const { api } = await startProcess(t, { ...settings(), ...env, DOCS_ENABLED: 'true' }, { entry })
     const [document, page, script] = [
       await api.get('/openapi.json'),
       await api.get('/docs'),
@@ -208,14 +290,14 @@ describe('what the Dockerfile builds', { timeout: BUILD_MS }, () => {
   test('has a console where that is switched on', async (t) => {
     const { env } = await prepare(t)
     const entry = inImage('app/dist/server.js')
-    const { api } = await startProcess(t, { ...settings, ...env, CONSOLE_ENABLED: 'true' }, { entry })
+    const { api } = await startProcess(t, { ...settings(), ...env, CONSOLE_ENABLED: 'true' }, { entry })
     const [page, script] = [await api.get('/console'), await api.get('/console/console.js')]
     assert.deepEqual([page.status, script.status], [200, 200])
   })
 
   test('copies its record', async (t) => {
     const { env, auditPath } = await prepare(t)
-    await startProcess(t, { ...settings, ...env }, { entry: inImage('app/dist/server.js'), cwd: inImage('app') })
+    await startProcess(t, { ...settings(), ...env }, { entry: inImage('app/dist/server.js'), cwd: inImage('app') })
     const { stdout } = await run(process.execPath, [inImage('app/dist/bin/backup.js'), `${auditPath}.copy`], { env })
     assert.match(stdout, /^Copied 0 cancellations/)
   })

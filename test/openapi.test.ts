@@ -51,7 +51,7 @@ const failing = (action: string, code: string, status = 400): Scene => ({
 })
 
 const stalling = (action: string): Scene => ({
-  env: { ...ONE_ATTEMPT, UPSTREAM_TIMEOUT_MS: '100' },
+  env: { ...ONE_ATTEMPT, UPSTREAM_TIMEOUT_MS: '1000' },
   prepare: ({ upstream }) => upstream.fault(action, { reply: 'stall' }),
 })
 

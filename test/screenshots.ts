@@ -6,7 +6,7 @@ import { openBrowser } from './helpers/browser.ts'
 import { type StartOptions, startGateway } from './helpers/gateway.ts'
 import { ROOT } from './helpers/process.ts'
 
-// Pictures of the console for the documents: npm run screenshots.
+// Pictures of the console for the documents: npm run screenshots. They need a Chinese font (Debian: fonts-wqy-zenhei).
 
 const KEY = 'key-of-the-pictures'
 const DAY_MS = 86_400_000
@@ -47,7 +47,7 @@ const open = async (t: TestContext, look: BrowserContextOptions) => {
   await page.goto(`${origin}/console`)
   await page.locator('#key').fill(KEY)
   await page.locator('#key').press('Enter')
-  await page.locator('table').waitFor()
+  await page.locator('tbody a', { hasText: 'example' }).first().waitFor()
   return { page, upstream: started.upstream, newest }
 }
 
@@ -57,8 +57,7 @@ const shoot = (page: Page, name: string) =>
 const confirm = (page: Page) => page.locator('dialog .danger')
 
 const openTask = async (page: Page, taskNo: string): Promise<void> => {
-  await page.locator('#taskNo').fill(taskNo)
-  await page.locator('#go').click()
+  await page.goto(`${page.url().split('#')[0]}#/tasks/${taskNo}`)
   await page.locator('#cancel').waitFor()
 }
 
@@ -67,12 +66,29 @@ test('the list, light, on a desktop', async (t) => {
   await shoot(page, 'list')
 })
 
+test('the list, in Chinese, dark, on a phone', async (t) => {
+  const { page } = await open(t, { ...PHONE, locale: 'zh-CN', colorScheme: 'dark' })
+  await shoot(page, 'list-zh')
+})
+
 test('the question before a cancellation, dark, on a desktop', async (t) => {
   const { page, newest } = await open(t, { ...DESKTOP, colorScheme: 'dark' })
   await openTask(page, newest)
   await page.locator('#cancel').click()
   await confirm(page).waitFor()
   await shoot(page, 'confirm')
+})
+
+test('the question before several cancellations, and their results', async (t) => {
+  const { page, upstream } = await open(t, DESKTOP)
+  for (const box of await page.locator('tbody [type=checkbox]:enabled').all()) await box.check()
+  await page.locator('#cancel-selected').click()
+  await confirm(page).waitFor()
+  await shoot(page, 'several')
+  upstream.fault('CancelTask', { reply: { status: 400, code: 'TaskIsDone' } })
+  await confirm(page).click()
+  await page.locator('dialog .actions button', { hasText: 'Close' }).waitFor()
+  await shoot(page, 'results')
 })
 
 test('a task, and a cancellation under way, on a phone', async (t) => {
@@ -95,9 +111,21 @@ test('a refusal, on a desktop', async (t) => {
   await shoot(page, 'problem')
 })
 
-test('the history, in Chinese', async (t) => {
+test('an unknown outcome, in Chinese, on a phone', async (t) => {
+  const { page, upstream, newest } = await open(t, { ...PHONE, locale: 'zh-CN' })
+  upstream.fault('CancelTask', { reply: 'reset' })
+  await openTask(page, newest)
+  await page.locator('#cancel').click()
+  await confirm(page).click()
+  await page.locator('dialog .more-facts').waitFor()
+  await shoot(page, 'unknown-zh')
+})
+
+test('the history and a record, in Chinese', async (t) => {
   const { page } = await open(t, { ...DESKTOP, locale: 'zh-CN' })
   await page.locator('#nav-history').click()
-  await page.locator('summary').first().click()
+  await page.locator('tbody a', { hasText: 'example' }).first().waitFor()
+  await page.locator('tbody .details').first().click()
+  await page.locator('dialog').waitFor()
   await shoot(page, 'history-zh')
 })

@@ -14,7 +14,7 @@ export interface paths {
         /**
          * List tasks
          * @description Needs the scope `tasks:read`. A caller that is restricted to domains gets 403, because the list shows no
-         *     domains.
+         *     domains, or too few to tell whether the caller may see the task.
          */
         get: operations["listTasks"];
         put?: never;
@@ -430,6 +430,11 @@ export interface components {
             createdAt: string | null;
             /** @description The address that requested the task. Only for callers with `audit:read`, otherwise null. */
             clientIp: string | null;
+            /**
+             * @description The names of the first domains. Only in a list with `include=domains`. Null if they are not available at
+             *     the moment: the limit of reads, the time or a failure of the upstream ended the reading.
+             */
+            domains?: string[] | null;
         };
         /** @description One page of tasks. */
         TaskPage: {
@@ -1209,6 +1214,11 @@ export interface operations {
                 createdFrom?: string;
                 /** @description The last creation day to include, in the same format. */
                 createdTo?: string;
+                /**
+                 * @description `domains`: each item also has `domains`. They come from a cache. Each call that the gateway sends for them
+                 *     costs 1 of the limit of reads, and the response waits for them a few seconds at most.
+                 */
+                include?: "domains";
                 /** @description The language of texts. Takes precedence over `Accept-Language`. */
                 lang?: components["parameters"]["Lang"];
             };

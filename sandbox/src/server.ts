@@ -47,6 +47,8 @@ export interface Sandbox {
   readonly calls: readonly SandboxCall[]
   /** Adds a task and returns its number. */
   addTask(task?: NewTask): string
+  /** From now on no response shows the task. */
+  removeTask(taskNo: string): void
   /** The task as of now. */
   task(taskNo: string): SandboxTask | undefined
   /** First in, first out for each action: each verified request of it takes one. `times` may be Infinity. */
@@ -118,6 +120,7 @@ export const createSandbox = async (options: SandboxOptions): Promise<Sandbox> =
     ...controlled,
     url,
     addTask: (task = {}) => tasks.add(task, now()),
+    removeTask: tasks.remove,
     task: (taskNo) => tasks.find(taskNo, now()),
     nextCall: (action) => calls.next(action),
     get violations() {

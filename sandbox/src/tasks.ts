@@ -42,6 +42,7 @@ interface Cancellation extends CancelledBy {
 export interface TaskStore {
   /** Returns the task's number. Throws where it is taken. */
   add(task: NewTask, nowMs: number): string
+  remove(taskNo: string): void
   find(taskNo: string, nowMs: number): SandboxTask | undefined
   newestFirst(nowMs: number): readonly SandboxTask[]
   cancel(taskNo: string, by: CancelledBy, nowMs: number): void
@@ -88,6 +89,11 @@ export const createTaskStore = (lifecycle: Lifecycle): TaskStore => {
       tasks.set(taskNo, { taskNo, taskType, domains: [...domains], createdAt })
       ordered = null
       return taskNo
+    },
+
+    remove: (taskNo) => {
+      tasks.delete(taskNo)
+      ordered = null
     },
 
     find: (taskNo, nowMs) => {

@@ -14,6 +14,7 @@ export const ASSUMPTIONS = [
   'list-order',
   'list-page-size',
   'response-shape',
+  'completed-task',
 ] as const
 
 export type Assumption = (typeof ASSUMPTIONS)[number]

@@ -231,11 +231,22 @@ const HIDDEN = '[secret]'
  * Cuts the credentials out of a text, as they are and percent-encoded once or twice: a response of the upstream can
  * repeat the text that was sent or signed.
  */
-const hiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): ((text: string) => string) => {
+const createHiding = ({ accessKeyId, accessKeySecret, securityToken }: Credentials): ((text: string) => string) => {
   const secrets = [accessKeyId, accessKeySecret, securityToken ?? ''].filter((secret) => secret !== '')
   const encoded = secrets.map(percentEncode)
   const spellings = [...new Set([...secrets, ...encoded, ...encoded.map(percentEncode)])]
   return (text) => spellings.reduce((cut, spelling) => cut.replaceAll(spelling, HIDDEN), text)
+}
+
+/** The function for each object of credentials, which serves many responses. */
+const hidings = new WeakMap<Credentials, (text: string) => string>()
+
+const hiding = (credentials: Credentials): ((text: string) => string) => {
+  const known = hidings.get(credentials)
+  if (known !== undefined) return known
+  const hide = createHiding(credentials)
+  hidings.set(credentials, hide)
+  return hide
 }
 
 /**

@@ -34,9 +34,13 @@ export type Sign = (call: ApiCall, credentials: Credentials, stamp: Stamp) => Si
 
 export const API_VERSION = '2018-01-29'
 
+const UNRESERVED = /^[\w.~-]*$/
+
 /** RFC 3986 encoding of UTF-8: only `A–Z a–z 0–9 - _ . ~` stay. `encodeURIComponent` leaves five more alone. */
 export const percentEncode = (text: string): string =>
-  encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+  UNRESERVED.test(text)
+    ? text
+    : encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
 
 /** `k=v` pairs sorted by parameter name (not by joined pair: `A` comes before `A1`), each side percent-encoded. */
 export const canonicalQuery = (params: Readonly<Record<string, string>>): string =>

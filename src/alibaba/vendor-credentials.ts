@@ -1,5 +1,5 @@
 import vendor from '@alicloud/credentials'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { ExpiringCredentials } from './credential-chain.ts'
 
 const credentialsSchema = z.object({

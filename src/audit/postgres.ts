@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { ConfigError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import { properties, target, typedProperties } from './columns.ts'

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { isRecordRow, type RecordRow, recordColumns } from './columns.ts'
 import { precedenceOrder } from './precedence.ts'
 import {

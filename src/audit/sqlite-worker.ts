@@ -117,7 +117,8 @@ const refusalOf = (role: WorkerOptions['role'], error: unknown): WorkerReply => 
   return { kind: 'refused', reason: reasonFor(), code }
 }
 
-const start = (port: MessagePort, options: WorkerOptions): void => {
+/** Opens the file in that role, and serves it at the port. */
+export const serveRole = (port: MessagePort, options: WorkerOptions): void => {
   try {
     const role = options.role === 'writer' ? writerRole(options) : readerRole(options)
     port.postMessage({ kind: 'ready', recovered: role.recovered } satisfies WorkerReply)
@@ -127,4 +128,4 @@ const start = (port: MessagePort, options: WorkerOptions): void => {
   }
 }
 
-if (parentPort !== null) start(parentPort, workerData)
+if (parentPort !== null && workerData !== null) serveRole(parentPort, workerData)

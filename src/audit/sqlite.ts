@@ -1,4 +1,4 @@
-import { once } from 'node:events'
+import { type EventEmitter, once } from 'node:events'
 import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
@@ -21,16 +21,20 @@ export const REASONS = {
   old: 'names a file without the tables of this version: the next start of the gateway makes them',
 } as const
 
+/** A thread that serves one role: its messages, its errors and its end. */
+export type RecordThread = EventEmitter & Pick<Worker, 'postMessage'> & { terminate(): Promise<unknown> }
+
 /**
  * Opens the audit trail on one SQLite file, in threads of its own, and recovers intents that a crash left pending.
+ * @param startWorker starts a thread that serves one role; tests let the stores of a process share threads
  * @throws ConfigError where another process holds the file, or it can't be used
  */
-export const openSqliteStore = async (path: string): Promise<OpenedStore> => {
-  const writer = await startThread('writer', path)
+export const openSqliteStore = async (path: string, startWorker = startOwnWorker): Promise<OpenedStore> => {
+  const writer = await startThread('writer', path, startWorker)
   let reader: ReturnType<typeof startThread> | undefined
 
   const read = async (query: RecordQuery) => {
-    reader ??= startThread('reader', path).catch((error) => {
+    reader ??= startThread('reader', path, startWorker).catch((error) => {
       reader = undefined
       throw error
     })
@@ -91,7 +95,7 @@ const serialize = (read: (query: RecordQuery) => Promise<unknown>): Read => {
  * @throws ConfigError where it can't be read
  */
 export const openSqliteReader = async (path: string): Promise<AuditReader> => {
-  const reader = await startThread('reader', path)
+  const reader = await startThread('reader', path, startOwnWorker)
   const { list } = createRecordReader('sqlite', (query) => reader.ask({ op: 'read', ...query }))
   try {
     await list({ limit: 1, before: null })
@@ -109,14 +113,18 @@ const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
 const failureOf = ({ code, isIndeterminate }: Extract<WorkerResult, { readonly done: false }>): StoreError =>
   isIndeterminate ? new AppendError('indeterminate', code) : new StoreError(code)
 
+const startOwnWorker = (options: WorkerOptions): RecordThread => {
+  // The build does not rewrite a worker's URL. It puts the worker beside the chunk of this file, as .js.
+  const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
+  return new Worker(url, { workerData: options })
+}
+
 /**
  * Requests go to a thread all at once that came in one turn of the event loop, or while it was at work: one commit
  * serves them all, and waking a thread costs more than most requests.
  */
-const startThread = async (role: WorkerOptions['role'], path: string) => {
-  // A worker's URL is not rewritten by the compiler: it takes this file's extension, .ts or .js.
-  const url = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
-  const worker = new Worker(url, { workerData: { role, path, nowMs: Date.now() } satisfies WorkerOptions })
+const startThread = async (role: WorkerOptions['role'], path: string, startWorker: typeof startOwnWorker) => {
+  const worker = startWorker({ role, path, nowMs: Date.now() })
   const [first]: WorkerReply[] = await once(worker, 'message')
   if (first?.kind !== 'ready') {
     await worker.terminate()

@@ -1,5 +1,5 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { z } from 'zod'
+import { hash, randomBytes, timingSafeEqual } from 'node:crypto'
+import * as z from 'zod'
 import { isWeakHash } from '../settings/secret-strength.ts'
 import type { Caller } from './caller.ts'
 import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entry-schema.ts'
@@ -21,7 +21,7 @@ export interface ApiKeys {
   replace(entries: readonly ApiKeyEntry[]): void
 }
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/i, { error: 'must be a SHA-256 in 64 hex digits' })
+const hashSchema = z.string().regex(/^[0-9a-f]{64}$/i, { error: 'must be a SHA-256 in 64 hex digits' })
 
 const entrySchema = z.strictObject({
   name: z
@@ -29,7 +29,7 @@ const entrySchema = z.strictObject({
     .trim()
     .min(1, { error: 'must not be empty' })
     .max(128, { error: 'must have at most 128 characters' }),
-  sha256: z.union([hash, z.array(hash).nonempty({ error: 'must have at least one SHA-256' })], {
+  sha256: z.union([hashSchema, z.array(hashSchema).nonempty({ error: 'must have at least one SHA-256' })], {
     error: 'must be a SHA-256 in 64 hex digits, or a list of them',
   }),
   scopes: scopesField,
@@ -51,7 +51,7 @@ export const parseApiKeys = (text: string): ParsedApiKeys => {
 /** A new key, of 256 random bits. The prefix lets secret scanners recognise one that went astray. */
 export const createKey = (): string => `dtg_${randomBytes(32).toString('base64url')}`
 
-export const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest()
+export const sha256 = (text: string): Buffer => hash('sha256', text, 'buffer')
 
 export const createApiKeys = (initial: readonly ApiKeyEntry[], now: () => number = Date.now): ApiKeys => {
   let entries = initial

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { visible } from '../visible-text.ts'
 import { type Grant, SCOPES, type Scope } from './caller.ts'
 import { domainPatterns, taskTypes } from './entry-schema.ts'

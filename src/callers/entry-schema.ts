@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { SCOPES } from './caller.ts'
 import { toDomainPattern } from './domain-names.ts'
 

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { type Grant, NO_GRANT } from './caller.ts'
 import { type ParsedEntries, parseEntries, restrictionFields, scopesField } from './entry-schema.ts'
 

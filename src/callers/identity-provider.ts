@@ -1,5 +1,5 @@
 import * as oidc from 'openid-client'
-import { z } from 'zod'
+import * as z from 'zod'
 import { isLoopback, isSafeUrl } from '../addresses.ts'
 import { singleFlight } from '../async.ts'
 import { GatewayError } from '../errors.ts'

@@ -1,5 +1,5 @@
 import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwksCache } from 'jose'
-import { z } from 'zod'
+import * as z from 'zod'
 import { isSafeUrl } from '../addresses.ts'
 import { repeat } from '../async.ts'
 import { GatewayError } from '../errors.ts'

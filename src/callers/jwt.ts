@@ -1,5 +1,5 @@
 import { errors, type JWTPayload, type JWTVerifyOptions, type JWTVerifyResult, jwtVerify } from 'jose'
-import { z } from 'zod'
+import * as z from 'zod'
 import { createCache } from '../collections.ts'
 import { GatewayError } from '../errors.ts'
 import type { Log } from '../telemetry/log.ts'

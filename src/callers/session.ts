@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import { GatewayError } from '../errors.ts'
 import type { Secret } from '../secret.ts'
 import type { Log } from '../telemetry/log.ts'

@@ -1,5 +1,5 @@
 import { createHmac, randomBytes } from 'node:crypto'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Secret } from '../secret.ts'
 import { CLOCK_TOLERANCE_MS } from './clock-tolerance.ts'
 import { createSeal } from './seal.ts'

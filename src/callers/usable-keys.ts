@@ -1,5 +1,5 @@
 import { importJWK } from 'jose'
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** The modulus of the largest RSA key that OpenSSL takes has 2,731 characters. */
 const MEMBER_MAX = 4096

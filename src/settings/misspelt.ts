@@ -63,23 +63,24 @@ const NAME_MIN = 8
  */
 export const misspeltSettings = (variables: readonly string[], settings: readonly string[]): readonly Misspelt[] => {
   const known = new Set(settings)
+  const forms = settings.map(formsOf)
   return variables
     .filter((variable) => !known.has(variable))
     .flatMap((variable): readonly Misspelt[] => {
-      const name = normalize(variable)
-      const setting = likelySetting(name, settings)
+      const setting = likelySetting(normalize(variable), known, forms)
       return setting === undefined ? [] : [{ variable: printable(variable), setting }]
     })
 }
 
-const likelySetting = (name: string, settings: readonly string[]): string | undefined => {
-  if (settings.includes(name)) return name
+const likelySetting = (name: string, known: ReadonlySet<string>, settings: readonly Forms[]): string | undefined => {
+  if (known.has(name)) return name
   const synonym = [name, name.replace(/_FILE$/, '')].map((it) => SYNONYMS[it]).find((it) => it !== undefined)
   const meant = synonym !== undefined && /_FILE$/.test(name) ? `${synonym}_FILE` : synonym
-  if (meant !== undefined && settings.includes(meant)) return meant
+  if (meant !== undefined && known.has(meant)) return meant
+  const forms = formsOf(name)
   for (const matches of MATCHES) {
-    const similar = settings.find((setting) => matches(name, setting))
-    if (similar !== undefined) return similar
+    const similar = settings.find((setting) => matches(forms, setting))
+    if (similar !== undefined) return similar.name
   }
   return undefined
 }
@@ -95,36 +96,49 @@ const normalize = (variable: string): string =>
 /** A name as a log line may show it. */
 const printable = (variable: string): string => variable.replace(/[^\w.-]/g, '?').slice(0, 64)
 
-const wordsOf = (name: string): readonly string[] => name.split('_')
-const lettersOf = (name: string): string => name.replaceAll('_', '')
-const singular = (word: string): string => word.replace(/IES$/, 'Y').replace(/(?<!S)S$/, '')
-const isShort = (name: string): boolean => name.length < NAME_MIN && !name.includes('_')
-
-type Matches = (name: string, setting: string) => boolean
-
-const alikeWords: Matches = (name, setting) => {
-  const [words, wanted] = [wordsOf(name), wordsOf(setting)]
-  return (
-    !isShort(setting) &&
-    words.length === wanted.length &&
-    words.every((word, index) => areAlike(word, wanted[index] ?? ''))
-  )
+/** A name in the forms that are compared. Computed once per name, since each variable is compared with each setting. */
+interface Forms {
+  readonly name: string
+  readonly words: readonly string[]
+  readonly singulars: readonly string[]
+  readonly sorted: string
+  readonly letters: string
+  /** Without its ending. */
+  readonly stem: string
 }
 
+const formsOf = (name: string): Forms => {
+  const words = name.split('_')
+  return {
+    ...{ name, words, singulars: words.map(singular), sorted: words.toSorted().join() },
+    ...{ letters: words.join(''), stem: name.replace(ENDINGS, '') },
+  }
+}
+
+const singular = (word: string): string => word.replace(/IES$/, 'Y').replace(/(?<!S)S$/, '')
+const isShort = ({ name, words }: Forms): boolean => name.length < NAME_MIN && words.length === 1
+
+type Matches = (name: Forms, setting: Forms) => boolean
+
+const alikeWords: Matches = (name, setting) =>
+  !isShort(setting) &&
+  name.words.length === setting.words.length &&
+  name.words.every(
+    (word, index) => name.singulars[index] === setting.singulars[index] || areAlike(word, setting.words[index] ?? ''),
+  )
+
 const areAlike = (word: string, wanted: string): boolean =>
-  singular(word) === singular(wanted) ||
-  (word === 'URI' && wanted === 'URL') ||
-  (wanted.length >= WORD_MIN && isOneEditAway(word, wanted))
+  (word === 'URI' && wanted === 'URL') || (wanted.length >= WORD_MIN && isOneEditAway(word, wanted))
 
 /** From the surest to the least sure. */
 const MATCHES: readonly Matches[] = [
-  (name, setting) => lettersOf(name) === lettersOf(setting),
+  (name, setting) => name.letters === setting.letters,
   alikeWords,
-  (name, setting) => !isShort(setting) && wordsOf(name).toSorted().join() === wordsOf(setting).toSorted().join(),
-  (name, setting) => ENDINGS.test(setting) && name.replace(ENDINGS, '') === setting.replace(ENDINGS, ''),
-  (name, setting) => lettersOf(setting).length >= NAME_MIN && isOneEditAway(lettersOf(name), lettersOf(setting)),
+  (name, setting) => !isShort(setting) && name.sorted === setting.sorted,
+  (name, setting) => setting.stem !== setting.name && name.stem === setting.stem,
+  (name, setting) => setting.letters.length >= NAME_MIN && isOneEditAway(name.letters, setting.letters),
   // A setting that is not secret can't come as a file.
-  (name, setting) => setting.includes('_') && name === `${setting}_FILE`,
+  (name, setting) => setting.words.length > 1 && name.name === `${setting.name}_FILE`,
 ]
 
 /** One letter more, less or other, or two neighbours the other way round. */

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { isSafeUrl, parseSubnets, type Subnets } from '../addresses.ts'
 import { Secret } from '../secret.ts'
 import { isStrongSecret } from './secret-strength.ts'

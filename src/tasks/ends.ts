@@ -1,6 +1,6 @@
 import { pause } from '../async.ts'
 import type { AuditRecord, OpenedStore } from '../audit/store.ts'
-import type { Deadline } from '../time.ts'
+import { type Deadline, deadlineIn, withDeadline } from '../time.ts'
 
 export type Ends = ReturnType<typeof createEnds>
 
@@ -23,6 +23,8 @@ const MAX_WAITING = 1000
 const EVERY_MS = 500
 const PAUSE_MS = 100
 const LIMIT = 200
+/** A request does not wait for longer until the store tells the last end. */
+const READ_MS = 5000
 
 /**
  * Lets requests wait for outcomes that become final, here or at another replica. One reader of the order of ends serves
@@ -72,13 +74,14 @@ export const createEnds = (options: EndsOptions) => {
      * can have come by then.
      */
     open: async (isAwaited: Waiter['isAwaited']) => {
-      if (waiters.size >= max) return null
+      if (waiters.size >= max || closing.signal.aborted) return null
       const woken = Promise.withResolvers<void>()
       const left = new AbortController()
       const waiter: Waiter = { isAwaited, wake: () => woken.resolve() }
       waiters.add(waiter)
       position ??= store.lastFinal()
-      await position.catch(() => undefined)
+      const isKnown = position.catch(() => undefined)
+      await withDeadline(deadlineIn(READ_MS), isKnown, undefined)
       void run()
       return {
         /** Resolves with the end, when the time is over, or when the caller leaves. */

@@ -16,7 +16,7 @@ import {
   type Position,
   type Sighting,
 } from '../audit/store.ts'
-import type { Log } from '../telemetry/log.ts'
+import type { Log, LogFields } from '../telemetry/log.ts'
 import type { Meter } from '../telemetry/meter.ts'
 import { deadlineIn } from '../time.ts'
 
@@ -28,13 +28,15 @@ export interface FollowUpOptions {
   readonly queries: Pick<TaskQueries, 'list' | 'details'>
   readonly log: Log
   readonly meter: Meter
+  /** Called if a reading shows that a task was cancelled after its end was recorded as `too-late`. */
+  readonly onContradiction?: (label: 'completed-task', fields: LogFields) => void
   readonly instanceId: string
   /** A task that is not among this many of the newest tasks is searched by its day. */
   readonly lookupLimit: number
   /** The time between the starts of two calls. */
   readonly callEveryMs: number
   /** The wall clock and a monotonic one, milliseconds. */
-  readonly now?: () => number
+  readonly now?: (() => number) | undefined
   readonly monotonic?: () => number
   readonly beatEveryMs?: number | undefined
   readonly loadEveryMs?: number
@@ -83,6 +85,8 @@ const LOAD_EVERY_MS = 10 * 60_000
 const MAX_OPEN = 10_000
 /** Of the memory, the share for cancellations beyond its limit. */
 const TEMPORARY_SHARE = 10
+/** Tasks whose end was `too-late` and that later readings are compared with. */
+const MAX_COMPLETED = 1000
 
 /** Polls become rarer with age, as an old cancellation is less likely to change the task. */
 const backoff = (ageMs: number): number => Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, ageMs / 2))
@@ -105,9 +109,17 @@ export const createFollowUp = (options: FollowUpOptions) => {
   const { trail, store, queries, log, meter, instanceId, lookupLimit, callEveryMs, max = MAX_OPEN } = options
   const { now = Date.now, monotonic = () => performance.now(), pauseMs = backoff, sleep = pause } = options
   const { beatEveryMs = BEAT_EVERY_MS, loadEveryMs = LOAD_EVERY_MS, quietMs = QUIET_MS } = options
+  const { onContradiction = () => undefined } = options
   const startedAtMs = now()
   const open = new Map<string, OpenCancellation>()
+  /**
+   * Where the search for one that makes room goes on. A search from the start would pass all that were removed: a Map
+   * keeps their places until it grows.
+   */
+  let oldest = open.values()
   const unknown = new Set<string>()
+  /** The newest tasks that completed without being cancelled, and that no later request has cancelled. */
+  const completed = new Map<string, { readonly cancellationId: string }>()
   const closing = new AbortController()
   /** Calls belong to no request, so they must not be part of the trace of the request that starts them. */
   const outside = AsyncLocalStorage.snapshot()
@@ -132,15 +144,25 @@ export const createFollowUp = (options: FollowUpOptions) => {
     unknown.delete(id)
   }
 
+  /** The next one without a waiting request, in the order in which they were added; null if there is none. */
+  const nextOldest = (): OpenCancellation | null => {
+    for (let isFromStart = false; ; ) {
+      const { value } = oldest.next()
+      if (value !== undefined && value.waiting === 0) return value
+      if (value !== undefined) continue
+      if (isFromStart) return null
+      oldest = open.values()
+      isFromStart = true
+    }
+  }
+
   /** The one that was added first makes room: it is polled in turns then. */
   const makeRoom = (): void => {
     if (open.size < max) return
-    for (const each of open.values()) {
-      if (each.waiting > 0) continue
-      remove(each)
-      deferred += 1
-      return
-    }
+    const first = nextOldest()
+    if (first === null) return
+    remove(first)
+    deferred += 1
   }
 
   type Added = Pick<OpenCancellation, 'id' | 'taskNo' | 'requestedAtMs' | 'instanceId' | 'pollAtMs'> & {
@@ -149,18 +171,31 @@ export const createFollowUp = (options: FollowUpOptions) => {
   }
 
   const add = ({ outcome, isTemporary = false, ...added }: Added): OpenCancellation => {
-    const { id } = added
+    const { id, taskNo, requestedAtMs, instanceId: creator, pollAtMs } = added
     if (outcome === 'unknown') unknown.add(id)
     else unknown.delete(id)
     const known = open.get(id)
     if (known !== undefined) return known
     makeRoom()
-    const search = { dayMs: null, page: 1, firstPage: 1, needsDetails: false }
-    const state = { completeSinceMs: null, seen: null, waiting: 0, addedAtMs: monotonic() }
-    const cancellation: OpenCancellation = { ...added, isTemporary, ...search, ...state }
+    const cancellation: OpenCancellation = {
+      id,
+      taskNo,
+      requestedAtMs,
+      instanceId: creator,
+      addedAtMs: monotonic(),
+      isTemporary,
+      pollAtMs,
+      dayMs: null,
+      page: 1,
+      firstPage: 1,
+      needsDetails: false,
+      completeSinceMs: null,
+      seen: null,
+      waiting: 0,
+    }
     open.set(id, cancellation)
     if (cancellation.pollAtMs < wakeAtMs) wake()
-    void outside(run)
+    if (!isRunning) void outside(run)
     return cancellation
   }
 
@@ -203,6 +238,20 @@ export const createFollowUp = (options: FollowUpOptions) => {
     return outcomeEvent(id, outcome, finishedAtMs, details)
   }
 
+  const noteCompleted = (taskNo: string, cancellationId: string): void => {
+    completed.set(taskNo, { cancellationId })
+    const [oldest] = completed.keys()
+    if (completed.size > MAX_COMPLETED && oldest !== undefined) completed.delete(oldest)
+  }
+
+  /** Readings for other cancellations show these tasks too. */
+  const compareCompleted = ({ taskNo, cancelStatus }: Task): void => {
+    const end = completed.get(taskNo)
+    if (end === undefined || (cancelStatus !== 'cancelling' && cancelStatus !== 'cancelled')) return
+    completed.delete(taskNo)
+    onContradiction('completed-task', end)
+  }
+
   /** Records what the task shows; null: the follow-up ends without a proof. */
   const settle = async (
     cancellation: OpenCancellation,
@@ -225,6 +274,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
       log.info(END_MESSAGES[record?.outcome === 'unknown' ? 'unknown' : 'accepted'], facts)
       meter.cancellation(event.outcome)
     }
+    if (event.outcome === 'too-late') noteCompleted(taskNo, cancellationId)
     if (event.outcome === 'accepted' && !isGivenUp) unknown.delete(cancellationId)
     else remove(cancellation)
   }
@@ -291,6 +341,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
       else if (!rows.has(cancellation.taskNo)) await searchFurther(cancellation, read)
     }
     if (rows.size === 0) return
+    for (const task of rows.values()) compareCompleted(task)
     for (const cancellation of [...open.values()]) {
       const task = rows.get(cancellation.taskNo)
       if (task === undefined) continue
@@ -312,10 +363,15 @@ export const createFollowUp = (options: FollowUpOptions) => {
     for (const each of open.values()) if (each.taskNo === taskNo) each.dayMs ??= noonOfUpstreamDay(createdAtMs)
   }
 
-  /** Requests that wait come first, then the longest overdue. Only cancellations that this replica follows are here. */
-  const mostUrgent = (): OpenCancellation | null => {
+  /**
+   * Requests that wait come first, then the longest overdue. After a call for a request that waits it is the turn of the
+   * longest overdue, so that such requests do not hold up all others. Only cancellations that this replica follows are
+   * here.
+   */
+  const mostUrgent = (isTurnOfWaiting: boolean): OpenCancellation | null => {
     let first: OpenCancellation | null = null
-    const rankOf = (each: OpenCancellation) => (each.waiting > 0 && each.pollAtMs <= monotonic() ? 0 : 1)
+    const isFirst = ({ waiting, pollAtMs }: OpenCancellation) => waiting > 0 && pollAtMs <= monotonic()
+    const rankOf = (each: OpenCancellation) => (isTurnOfWaiting && isFirst(each) ? 0 : 1)
     for (const each of open.values()) {
       const isEarlier =
         first === null ||
@@ -329,8 +385,9 @@ export const createFollowUp = (options: FollowUpOptions) => {
   const run = async (): Promise<void> => {
     if (isRunning) return
     isRunning = true
+    let isTurnOfWaiting = true
     while (open.size > 0 && !closing.signal.aborted) {
-      const next = mostUrgent()
+      const next = mostUrgent(isTurnOfWaiting)
       const waitMs = Math.max(callAtMs, next?.pollAtMs ?? monotonic() + PAUSE_MAX_MS) - monotonic()
       if (next === null || waitMs > 0) {
         wakeAtMs = monotonic() + waitMs
@@ -339,6 +396,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
         continue
       }
       callAtMs = monotonic() + callEveryMs
+      isTurnOfWaiting = next.waiting === 0
       await (next.needsDetails ? readDay(next) : readPage(next))
     }
     isRunning = false
@@ -425,6 +483,7 @@ export const createFollowUp = (options: FollowUpOptions) => {
     track: ({ taskNo, requestedAtMs }: Pick<Intent, 'taskNo' | 'requestedAtMs'>, event: OutcomeEvent): void => {
       const { cancellationId: id, outcome } = event
       const known = open.get(id)
+      if (outcome !== 'refused') completed.delete(taskNo)
       if (outcome === 'accepted' || outcome === 'unknown') {
         add({ id, taskNo, requestedAtMs, instanceId, outcome, pollAtMs: monotonic() + pauseMs(now() - requestedAtMs) })
       } else if (known !== undefined) remove(known)

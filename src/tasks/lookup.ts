@@ -61,20 +61,24 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
   let snapshots = 0
   /** The latest change that was evicted. As its task is not known any more, it counts as a change of every task. */
   let evictedChangeAtMs = 0
+  /** The start of the latest read. */
+  let readAtMs = Number.NEGATIVE_INFINITY
+  /** For how long a read can be in flight or cached. */
+  const readLifeMs = timeoutMs + ttlMs
   /** Each change is kept as long as a read that started before it can be in flight or cached. */
   const changedAtMs = createCache<number>({
-    ttlMs: timeoutMs + ttlMs,
+    ttlMs: readLifeMs,
     maxBytes: CHANGES_BYTES,
     onEvicted: (atMs) => {
       evictedChangeAtMs = Math.max(evictedChangeAtMs, atMs)
     },
   })
 
-  const contextOf = (priority: Priority, chargeCall: ChargeCall | undefined): QueryContext => ({
-    priority,
-    deadline: deadlineIn(timeoutMs),
-    chargeCall,
-  })
+  /** The context of a read that starts now. */
+  const startRead = (priority: Priority, chargeCall: ChargeCall | undefined): QueryContext => {
+    readAtMs = performance.now()
+    return { priority, deadline: deadlineIn(timeoutMs), chargeCall }
+  }
 
   const readPage = (request: PageRequest, days: TaskList['days'], context: QueryContext): Promise<Page<Task>> =>
     queries.list({ ...request, ...days }, context)
@@ -87,10 +91,10 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
 
   const search = async (taskNo: string, list: TaskList, options: ReadOptions): Promise<Task | null> => {
     const { priority, chargeCall } = options
-    const read = (charge: ChargeCall | undefined) => startSnapshot(list, contextOf(priority, charge))
+    const read = (charge: ChargeCall | undefined) => startSnapshot(list, startRead(priority, charge))
     const { number, first } = await lists.get(list.key, read, options)
     for (const request of list.plan) {
-      const readLater = (charge: ChargeCall | undefined) => readPage(request, list.days, contextOf(priority, charge))
+      const readLater = (charge: ChargeCall | undefined) => readPage(request, list.days, startRead(priority, charge))
       const { page } = request
       const { items, hasNext } =
         page === 1 ? first : await laterPages.get(`${number} ${page}`, readLater, { priority, chargeCall })
@@ -124,7 +128,7 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
     if (listed !== null) return listed
     // Details contain no cancel status, so a read of any age is good enough.
     const { priority, chargeCall } = options
-    const read = (charge: ChargeCall | undefined) => readOldTask(taskNo, contextOf(priority, charge))
+    const read = (charge: ChargeCall | undefined) => readOldTask(taskNo, startRead(priority, charge))
     const task = await oldTasks.get(taskNo, read, { priority, chargeCall })
     if (task === null || knownDayMs !== undefined || task.createdAtMs === null) return task
     const dayMs = noonOfUpstreamDay(task.createdAtMs)
@@ -135,7 +139,9 @@ export const createLookup = ({ queries, limit, timeoutMs, ttlMs = SHARED_TTL_MS 
   return {
     /** To be called after a task was changed: a read that started before is not served for this task any more. */
     invalidate: (taskNo: string): void => {
-      changedAtMs.set(taskNo, performance.now())
+      const nowMs = performance.now()
+      // Without a read that started before, there is nothing to remember.
+      if (nowMs - readAtMs <= readLifeMs) changedAtMs.set(taskNo, nowMs)
     },
 
     /**

@@ -14,7 +14,7 @@ export interface CallControl {
    * later replaces the signal, so read it anew at each step.
    */
   currentSignal(): AbortSignal
-  /** Ends the time in which requests may join. Call it in the same turn in which the call ends. */
+  /** Ends the time in which requests may join. Call it in the same turn in which the call ends; then nothing aborts. */
   close(): void
 }
 
@@ -46,7 +46,14 @@ const NO_WAITERS = 'no request waits for this call'
 const createSharedCall = <T>(start: (control: CallControl) => Promise<T>, close: () => void) => {
   let abandoned = new AbortController()
   let waiters = 0
-  const result = start({ currentSignal: () => abandoned.signal, close })
+  let isClosed = false
+  const result = start({
+    currentSignal: () => abandoned.signal,
+    close: () => {
+      isClosed = true
+      close()
+    },
+  })
 
   return {
     /** Also settles after the last waiter has left. */
@@ -61,7 +68,7 @@ const createSharedCall = <T>(start: (control: CallControl) => Promise<T>, close:
       const leave = (): void => {
         if (isWaiting) waiters -= 1
         isWaiting = false
-        if (waiters === 0) abandoned.abort(NO_WAITERS)
+        if (waiters === 0 && !isClosed) abandoned.abort(NO_WAITERS)
       }
       waiters += 1
       // A call that was already sent continues after its last waiter leaves. If another request joins it, retries are

@@ -50,17 +50,18 @@ const page = (...rows: readonly object[]) => ({
   Data: { TaskInfo: rows },
 })
 
-/** A contradiction of each assumption, as a status and a body of QueryTaskList. */
-const CONTRADICTIONS: Readonly<Record<Assumption, readonly [status: number, body: object]>> = {
-  'task-codes': [400, { RequestId: 'C1D1FD6D-3F68-4BDF-A479-11548DCD6DC9', Code: 'TaskIsSleeping' }],
-  'envelope-failure': [200, { code: '400', data: { RequestId: 'C1D1FD6D-3F68-4BDF-A479-11548DCD6DC9' } }],
-  'enum-values': [200, page({ ...SOUND, TaskStatus: 'SLEEPING' })],
-  'date-format': [200, page({ ...SOUND, CreateTime: 'yesterday' })],
-  'time-zone': [200, page({ ...SOUND, CreateTime: new Date(Date.now() + 10 * 3_600_000).toISOString() })],
-  'list-order': [200, page(SOUND, { ...SOUND, CreateTime: '2026-01-03 00:00:00' })],
-  'list-page-size': [200, { ...page(SOUND), PageSize: 10 }],
-  'response-shape': [200, { ...page(SOUND), TotalItemNum: null }],
-}
+/** Contradictions as a status and a body of QueryTaskList. A single body does not contradict `completed-task`. */
+const CONTRADICTIONS: Readonly<Record<Exclude<Assumption, 'completed-task'>, readonly [status: number, body: object]>> =
+  {
+    'task-codes': [400, { RequestId: 'C1D1FD6D-3F68-4BDF-A479-11548DCD6DC9', Code: 'TaskIsSleeping' }],
+    'envelope-failure': [200, { code: '400', data: { RequestId: 'C1D1FD6D-3F68-4BDF-A479-11548DCD6DC9' } }],
+    'enum-values': [200, page({ ...SOUND, TaskStatus: 'SLEEPING' })],
+    'date-format': [200, page({ ...SOUND, CreateTime: 'yesterday' })],
+    'time-zone': [200, page({ ...SOUND, CreateTime: new Date(Date.now() + 10 * 3_600_000).toISOString() })],
+    'list-order': [200, page(SOUND, { ...SOUND, CreateTime: '2026-01-03 00:00:00' })],
+    'list-page-size': [200, { ...page(SOUND), PageSize: 10 }],
+    'response-shape': [200, { ...page(SOUND), TotalItemNum: null }],
+  }
 
 test('each contradiction is counted with its label, and logged once', async (t) => {
   let answer: readonly [number, object] = [200, page(SOUND)]
@@ -80,7 +81,7 @@ test('each contradiction is counted with its label, and logged once', async (t) 
   await api.get('/tasks').set(asReader).expect(200)
   const none = Object.fromEntries(ASSUMPTIONS.map((label) => [label, 0]))
   assert.deepEqual(await counts(), none)
-  for (const [index, label] of ASSUMPTIONS.entries()) {
+  for (const [index, label] of ASSUMPTIONS.filter((each) => each !== 'completed-task').entries()) {
     answer = CONTRADICTIONS[label]
     for (const _ of ['first', 'second']) await api.get('/tasks').set(asReader)
     const expected = Object.fromEntries(ASSUMPTIONS.map((each, place) => [each, place <= index ? 2 : 0]))

@@ -118,7 +118,7 @@ testOn('a start that has nothing to migrate waits for no look at the record', as
   await other.append([intentOf()], [])
   const looking = await database.session(t)
   await looking('BEGIN; SELECT * FROM audit.intents, audit.outcomes')
-  await (await openPostgresStore({ ...urlsOf(database), timing: { lockMs: 500 } })).close()
+  await (await openPostgresStore({ ...urlsOf(database), timing: { lockMs: 5000 } })).close()
 })
 
 testOn('tables that are missing or old stop a start that may not make them', async (t, database) => {
@@ -255,7 +255,8 @@ for (const [name, { answer, rule, mode }] of Object.entries(FAKES)) {
     const port = await listenOn(t, createServer(answer))
     const query = mode === undefined ? '' : `?sslmode=${mode}`
     const url = new Secret(`postgres://gateway:${PASSWORDS.gateway}@127.0.0.1:${port}/record${query}`)
-    await assert.rejects(open(t, { url, timing: { connectMs: 300 } }), isRefused(rule))
+    const connectMs = name === 'never answers' ? 300 : 10_000
+    await assert.rejects(open(t, { url, timing: { connectMs } }), isRefused(rule))
   })
 }
 
@@ -412,7 +413,8 @@ testOn('old records are removed by the administrator, and by nobody else', async
   assert.equal((await open(t, { url: new Secret(database.url('gateway')) })).prune, null)
 })
 
-const QUICK = { connectMs: 500, lockMs: 500, statementMs: 500 }
+/** A busy machine responds within them. */
+const QUICK = { connectMs: 3000, lockMs: 3000, statementMs: 3000 }
 
 const isWritable = async (store: OpenedStore): Promise<true | undefined> =>
   store.probe().then(

@@ -126,7 +126,7 @@ test('under a foreign lock many appends fail with one wait for it, and work agai
     Array.from({ length: 8 }, () => assert.rejects(append()).then(() => performance.now() - startedAt)),
   )
   // Requests after the start of the first wait share a second one.
-  assert.ok(Math.max(...waits) < 3 * Math.min(...waits), waits.join())
+  assert.ok(Math.max(...waits) < 5 * Math.min(...waits), waits.join())
   other.exec('ROLLBACK')
   await append()
   assert.equal((await store.taskNos({})).length, 1)

@@ -25,7 +25,7 @@ test('a key is kept in memory alone, and forgotten on signing out', async (t) =>
   if (!requires(t, 'chromium')) return
   const { page, sent } = await openConsole(t, { key: CANARIES.operatorKey })
   await waitForResults(page)
-  assert.equal(await page.locator('#who').textContent(), 'operator (API key)')
+  assert.equal(await page.locator('#who').textContent(), 'operator (key)')
   assert.ok(!(await traces(page)).includes(CANARIES.operatorKey))
   assert.equal(sent.find(({ line }) => line === 'GET /tasks')?.headers['x-api-key'], CANARIES.operatorKey)
   assert.ok(sent.every(({ line }) => !line.includes(CANARIES.operatorKey)))
@@ -51,7 +51,7 @@ test('a key that is none is told so, and forgotten', async (t) => {
   const { page } = await openConsole(t)
   await page.locator('#key').fill('no-such-key')
   await page.locator('#key').press('Enter')
-  await page.locator('.problem', { hasText: 'unauthenticated' }).waitFor()
+  await page.getByRole('heading', { name: 'This key is not valid' }).waitFor()
   assert.ok(!(await traces(page)).includes('no-such-key'))
 })
 
@@ -162,7 +162,7 @@ test('a gateway that cannot be reached is told, and asked again when told to', a
   await waitForResults(page)
   await page.route('**/me', (route) => route.abort())
   await page.reload()
-  await page.getByRole('heading', { name: 'The gateway cannot be reached' }).waitFor()
+  await page.getByRole('heading', { name: 'The server cannot be reached' }).waitFor()
   await page.unroute('**/me')
   await page.getByRole('button', { name: 'Try again' }).click()
   await page.getByRole('heading', { name: 'Tasks', exact: true }).waitFor()
@@ -178,7 +178,7 @@ test('all values from upstream are shown as text', async (t) => {
     },
   })
   await page.locator('tbody td', { hasText: '<img src=x' }).waitFor()
-  await page.locator('tbody button').click()
+  await page.locator('#cancel-a').click()
   await page.locator('dialog li', { hasText: '<b>bold</b>' }).waitFor()
   assert.equal(await page.locator('img, dialog b').count(), 0)
   assert.deepEqual(complaints(), [])

@@ -13,10 +13,13 @@ const code = globSync('*.js', { cwd: PUBLIC })
   .map((name) => readFileSync(join(PUBLIC, name), 'utf8'))
   .join('\n')
 
+const { TASK_TYPES } = await import(pathToFileURL(join(PUBLIC, 'task-types.js')).href)
+const types: typeof texts = Object.entries(TASK_TYPES)
+
 const placeholders = (text: string): readonly string[] => [...text.matchAll(/\{\w+\}/g)].map(([name]) => name).sort()
 
-/** Says the same in both languages, or stands for another language's own name. */
-const NEUTRAL: readonly string[] = ['none', 'language.other']
+/** Says the same in both languages, has values only, or stands for another language's own name. */
+const NEUTRAL: readonly string[] = ['none', 'language.other', 'task.changed']
 
 test('every text is there in both languages, with the same values', () => {
   assert.ok(texts.length > 100, String(texts.length))
@@ -29,6 +32,24 @@ test('every text is there in both languages, with the same values', () => {
     assert.match(words, /\p{Script=Han}|（）/u, key)
     assert.doesNotMatch(words, /\p{Script=Han}\s*[,.:;?!()]|[,.:;?!()]\s*\p{Script=Han}/u, key)
   }
+})
+
+test('the texts of both languages, in one table', (t) => {
+  const all = [...texts, ...types]
+  for (const [key, { en, zh }] of all) {
+    assert.ok(en.trim() !== '' && zh.trim() !== '', key)
+    t.diagnostic(`${key} | ${en} | ${zh}`)
+  }
+  assert.equal(new Set(all.map(([key]) => key)).size, all.length)
+})
+
+/** Terms of the protocol, and of the gateway's own parts. */
+const JARGON =
+  /\b(HTTP|header|route|URL|endpoint|GET|POST|DELETE|status code|scope|gateway|API|user agent|audit|poll)\b/i
+
+test('no text for people has a term of the protocol', () => {
+  for (const [key, { en, zh }] of texts) for (const text of [en, zh]) assert.doesNotMatch(text, JARGON, key)
+  for (const [key, { zh }] of texts) assert.doesNotMatch(zh, /网关|请求头|路由|状态码|接口/, key)
 })
 
 /** Keys as the code writes them: to the letter, with parts that it fills in, or as a kind of badge. */

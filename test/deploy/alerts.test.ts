@@ -77,7 +77,7 @@ test('the runbook contains meaning and actions for each alert, and for no other'
   assert.deepEqual(described.map(([, name]) => name).sort(), [...ruleNames()].sort())
 })
 
-const ASK_EVERY_MS = 200
+const ASK_EVERY_MS = 400
 /** Some twenty gateways start meanwhile, and a Prometheus. */
 const PATIENCE_MS = 90_000
 

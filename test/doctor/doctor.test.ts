@@ -66,7 +66,8 @@ const finds = ({ isSound, findings }: Diagnosis, check: string, status: Status, 
 const faulty = async (t: TestContext, action: string, reply: FaultReply, scene: Scene = {}) => {
   const upstream = await startSandbox(t)
   upstream.fault(action, { reply }, Number.POSITIVE_INFINITY)
-  const env = { UPSTREAM_MAX_ATTEMPTS: '1', UPSTREAM_TIMEOUT_MS: '500', ...scene.env }
+  const timeoutMs = reply === 'stall' ? '500' : '5000'
+  const env = { UPSTREAM_MAX_ATTEMPTS: '1', UPSTREAM_TIMEOUT_MS: timeoutMs, ...scene.env }
   return await diagnose(t, { ...scene, env }, upstream)
 }
 
@@ -321,6 +322,40 @@ const ROWS: readonly Row[] = [
     /ECONNREFUSED/,
   ],
   [
+    'an owner of the audit record whose server is away',
+    async (t) => {
+      const server = `127.0.0.1:${await closedPort()}`
+      const env = {
+        AUDIT_URL: `postgres://gateway:hunter2@${server}/record`,
+        AUDIT_ADMIN_URL: `postgres://record_owner:hunter2@${server}/record`,
+      }
+      return diagnose(t, { env })
+    },
+    'audit owner',
+    'failure',
+    /^AUDIT_ADMIN_URL .*ECONNREFUSED/,
+  ],
+  [
+    'an owner of the audit record with another password',
+    async (t) => {
+      if (!requires(t, 'postgres')) return null
+      const database = await (await postgres(t)).database()
+      const admin = new URL(database.url('record_owner'))
+      admin.password = 'hunter2'
+      return diagnose(t, { env: { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: admin.href } })
+    },
+    'audit owner',
+    'failure',
+    /^AUDIT_ADMIN_URL .*28P01/,
+  ],
+  [
+    'an STS token that has expired',
+    (t) => faulty(t, 'QueryTaskList', { code: 'InvalidSecurityToken.Expired', status: 400 }),
+    'credentials',
+    'failure',
+    /^the STS token is missing, expired/,
+  ],
+  [
     'an issuer that is away',
     async (t) =>
       diagnose(t, { env: { JWT_ISSUER: `http://127.0.0.1:${await closedPort()}`, JWT_AUDIENCE: 'gateway' } }),
@@ -445,6 +480,12 @@ for (const [fault, run, check, status, message] of ROWS) {
     if (diagnosis !== null) finds(diagnosis, check, status, message)
   })
 }
+
+test('the faults above are many, and each check finds one', () => {
+  const broken = ROWS.filter(([, , , status]) => status !== 'ok')
+  assert.ok(broken.length >= 20)
+  assert.deepEqual([...new Set(broken.map(([, , check]) => check))].sort(), [...CHECK_NAMES].sort())
+})
 
 test('a sound set-up has no warning, changes nothing, and makes one query', async (t) => {
   const [issuer, provider, collector] = [await startIssuer(t), await startFakeProvider(t), await startCollector(t)]

@@ -66,6 +66,8 @@ export const openBrowser = async (
   const origin = url.replace('127.0.0.1', HOST)
   const context = await (await launch()).newContext(options)
   t.after(() => context.close())
+  // Less than the timeout of a test: a busy machine takes long to load a page.
+  context.setDefaultTimeout(90_000)
   const page = await context.newPage()
   const complaints: string[] = []
   const requested: string[] = []

@@ -1,19 +1,22 @@
-import { execFile } from 'node:child_process'
-import { cp, symlink } from 'node:fs/promises'
+import { rmSync } from 'node:fs'
+import { cp, mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
-import { promisify } from 'node:util'
-import { temporaryFolder } from './gateway.ts'
+import { bundleGateway } from '../../build/bundle.ts'
 import { ROOT } from './process.ts'
 
-const run = promisify(execFile)
+let built: Promise<string> | undefined
 
-/** Compiles the gateway into a temporary folder, and returns the path of its entry file. */
-export const buildGateway = async (t: TestContext): Promise<string> => {
-  const folder = await temporaryFolder(t)
-  const tsc = join(ROOT, 'node_modules/typescript/bin/tsc')
-  await run(process.execPath, [tsc, '-p', join(ROOT, 'tsconfig.build.json'), '--outDir', join(folder, 'dist')])
+/** Builds the gateway once per test file into a temporary folder without packages. Returns the path of `server.js`. */
+export const buildGateway = (): Promise<string> => {
+  built ??= build()
+  return built
+}
+
+const build = async (): Promise<string> => {
+  const folder = await mkdtemp(join(tmpdir(), 'gateway-build-'))
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
+  await bundleGateway(join(folder, 'dist'))
   await cp(join(ROOT, 'package.json'), join(folder, 'package.json'))
-  await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
   return join(folder, 'dist/server.js')
 }

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 import supertest from 'supertest'
-import { parse } from 'yaml'
 
 // Validates responses against openapi.yaml.
 
@@ -42,12 +42,34 @@ interface Document {
 
 const TEXT = readFileSync(join(import.meta.dirname, '../../openapi.yaml'), 'utf8')
 
+const CACHE = join(import.meta.dirname, '../../node_modules/.cache')
+
+/**
+ * The document as JSON. The parser of YAML takes longer than most test files, so that all test processes share its
+ * result: one file for each content, written in one step.
+ */
+const jsonOfDocument = async (): Promise<string> => {
+  const path = join(CACHE, `openapi-${createHash('sha256').update(TEXT).digest('hex')}.json`)
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    const { parse } = await import('yaml')
+    const json = JSON.stringify(parse(TEXT))
+    mkdirSync(CACHE, { recursive: true })
+    writeFileSync(`${path}.${process.pid}`, json)
+    renameSync(`${path}.${process.pid}`, path)
+    return json
+  }
+}
+
+const JSON_TEXT = await jsonOfDocument()
+
 /** As written, with unresolved references. */
-export const DOCUMENT: Document = parse(TEXT)
+export const DOCUMENT: Document = JSON.parse(JSON_TEXT)
 
 const SCHEMAS = 'schemas'
 // References become absolute, so that the validator can resolve them from any schema.
-const RESOLVABLE = parse(TEXT, (key: unknown, value: unknown) =>
+const RESOLVABLE = JSON.parse(JSON_TEXT, (key: string, value: unknown) =>
   key === '$ref' ? String(value).replace('#/components/schemas/', `${SCHEMAS}#/$defs/`) : value,
 )
 

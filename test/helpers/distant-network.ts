@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
+import { withCompileCache } from './process.ts'
 
 // A network namespace: some addresses have a long round-trip time, others never respond. No packet leaves it.
 
@@ -104,7 +105,10 @@ export const createDistantNetwork = async (
     spawn: (program, args, env = {}) => {
       const command = ['netns', 'exec', name, program, ...args]
       const path = process.env.PATH
-      const child = spawn('ip', command, { env: { PATH: path, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+      const child = spawn('ip', command, {
+        env: withCompileCache({ PATH: path, ...env }),
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
       started.push(child)
       return child
     },

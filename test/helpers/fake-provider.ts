@@ -42,6 +42,14 @@ export interface FakeProvider {
 
 const CLIENT_ID = 'gateway'
 
+let usualKey: Promise<IssuerKey> | undefined
+
+/** One key for the providers of a test file: the generation of an RSA key takes longer than a sign-in. */
+const providerKey = (): Promise<IssuerKey> => {
+  usualKey ??= createIssuerKey('RS256')
+  return usualKey
+}
+
 /** An OpenID provider without pages, which signs in every user as `ann`. Tests configure its responses. */
 export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> => {
   const paths: string[] = []
@@ -87,7 +95,7 @@ export const startFakeProvider = async (t: TestContext): Promise<FakeProvider> =
     tokenRequests,
     metadata: {},
     tokens: {},
-    keys: [await createIssuerKey('RS256')],
+    keys: [await providerKey()],
     published: null,
     header: {},
     claims: {},

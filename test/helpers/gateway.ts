@@ -5,11 +5,13 @@ import type { TestContext } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type supertest from 'supertest'
 import { createSandbox, type Sandbox, type SandboxOptions } from '../../sandbox/src/server.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { sha256 } from '../../src/callers/api-keys.ts'
 import { type Env, parseConfig } from '../../src/config.ts'
 import { createGateway, type Overrides } from '../../src/gateway.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { createApi } from './contract.ts'
+import { startSharedWorker } from './shared-threads.ts'
 
 /** Secrets that must not appear in any output; the leak test searches for them. */
 export const CANARIES = {
@@ -105,7 +107,8 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   const log = createLog({ level: 'info', destination: { write: (line) => void logLines.push(line) } })
   const config = parseConfig({ ...baseEnv(upstream.url, auditPath), ...options.env }, options.readFile ?? (() => ''))
   const timings = { ...QUIET_FOLLOW_UP, ...options.overrides?.timings }
-  const gateway = await createGateway(config, { log, ...options.overrides, timings })
+  const openStore: Overrides['openStore'] = (path) => openSqliteStore(path, startSharedWorker)
+  const gateway = await createGateway(config, { log, openStore, ...options.overrides, timings })
   const listener = await gateway.listen().catch(async (error) => {
     await gateway.close()
     throw error
@@ -128,7 +131,8 @@ export const startGateway = async (t: TestContext, options: StartOptions = {}): 
   return { api, url, adminUrl, upstream, logLines, auditPath, record, stop }
 }
 
-const EVENTUALLY_TIMEOUT_MS = 20_000
+/** Less than the timeout of a test, so that the failure names the condition. */
+const EVENTUALLY_TIMEOUT_MS = 60_000
 
 /** Polls, once in each turn of the event loop, until the result is defined. */
 export const eventually = async <T>(ask: () => T | undefined | Promise<T | undefined>): Promise<T> => {

@@ -44,10 +44,14 @@ export interface SpawnOptions {
   readonly cwd?: string
 }
 
+/** The environment of a child process, with the compile cache of this one. */
+export const withCompileCache = (env: Env): Env => ({ NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...env })
+
 /** Starts a command with only this environment, in a folder without a `.env` file. */
 export const startCommand = async (t: TestContext, entry: string, env: Env, ...args: readonly string[]) => {
   const cwd = await temporaryFolder(t)
-  const child = spawn(process.execPath, [entry, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const command = [entry, ...args]
+  const child = spawn(process.execPath, command, { cwd, env: withCompileCache(env), stdio: ['ignore', 'pipe', 'pipe'] })
   const stderr = text(child.stderr)
   const ended = once(child, 'close').then(async ([code]) => ({ code, stderr: await stderr }))
   return { child, ended }
@@ -64,7 +68,8 @@ export const runCommand = async (t: TestContext, entry: string, env: Env, ...arg
 export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<GatewayProcess> => {
   const { entry = join(ROOT, 'src/server.ts'), execArgv = [] } = options
   const cwd = options.cwd ?? (await temporaryFolder(t))
-  const child = spawn(process.execPath, [...execArgv, entry], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const command = [...execArgv, entry]
+  const child = spawn(process.execPath, command, { cwd, env: withCompileCache(env), stdio: ['ignore', 'pipe', 'pipe'] })
   const closed = once(child, 'close')
   t.after(async () => {
     child.kill('SIGKILL')

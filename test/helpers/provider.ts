@@ -1,8 +1,7 @@
 import { once } from 'node:events'
-import { createServer, type IncomingMessage, request } from 'node:http'
-import { text } from 'node:stream/consumers'
+import { createServer } from 'node:http'
 import type { TestContext } from 'node:test'
-import { exportJWK, generateKeyPair } from 'jose'
+import { exportJWK, generateKeyPair, type JWK } from 'jose'
 import Provider from 'oidc-provider'
 import type { Env } from '../../src/config.ts'
 import { closedPort } from './ports.ts'
@@ -29,6 +28,16 @@ export const CLIENT_SECRET = 'canary-client-secret'
 
 const CLIENT_ID = 'gateway'
 
+let usualKey: Promise<JWK> | undefined
+
+/** One key for the providers of a test file: the generation of an RSA key takes longer than a sign-in. */
+const signingKey = (): Promise<JWK> => {
+  usualKey ??= generateKeyPair('RS256', { extractable: true })
+    .then(({ privateKey }) => exportJWK(privateKey))
+    .then((jwk) => ({ ...jwk, alg: 'RS256', use: 'sig' }))
+  return usualKey
+}
+
 export interface ProviderOptions {
   readonly clientSecret?: string
   readonly clientAuthentication?: 'client_secret_basic' | 'client_secret_post'
@@ -52,7 +61,6 @@ export const startProvider = async (
   const url = `http://localhost:${address.port}`
   // The provider prints warnings that it is not configured for production.
   for (const method of ['warn', 'info'] as const) t.mock.method(console, method, () => {})
-  const { privateKey } = await generateKeyPair('RS256', { extractable: true })
   const provider = new Provider(url, {
     clients: [
       {
@@ -64,7 +72,7 @@ export const startProvider = async (
       },
     ],
     cookies: { keys: ['a key of the provider’s own'] },
-    jwks: { keys: [{ ...(await exportJWK(privateKey)), alg: 'RS256', use: 'sig' }] },
+    jwks: { keys: [await signingKey()] },
     conformIdTokenClaims: false,
     claims: { openid: ['sub', 'scope', 'domains', 'types'], profile: ['name'] },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub, ...people.get(sub) }) }),
@@ -105,25 +113,6 @@ export const startProvider = async (
   }
 }
 
-/**
- * Sends the headers of a page load. The `fetch` of Node adds `Sec-Fetch-Mode: cors`, as no browser does when it loads a
- * page.
- */
-const load = async (url: URL, init: RequestInit): Promise<Response> => {
-  const { method, headers, body } = new Request(url, init)
-  const outgoing = request(url, { method, headers: Object.fromEntries(headers) })
-  outgoing.end(body === null ? undefined : await text(body))
-  const [incoming]: IncomingMessage[] = await once(outgoing, 'response')
-  if (incoming === undefined) throw new Error('there is no response')
-  const { statusCode: status = 0, headersDistinct } = incoming
-  const received = Object.entries(headersDistinct).flatMap(([name, values = []]) =>
-    values.map((value): [string, string] => [name, value]),
-  )
-  const content = await text(incoming)
-  const response = new Response(content === '' ? null : content, { status, headers: received })
-  return Object.defineProperty(response, 'url', { value: url.href })
-}
-
 /** A user agent that stores cookies by host and follows redirects. */
 export const createVisitor = () => {
   const jars = new Map<string, Map<string, string>>()
@@ -150,7 +139,7 @@ export const createVisitor = () => {
     const cookie = cookieHeader(url)
     const headers = new Headers(init.headers)
     if (cookie !== '') headers.set('cookie', cookie)
-    const response = await load(url, { ...init, headers })
+    const response = await fetch(url, { ...init, headers, redirect: 'manual' })
     for (const line of response.headers.getSetCookie()) keep(jar, line)
     return response
   }

@@ -17,6 +17,7 @@ const REQUIREMENTS = {
   pgbouncer: { reason: 'needs PgBouncer, as Debian has it', isMet: hasPgbouncer },
   postgres: { reason: 'needs PostgreSQL, as Debian has it', isMet: hasPostgres },
   prometheus: { reason: 'needs Prometheus and promtool, as Debian has them', isMet: hasPrometheus },
+  jq: { reason: 'needs curl and jq', isMet: () => succeeds('curl', '--version') && succeeds('jq', '--version') },
   python: { reason: 'needs Python 3', isMet: () => succeeds('python3', '--version') },
   redis: { reason: 'needs Redis, as Debian has it', isMet: hasRedis },
   apache: { reason: 'needs Apache, as Debian has it', isMet: hasApache },

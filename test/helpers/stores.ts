@@ -28,7 +28,8 @@ export interface StoreLocation {
 export const sqliteLocation = async (t: TestContext): Promise<StoreLocation & { readonly path: string }> => {
   const path = join(await temporaryFolder(t), 'audit.db')
   const beside = <T>(use: (database: DatabaseSync) => T): T => {
-    const database = new DatabaseSync(path)
+    // The store may hold the lock at that moment, for example while it copies the log into the file.
+    const database = new DatabaseSync(path, { timeout: 20_000 })
     try {
       return use(database)
     } finally {

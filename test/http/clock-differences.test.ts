@@ -12,18 +12,22 @@ const TOLERANCE_MS = 5000
 
 /** Two replicas, the second of which has another clock, and a session that the first has just issued. */
 const start = async (t: TestContext, skewMs: number, env: Readonly<Record<string, string>> = {}) => {
-  let nowMs = Date.now()
+  let frozenMs: number | null = null
   let offsetMs = 0
   const provider = await startProvider(t)
   const own = { origin: provider.gatewayUrl, 'x-csrf': '1' }
   const replica = (port: string, ownSkewMs: number) =>
     startGateway(t, {
       env: { ...provider.env, PORT: port, ...env },
-      overrides: { now: () => nowMs + ownSkewMs + offsetMs },
+      overrides: { now: () => (frozenMs ?? Date.now()) + ownSkewMs + offsetMs },
     })
   const [first, second] = [await replica(provider.env.PORT ?? '', 0), await replica('0', skewMs)]
   const visitor = createVisitor()
-  await visitor.signIn(first.url, 'ann')
+  const back = await visitor.authenticate(first.url, 'ann')
+  // The identity provider has the real time, and issues its token now.
+  let nowMs = Date.now()
+  frozenMs = nowMs
+  await visitor.visit(back)
   let session = visitor.cookie(first.url, SESSION_COOKIE.name) ?? ''
 
   const me = async ({ api }: typeof first): Promise<number> =>
@@ -47,6 +51,7 @@ const start = async (t: TestContext, skewMs: number, env: Readonly<Record<string
     signOut,
     later: (ms: number) => {
       nowMs += ms
+      frozenMs = nowMs
     },
     setClocks: (ms: number) => {
       offsetMs += ms

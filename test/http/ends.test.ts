@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { setImmediate } from 'node:timers/promises'
+import { setTimeout as pause, setImmediate } from 'node:timers/promises'
 import type { Fault } from '../../sandbox/src/server.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditRecord } from '../../src/audit/store.ts'
 import { createEnds } from '../../src/tasks/ends.ts'
 import { deadlineIn } from '../../src/time.ts'
@@ -10,21 +11,39 @@ import { asAuditor, asOperator, asReader, eventually, type Started, startGateway
 
 const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
+/** The wait of a request ends with its result: the machine may be busy. */
+const PATIENT = { REQUEST_TIMEOUT_MS: '60000', SHUTDOWN_GRACE_MS: '65000' }
 const QUICK = { settlementPauseMs: () => 20, followUpCallEveryMs: 20, followUpQuietMs: 300, lookupTtlMs: 0 }
 const WITHOUT_EFFECT: Fault = { reply: 'envelope', effect: false }
 const DOWN: Fault = { reply: { status: 500, code: 'InternalError' } }
+
+/** Moves clocks while a gateway runs. */
+interface Clocks {
+  /** The time of tasks, which complete when it is an hour later. */
+  readonly passForTasks: (ms: number) => void
+  /** The time of the follow-up, which ends after a day. */
+  readonly passForFollowUp: (ms: number) => void
+}
 
 interface Behaviour {
   readonly name: string
   readonly lifecycle: { readonly cancellingMs: number }
   readonly fault?: Fault
   /** After the cancel is accepted. */
-  readonly after?: (started: Started, taskNo: string, advance: () => void) => Promise<unknown> | unknown
+  readonly after?: (started: Started, taskNo: string, clocks: Clocks) => Promise<unknown> | unknown
   readonly outcome: 'cancelled' | 'too-late' | 'accepted'
+  /** Default: whether the outcome is not `accepted`. */
+  readonly isFinal?: boolean
   readonly task: { readonly status: string; readonly cancelStatus: string }
 }
 
+/** Some readings of lists, the first of which is evaluated before the last one begins. */
+const readTwice = async ({ upstream }: Started): Promise<void> => {
+  for (let readings = 0; readings < 2; readings += 1) await upstream.nextCall('QueryTaskList')
+}
+
 const CANCELLED = { status: 'complete', cancelStatus: 'cancelled' }
+const BEING_CANCELLED = { status: 'executing', cancelStatus: 'cancelling' }
 const NEVER_CANCELLED = { status: 'complete', cancelStatus: 'none' }
 
 const BEHAVIOURS: readonly Behaviour[] = [
@@ -34,13 +53,13 @@ const BEHAVIOURS: readonly Behaviour[] = [
     name: 'is never cancelled',
     lifecycle: { cancellingMs: DAY_MS },
     outcome: 'accepted',
-    task: { status: 'executing', cancelStatus: 'cancelling' },
+    task: BEING_CANCELLED,
   },
   {
     name: 'completes first',
     lifecycle: { cancellingMs: 0 },
     fault: WITHOUT_EFFECT,
-    after: (_started, _taskNo, advance) => advance(),
+    after: (_started, _taskNo, { passForTasks }) => passForTasks(HOUR_MS),
     outcome: 'too-late',
     task: NEVER_CANCELLED,
   },
@@ -51,6 +70,43 @@ const BEHAVIOURS: readonly Behaviour[] = [
     after: ({ api }, taskNo) => api.delete(`/tasks/${taskNo}`).set(asAuditor).expect(202),
     outcome: 'cancelled',
     task: CANCELLED,
+  },
+  {
+    name: 'shows complete for one reading, and is executed and cancelled then',
+    lifecycle: { cancellingMs: 0 },
+    fault: WITHOUT_EFFECT,
+    after: async (started, taskNo, { passForTasks }) => {
+      passForTasks(HOUR_MS)
+      await started.upstream.nextCall('QueryTaskList')
+      passForTasks(-HOUR_MS)
+      await readTwice(started)
+      assert.equal((await started.record(taskNo)).outcome, 'accepted')
+      await started.api.delete(`/tasks/${taskNo}`).set(asAuditor).expect(202)
+    },
+    outcome: 'cancelled',
+    task: CANCELLED,
+  },
+  {
+    name: 'disappears from the list',
+    lifecycle: { cancellingMs: DAY_MS },
+    after: async (started, taskNo) => {
+      await readTwice(started)
+      started.upstream.removeTask(taskNo)
+      await readTwice(started)
+    },
+    outcome: 'accepted',
+    task: BEING_CANCELLED,
+  },
+  {
+    name: 'is not cancelled for a day',
+    lifecycle: { cancellingMs: 10 * DAY_MS },
+    after: async (started, _taskNo, { passForFollowUp }) => {
+      await readTwice(started)
+      passForFollowUp(DAY_MS)
+    },
+    outcome: 'accepted',
+    isFinal: true,
+    task: BEING_CANCELLED,
   },
   {
     name: 'cannot be read for a while',
@@ -69,14 +125,20 @@ const readFeed = async ({ api }: Started, from?: string) => {
 }
 
 for (const isWaiting of [false, true]) {
-  for (const { name, lifecycle, fault, after, outcome, task } of BEHAVIOURS) {
+  for (const { name, lifecycle, fault, after, outcome, isFinal = outcome !== 'accepted', task } of BEHAVIOURS) {
     test(`a task that ${name}: ${outcome}, ${isWaiting ? 'for a request that waits' : 'without a request'}`, async (t) => {
-      let shiftMs = 0
-      const sandbox = { waitingMs: 0, ...lifecycle, now: () => Date.now() + shiftMs }
-      const started = await startGateway(t, { sandbox, overrides: { timings: QUICK } })
-      const advance = (): void => {
-        shiftMs = HOUR_MS
-        started.upstream.setClockOffset(-HOUR_MS)
+      const shiftsMs = { tasks: 0, followUp: 0 }
+      const sandbox = { waitingMs: 0, ...lifecycle, now: () => Date.now() + shiftsMs.tasks }
+      const overrides = { timings: QUICK, now: () => Date.now() + shiftsMs.followUp }
+      const started = await startGateway(t, { env: PATIENT, sandbox, overrides })
+      const clocks: Clocks = {
+        passForTasks: (ms) => {
+          shiftsMs.tasks += ms
+          started.upstream.setClockOffset(-shiftsMs.tasks)
+        },
+        passForFollowUp: (ms) => {
+          shiftsMs.followUp += ms
+        },
       }
       const { api, upstream } = started
       const taskNo = upstream.addTask()
@@ -84,10 +146,9 @@ for (const isWaiting of [false, true]) {
       const { body, headers } = await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
       assert.equal(headers.link, `</cancellations/${body.cancellationId}>; rel="monitor"`)
       const path = `/cancellations/${body.cancellationId}`
-      await after?.(started, taskNo, advance)
-      const isFinal = outcome !== 'accepted'
+      await after?.(started, taskNo, clocks)
       if (isWaiting) {
-        const wait = isFinal ? 10 : 1
+        const wait = isFinal ? 50 : 1
         const answer = await api
           .get(path)
           .set({ ...asOperator, prefer: `wait=${wait}` })
@@ -220,6 +281,37 @@ test('a cursor of one order is invalid in the other', async (t) => {
   }
 })
 
+test('a record that is read slowly shortens the wait, and does not delay the response', async (t) => {
+  let slowReads = 0
+  const openStore = async (path: string) => {
+    const store = await openSqliteStore(path)
+    const find: typeof store.find = async (...given) => {
+      if (slowReads > 0 && (await store.find(...given))?.outcome === 'accepted') {
+        slowReads -= 1
+        await pause(1200)
+      }
+      return store.find(...given)
+    }
+    return { ...store, find }
+  }
+  const env = { UPSTREAM_TIMEOUT_MS: '1000', REQUEST_TIMEOUT_MS: '4000' }
+  const { api, upstream } = await startGateway(t, { env, overrides: { openStore } })
+  const { body } = await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).expect(202)
+  const timeOfWait = async (): Promise<number> => {
+    const startedAtMs = performance.now()
+    await api
+      .get(`/cancellations/${body.cancellationId}`)
+      .set({ ...asOperator, prefer: 'wait=60' })
+      .expect(200)
+    return performance.now() - startedAtMs
+  }
+  const quickMs = await timeOfWait()
+  slowReads = 2
+  const ratio = (await timeOfWait()) / quickMs
+  assert.equal(slowReads, 0)
+  assert.ok(ratio < 1.5, `${ratio} times as long`)
+})
+
 const LONG_MS = 600_000
 
 /** The reader of ends alone: the store holds these ends, and counts its reads. */
@@ -288,6 +380,12 @@ test('only requests that wait for an end are woken by it', async (t) => {
   await own.over
   await setImmediate()
   assert.equal(other.state.isOver, false)
+})
+
+test('no request begins to wait while the gateway stops', async (t) => {
+  const { ends } = readEnds(t, {})
+  ends.close()
+  assert.equal(await ends.open(() => true), null)
 })
 
 test('after a failure to read the last end, all look for themselves once, and later requests wait', async (t) => {

@@ -283,7 +283,7 @@ describe('the reads that belong to a cancel cost nothing', () => {
 })
 
 describe('with limits in Redis', () => {
-  const countsTiming = { answerMs: 500, connectMs: 5000, retryEveryMs: 20 }
+  const countsTiming = { answerMs: 2000, connectMs: 5000, retryEveryMs: 20 }
 
   test('replicas share the allowance', async (t) => {
     if (!requires(t, 'redis')) return

@@ -10,7 +10,7 @@ import { requires } from '../helpers/requirements.ts'
 const redisOf = useRedis()
 
 /** Soon enough for a test, and long enough for a busy machine. */
-const countsTiming = { answerMs: 500, connectMs: 5000, retryEveryMs: 20 }
+const countsTiming = { answerMs: 2000, connectMs: 5000, retryEveryMs: 20 }
 
 const start = (t: TestContext, url: string, env: Env = {}): Promise<Started> =>
   startGateway(t, {

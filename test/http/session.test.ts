@@ -14,17 +14,22 @@ const SCOPES = { scope: 'tasks:cancel tasks:read audit:read' }
 
 /** A gateway, and the cookie of a person that has signed in there. */
 const start = async (t: TestContext, options: StartOptions = {}) => {
-  let nowMs = Date.now()
+  let frozenMs: number | null = null
   const provider = await startProvider(t)
   provider.describe('ann', SCOPES)
-  const overrides = { ...options.overrides, now: () => nowMs }
+  const overrides = { ...options.overrides, now: () => frozenMs ?? Date.now() }
   const gateway = await startGateway(t, { ...options, overrides, env: { ...provider.env, ...options.env } })
   const visitor = createVisitor()
-  await visitor.signIn(gateway.url, 'ann')
+  const back = await visitor.authenticate(gateway.url, 'ann')
+  // The identity provider has the real time, and issues its token now.
+  let nowMs = Date.now()
+  frozenMs = nowMs
+  await visitor.visit(back)
   const cookie = visitor.cookie(gateway.url, SESSION_COOKIE.name) ?? ''
   const own = { origin: gateway.url, 'x-csrf': '1' }
   const later = (ms: number): void => {
     nowMs += ms
+    frozenMs = nowMs
   }
   return { provider, gateway, visitor, cookie, own, later }
 }

@@ -11,21 +11,23 @@ const MINUTE_MS = 60_000
 const COOKIES_MAX_BYTES = 4096
 
 const start = async (t: TestContext, options: StartOptions = {}) => {
-  let nowMs = Date.now()
+  // The identity provider has the real time: a clock that stands still would differ from it more and more.
+  let shiftMs = 0
   const provider = await startFakeProvider(t)
   const gateway = await startGateway(t, {
     ...options,
     env: { ...provider.env, ...options.env },
-    overrides: { now: () => nowMs, ...options.overrides },
+    overrides: { now: () => Date.now() + shiftMs, ...options.overrides },
   })
   const visitor = createVisitor()
   /** A moment after the one before. */
-  const begin = (query?: string) => {
-    nowMs += 1
-    return beginSignIn(provider, visitor, gateway.url, query)
+  const begin = async (query?: string) => {
+    const back = await beginSignIn(provider, visitor, gateway.url, query)
+    shiftMs += 1
+    return back
   }
   const later = (ms: number): void => {
-    nowMs += ms
+    shiftMs += ms
   }
   const session = () => visitor.cookie(gateway.url, SESSION_COOKIE.name)
   return { provider, gateway, visitor, begin, later, session }

@@ -133,7 +133,7 @@ test('returnTo leads to no other URL, however it is written', async (t) => {
 
 test('only a top-level navigation starts a sign-in, where the browser tells', async (t) => {
   const { gateway } = await start(t)
-  for (const [mode, destination, status] of [
+  for (const [mode, destination, status, site] of [
     ['navigate', 'document', 302],
     [undefined, undefined, 302],
     ['navigate', undefined, 302],
@@ -144,11 +144,13 @@ test('only a top-level navigation starts a sign-in, where the browser tells', as
     ['no-cors', 'image', 400],
     ['no-cors', undefined, 400],
     ['cors', 'empty', 400],
-    ['cors', undefined, 400],
+    ['cors', undefined, 302],
+    ['cors', undefined, 400, 'cross-site'],
+    ['cors', undefined, 400, 'same-origin'],
     ['same-origin', 'empty', 400],
     [undefined, 'image', 400],
   ] as const) {
-    const headers = { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination }
+    const headers = { 'sec-fetch-mode': mode, 'sec-fetch-dest': destination, 'sec-fetch-site': site }
     const sent = Object.entries(headers).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))
     const { body, ...response } = await gateway.api.get('/auth/login').redirects(0).set(Object.fromEntries(sent))
     assert.deepEqual([response.status, body.code], [status, status === 400 ? 'sign-in-failed' : undefined], `${sent}`)
@@ -278,10 +280,10 @@ for (const [name, tamper] of Object.entries(TAMPERED)) {
 }
 
 test('a sign-in that took longer than ten minutes fails', async (t) => {
-  let nowMs = Date.now()
-  const { gateway, visitor } = await start(t, { overrides: { now: () => nowMs } })
+  let shiftMs = 0
+  const { gateway, visitor } = await start(t, { overrides: { now: () => Date.now() + shiftMs } })
   const back = await visitor.authenticate(gateway.url, 'ann')
-  nowMs += 10 * MINUTE_MS
+  shiftMs += 10 * MINUTE_MS
   assert.deepEqual(await codeOf(await visitor.visit(back)), [400, 'sign-in-failed'])
 })
 
@@ -381,12 +383,12 @@ test('however many want to sign in while the provider is away, it is asked once 
 })
 
 test('what the provider said of itself holds while it is away, and is read again after an hour', async (t) => {
-  let nowMs = Date.now()
-  const { gateway, provider, visitor } = await start(t, { overrides: { now: () => nowMs } })
+  let shiftMs = 0
+  const { gateway, provider, visitor } = await start(t, { overrides: { now: () => Date.now() + shiftMs } })
   const readings = () => provider.requests.filter((line) => line.endsWith('openid-configuration')).length
   const login = async () => (await visitor.visit(`${gateway.url}/auth/login`)).status
   assert.deepEqual([await login(), await login(), readings()], [302, 302, 1])
-  nowMs += 60 * MINUTE_MS
+  shiftMs += 60 * MINUTE_MS
   provider.setUnavailable(true)
   assert.equal(await login(), 302)
   await eventually(() => (readings() === 2 ? true : undefined))

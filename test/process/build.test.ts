@@ -1,30 +1,100 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { delimiter, dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import type { Env } from '../../src/config.ts'
 import { buildGateway } from '../helpers/build.ts'
-import { asOperator, eventually } from '../helpers/gateway.ts'
+import { startCollector } from '../helpers/collector.ts'
+import { startCredentialServer } from '../helpers/credential-server.ts'
+import { startFakeProvider } from '../helpers/fake-provider.ts'
+import { asOperator, baseEnv, CANARIES, eventually, startSandbox, temporaryFolder } from '../helpers/gateway.ts'
 import { isOpen } from '../helpers/ports.ts'
-import { cancel, prepare, ROOT, startProcess, waitForCancels } from '../helpers/process.ts'
+import { usePostgres } from '../helpers/postgres.ts'
+import { cancel, prepare, ROOT, runCommand, startProcess, waitForCancels } from '../helpers/process.ts'
+import { useRedis } from '../helpers/redis.ts'
+import { requires } from '../helpers/requirements.ts'
+import { SIGN_IN_ENV } from '../helpers/session.ts'
 import { startResponseHoldingProxy } from '../helpers/upstream-proxy.ts'
 
-test('the compiled gateway cancels and records like its source', async (t) => {
+/** Each thread writes the files that it loaded to standard error, one a line, at its end. */
+const LIST_FILES = `data:text/javascript,${encodeURIComponent(`
+  import { writeSync } from 'node:fs'
+  import { registerHooks } from 'node:module'
+  const files = []
+  registerHooks({ load: (url, context, next) => (url.startsWith('file:') && files.push(url), next(url, context)) })
+  process.on('exit', () => writeSync(2, files.map((url) => url + '\\n').join('')))
+`)}`
+
+/** Packages that only some settings need. They would slow down every start. */
+const LATE_PACKAGES =
+  /node_modules\/(@alicloud|@opentelemetry\/(?!api\/)[^/]+|@redis|jose|openid-client|pg|rate-limit-redis|yaml)\//
+
+/** A start from the sources loads about five hundred files. */
+const FILES_MAX = 70
+
+test('the built gateway cancels and records like its source, and loads few files', async (t) => {
   const { sandbox, env } = await prepare(t)
 
-  const gateway = await startProcess(t, env, { entry: await buildGateway(t) })
+  const gateway = await startProcess(t, env, { entry: await buildGateway(), execArgv: ['--import', LIST_FILES] })
   const { status } = await gateway.api.delete(`/tasks/${sandbox.addTask()}`).set(asOperator)
   gateway.kill('SIGTERM')
 
-  assert.equal(status, 202)
-  assert.equal(sandbox.violations, 0)
-  assert.equal((await gateway.ended).code, 0)
+  const { code, stderr } = await gateway.ended
+  assert.deepEqual([status, sandbox.violations, code], [202, 0, 0])
+  const files = stderr
+    .trim()
+    .split('\n')
+    .map((url) => fileURLToPath(url))
+  assert.ok(files.length > 10 && files.length < FILES_MAX, String(files.length))
+  const late = files.filter((file) => LATE_PACKAGES.test(readFileSync(`${file}.map`, 'utf8')))
+  assert.deepEqual(late, [])
 })
 
-test('SIGUSR1 opens no debugger on the compiled gateway, with the options of npm start and without', async (t) => {
-  const entry = await buildGateway(t)
+const [postgres, redis] = [usePostgres(), useRedis()]
+
+test('the build contains the packages that only some settings need', async (t) => {
+  if (!requires(t, 'postgres') || !requires(t, 'redis')) return
+  const [upstream, database, collector, provider] = await Promise.all([
+    startSandbox(t),
+    postgres(t).then((server) => server.database()),
+    startCollector(t),
+    startFakeProvider(t),
+  ])
+  const chain = await startCredentialServer(t, await temporaryFolder(t), CANARIES)
+  upstream.addKeys(CANARIES)
+  const env = {
+    ...baseEnv(upstream.url, ''),
+    ...{ AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') },
+    ...{ REDIS_URL: (await redis(t)).url, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url },
+    ...{ JWT_ISSUER: provider.url, JWT_AUDIENCE: 'gateway', ...SIGN_IN_ENV, OIDC_ISSUER: provider.url },
+    ...chain.env,
+  }
+  const entry = await buildGateway()
+  const gateway = await startProcess(t, env, { entry })
+  await eventually(async () => (await gateway.api.get('/readyz')).status === 200 || undefined)
+
+  const cancelled = await gateway.api.delete(`/tasks/${upstream.addTask()}`).set(asOperator)
+  const signIn = await gateway.api.get('/auth/login')
+  const doctor = await runCommand(t, join(dirname(entry), 'bin/doctor.js'), env, '--json')
+  gateway.kill('SIGTERM')
+
+  const { code, stderr } = await gateway.ended
+  assert.deepEqual([cancelled.status, signIn.status, code, stderr], [202, 302, 0, ''])
+  assert.match(signIn.headers.location ?? '', new RegExp(`^${provider.url}`))
+  assert.notEqual(collector.bodies.length, 0)
+  const { checks } = JSON.parse(doctor.stdout)
+  assert.deepEqual(
+    checks.filter(({ status }: { status: string }) => status === 'failure'),
+    [],
+  )
+})
+
+test('SIGUSR1 opens no debugger on the built gateway, with the options of npm start and without', async (t) => {
+  const entry = await buildGateway()
   const { start } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')).scripts
   const options: readonly string[] = start.split(' ').slice(2, -1)
   assert.ok(options.includes('--disable-sigusr1'))
@@ -41,9 +111,9 @@ test('SIGUSR1 opens no debugger on the compiled gateway, with the options of npm
   }
 })
 
-/** The compiled gateway, started by `npm start`; every process below npm ends with the test. */
+/** The built gateway, started by `npm start`; every process below npm ends with the test. */
 const startByNpm = async (t: TestContext, env: Env) => {
-  const cwd = dirname(dirname(await buildGateway(t)))
+  const cwd = dirname(dirname(await buildGateway()))
   const path = [dirname(process.execPath), process.env.PATH].join(delimiter)
   const ownEnv = { PATH: path, HOME: cwd, npm_config_update_notifier: 'false', ...env }
   const npm = spawn('npm', ['--silent', 'start'], {

@@ -8,7 +8,7 @@ import { prepare, startProcess } from '../helpers/process.ts'
 import { SIGN_IN_ENV, sessionCookie } from '../helpers/session.ts'
 
 test('the compiled gateway accepts and renews a session of a replica whose clock differs by up to 5 seconds', async (t) => {
-  const [entry, folder] = [await buildGateway(t), await temporaryFolder(t)]
+  const [entry, folder] = [await buildGateway(), await temporaryFolder(t)]
   for (const [skewMs, status] of [
     [-4000, 200],
     [4000, 200],

@@ -153,7 +153,7 @@ test('with a round trip of 320 ms issuer, Redis, PostgreSQL and trace collector 
   const network = await start(t, 320)
   const server = await servers(t)
   const { parties, env, bearer } = await startParties(t, network, await server.database(), server.socketPath)
-  const url = await startGateway(t, network, env, await buildGateway(t))
+  const url = await startGateway(t, network, env, await buildGateway())
   const spans = waitForLine(parties, /^spans/)
   const cancel = await request(network, `${url}/tasks/none`, 'DELETE', bearer)
   const [record, ready] = [

@@ -16,7 +16,7 @@ import { type FaultProxy, NETWORK_FAULTS, type NetworkFault, startFaultProxy } f
 
 // The real process with network faults between it and its upstream.
 
-const TIMES = { UPSTREAM_TIMEOUT_MS: '400', REQUEST_TIMEOUT_MS: '5400', UPSTREAM_MAX_ATTEMPTS: '2' }
+const TIMES = { UPSTREAM_TIMEOUT_MS: '1500', REQUEST_TIMEOUT_MS: '9000', UPSTREAM_MAX_ATTEMPTS: '2' }
 
 const portOf = (url: string): number => Number(new URL(url).port)
 

@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { startGateway } from '../helpers/gateway.ts'
+import {
+  asAuditor,
+  asOperator,
+  baseEnv,
+  eventually,
+  startGateway,
+  startSandbox,
+  temporaryFolder,
+} from '../helpers/gateway.ts'
 import { killRepeatedly } from '../helpers/kill-nine.ts'
 import { usePostgres } from '../helpers/postgres.ts'
-import { prepare } from '../helpers/process.ts'
+import { prepare, type RunningGateway, startProcess } from '../helpers/process.ts'
 import { writeFigures } from '../helpers/reliability-doc.ts'
 import { requires } from '../helpers/requirements.ts'
 
@@ -58,3 +67,54 @@ for (const engine of ['SQLite', 'PostgreSQL'] as const) {
     if (engine === 'SQLite') assert.equal(sandbox.violations, 0)
   })
 }
+
+/** Cancels a task and returns the path of its record. */
+const cancelAt = async ({ api }: RunningGateway, taskNo: string): Promise<string> => {
+  const { body } = await api.delete(`/tasks/${taskNo}`).set(asOperator).expect(202)
+  return `/cancellations/${body.cancellationId}`
+}
+
+/** For each of two cancellations of a gateway that was killed: record, feed and upstream name the same end. */
+const followAfterKill = async (survivor: RunningGateway, paths: readonly string[]): Promise<void> => {
+  const [waited = '', polled = ''] = paths
+  const { body } = await survivor.api.get(waited).set({ ...asOperator, prefer: 'wait=10' })
+  assert.deepEqual([body.outcome, body.isFinal, body.settledBy], ['cancelled', true, 'query'])
+  const end = await eventually(async () => {
+    const record = (await survivor.api.get(polled).set(asOperator)).body
+    return record.isFinal ? record : undefined
+  })
+  assert.deepEqual([end.outcome, end.task.cancelStatus], ['cancelled', 'cancelled'])
+  const feed = (await survivor.api.get('/cancellations?sort=finished').set(asAuditor)).body.items
+  assert.deepEqual(
+    feed.map(({ id }: { id: string }) => `/cancellations/${id}`),
+    paths,
+  )
+}
+
+test('cancellations of a killed gateway are followed to their end by the next process', async (t) => {
+  const sandbox = await startSandbox(t, { cancellingMs: 0 })
+  const env = baseEnv(sandbox.url, join(await temporaryFolder(t), 'audit.db'))
+  const killed = await startProcess(t, env)
+  const paths = [await cancelAt(killed, sandbox.addTask()), await cancelAt(killed, sandbox.addTask())]
+  killed.kill('SIGKILL')
+  await killed.ended
+  await followAfterKill(await startProcess(t, env), paths)
+})
+
+test('cancellations of a killed replica are followed to their end by another one', async (t) => {
+  if (!requires(t, 'postgres')) return
+  const database = await (await servers(t)).database()
+  const sandbox = await startSandbox(t, { cancellingMs: 0 })
+  const places = { AUDIT_URL: database.url('gateway'), AUDIT_ADMIN_URL: database.url('record_owner') }
+  const env = { ...baseEnv(sandbox.url, ''), ...places }
+  const [killed, survivor] = [await startProcess(t, env), await startProcess(t, env)]
+  // Both are known to each other before one is killed.
+  await eventually(async () => ((await database.query('SELECT * FROM audit.replicas')).length === 2 ? true : undefined))
+  const paths = [await cancelAt(killed, sandbox.addTask()), await cancelAt(killed, sandbox.addTask())]
+  killed.kill('SIGKILL')
+  await killed.ended
+  // A replica counts as stopped after 30 seconds.
+  const { instanceId } = await killed.line('listening')
+  await database.query(`UPDATE audit.replicas SET seen_at = seen_at - 31000 WHERE instance_id = '${instanceId}'`)
+  await followAfterKill(survivor, paths)
+})

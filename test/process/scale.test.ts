@@ -21,7 +21,7 @@ import { openTestStore, postgresLocation, type StoreLocation, sqliteLocation } f
 
 const ENTRIES = Number(process.env.ENTRIES ?? 1200)
 const SMALL = Math.min(20_000, ENTRIES / 2)
-const TIMES = Number(process.env.TIMES ?? 2)
+const TIMES = Number(process.env.TIMES ?? 1)
 const DAY_MS = 24 * 3_600_000
 const PRUNE_DAYS = 270
 

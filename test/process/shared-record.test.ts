@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { asAuditor, asOperator, eventually, startGateway } from '../helpers/gateway.ts'
+import { asAuditor, asOperator, baseEnv, eventually, startGateway, startSandbox } from '../helpers/gateway.ts'
 import { startPgbouncer } from '../helpers/pgbouncer.ts'
 import { type Database, startCuttingProxy, usePostgres } from '../helpers/postgres.ts'
 import { addTasks, cancel, prepare, spawnGateway, startProcess, waitForCancels } from '../helpers/process.ts'
@@ -215,3 +216,63 @@ test('a version without too-late goes on beside this one, and its cancellations 
   const [current] = await database.query('SELECT outcome FROM audit.current_outcomes', 'gateway')
   assert.equal(current?.outcome, 'too-late')
 })
+
+/** A checkout of a version without `too-late`, with its packages. On demand: docs/reliability.md has the command. */
+const { OLD_BUILD } = process.env
+
+if (OLD_BUILD !== undefined) {
+  test('an old build as a process serves before, during and after the ends that this version records', async (t) => {
+    const database = await prepareDatabase(t)
+    if (database === null) return
+    const lifecycle = { waitingMs: 0, executingMs: 5000 }
+    const timings = { ...QUICK, followUpQuietMs: 100 }
+    const sandbox = await startSandbox(t, lifecycle)
+    const env = { ...baseEnv(sandbox.url, ''), ...envFor(database) }
+    const options = { entry: join(OLD_BUILD, 'src/server.ts') }
+    const old = await startProcess(t, env, options)
+    const taskNos: string[] = []
+    const cancelAt = async ({ url }: { readonly url: string }): Promise<void> => {
+      sandbox.fault('CancelTask', { reply: 'envelope', effect: false })
+      const taskNo = sandbox.addTask()
+      assert.equal(await cancel(url, taskNo), 202)
+      taskNos.push(taskNo)
+    }
+    await cancelAt(old)
+    const current = await startGateway(t, {
+      env: { ...envFor(database), UPSTREAM_URL: sandbox.url },
+      overrides: { timings },
+    })
+    for (const gateway of [old, current, old]) await cancelAt(gateway)
+    // Without a request that waits, the follow-up finds cancellations of an old build at its next load.
+    const endOf = async (taskNo: string) => {
+      const { id } = await current.record(taskNo)
+      const waited = await current.api.get(`/cancellations/${id}`).set({ ...asAuditor, prefer: 'wait=10' })
+      return waited.body.outcome
+    }
+    for (const taskNo of taskNos) assert.equal(await endOf(taskNo), 'too-late')
+    const restarted = await startProcess(t, env, options)
+    for (const gateway of [old, restarted]) {
+      // The shared assertions of `api` are those of this version.
+      const read = async (path: string) => {
+        const response = await fetch(`${gateway.url}${path}`, { headers: asAuditor })
+        assert.equal(response.status, 200)
+        return Object(await response.json())
+      }
+      await read('/readyz')
+      const { items } = await read('/cancellations')
+      const shown = items.map(({ taskNo, outcome }: Record<string, string>) => [taskNo, outcome])
+      assert.deepEqual(
+        shown.toReversed(),
+        taskNos.map((taskNo) => [taskNo, 'unknown']),
+      )
+      assert.equal((await read(`/cancellations/${items[0].id}`)).outcome, 'unknown')
+      await gateway.line('an audit record has an outcome that this version does not know')
+    }
+    for (const gateway of [old, restarted]) await cancelAt(gateway)
+    for (const taskNo of taskNos) assert.equal(await endOf(taskNo), 'too-late')
+    for (const gateway of [old, restarted]) {
+      gateway.kill('SIGTERM')
+      assert.equal((await gateway.ended).code, 0)
+    }
+  })
+}

@@ -9,7 +9,7 @@ import type { Env } from '../../src/config.ts'
 import { buildGateway } from '../helpers/build.ts'
 import { eventually, temporaryFolder } from '../helpers/gateway.ts'
 import { closedPort, isOpen } from '../helpers/ports.ts'
-import { cancel, prepare, ROOT } from '../helpers/process.ts'
+import { cancel, prepare, ROOT, withCompileCache } from '../helpers/process.ts'
 import { sendBytes } from '../helpers/raw-http.ts'
 import { requires } from '../helpers/requirements.ts'
 import { createUnreadPipe } from '../helpers/unread-pipe.ts'
@@ -45,7 +45,7 @@ interface Outputs {
 const start = async (t: TestContext, env: Env, { stdout, stderr }: Outputs, { program, args } = GATEWAY) => {
   const child = spawn(program, args, {
     cwd: await temporaryFolder(t),
-    env: { PATH: process.env.PATH, ...env },
+    env: withCompileCache({ PATH: process.env.PATH, ...env }),
     stdio: ['ignore', stdout, stderr],
   })
   const exited = once(child, 'exit')
@@ -109,7 +109,7 @@ describe('a gateway whose log is not read', { concurrency: 2 }, () => {
   })
 
   test('answers, and ends with 0 on SIGTERM, as it is built', async (t) => {
-    const built = { program: process.execPath, args: [await buildGateway(t)] }
+    const built = { program: process.execPath, args: [await buildGateway()] }
     const { url, sandbox, kill, exited } = await startUnread(t, {}, built)
     const answered = await sendMany(url)
     const status = await cancel(url, sandbox.addTask())

@@ -1,15 +1,30 @@
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setImmediate } from 'node:timers/promises'
 import type { Fault } from '../../sandbox/src/server.ts'
 import type { Task, TaskDetail } from '../../src/alibaba/task-schemas.ts'
+import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import type { AuditRecord, OpenRecord, Outcome, OutcomeEvent } from '../../src/audit/store.ts'
 import { outcomeEvent } from '../../src/audit/store.ts'
 import { createFollowUp, followUpCallEveryMs } from '../../src/tasks/follow-up.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
-import { asOperator, eventually, type Started, type StartOptions, startGateway } from '../helpers/gateway.ts'
+import { intentOf, recordOf } from '../helpers/audit-events.ts'
+import {
+  asOperator,
+  eventually,
+  type Started,
+  type StartOptions,
+  startGateway,
+  startSandbox,
+  temporaryFolder,
+} from '../helpers/gateway.ts'
+import { heapUsed } from '../helpers/heap.ts'
 import { taskOf } from '../helpers/task.ts'
+
+// More in the long form: npm run scale.
+const OPEN = Number(process.env.OPEN ?? 2000)
 
 const MINUTE_MS = 60_000
 const DAY_MS = 1440 * MINUTE_MS
@@ -112,6 +127,7 @@ const simulate = (t: TestContext, options: { readonly max?: number; readonly max
   const open: OpenRecord[] = []
   const written: (OutcomeEvent & { readonly atMs: number })[] = []
   const calls: number[] = []
+  const contradictions: unknown[] = []
   const state = { isDown: false, replicas: ['self'] as readonly string[] }
 
   const call = (): void => {
@@ -158,6 +174,7 @@ const simulate = (t: TestContext, options: { readonly max?: number; readonly max
     },
     log: createLog({ level: 'silent', destination: { write: () => {} } }),
     meter: NO_METER,
+    onContradiction: (label, fields) => void contradictions.push([label, fields]),
     instanceId: 'self',
     lookupLimit: 200,
     callEveryMs: followUpCallEveryMs(options.maxPerSecond),
@@ -184,7 +201,8 @@ const simulate = (t: TestContext, options: { readonly max?: number; readonly max
     followUp.track({ taskNo, requestedAtMs: clock.now() }, outcomeEvent(id, outcome, clock.now(), { attempts: 1 }))
   }
   const outcomes = () => written.map(({ outcome }) => outcome)
-  return { ...{ addTask, addRecord, cancel, clock, followUp, written, outcomes, calls, state, records } }
+  const views = { written, outcomes, calls, contradictions, state, records }
+  return { ...{ addTask, addRecord, cancel, clock, followUp }, ...views }
 }
 
 const DETAIL: TaskDetail = {
@@ -194,20 +212,7 @@ const DETAIL: TaskDetail = {
 
 const dayOf = (atMs: number): number => Math.floor((atMs + 8 * 3_600_000) / DAY_MS)
 
-const RECORD: AuditRecord = {
-  ...{
-    id: 'c',
-    taskNo: 't',
-    via: 'api-key',
-    issuer: null,
-    caller: 'operator',
-    callerDisplayName: null,
-    clientIp: null,
-    peerIp: null,
-  },
-  ...{ userAgent: null, requestedAtMs: START_MS, gatewayRequestId: 'g', outcome: 'unknown', attempts: 1 },
-  ...{ requestId: null, upstreamCode: null, finishedAtMs: START_MS, settledBy: null, isFinal: false },
-}
+const RECORD: AuditRecord = recordOf({ requestedAtMs: START_MS, outcome: 'unknown', finishedAtMs: START_MS })
 
 const CANCELLING: Partial<Task> = { cancelStatus: 'cancelling' }
 const CANCELLED: Partial<Task> = { status: 'complete', cancelStatus: 'cancelled' }
@@ -237,6 +242,17 @@ const BEHAVIOURS: readonly (readonly [string, Behaviour, accepted: readonly Outc
       (age) => (age < 40 * SECOND_MS ? COMPLETE : CANCELLED),
       ['cancelled'],
       ['cancelled'],
+    ],
+    [
+      'shows complete twice with another state between, and is cancelled then',
+      (age) =>
+        age < 3 * SECOND_MS || (age >= 120 * SECOND_MS && age < 170 * SECOND_MS)
+          ? COMPLETE
+          : age < 170 * SECOND_MS
+            ? CANCELLING
+            : CANCELLED,
+      ['cancelled'],
+      ['accepted', 'cancelled'],
     ],
     ['disappears from the list', (age) => (age < 3 * SECOND_MS ? COMPLETE : null), ['accepted'], ['unknown']],
     ['is never in the list', () => null, ['accepted'], ['unknown']],
@@ -287,6 +303,28 @@ test('two readings a minute apart prove that a task completed without being canc
     ['too-late', 'query', 'complete', 'none'],
   )
 })
+
+const CONTRADICTION_CASES = [
+  ['that a reading for another cancellation shows cancelled later', false, CANCELLED, 1],
+  ['that stays complete', false, COMPLETE, 0],
+  ['that is cancelled after a later request', true, CANCELLED, 0],
+] as const
+
+for (const [name, isRequestedLater, later, expected] of CONTRADICTION_CASES) {
+  test(`a task ${name} after too-late is a contradiction ${expected} times`, async (t) => {
+    const { addTask, cancel, clock, outcomes, contradictions } = simulate(t)
+    addTask('t', (age) => (age < 10 * MINUTE_MS ? COMPLETE : later))
+    addTask('other', () => CANCELLING)
+    cancel('c', 't')
+    cancel('d', 'other')
+    await clock.advance(5 * MINUTE_MS)
+    assert.deepEqual(outcomes(), ['too-late'])
+    await clock.advance(5 * MINUTE_MS - SECOND_MS)
+    if (isRequestedLater) cancel('e', 't')
+    await clock.advance(HOUR_MS)
+    assert.deepEqual(contradictions, Array(expected).fill(['completed-task', { cancellationId: 'c' }]))
+  })
+}
 
 test('a follow-up that ends without a proof repeats the outcome, a day after the request', async (t) => {
   const { addTask, cancel, clock, written } = simulate(t)
@@ -371,6 +409,60 @@ test('10,000 open cancellations on three days: the bound on calls holds, and eac
   assert.ok(Math.min(...gaps) >= 1000, `${Math.min(...gaps)} ms`)
 })
 
+test('many open cancellations need the same memory after four hours as after one', async (t) => {
+  const { addTask, cancel, clock, followUp, calls } = simulate(t)
+  for (let at = 0; at < OPEN; at += 1) {
+    addTask(`t-${at}`, () => CANCELLING, START_MS - (at % 3) * DAY_MS)
+    cancel(`c-${at}`, `t-${at}`)
+  }
+  await clock.advance(HOUR_MS)
+  const early = heapUsed()
+  const callsBefore = calls.length
+  await clock.advance(3 * HOUR_MS)
+  const ratio = heapUsed() / early
+  t.diagnostic(`${calls.length - callsBefore} calls, ${ratio.toFixed(3)} times the memory`)
+  assert.equal(followUp.sizes().open, OPEN)
+  assert.ok(ratio < 1.1, `${ratio} times the memory`)
+})
+
+const SHOWN = { pageSize: 7 }
+
+test('open cancellations leave calls for callers as they are, and their own calls within the bound', async (t) => {
+  const everyMs = 100
+  const upstream = await startSandbox(t)
+  const auditPath = join(await temporaryFolder(t), 'audit.db')
+  const store = await openSqliteStore(auditPath)
+  const intents = Array.from({ length: OPEN }, () =>
+    intentOf({ taskNo: upstream.addTask(), requestedAtMs: Date.now() - HOUR_MS }),
+  )
+  await store.append(intents, [])
+  await store.append(
+    [],
+    intents.map((intent) => outcomeEvent(intent.id, 'accepted', Date.now())),
+  )
+  await store.close()
+  const env = { AUDIT_URL: `sqlite:${auditPath}`, UPSTREAM_URL: upstream.url }
+  const timings = { settlementPauseMs: () => 1, followUpCallEveryMs: everyMs }
+  const { api, adminUrl } = await startGateway(t, { env, overrides: { timings } })
+  const open = async () =>
+    /^gateway_follow_up_open (\d+)$/m.exec(await (await fetch(`${adminUrl}/metrics`)).text())?.[1]
+  await eventually(async () => (await open()) === String(OPEN) || undefined)
+
+  const [startedAtMs, before] = [performance.now(), upstream.calls.length]
+  for (let count = 0; count < 30; count += 1) {
+    await api.delete(`/tasks/${upstream.addTask()}`).set(asOperator).expect(202)
+    await api.get('/tasks').query(SHOWN).set(asOperator).expect(200)
+  }
+  const elapsedMs = performance.now() - startedAtMs
+  const since = upstream.calls.slice(before)
+  const isOfCaller = (call: (typeof since)[number]) =>
+    call.action === 'CancelTask' || call.params.PageSize === String(SHOWN.pageSize)
+  const own = since.filter((call) => !isOfCaller(call)).length
+  t.diagnostic(`${own} calls of the follow-up in ${Math.round(elapsedMs)} ms`)
+  assert.equal(since.length - own, 60)
+  assert.ok(own > 0 && own <= elapsedMs / everyMs + 1, `${own} calls in ${elapsedMs} ms`)
+})
+
 test('cancellations beyond the limit of memory are read in turns, and counted', async (t) => {
   const { addTask, cancel, clock, outcomes, followUp } = simulate(t, { max: 100 })
   for (let at = 0; at < 150; at += 1) {
@@ -383,6 +475,36 @@ test('cancellations beyond the limit of memory are read in turns, and counted', 
   assert.deepEqual([followUp.sizes().open, outcomes().length], [100, 0])
   await clock.advance(12 * HOUR_MS)
   assert.equal(outcomes().length, 150)
+})
+
+test('the cancellation that was added first makes room, unless a request waits for it', async (t) => {
+  const { addTask, cancel, clock, followUp, records } = simulate(t, { max: 2 })
+  /** Those that are followed: the task of each is read within some seconds. */
+  const followed = async (): Promise<readonly string[]> => {
+    await clock.advance(10 * SECOND_MS)
+    return [...records.keys()].filter((id) => followUp.seen(id) !== null)
+  }
+  const add = (id: string): void => {
+    addTask(`t-${id}`, () => CANCELLING)
+    cancel(id, `t-${id}`)
+  }
+  const hurry = (id: string): (() => void) => {
+    const record = records.get(id)
+    assert.ok(record)
+    return followUp.hurry(record)
+  }
+  for (const id of ['a', 'b']) add(id)
+  const leave = hurry('a')
+  add('c')
+  assert.deepEqual(await followed(), ['a', 'c'])
+  hurry('c')
+  add('d')
+  hurry('d')
+  assert.deepEqual(await followed(), ['a', 'c', 'd'])
+  leave()
+  add('e')
+  assert.deepEqual(await followed(), ['c', 'd', 'e'])
+  assert.equal(followUp.sizes().deferred, 2)
 })
 
 test('a replica leaves the cancellations of another one alone until that one has stopped', async (t) => {
@@ -412,4 +534,19 @@ test('a request that waits moves its task to the front, within the bound on call
   assert.deepEqual(outcomes(), ['cancelled'])
   assert.ok(calls.length - before <= 63, `${calls.length - before} calls`)
   leave()
+})
+
+test('requests that wait hold up no other cancellation, however many there are', async (t) => {
+  const { addTask, cancel, clock, outcomes, followUp, records } = simulate(t, { maxPerSecond: 1 })
+  for (let at = 0; at < 5; at += 1) {
+    addTask(`t-${at}`, () => CANCELLING, START_MS - at * DAY_MS)
+    cancel(`c-${at}`, `t-${at}`)
+  }
+  addTask('other', (age) => (age < HOUR_MS ? CANCELLING : CANCELLED), START_MS - 9 * DAY_MS)
+  cancel('d', 'other')
+  await clock.advance(HOUR_MS)
+  const leave = [...records.values()].filter(({ id }) => id !== 'd').map(followUp.hurry)
+  await clock.advance(HOUR_MS)
+  assert.deepEqual(outcomes(), ['cancelled'])
+  for (const each of leave) each()
 })

@@ -150,6 +150,30 @@ test('a task that was changed is read again, however many others were changed af
   assert.equal(queried.length, 2)
 })
 
+test('a read that is in flight as a task is changed is not served for it afterwards', async () => {
+  const answer = Promise.withResolvers<void>()
+  let reads = 0
+  const queries: TaskQueries = {
+    list: async ({ page, pageSize }) => {
+      reads += 1
+      if (reads === 1) await answer.promise
+      const items = [taskOf({ taskNo: 't' })]
+      return { items, page, pageSize, totalItems: 1, totalPages: 1, hasNext: false, requestId: 'r' }
+    },
+    details: NO_DETAILS,
+    allDetails: () => assert.fail('no test reads all details'),
+  }
+  // Nothing is served from the cache, so that only the read in flight counts.
+  const lookup = createLookup({ queries, limit: 1, timeoutMs: 60_000, ttlMs: 0 })
+  const find = () => lookup.find('t', { priority: 'read', deadline: deadlineIn(60_000) })
+  const early = find()
+  lookup.invalidate('t')
+  const late = find()
+  answer.resolve()
+  await Promise.all([early, late])
+  assert.equal(reads, 2)
+})
+
 const rowsFrom = (first: number): readonly string[] => Array.from({ length: 400 }, (_, index) => `t-${first + index}`)
 
 for (const [how, shift] of [

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { createTaskParsers } from '../../src/alibaba/task-schemas.ts'
 import { asOperator, type Started, startGateway } from '../helpers/gateway.ts'
+import { heapUsed } from '../helpers/heap.ts'
 import { apiKeysWith, asCaller } from '../helpers/restricted-callers.ts'
 import { mebibytes } from '../helpers/vitals.ts'
 
@@ -19,15 +18,6 @@ const MOST_GROWTH = 4 * 2 ** 20
 
 const API_KEYS = apiKeysWith({ name: 'shop', scopes: ['tasks:cancel', 'tasks:read'], domains: ['*.a.example'] })
 const DOMAINS = Array.from({ length: DETAILS }, (_, index) => `${index}.a.example`)
-
-setFlagsFromString('--expose-gc')
-const collectGarbage: () => void = runInNewContext('gc')
-
-const heapUsed = (): number => {
-  collectGarbage()
-  collectGarbage()
-  return process.memoryUsage().heapUsed
-}
 
 /** The gateway and complete old tasks with a thousand details each. */
 const start = async (t: TestContext) => {

@@ -53,7 +53,8 @@ const FAILURES: readonly (readonly [FaultReply, Facts])[] = [
 
 for (const [reply, [status, code, outcome, attempts, upstreamCode]] of FAILURES) {
   test(`details answered by ${JSON.stringify(reply)}: ${code}, on record as ${outcome}`, async (t) => {
-    const started = await start(t, { UPSTREAM_MAX_ATTEMPTS: '2', UPSTREAM_TIMEOUT_MS: '500' })
+    const timeoutMs = reply === 'stall' ? '500' : '5000'
+    const started = await start(t, { UPSTREAM_MAX_ATTEMPTS: '2', UPSTREAM_TIMEOUT_MS: timeoutMs })
     const taskNo = started.upstream.addTask(INSIDE)
     started.upstream.fault('QueryTaskDetailList', { reply }, Number.POSITIVE_INFINITY)
     const { body, headers } = await cancel(started, taskNo)

@@ -93,7 +93,7 @@ const FAILURES: readonly FaultReply[] = [
 
 for (const reply of FAILURES) {
   test(`after reads that failed with ${JSON.stringify(reply)} cancels of every kind are sent`, async (t) => {
-    const started = await start(t, { UPSTREAM_TIMEOUT_MS: '400' })
+    const started = await start(t, { UPSTREAM_TIMEOUT_MS: '2000' })
     const { api, upstream } = started
     for (const query of QUERIES) upstream.fault(query, { reply }, 6)
     const paths = QUERIES.map((query) => pathOf(query, upstream.addTask()))

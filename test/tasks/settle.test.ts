@@ -57,7 +57,7 @@ test('a watch of a caller that has already disconnected does not poll', async ()
 
 test('a read from before the call can prove a cancellation, without another read', async () => {
   const { settle, reads } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
-  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelling')
+  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(20_000))).observed, 'cancelling')
   assert.equal(reads.length, 1)
 })
 
@@ -66,22 +66,23 @@ test('a read from before the call proves nothing else: a read that starts after 
   const { settle } = start(async (_taskNo, { startedAfterMs }) =>
     taskOf({ cancelStatus: (startedAfterMs ?? 0) >= endedAtMs ? 'cancelled' : 'none' }),
   )
-  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(1000))).observed, 'cancelled')
+  assert.equal((await settle('t', AMBIGUOUS, deadlineIn(20_000))).observed, 'cancelled')
 })
 
 test('after a conclusive result the task is not read', async () => {
   const { settle, reads } = start(async () => taskOf({ cancelStatus: 'cancelled' }))
   const throttled = { ...AMBIGUOUS, code: 'upstream-throttled', ambiguous: false } as const
   const accepted = { ok: true, requestId: 'r', body: {}, attempts: 1 } as const
-  for (const result of [throttled, accepted]) assert.equal((await settle('t', result, deadlineIn(1000))).observed, null)
+  for (const result of [throttled, accepted])
+    assert.equal((await settle('t', result, deadlineIn(20_000))).observed, null)
   assert.equal(reads.length, 0)
 })
 
 test('just before its end a watch polls once more, and accepts only a recent read', async () => {
   const { watch, reads } = start(async () => taskOf({ cancelStatus: 'cancelling' }))
   const begunAtMs = performance.now()
-  assert.equal((await watch('t', deadlineIn(400), new AbortController().signal))?.cancelStatus, 'cancelling')
+  assert.equal((await watch('t', deadlineIn(2000), new AbortController().signal))?.cancelStatus, 'cancelling')
   const [first, last] = [reads.at(0), reads.at(-1)]
   assert.deepEqual([reads.length > 1, first?.startedAfterMs], [true, undefined])
-  assert.ok((last?.startedAfterMs ?? 0) >= begunAtMs - 500)
+  assert.ok((last?.startedAfterMs ?? 0) >= begunAtMs + 500)
 })

@@ -6,6 +6,7 @@ import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import { createAuditTrail } from '../../src/audit/audit-trail.ts'
 import type { Intent, OutcomeEvent } from '../../src/audit/store.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
+import { createSharedCalls } from '../../src/tasks/shared-calls.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
 import { NO_TRACER } from '../../src/telemetry/tracing.ts'
@@ -181,6 +182,18 @@ test('each call contains the address and language of its caller', async (t) => {
   await Promise.all(asked)
   const seen = cancelCalls(gated.upstream).map(({ params }) => `${params.UserClientIp} ${params.Lang}`)
   assert.deepEqual(seen.sort(), ['203.0.113.1 zh', '203.0.113.2 en'])
+})
+
+test('a call that has ended is not aborted when its last waiter leaves', async () => {
+  let signal: AbortSignal | undefined
+  const call = createSharedCalls<string>().join('key', async (control) => {
+    signal = control.currentSignal()
+    await setImmediate()
+    control.close()
+    return 'done'
+  })
+  assert.equal(await call.wait({ deadline: deadlineIn(1000), signal: new AbortController().signal }), 'done')
+  assert.equal(signal?.aborted, false)
 })
 
 test('another task does not share the call', async (t) => {

@@ -28,11 +28,11 @@ test('if the wait ends first, the task is being cancelled', async (t) => {
 })
 
 test('the wait ends at the deadline of the request, and the response contains its length', async (t) => {
-  const env = { UPSTREAM_TIMEOUT_MS: '500', REQUEST_TIMEOUT_MS: '3600' }
+  const env = { UPSTREAM_TIMEOUT_MS: '2000', REQUEST_TIMEOUT_MS: '5100' }
   const started = await startGateway(t, { env, sandbox: { cancellingMs: FOREVER_MS } })
   const { status, body, headers } = await cancel(started, started.upstream.addTask(), 'wait=600')
   assert.deepEqual([status, body.cancelStatus], [202, 'cancelling'])
-  assert.match(headers['preference-applied'] ?? '', /^wait=[123]$/)
+  assert.match(headers['preference-applied'] ?? '', /^wait=[1-5]$/)
 })
 
 for (const prefer of ['wait=0', 'respond-async', 'wait=soon', 'wait']) {

@@ -96,7 +96,7 @@ test('at the end waiting lines are written to a reader that reads, and a stopped
   output.write('last\n')
   output.flush(20)
   assert.equal(pipe.read().includes('last'), false)
-  output.flush(20)
+  output.flush(5000)
   assert.equal(pipe.read(), 'last\n')
 })
 

@@ -116,6 +116,7 @@ export const isCancel = ({ method, url = '' }: IncomingMessage): boolean =>
 const languageOf = (req: Request): Lang => {
   const { lang } = req.query
   if (lang === 'zh' || lang === 'en') return lang
+  if (req.headers['accept-language'] === undefined) return 'en'
   return req.acceptsLanguages('en', 'zh') === 'zh' ? 'zh' : 'en'
 }
 

@@ -1,5 +1,5 @@
 import type { RedisClientType } from '@redis/client'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { SignOut, SignOuts } from '../../callers/sign-outs.ts'
 import { nullOnError } from '../../errors.ts'
 

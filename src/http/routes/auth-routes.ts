@@ -1,5 +1,5 @@
 import type { ErrorRequestHandler, Request, RequestHandler, Response } from 'express'
-import { z } from 'zod'
+import * as z from 'zod'
 import { isSafeUrl } from '../../addresses.ts'
 import type { Sessions } from '../../callers/session.ts'
 import type { SignIn } from '../../callers/sign-in.ts'
@@ -169,11 +169,14 @@ const refusePrefetch = ({ headers }: Request): void => {
 
 /**
  * Only a navigation of the whole tab starts a sign-in: no frame, image or script of another page. Browsers of before 2023
- * send no such headers, and some send one of the two (W3C, Fetch Metadata Request Headers). @throws sign-in-failed
+ * send no such headers, and some send one of the two (W3C, Fetch Metadata Request Headers). The `fetch` of Node sends
+ * `Sec-Fetch-Mode: cors` alone, as no browser does, and is not refused. @throws sign-in-failed
  */
 const refuseEmbedding = ({ headers }: Request): void => {
-  const { 'sec-fetch-mode': mode = 'navigate', 'sec-fetch-dest': destination = 'document' } = headers
-  if (mode !== 'navigate' || destination !== 'document') throw new GatewayError('sign-in-failed')
+  const { 'sec-fetch-mode': mode = 'navigate', 'sec-fetch-dest': destination, 'sec-fetch-site': site } = headers
+  const isNodeFetch = mode === 'cors' && destination === undefined && site === undefined
+  const isNavigation = mode === 'navigate' || isNodeFetch
+  if (!isNavigation || (destination ?? 'document') !== 'document') throw new GatewayError('sign-in-failed')
 }
 
 /** A path of the gateway with query and fragment, in the form of a URL; null for another text. */

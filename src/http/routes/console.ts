@@ -10,7 +10,7 @@ export interface ConsoleOptions {
 
 export type Console = Awaited<ReturnType<typeof createConsole>>
 
-const PUBLIC = new URL('../../../public/', import.meta.url)
+const PUBLIC = new URL('.', import.meta.resolve('#public/index.html'))
 
 /** The page contains no code or style, loads from the gateway alone, and its scripts cannot make code of texts. */
 const POLICY = csp({

@@ -6,8 +6,7 @@ import { createAssets } from './assets.ts'
 
 export type Docs = Awaited<ReturnType<typeof createDocs>>
 
-const DOCUMENT = new URL('../../../openapi.yaml', import.meta.url)
-const SWAGGER_UI = import.meta.resolve('swagger-ui-dist/package.json')
+const DOCUMENT = new URL(import.meta.resolve('#openapi.yaml'))
 
 /** The page contains no code or style, and loads from the gateway alone. Icons are images inside the style sheet. */
 const POLICY = csp({
@@ -49,7 +48,7 @@ SwaggerUIBundle({ url: 'openapi.json', dom_id: '#swagger-ui', deepLinking: true,
 /** The OpenAPI document, for tools and as a page, and the files that the page loads. */
 export const createDocs = async () => {
   const document: unknown = parse(await readFile(DOCUMENT, 'utf8'))
-  const asset = await createAssets(new URL('.', SWAGGER_UI), {
+  const asset = await createAssets(new URL('.', import.meta.resolve('swagger-ui-dist/package.json')), {
     names: /^swagger-ui(\.css|-bundle\.js)$/,
     contentSecurityPolicy: POLICY,
     cacheControl: 'public, max-age=3600',

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { GatewayError } from '../../errors.ts'
 import { parseMoment } from '../../time.ts'
 
@@ -15,6 +15,7 @@ const RULES = {
     en: 'must be one of waiting, executing, succeeded, failed',
     zh: '必须为 waiting、executing、succeeded 或 failed',
   },
+  include: { en: 'must be domains', zh: '必须为 domains' },
   sort: { en: 'must be finished', zh: '必须为 finished' },
   cursor: { en: 'must be a nextCursor of an earlier response', zh: '必须为之前响应中的 nextCursor' },
   date: {

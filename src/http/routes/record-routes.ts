@@ -1,5 +1,5 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { AuditTrail } from '../../audit/audit-trail.ts'
 import { recordToJson } from '../../audit/record-json.ts'
 import { type AuditFilter, type AuditRecord, type FinalPage, OUTCOMES, type Position } from '../../audit/store.ts'
@@ -67,6 +67,7 @@ export const createRecordRoutes = ({ trail, ends, followUp }: RecordRouteOptions
   /** The record once it is final, or when the time is over; at once where too many requests wait. */
   const findFinal = async (req: Request, res: Response): Promise<AuditRecord> => {
     const waitMs = waitMsOf(req)
+    const until = deadlineIn(waitMs)
     const record = await find(req)
     if (record.isFinal || waitMs === 0) {
       setApplied(res, waitMs)
@@ -77,7 +78,7 @@ export const createRecordRoutes = ({ trail, ends, followUp }: RecordRouteOptions
     const leave = followUp.hurry(record)
     try {
       const current = await find(req)
-      if (!current.isFinal) await waiter.wait(deadlineIn(waitMs), req.context.signal)
+      if (!current.isFinal) await waiter.wait(until, req.context.signal)
       setApplied(res, waitMs)
       return current.isFinal ? current : await find(req)
     } finally {

@@ -1,11 +1,12 @@
 import type { Request, RequestHandler, Response } from 'express'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { PageResponse, QueryContext, TaskQueries } from '../../alibaba/task-queries.ts'
 import type { Task, TaskDetail } from '../../alibaba/task-schemas.ts'
 import { GatewayError } from '../../errors.ts'
 import type { Cancellations, CancelRequest } from '../../tasks/cancel.ts'
 import type { Lookup } from '../../tasks/lookup.ts'
 import type { Permissions } from '../../tasks/permission.ts'
+import type { TaskDomains } from '../../tasks/task-domains.ts'
 import { isoTime } from '../../time.ts'
 import { visible, visibleOrNull } from '../../visible-text.ts'
 import { callerIn } from '../middleware/authenticate.ts'
@@ -18,6 +19,7 @@ export interface TaskRouteOptions {
   readonly queries: TaskQueries
   readonly lookup: Lookup
   readonly permissions: Pick<Permissions, 'forRead'>
+  readonly taskDomains: TaskDomains
   /** Origin that `Location` is built on; a path alone where it is undefined. */
   readonly publicUrl: string | undefined
 }
@@ -43,6 +45,7 @@ const listQuery = z
     pageSize: countParameter('pageSize', 100).default(20),
     createdFrom: day,
     createdTo: day,
+    include: z.literal('domains', rule('include')).optional(),
     lang: langParameter,
   })
   // Days are whole, so that the afternoon of a day does not come after that day.
@@ -66,8 +69,9 @@ const findQuery = z.strictObject({ lang: langParameter })
 const cancelQuery = z.object({ lang: langParameter })
 
 /** Handlers of all routes under `/tasks`. */
-export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, publicUrl }: TaskRouteOptions) =>
-  ({
+export const createTaskRoutes = (options: TaskRouteOptions) => {
+  const { cancellations, queries, lookup, permissions, taskDomains, publicUrl } = options
+  return {
     /** Takes the place of a scope check: a refused cancel is recorded. */
     requireCancelScope: async function cancelScopeGuard(req, _res, next) {
       if (callerIn(req).scopes.includes('tasks:cancel')) return next()
@@ -90,13 +94,19 @@ export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, 
     },
 
     listTasks: async function listTasks(req, res) {
-      const { createdFrom, createdTo, ...asked } = parseQuery(listQuery, req.query)
+      const { createdFrom, createdTo, include, ...asked } = parseQuery(listQuery, req.query)
       const query = { ...asked, createdFromMs: createdFrom, createdToMs: createdTo }
       const { domains, taskTypes } = callerIn(req)
-      // Its rows name no domains.
+      // A row names too few domains to tell whether the caller may see the task.
       if (domains !== null) throw new GatewayError('forbidden')
-      const tasks = onlyOf(taskTypes, await queries.list(query, queryContextOf(req)))
-      sendPage(req, res, { ...tasks, items: tasks.items.map((task) => toItem(task, maySeeAddresses(req))) })
+      const context = queryContextOf(req)
+      const tasks = onlyOf(taskTypes, await queries.list(query, context))
+      const names = include === undefined ? null : await taskDomains.firstOf(tasks.items, taskTypes, context)
+      // An allowance that ends with the domains refuses nothing: the rows are there.
+      if (names !== null) res.removeHeader('Retry-After')
+      const domainsOf = ({ taskNo }: Task) => names && { domains: names.get(taskNo)?.map(visible) ?? null }
+      const items = tasks.items.map((task) => ({ ...toItem(task, maySeeAddresses(req)), ...domainsOf(task) }))
+      sendPage(req, res, { ...tasks, items })
     },
 
     findTask: async function findTask(req, res) {
@@ -119,7 +129,8 @@ export const createTaskRoutes = ({ cancellations, queries, lookup, permissions, 
       }
       sendPage(req, res, { ...details, items: details.items.map(toDetailItem) })
     },
-  }) satisfies Record<string, RequestHandler>
+  } satisfies Record<string, RequestHandler>
+}
 
 export const checkTaskNo: RequestHandler = function taskNoGuard(req, _res, next) {
   if (!TASK_NO.test(taskNoOf(req))) throw new GatewayError('task-no-invalid', { field: 'taskNo', rule: TASK_NO_RULE })
