@@ -4,7 +4,6 @@ import { startGlewlwyd, USER_NAME } from './glewlwyd-server.ts'
 import { signOut, startBoth, testProvider } from './provider-suite.ts'
 
 testProvider('Glewlwyd', startGlewlwyd, {
-  decodesBasic: false,
   userName: USER_NAME,
   // An identifier that Glewlwyd makes, and not the login.
   sub: /^[A-Za-z0-9]{32}$/,

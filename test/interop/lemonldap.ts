@@ -5,7 +5,6 @@ import { startLemonldap, submit } from './lemonldap-server.ts'
 import { type Started, signOut, startBoth, testProvider } from './provider-suite.ts'
 
 testProvider('LemonLDAP::NG', startLemonldap, {
-  decodesBasic: false,
   userName: 'Doctor Who',
   sub: /^dwho$/,
   serviceToken: { typ: 'JWT', audience: (audience) => [SERVICE.id, audience] },
