@@ -316,7 +316,8 @@ test('a person is shown a page where the sign-in failed, and a way on', async (t
   const page = await visitor.visit(`${gateway.url}/auth/callback?error=x`, { headers })
   const text = await page.text()
   assert.deepEqual([page.status, page.headers.get('content-type')], [400, 'text/html; charset=utf-8'])
-  assert.match(text, /<h1>登录失败<\/h1>.*<a href="login">重新登录<\/a>/s)
+  assert.match(text, /<h1>登录失败<\/h1>.*<a class="button" href="login">重新登录<\/a>/s)
+  assert.doesNotMatch(text, /取消/)
   assert.ok(gateway.logLines.some((line) => /"code":"sign-in-failed"/.test(line)))
 })
 

@@ -26,14 +26,23 @@ const escapeHtml = (value: string | number): string => String(value).replace(/[&
 
 const STYLE = `
 :root { color-scheme: light dark }
-body { margin: 3rem auto; max-width: 38rem; padding: 0 1.25rem; font: 1rem/1.6 system-ui, sans-serif }
-h1 { margin: 0; font-size: 1.6rem; line-height: 1.25 }
-h2 { margin: 1.75rem 0 0; font-size: 1rem }
+body { margin: 2rem auto; max-width: 42rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif;
+  color: light-dark(#17202b, #e8edf3); background: light-dark(#f4f6f9, #10151c) }
+main { padding: 1.5rem 1.75rem; border: 1px solid light-dark(#d5dbe3, #33404f); border-radius: 10px;
+  background: light-dark(#fff, #19212b) }
+h1 { margin: 0 0 1rem; font-size: 1.6rem; line-height: 1.25 }
+h2 { margin: 1.5rem 0 0; font-size: 1rem }
 p { margin: .25rem 0 0; overflow-wrap: break-word }
-nav { text-align: end }
-details { margin: 1.75rem 0 0 }
+p + p { margin-top: .75rem }
+nav { margin: 0 0 1rem; text-align: end }
+a, summary { color: light-dark(#1a56b0, #8ab8ff) }
+.button { display: inline-block; margin: .5rem 0 0; padding: .5rem 1rem; border-radius: 8px; font-weight: 500;
+  color: light-dark(#fff, #0c1c33); background: light-dark(#1a56b0, #8ab8ff); text-decoration: none }
+:focus-visible { outline: 3px solid light-dark(#1a56b0, #8ab8ff); outline-offset: 2px }
+details { margin: 1.5rem 0 0 }
 summary { cursor: pointer }
-ul { padding-inline-start: 1.25rem }
+ul { margin: 0; padding-inline-start: 1.25rem }
+li + li { margin-top: .35rem }
 `
 
 // The hash is that of the text between the tags, to the letter.

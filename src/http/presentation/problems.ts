@@ -95,14 +95,14 @@ export const PROBLEMS = {
     ...refusal,
     en: {
       title: 'The request was not sent by a trusted page',
-      happened: 'The request uses your session, but it does not come from a page that the gateway trusts.',
+      happened: 'The request was sent in your name, but it does not come from a page that the gateway trusts.',
       advice: 'The gateway blocked the request. If you did not send it, do nothing.',
       technical:
         'A state-changing request of a session needs the header X-CSRF: 1 and an Origin that is PUBLIC_URL or in CORS_ORIGINS.',
     },
     zh: {
       title: '请求并非来自受信任的页面',
-      happened: '该请求使用了您的登录会话，但并非来自受网关信任的页面。',
+      happened: '该请求以您的身份发送，但并非来自受网关信任的页面。',
       advice: '网关已拦截该请求。如果这不是您的操作，则无需处理。',
       technical:
         '使用会话的更改类请求必须携带请求头 X-CSRF: 1，且 Origin 必须等于 PUBLIC_URL 或包含在 CORS_ORIGINS 中。',
@@ -532,10 +532,10 @@ export const REASONS = {
   'session-ended': {
     en: {
       title: 'You are no longer signed in',
-      happened: 'Your session has ended.',
+      happened: 'You signed out, or your sign-in has expired.',
       advice: 'Sign in again.',
     },
-    zh: { title: '您的登录已失效', happened: '您的登录会话已结束。', advice: '请重新登录。' },
+    zh: { title: '您的登录已失效', happened: '您已退出登录，或登录已过期。', advice: '请重新登录。' },
   },
   'token-invalid': {
     en: {

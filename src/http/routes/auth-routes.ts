@@ -146,9 +146,9 @@ export const showAuthProblem: ErrorRequestHandler = function authProblemHandler(
   if (!wantsPage || !(error instanceof GatewayError)) return next(error)
   const { lang } = req.context
   req.context.code = error.code
-  const { title, body } = describeProblem(error, lang)
+  const again = html`<a class="button" href="login">${WORDS[lang].again}</a>`
   res.status(PROBLEMS[error.code].status)
-  sendHtml(res, { lang, title, body: html`${body}\n<p><a href="login">${WORDS[lang].again}</a></p>` })
+  sendHtml(res, { lang, ...describeProblem(error, lang, again) })
 }
 
 /** Removes cookies of other sign-ins, as far as those that follow need their room. */

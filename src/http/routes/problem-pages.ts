@@ -9,7 +9,7 @@ export const problemPage: RequestHandler = function problemPage(req, res) {
   const { code } = req.params
   if (typeof code !== 'string' || !isErrorCode(code)) throw new GatewayError('not-found')
   const { lang } = req.context
-  const { title, body } = describeProblem({ code, facts: {} }, lang)
+  const { title, body } = describeCode(code, lang)
   const index = html`<a href="../problems?lang=${lang}">${WORDS[lang].index}</a>`
   sendHtml(res, { lang, title, body: html`<nav>${index} · ${otherLanguage(lang)}</nav>\n${body}` })
 }
@@ -36,26 +36,42 @@ const otherLanguage = (lang: Lang): Html => {
 
 type Explained = Pick<GatewayError, 'code' | 'facts'>
 
-/** The explanation of a problem for people. */
-export const describeProblem = (problem: Explained, lang: Lang): Pick<Page, 'title' | 'body'> => {
-  const text = textOf(problem, lang)
-  return { title: text.title, body: html`<main>\n${contentOf(problem.code, text, lang)}\n</main>` }
-}
-
-const contentOf = (code: ErrorCode, text: ProblemText, lang: Lang): Html => {
-  const { status, retryable } = PROBLEMS[code]
-  const { headings, effect, retry, details } = WORDS[lang]
-  const technical = text.technical === undefined ? '' : html`\n<p>${text.technical}</p>`
-  return html`<h1>${text.title}</h1>
+/** The page of a code, which any request can have met. */
+const describeCode = (code: ErrorCode, lang: Lang): Pick<Page, 'title' | 'body'> => {
+  const { retryable, [lang]: text } = PROBLEMS[code]
+  const { headings, effect, retry } = WORDS[lang]
+  return {
+    title: text.title,
+    body: html`<main>
+<h1>${text.title}</h1>
 ${section(headings.happened, text.happened)}
 ${section(headings.effect, effect[effectOf(code)])}
 ${section(headings.retry, retry[retryable ? 'yes' : 'no'])}
 ${section(headings.advice, text.advice)}
-<details>
-<summary>${details}</summary>
-<p><code>${code}</code> · HTTP ${status}</p>${technical}
-</details>`
+${detailsOf(code, text, lang)}
+</main>`,
+  }
 }
+
+/** The page of one problem, for the person who met it outside of a cancellation. */
+export const describeProblem = (problem: Explained, lang: Lang, action: Html): Pick<Page, 'title' | 'body'> => {
+  const text = textOf(problem, lang)
+  return {
+    title: text.title,
+    body: html`<main>
+<h1>${text.title}</h1>
+<p>${text.happened}</p>
+<p>${text.advice}</p>
+<p>${action}</p>
+${detailsOf(problem.code, text, lang)}
+</main>`,
+  }
+}
+
+const detailsOf = (code: ErrorCode, { technical }: ProblemText, lang: Lang): Html => html`<details>
+<summary>${WORDS[lang].details}</summary>
+<p><code>${code}</code> · HTTP ${PROBLEMS[code].status}</p>${technical === undefined ? '' : html`\n<p>${technical}</p>`}
+</details>`
 
 const section = (heading: string, text: string): Html => html`<h2>${heading}</h2>\n<p>${text}</p>`
 
