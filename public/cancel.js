@@ -2,7 +2,19 @@ import { cancelTask, Failure, getTask, listDetails } from './api.js'
 import { openDialog } from './dialog.js'
 import { h } from './dom.js'
 import { nameOfTask, rememberDomains } from './domains.js'
-import { badge, code, facts, moment, more, problemBox, problemDetails, stateOf, typeOf, wordsOf } from './parts.js'
+import {
+  badge,
+  code,
+  facts,
+  moment,
+  more,
+  problemBox,
+  problemDetails,
+  retryButton,
+  stateOf,
+  typeOf,
+  wordsOf,
+} from './parts.js'
 import { firstNames } from './task.js'
 import { t } from './texts.js'
 import { watchTasks } from './watch.js'
@@ -49,7 +61,8 @@ const askFirst = async (step) => {
   } catch (failure) {
     if (step.signal.aborted) return
     if (!(failure instanceof Failure)) throw failure
-    const content = [h('p', {}, t('cancel.failed-to-show')), problemBox(failure)]
+    const again = retryButton(failure, () => void askFirst(step))
+    const content = [h('p', {}, t('cancel.failed-to-show')), problemBox(failure, again)]
     step.modal.show(t('cancel.heading'), content, [closeButton(step, 'close')])
   }
 }
@@ -176,6 +189,7 @@ const cancelOnce = async (step, before) => {
 const lookOn = ({ taskNo, mayRead, signal }, before) => {
   const first = before === null ? t('cancel.not-seen') : badge('state', stateOf(before))
   const shown = h('span', { role: 'status' }, first)
+  const looking = new AbortController()
   /** @type {Set<() => void>} */
   const onCancelled = new Set()
   const isDone = (/** @type {Task} */ { cancelStatus }) => cancelStatus === 'cancelled'
@@ -183,8 +197,8 @@ const lookOn = ({ taskNo, mayRead, signal }, before) => {
     shown.replaceChildren(badge('state', stateOf(task)))
     if (isDone(task)) for (const listener of onCancelled) listener()
   }
-  if (mayRead) void watchTasks([taskNo], { onTask, isDone, signal })
-  return { shown, onCancelled }
+  if (mayRead) void watchTasks([taskNo], { onTask, isDone, signal: AbortSignal.any([looking.signal, signal]) })
+  return { shown, onCancelled, end: () => looking.abort() }
 }
 
 /** @typedef {ReturnType<typeof lookOn>} Now */
@@ -197,6 +211,8 @@ const lookOn = ({ taskNo, mayRead, signal }, before) => {
 const showResult = (step, result, now) => {
   const { cancelStatus, taskNo, cancellationId, requestId } = result
   const isOpen = cancelStatus !== 'cancelled'
+  // The last read came before the request.
+  if (cancelStatus === 'cancelling') now.shown.replaceChildren(badge('state', cancelStatus))
   step.modal.show(
     t(`cancel.${cancelStatus}`),
     [
@@ -236,7 +252,10 @@ const showStopped = (step, now) =>
  */
 const showFailure = (step, failure, now) => {
   if (failure.outcome !== 'unknown') {
-    step.modal.show(t('cancel.refused'), [problemBox(failure)], [closeButton(step, 'close')])
+    now.end()
+    // The user confirms the second request, too.
+    const again = retryButton(failure, () => void askFirst(step))
+    step.modal.show(t('cancel.refused'), [problemBox(failure, again)], [closeButton(step, 'close')])
     return
   }
   const [title] = wordsOf(failure)

@@ -139,7 +139,7 @@ const focusOn = (id, otherwise) => {
 const failureContent = (error, signal) => {
   if (signal.aborted) return []
   if (!(error instanceof Failure)) throw error
-  return [problemBox(error, error.retryable ? retryButton(error, navigate) : null)]
+  return [problemBox(error, retryButton(error, navigate, 'retry'))]
 }
 
 /** @param {unknown} view */
@@ -217,6 +217,7 @@ const showSignIn = ({ failure, hasEnded = false, isKeyInvalid = false }) => {
   caller = null
   shownView = null
   showFrame()
+  document.title = `${t('sign-in.heading')} · ${t('title')}`
   const signIn = document.body.dataset.signIn === 'true'
   main.replaceChildren(signInView({ signIn, hasEnded, isKeyInvalid, failure: failure ?? null, onKey }))
   announce('')
@@ -271,7 +272,10 @@ const showNoPermissions = ({ name, via, callerDisplayName }) => {
 /** @param {Failure} failure */
 const showUnreachable = (failure) => {
   announce('')
-  main.replaceChildren(h('h1', { tabindex: '-1' }, t('title')), problemBox(failure, retryButton(failure, enter)))
+  main.replaceChildren(
+    h('h1', { tabindex: '-1' }, t('title')),
+    problemBox(failure, retryButton(failure, enter, 'retry')),
+  )
 }
 
 // An open dialog stays, because it may show the outcome of a cancellation.

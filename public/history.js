@@ -16,6 +16,7 @@ import {
   notice,
   numberOf,
   problemBox,
+  retryButton,
   table,
   tableBody,
   tableRow,
@@ -214,7 +215,12 @@ const createList = ({ query, signal, mayRead, announce, refresh }) => {
     } catch (error) {
       if (signal.aborted) return
       if (!(error instanceof Failure)) throw error
-      failure.replaceChildren(problemBox(error))
+      failure.replaceChildren(
+        problemBox(
+          error,
+          retryButton(error, () => void loadMore()),
+        ),
+      )
     } finally {
       older.disabled = false
     }

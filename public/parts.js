@@ -100,7 +100,13 @@ export const typeText = ({ type, typeDescription }) =>
  */
 export const typeOf = (task) => {
   const text = typeText(task)
-  return h('span', { class: 'type' }, text, ' ', codeOfType(task.type, text))
+  return h(
+    'span',
+    { class: 'type' },
+    h('span', { class: 'type-name', title: text }, text),
+    ' ',
+    codeOfType(task.type, text),
+  )
 }
 
 /**
@@ -277,14 +283,14 @@ export const notice = (title, hint) => h('div', { class: 'notice' }, h('h2', {},
  */
 export const problemBox = (failure, ...actions) => {
   const [title, detail] = wordsOf(failure)
+  const hasAction = actions.some((action) => action !== null)
   return h(
     'section',
     { class: 'problem', role: 'alert' },
     h('h2', {}, title),
     h('p', {}, detail),
     failure.outcome === null ? null : h('p', {}, effectOf(failure)),
-    h('p', {}, againOf(failure)),
-    actions.every((action) => action === null) ? null : h('div', { class: 'actions' }, ...actions),
+    hasAction ? h('div', { class: 'actions' }, ...actions) : h('p', {}, againOf(failure)),
     problemDetails(failure),
   )
 }
@@ -302,18 +308,20 @@ export const wordsOf = ({ problem, kind }) => {
 }
 
 /**
- * A button that repeats a read. Before the gateway allows it, a press waits until then.
+ * A button for another attempt; null if the failure is not retryable. A press before `retryAfterS` has passed waits.
  * @param {Failure} failure
  * @param {() => void} retry
+ * @param {string | null} [id]
  */
-export const retryButton = ({ retryAfterS }, retry) => {
+export const retryButton = ({ retryable, retryAfterS }, retry, id = null) => {
+  if (!retryable) return null
   let leftS = retryAfterS ?? 0
   let isWanted = false
   const textNow = () => {
     if (leftS === 0) return t('retry')
     return t(isWanted ? 'retry.scheduled' : 'retry.in', { count: leftS })
   }
-  const button = h('button', { id: 'retry' }, textNow())
+  const button = h('button', { id }, textNow())
   button.addEventListener('click', () => {
     if (leftS === 0) return retry()
     isWanted = true

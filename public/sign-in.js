@@ -1,5 +1,5 @@
 import { h, submitted } from './dom.js'
-import { problemBox, problemDetails } from './parts.js'
+import { problemBox, problemDetails, wordsOf } from './parts.js'
 import { t } from './texts.js'
 
 /** @typedef {import('./api.js').Failure} Failure */
@@ -20,10 +20,20 @@ export const signInView = ({ signIn, hasEnded, isKeyInvalid, failure, onKey }) =
     { class: 'sign-in card' },
     h('h1', { tabindex: '-1' }, t('sign-in.heading')),
     h('p', {}, t(hasEnded ? 'sign-in.ended' : 'sign-in.lead')),
-    failure === null ? null : isKeyInvalid ? invalidKey(failure) : problemBox(failure),
+    ...failureParts(failure, { hasEnded, isKeyInvalid }),
     signIn ? providerLink() : null,
     keyForm(onKey, signIn ? null : 'primary'),
   )
+
+/**
+ * @param {Failure | null} failure
+ * @param {{ hasEnded: boolean, isKeyInvalid: boolean }} cause
+ */
+const failureParts = (failure, { hasEnded, isKeyInvalid }) => {
+  if (failure === null) return []
+  if (hasEnded) return [problemDetails(failure, [t('problem.reason'), wordsOf(failure)[0]])]
+  return [isKeyInvalid ? invalidKey(failure) : problemBox(failure)]
+}
 
 /** @param {Failure} failure */
 const invalidKey = (failure) =>

@@ -11,6 +11,7 @@ import {
   numberOf,
   problemBox,
   renewAges,
+  retryButton,
   stateOf,
   table,
   tableBody,
@@ -45,10 +46,17 @@ const addressOf = (query) => `#/tasks?${new URLSearchParams([...query].map(([nam
 export const tasksView = (visit) => {
   const filter = { text: '', state: '' }
   const list = createList(visit, filter)
+  const card = filterCard(visit, filter, list.filterRows)
   return {
     heading: t('tasks.heading'),
-    controls: [filterCard(visit, filter, list.filterRows)],
-    load: list.load,
+    controls: [card],
+    load: async () => {
+      const content = await list.load()
+      if (content !== null) return content
+      for (const form of card.querySelectorAll('form:not(.by-number)')) form.toggleAttribute('hidden', true)
+      card.open = true
+      return [notice(t('tasks.forbidden'), t('tasks.forbidden-hint'))]
+    },
   }
 }
 
@@ -110,7 +118,7 @@ const dateForm = ({ query, go }) =>
 const goForm = ({ go }) =>
   h(
     'form',
-    { submit: (event) => go(`#/tasks/${submitted(event).get('taskNo')}`) },
+    { class: 'by-number', submit: (event) => go(`#/tasks/${submitted(event).get('taskNo')}`) },
     field(
       'taskNo',
       t('tasks.go-label'),
@@ -253,6 +261,7 @@ const createList = (visit, filter) => {
   const newer = h('button', { id: 'newer', class: 'small', hidden: true, click: () => showWaiting()[0]?.link.focus() })
   const next = h('button', { id: 'more', click: () => void loadMore() }, t('tasks.more'))
 
+  const refreshButton = h('button', { id: 'refresh', class: 'small', click: () => void refresh() }, t('refresh'))
   const selectAll = h('input', { id: 'select-all', type: 'checkbox', change: () => selectShown() })
   const cancelSelected = h('button', { id: 'cancel-selected', class: 'small', click: () => cancelAll() })
 
@@ -367,7 +376,7 @@ const createList = (visit, filter) => {
 
   const load = async () => {
     const answer = await listTasks(queryOf(days, 1), { signal }).catch(readForbidden)
-    if (answer === null) return [notice(t('tasks.forbidden'), t('tasks.forbidden-hint'))]
+    if (answer === null) return null
     pageCount = 1
     const added = addPage(answer)
     announce(answer.items.length === 0 ? t('tasks.empty') : countText(null))
@@ -382,7 +391,7 @@ const createList = (visit, filter) => {
           : []),
         count,
         newer,
-        h('button', { id: 'refresh', class: 'small', click: () => void refresh() }, t('refresh')),
+        refreshButton,
       ),
       failure,
       table(t('tasks.caption'), columns(visit), body, 'tasks'),
@@ -402,7 +411,7 @@ const createList = (visit, filter) => {
       failure.replaceChildren()
       void fillNames(pageCount, added)
     } catch (error) {
-      showFailure(error)
+      showFailure(error, () => void loadMore())
     } finally {
       next.disabled = false
     }
@@ -413,10 +422,11 @@ const createList = (visit, filter) => {
     try {
       await readNewest(false)
       showWaiting()
+      if (failure.contains(document.activeElement)) refreshButton.focus()
       failure.replaceChildren()
       announce(countText(null))
     } catch (error) {
-      showFailure(error)
+      showFailure(error, () => void refresh())
     }
   }
 
@@ -469,10 +479,14 @@ const createList = (visit, filter) => {
     void watchTasks(added, { onTask, isDone: (task) => !isCancelling(task), signal })
   }
 
-  const showFailure = (/** @type {unknown} */ error) => {
+  /**
+   * @param {unknown} error
+   * @param {() => void} retry
+   */
+  const showFailure = (error, retry) => {
     if (signal.aborted) return
     if (!(error instanceof Failure)) throw error
-    failure.replaceChildren(problemBox(error))
+    failure.replaceChildren(problemBox(error, retryButton(error, retry)))
   }
 
   const unlessAborted = (/** @type {unknown} */ error) => {

@@ -418,7 +418,9 @@ const UNITS = [
 export const formatAge = (date) => {
   const seconds = Math.round((date.getTime() - Date.now()) / 1000)
   const [unit, length] = UNITS.find(([, its]) => Math.abs(seconds) >= its) ?? ['second', 60]
-  const format = new Intl.RelativeTimeFormat(LOCALES[language()], { numeric: 'auto', style: 'short' })
+  // An age of 47 hours is not "yesterday", but an age of some seconds is "now".
+  const numeric = unit === 'second' ? 'auto' : 'always'
+  const format = new Intl.RelativeTimeFormat(LOCALES[language()], { numeric, style: 'short' })
   return format.format(Math.trunc(seconds / length), unit)
 }
 

@@ -109,6 +109,7 @@ test('a user whose session has ended signs in again and returns to the same page
   await page.locator('#refresh').click()
   await signInHeading(page).waitFor()
   assert.match((await page.locator('main').textContent()) ?? '', /You are no longer signed in.*Gone/)
+  assert.equal(await page.getByText('Gone', { exact: true }).isVisible(), false)
   await page.unroute('**/tasks/a')
   await signIn(page, CANARIES.operatorKey)
   await page.locator('#cancel').waitFor()

@@ -74,6 +74,20 @@ test('while it waits the dialog shows the state of the task, and continues after
   await heading(page, 'The task is cancelled').waitFor()
 })
 
+test('a result is shown with the state that it states, before the task is read again', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const { page } = await openTask(t)
+  const json = { taskNo: TASK_NO, cancellationId: 'c', requestId: 'r', cancelStatus: 'cancelling' }
+  await page.locator('#cancel').click()
+  await confirm(page).waitFor()
+  await page.route('**/tasks/*', (route) =>
+    route.request().method() === 'DELETE' ? route.fulfill({ status: 202, json }) : route.abort(),
+  )
+  await confirm(page).click()
+  await heading(page, 'The task is being cancelled').waitFor()
+  assert.equal(await dialog(page).locator('.badge').textContent(), 'Being cancelled')
+})
+
 test('a key that closes dialogs does not hide that something was sent', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, upstream } = await openTask(t)
@@ -180,7 +194,7 @@ test('a user who stops waiting is informed that the request is not withdrawn', a
   assert.equal(cancelCalls(upstream).length, 1)
 })
 
-test('a task that cannot be shown cannot be cancelled in the console', async (t) => {
+test('a task that cannot be shown cannot be cancelled in the console before it can', async (t) => {
   if (!requires(t, 'chromium')) return
   const { page, upstream } = await openTask(t, { env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
   await page.locator('#cancel').waitFor()
@@ -188,6 +202,24 @@ test('a task that cannot be shown cannot be cancelled in the console', async (t)
   await page.locator('#cancel').click()
   await page.locator('dialog .problem').waitFor()
   assert.equal(await confirm(page).count(), 0)
+  await page.locator('dialog .problem').getByRole('button').click()
+  await confirm(page).waitFor()
+})
+
+test('a throttled cancel can be confirmed again once that is allowed, and is not sent before', async (t) => {
+  if (!requires(t, 'chromium')) return
+  const opened = await openTask(t, { sandbox: { cancellingMs: 0 }, env: { UPSTREAM_MAX_ATTEMPTS: '1' } })
+  const { page, upstream } = opened
+  upstream.fault('CancelTask', { reply: { status: 400, code: 'Throttling.User' } })
+  await cancel(page)
+  await heading(page, 'The task was not cancelled').waitFor()
+  await dialog(page).getByText('This request cancelled nothing').waitFor()
+  await page.locator('dialog .problem').getByRole('button').click()
+  await confirm(page).waitFor()
+  assert.equal(deletes(opened).length, 1)
+  await confirm(page).click()
+  await heading(page, 'The task is cancelled').waitFor()
+  assert.equal(deletes(opened).length, 2)
 })
 
 test('a user with the scope to cancel but not to read cancels by the task number alone', async (t) => {
