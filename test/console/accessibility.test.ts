@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict'
-import { createRequire } from 'node:module'
 import { test } from 'node:test'
-import type { AxeResults } from 'axe-core'
-import type { BrowserContextOptions, Page } from 'playwright-core'
+import type { BrowserContextOptions } from 'playwright-core'
 import { sha256 } from '../../src/callers/api-keys.ts'
+import { AXE, seriousFaults } from '../helpers/axe.ts'
 import { openConsole } from '../helpers/console.ts'
 import { asOperator, CANARIES } from '../helpers/gateway.ts'
 import { requires } from '../helpers/requirements.ts'
@@ -17,16 +16,6 @@ const EVERYTHING = JSON.stringify([
     scopes: ['tasks:cancel', 'tasks:read', 'audit:read'],
   },
 ])
-
-const AXE = createRequire(import.meta.url).resolve('axe-core')
-
-/** Serious accessibility violations of the page in its current state. */
-const faults = async (page: Page, where: string): Promise<readonly string[]> => {
-  const { violations } = await page.evaluate<AxeResults>('axe.run()')
-  return violations
-    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-    .flatMap(({ id, nodes }) => nodes.map(({ target }) => `${where}: ${id} at ${target}`))
-}
 
 const LOOKS: Readonly<Record<string, BrowserContextOptions>> = {
   light: {},
@@ -48,7 +37,7 @@ for (const [name, look] of Object.entries(LOOKS)) {
     })
     await page.addScriptTag({ path: AXE })
     const found: string[] = []
-    const check = async (where: string): Promise<void> => void found.push(...(await faults(page, where)))
+    const check = async (where: string): Promise<void> => void found.push(...(await seriousFaults(page, where)))
 
     await page.locator('#key').waitFor()
     await check('sign-in')
