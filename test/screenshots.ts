@@ -387,7 +387,7 @@ const showPeople = async (t: TestContext, look: string) => {
 
   await page.locator('.provider .button').click()
   await page.locator('a[href$="/abort"]').click()
-  await page.locator('main a, a[href="login"]').first().waitFor()
+  await page.locator('main .button').waitFor()
   await shoot('consent-declined')
 
   await page.goto(`${started.url}/console#/tasks/${taskNo}`)

@@ -54,7 +54,7 @@ test('four sign-ins can be pending, and a fifth takes the place of the oldest', 
   assert.equal(visitor.signInCookies(gateway.url).length, 4)
   const page = await visitor.visit(oldest ?? '', HTML)
   assert.equal(page.status, 400)
-  assert.match(await page.text(), /<a href="login">/)
+  assert.match(await page.text(), /<a class="button" href="login">/)
   for (const back of others) assert.equal((await visitor.visit(back)).status, 200)
 })
 
@@ -155,7 +155,7 @@ test('a completed sign-in is remembered for a short time, and shows nothing of a
   assert.equal((await visitor.visit(other)).status, 400)
   later(5 * MINUTE_MS)
   const late = await visitor.visit(back, HTML)
-  assert.deepEqual([late.status, /<a href="login">/.test(await late.text())], [400, true])
+  assert.deepEqual([late.status, /<a class="button" href="login">/.test(await late.text())], [400, true])
 })
 
 test('of two callbacks at the same time one sends the code, both have the session, and one sign-out ends it', async (t) => {
