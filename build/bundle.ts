@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { build, type Metafile } from 'esbuild'
@@ -52,7 +52,9 @@ export const bundleGateway = async (folder: string): Promise<void> => {
   })
   const packages = [...bundledPackages(metafile), ...SERVED].sort().map((path) => readPackage(ROOT, path))
   writeFileSync(join(folder, 'THIRD-PARTY-NOTICES.txt'), noticesOf(packages))
-  writeFileSync(join(folder, 'sbom.cdx.json'), `${JSON.stringify(billOfMaterials(ROOT, packages), null, 2)}\n`)
+  const { name, version, license } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  const subject = { type: 'application', name, version, license } as const
+  writeFileSync(join(folder, 'sbom.cdx.json'), billOfMaterials(ROOT, subject, packages))
 }
 
 const bundledPackages = ({ outputs }: Metafile): readonly string[] => {

@@ -41,15 +41,45 @@ export const noticesOf = (packages: readonly Package[]): string =>
     )
     .join('\n')}`
 
+/** The subject of a bill of materials. */
+export interface Subject {
+  readonly type: 'application' | 'library'
+  readonly name: string
+  readonly version: string
+  readonly license: string
+}
+
 /** CycloneDX 1.5, with the hash of each package from the lock file. The same packages give the same document. */
-export const billOfMaterials = (root: string, packages: readonly Package[]) => {
-  const locked = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
-  const { name, version } = locked['']
-  return {
+export const billOfMaterials = (root: string, subject: Subject, packages: readonly Package[]): string => {
+  const locked = readLock(root)
+  const { type, name, version, license } = subject
+  const component = { type, 'bom-ref': `${name}@${version}`, name, version, licenses: [{ expression: license }] }
+  const bill = {
     ...{ bomFormat: 'CycloneDX', specVersion: '1.5', version: 1 },
-    metadata: { component: { type: 'application', 'bom-ref': `${name}@${version}`, name, version } },
+    metadata: { component },
     components: packages.map((each) => componentOf(each, String(locked[each.path]?.integrity ?? ''))),
   }
+  return `${JSON.stringify(bill, null, 2)}\n`
+}
+
+/** The packages of the lock file, by path. */
+const readLock = (root: string) => JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages
+
+/** The paths of all packages that a workspace depends on at run time, sorted. */
+export const dependenciesOf = (root: string, workspace: string): readonly string[] => {
+  const locked = readLock(root)
+  const found = new Set<string>()
+  const visit = (from: string): void => {
+    for (const name of Object.keys(locked[from].dependencies ?? {})) {
+      const path = [`${from}/node_modules/${name}`, `node_modules/${name}`].find((each) => each in locked)
+      if (path === undefined) throw new Error(`${name} is not locked`)
+      if (found.has(path)) continue
+      found.add(path)
+      visit(path)
+    }
+  }
+  visit(workspace)
+  return [...found].sort()
 }
 
 const componentOf = ({ path, name, version, licence }: Package, integrity: string) => ({

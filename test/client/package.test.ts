@@ -1,12 +1,18 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
+import { hash } from 'node:crypto'
 import { globSync, readFileSync } from 'node:fs'
-import { rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
+import { Ajv } from 'ajv'
+import formats from 'ajv-formats'
 import { build } from 'esbuild'
-import { CLIENT, compile, installPacked } from '../helpers/client-package.ts'
+import type { PackedClient } from '../../build/client.ts'
+import { writeRelease } from '../../build/release.ts'
+import { staleFiles, VERSIONED_FILES, writeVersions } from '../../build/version.ts'
+import { CLIENT, compile, installArchive } from '../helpers/client-package.ts'
 import { temporaryFolder } from '../helpers/gateway.ts'
 import { ROOT } from '../helpers/process.ts'
 
@@ -81,8 +87,31 @@ const RESOLVERS = {
   bundler: ['--module', 'esnext', '--moduleResolution', 'bundler'],
 } as const
 
-test('the packed client has its types for old and new resolvers, and runs bundled and unbundled', async (t) => {
-  const { folder, files } = await installPacked(t)
+/** Licences whose terms the notices meet. A dependency with another one needs a decision. */
+const LICENCES = ['0BSD', 'Apache-2.0', 'BlueOak-1.0.0', 'BSD-2-Clause', 'BSD-3-Clause', 'ISC', 'MIT']
+
+interface Bill {
+  readonly metadata: { readonly component: { readonly name: string; readonly version: string } }
+  readonly components: readonly {
+    readonly name: string
+    readonly licenses: readonly { readonly expression: string }[]
+    readonly hashes: readonly { readonly content: string }[]
+  }[]
+}
+
+/** The errors of a bill of materials under the schema of CycloneDX, which the official library brings along. */
+const createBillValidator = () => {
+  const library = import.meta.resolve('@cyclonedx/cyclonedx-library/package.json')
+  const read = (file: string) => JSON.parse(readFileSync(new URL(`res/schema/${file}`, library), 'utf8'))
+  const referenced = ['spdx.SNAPSHOT.schema.json', 'jsf-0.82.SNAPSHOT.schema.json']
+  const schemas = Object.fromEntries(referenced.map((file) => [`http://cyclonedx.org/schema/${file}`, read(file)]))
+  const ajv = new Ajv({ strict: false, schemas, formats: { 'idn-email': true, 'iri-reference': true } })
+  formats.default(ajv)
+  const validate = ajv.compile(read('bom-1.5.SNAPSHOT.schema.json'))
+  return (bill: unknown) => (validate(bill) ? [] : validate.errors)
+}
+
+const checkRelease = async (folder: string, { archive, files }: PackedClient): Promise<void> => {
   for (const name of ['LICENSE', 'README.md', 'package.json', 'dist/index.js', 'dist/index.d.ts']) {
     assert.ok(files.includes(name), `${name} is not in the package`)
   }
@@ -90,6 +119,47 @@ test('the packed client has its types for old and new resolvers, and runs bundle
     files.filter((name) => !/^(LICENSE|README\.md|package\.json|dist\/[\w-]+\.(js|d\.ts))$/.test(name)),
     [],
   )
+
+  const names = [
+    ...['NOTES.md', 'SHA256SUMS', 'THIRD-PARTY-NOTICES.txt', 'client.sbom.cdx.json', 'gateway.sbom.cdx.json'],
+    archive,
+  ]
+  assert.deepEqual((await readdir(folder)).sort(), names.sort())
+  const sums = names
+    .filter((name) => name !== 'SHA256SUMS')
+    .map((name) => `${hash('sha256', readFileSync(join(folder, name)))}  ${name}\n`)
+  assert.equal(readFileSync(join(folder, 'SHA256SUMS'), 'utf8'), sums.join(''))
+
+  const { name, version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
+  const errorsOf = createBillValidator()
+  assert.notDeepEqual(errorsOf({ bomFormat: 'CycloneDX', specVersion: '1.5', components: [{}] }), [])
+  const bills = ['gateway', 'client'].map((of): Bill => {
+    const bill = JSON.parse(readFileSync(join(folder, `${of}.sbom.cdx.json`), 'utf8'))
+    assert.deepEqual(errorsOf(bill), [], of)
+    return bill
+  })
+  assert.deepEqual(
+    bills.map(({ metadata: { component } }) => [component.name, component.version]),
+    [name, '@domain-task-gateway/client'].map((each) => [each, version]),
+  )
+  assert.deepEqual(
+    bills[1]?.components.map((each) => each.name),
+    ['openapi-fetch', 'openapi-typescript-helpers'],
+  )
+  const components = bills.flatMap((bill) => bill.components)
+  const others = components.filter(({ licenses }) => !LICENCES.includes(licenses[0]?.expression ?? ''))
+  assert.deepEqual(others, [])
+  assert.deepEqual(
+    components.filter(({ hashes }) => !/^[0-9a-f]{128}$/.test(hashes[0]?.content ?? '')),
+    [],
+  )
+}
+
+test('the packed client of a release has its types for old and new resolvers, and runs in both forms', async (t) => {
+  const released = await temporaryFolder(t)
+  const { client } = await writeRelease(released, true)
+  await t.test('the files of the release', () => checkRelease(released, client))
+  const folder = await installArchive(t, join(released, client.archive))
 
   const example = read('example/cancel.ts').replace('../src/index.ts', '@domain-task-gateway/client')
   await writeFile(join(folder, 'example.ts'), example)
@@ -119,4 +189,15 @@ test('the packed client has its types for old and new resolvers, and runs bundle
 
 test('the licence of the client is that of the repository', () => {
   assert.equal(read('LICENSE'), readFileSync(join(ROOT, 'LICENSE'), 'utf8'))
+})
+
+test('npm version changes the version in every file that repeats it', async (t) => {
+  assert.equal(JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).scripts.version, 'node build/version.ts')
+  const folder = await temporaryFolder(t)
+  for (const file of VERSIONED_FILES) await cp(join(ROOT, file), join(folder, file))
+  await writeFile(join(folder, 'package.json'), '{"version":"1.20.3"}')
+  // The lock file states it four times.
+  assert.equal(staleFiles(folder).length, VERSIONED_FILES.length + 3)
+  writeVersions(folder)
+  assert.deepEqual(staleFiles(folder), [])
 })

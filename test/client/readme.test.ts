@@ -86,7 +86,7 @@ const followWhileKilled = async (t: TestContext, folder: string, start: Start): 
 const envFor = (url: string) => ({ PATH: process.env.PATH, GATEWAY_URL: url, GATEWAY_API_KEY: CANARIES.operatorKey })
 
 test('the snippets for Node and for a web page cancel a task', async (t) => {
-  const { folder } = await installPacked(t)
+  const folder = await installPacked(t)
   await t.test('Node', async (t) => {
     const { url, upstream } = await startGateway(t, { sandbox: { cancellingMs: 0 } })
     await writeFile(join(folder, 'cancel.ts'), snippet('ts', 'cancelAndWait'))
