@@ -40,8 +40,18 @@ interface Event {
   readonly isReading: boolean
 }
 
+const FINAL = /^(cancelled|too-late|refused|rejected|failed)$/
+
+/** Without readings that repeat a final outcome of an earlier reading: two replicas that read the same write it once. */
+const withoutRepeats = (events: readonly Event[]): readonly Event[] =>
+  events.filter(({ outcome, isReading }, at) => {
+    const isKnown = events.slice(0, at).some((event) => event.isReading && event.outcome === outcome)
+    return !(isReading && FINAL.test(outcome) && isKnown)
+  })
+
 /** The rules once more, in other words than those of the product. */
-const currentOf = (events: readonly Event[]): string | null => {
+const currentOf = (all: readonly Event[]): string | null => {
+  const events = withoutRepeats(all)
   const isDenied = events.some(({ outcome, isReading }) => !isReading && /^(refused|rejected|failed)$/.test(outcome))
   const counting = events.filter(({ isReading }) => !(isDenied && isReading))
   for (const outcome of ['cancelled', 'too-late'])
