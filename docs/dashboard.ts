@@ -51,7 +51,7 @@ const NOT_WAITED = ',waited="no"'
 const STATS: readonly Chart[] = [
   {
     title: 'Ready replicas',
-    description: 'Replicas that receive requests. Without one, callers get no response.',
+    description: 'Replicas that receive requests. Yellow: only one, so its end interrupts the service.',
     unit: 'none',
     queries: [['sum(gateway_ready{I})', 'ready']],
     thresholds: [2, 1],
