@@ -15,7 +15,7 @@ const { values } = parseArgs({
     slices: { type: 'string', default: '20' },
     requests: { type: 'string', default: '2000' },
     'warm-up': { type: 'string', default: '20000' },
-    rounds: { type: 'string', default: '5' },
+    rounds: { type: 'string', default: '8' },
     seconds: { type: 'string', default: '4' },
     only: { type: 'string' },
     document: { type: 'boolean', default: false },
