@@ -12,9 +12,9 @@ export interface Meter {
     /** Whether the response was delayed because the caller asked for it (`Prefer: wait`). */
     readonly hasWaited: boolean
   }): void
-  /** The outcome of a cancellation, each time that one is found. */
+  /** The outcome of a cancellation, each time that it becomes known. */
   cancellation(outcome: string): void
-  /** One attempt to ask upstream: which it was, and how it read. */
+  /** One attempt of an upstream call: its number, and how its response was classified. */
   attempt(attempt: {
     readonly action: string
     readonly attempt: number

@@ -51,64 +51,64 @@ export const createMetrics = ({ codes, outcomes, closeReasons, assumptions }: In
 
   const requests = new Counter({
     name: 'gateway_requests_total',
-    help: 'Requests by route, method, status and problem code; the status is empty where the caller left.',
+    help: 'Requests by route, method, status and problem code. The status is empty if the caller closed the connection.',
     labelNames: ['route', 'method', 'status', 'code'],
     registers,
   })
   const problems = new Counter({
     name: 'gateway_problems_total',
-    help: 'Problems by code, whatever the route.',
+    help: 'Problem responses by code, for all routes.',
     labelNames: ['code'],
     registers,
   })
   const requestSeconds = new Histogram({
     name: 'gateway_request_duration_seconds',
-    help: 'From the head of a request to the end of its response, by whether it waited for an outcome (Prefer: wait).',
+    help: 'Time from the request head to the end of the response, by whether the request waited for an outcome (Prefer: wait).',
     labelNames: ['route', 'method', 'waited'],
     buckets: SECONDS,
     registers,
   })
   const cancellations = new Counter({
     name: 'gateway_cancellations_total',
-    help: 'Outcomes of cancellations, each time that one is found out: an unknown one can count again as another.',
+    help: 'Outcomes of cancellations. A cancellation counts again when an unknown outcome becomes known.',
     labelNames: ['outcome'],
     registers,
   })
   const attempts = new Counter({
     name: 'gateway_upstream_attempts_total',
-    help: 'Attempts to ask upstream, by action, result and the number of the attempt.',
+    help: 'Attempts of upstream calls, by action, result and number of the attempt.',
     labelNames: ['action', 'result', 'attempt'],
     registers,
   })
   const attemptSeconds = new Histogram({
     name: 'gateway_upstream_attempt_duration_seconds',
-    help: 'From the signature of an attempt to the end of its answer.',
+    help: 'Time from the signature of an attempt to the end of its response.',
     labelNames: ['action'],
     buckets: SECONDS,
     registers,
   })
   const auditSeconds = new Histogram({
     name: 'gateway_audit_write_duration_seconds',
-    help: 'Until an append to the record was durable, or failed.',
+    help: 'Time until a write to the audit record was durable, or failed.',
     labelNames: ['result'],
     buckets: SECONDS,
     registers,
   })
   const limited = new Counter({
     name: 'gateway_rate_limited_total',
-    help: 'Requests over a limit of ours, by limit.',
+    help: 'Requests rejected by a rate limit of the gateway, by limit.',
     labelNames: ['limit'],
     registers,
   })
   const closed = new Counter({
     name: 'gateway_connections_closed_total',
-    help: 'Connections closed for a limit, by port and reason: too many, too many of an address, a response not read.',
+    help: 'Connections closed by the gateway, by port and reason: too many, too many from one address, response not read.',
     labelNames: ['port', 'reason'],
     registers,
   })
   const spans = new Counter({
     name: 'gateway_trace_spans_total',
-    help: 'Spans for the trace collector: exported, failed (not accepted), dropped (the queue was full).',
+    help: 'Spans for the trace collector: exported, failed (not accepted), dropped (queue full).',
     labelNames: ['result'],
     registers,
   })
@@ -162,56 +162,60 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
   const gauges: readonly (readonly [name: string, help: string, read: () => GaugeValue | Promise<GaugeValue>])[] = [
     [
       'gateway_ready',
-      '1 where there are keys, the record can be written and the process is not about to stop.',
+      '1 if credentials are available, the audit record is writable and the process is not shutting down.',
       async () => numberOf(await readings.isReady()),
     ],
     ['gateway_connections', 'Open connections of the public port.', readings.connections],
     [
       'gateway_clock_skew_seconds',
-      "Upstream's clock less this machine's, by its last answer.",
+      'The clock of the upstream minus the clock of this machine, from the last upstream response.',
       () => seconds(readings.clockSkewMs()),
     ],
     [
       'gateway_credentials_age_seconds',
-      'Since the keys that are in force were taken.',
+      'Age of the current upstream credentials.',
       () => seconds(readings.credentialsAgeMs()),
     ],
     [
       'gateway_credentials_expire_in_seconds',
-      'Until the keys that are in force expire; absent where nobody says.',
+      'Time until the current upstream credentials expire. Absent if their expiry is unknown.',
       () => seconds(readings.credentialsExpireInMs()),
     ],
-    ['gateway_jwks_age_seconds', "Since the issuer's keys were last read.", () => seconds(readings.keySetAgeMs())],
+    [
+      'gateway_jwks_age_seconds',
+      'Time since the key set of the token issuer was read.',
+      () => seconds(readings.keySetAgeMs()),
+    ],
     [
       'gateway_rate_limit_store_up',
-      '1 where replicas count limits together, 0 while Redis is away; absent without Redis.',
+      '1 if replicas share rate limits, 0 while Redis is unavailable. Absent without Redis.',
       () => numberOf(readings.isRateLimitStoreUp()),
     ],
     [
       'gateway_sign_outs_unshared',
-      'Sign-outs that other replicas were not told of yet; absent without Redis or sign-in.',
+      'Sign-outs that are not yet stored in Redis. Absent without Redis or sign-in.',
       readings.unsharedSignOuts,
     ],
     [
       'gateway_audit_writable',
-      '1 where a write to the record works; absent while the process stops.',
+      '1 if the audit record is writable. Absent while the process shuts down.',
       async () => numberOf(await readings.isAuditWritable()),
     ],
-    ['gateway_audit_unwritten', 'Outcomes that could not be written to the record yet.', readings.unwritten],
+    ['gateway_audit_unwritten', 'Outcomes that are not yet written to the audit record.', readings.unwritten],
     [
       'gateway_unsettled',
-      'Cancellations of unknown outcome whose task is read from time to time.',
+      'Cancellations of unknown outcome, whose task is read repeatedly.',
       () => readings.followedUp().unknown,
     ],
     ['gateway_requests_waiting', 'Requests that wait for a final outcome.', readings.waitingForEnds],
     [
       'gateway_follow_up_open',
-      'Cancellations whose outcome is not final, and whose task this replica reads.',
+      'Cancellations without a final outcome, whose task this replica reads.',
       () => readings.followedUp().open,
     ],
     [
       'gateway_follow_up_deferred',
-      'Cancellations whose outcome is not final, and that have no place in memory: their tasks are read less often.',
+      'Cancellations without a final outcome that exceed the memory limit. Their tasks are read less often.',
       () => readings.followedUp().deferred,
     ],
   ]
@@ -234,7 +238,7 @@ const addGauges = (registry: Registry, readings: GaugeSources): void => {
 const addCounters = (registry: Registry, { droppedLogLines }: GaugeSources): void => {
   new Counter({
     name: 'gateway_log_lines_dropped_total',
-    help: 'Log lines that were dropped, since their reader has stopped or gone, or the disk is full.',
+    help: 'Log lines that were dropped, because standard output was not read or the disk was full.',
     registers: [registry],
     collect() {
       this.reset()
@@ -247,7 +251,7 @@ const addLabelledGauges = (registry: Registry, readings: GaugeSources): void => 
   const { inFlight, waiting, isUnhealthy, isThrottled, faultyFiles } = readings
   for (const [name, help, read] of [
     ['gateway_upstream_in_flight', 'Attempts in flight, by priority.', inFlight],
-    ['gateway_upstream_queue_length', 'Attempts that wait for a permit, by priority.', waiting],
+    ['gateway_upstream_queue_length', 'Attempts that wait for a free place, by priority.', waiting],
   ] as const) {
     new Gauge({
       name,
@@ -261,7 +265,7 @@ const addLabelledGauges = (registry: Registry, readings: GaugeSources): void => 
   }
   new Gauge({
     name: 'gateway_upstream_circuit_open',
-    help: '1 from the moment that attempts are held back until one has succeeded, by reason; failures by priority.',
+    help: '1 while the circuit breaker holds back attempts, by reason, and for failures by priority.',
     labelNames: ['reason', 'priority'],
     registers: [registry],
     collect() {
@@ -271,7 +275,7 @@ const addLabelledGauges = (registry: Registry, readings: GaugeSources): void => 
   })
   new Gauge({
     name: 'gateway_file_faulty',
-    help: '1 while the file that a setting names is faulty, and what it held before is in force.',
+    help: '1 while the file of a setting is invalid. The gateway then uses its last valid content.',
     labelNames: ['setting'],
     registers: [registry],
     collect() {
