@@ -42,6 +42,8 @@ const start = async (): Promise<void> => {
     control: true,
   })
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void sandbox.close())
+  // A program such as `head` closes the pipe. The sandbox still serves requests.
+  process.stdout.on('error', () => {})
   process.stdout.write(guide(sandbox, accessKeyId, accessKeySecret))
 }
 

@@ -32,8 +32,10 @@ export type RecordThread = EventEmitter & Pick<Worker, 'postMessage'> & { termin
 export const openSqliteStore = async (path: string, startWorker = startOwnWorker): Promise<OpenedStore> => {
   const writer = await startThread('writer', path, startWorker)
   let reader: ReturnType<typeof startThread> | undefined
+  let isClosed = false
 
   const read = async (query: RecordQuery) => {
+    if (isClosed) throw new Error('the audit store is closed')
     reader ??= startThread('reader', path, startWorker).catch((error) => {
       reader = undefined
       throw error
@@ -66,6 +68,7 @@ export const openSqliteStore = async (path: string, startWorker = startOwnWorker
       await writer.ask({ op: 'probe' })
     },
     close: async () => {
+      isClosed = true
       // The reader first: only the last one to close can fold the log into the file, and only a writer may.
       const read = await reader?.catch(() => undefined)
       await read?.close()

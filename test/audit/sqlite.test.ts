@@ -4,6 +4,7 @@ import { chmod, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
+import { setImmediate } from 'node:timers/promises'
 import { openSqliteStore } from '../../src/audit/sqlite.ts'
 import { ConfigError } from '../../src/errors.ts'
 import { intentOf } from '../helpers/audit-events.ts'
@@ -110,10 +111,20 @@ test('a record whose reader cannot start can be closed meanwhile, and opened aga
   const store = await openStore(t)
   await rm(store.path)
   const reading = store.find('nothing')
+  // In its turn the read starts the thread.
+  await setImmediate()
   const closed = store.close()
   await assert.rejects(reading, { code: 'SQLITE_CANTOPEN' })
   await closed
   await (await openStore(t, store.path)).append([intentOf()], [])
+})
+
+test('a read after the close is rejected and starts no thread', async (t) => {
+  const { path } = await openStore(t)
+  const store = await openSqliteStore(`${path}-other`)
+  await store.close()
+  await rm(`${path}-other`)
+  await assert.rejects(store.list({ limit: 1, before: null }), /the audit store is closed/)
 })
 
 test('under a foreign lock many appends fail with one wait for it, and work again when it is gone', async (t) => {

@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
 import { test } from 'node:test'
 import type { Credentials } from '../../src/alibaba/signing.ts'
+import { eventually } from '../helpers/gateway.ts'
+import { closedPort, isOpen } from '../helpers/ports.ts'
 import { KEYS, parseObject, signedCall, startKeyedSandbox } from '../helpers/signed-call.ts'
 
 type Context = Parameters<typeof startKeyedSandbox>[0]
@@ -34,6 +39,22 @@ test('a task needs nothing said about it', async (t) => {
   const { status, text } = await control('POST', 'tasks')
   assert.equal(status, 201)
   assert.equal(sandbox.task(String(parseObject(text).taskNo))?.taskType, 'CHG_DNS')
+})
+
+test('the sandbox serves requests after the reader of its output has left', async (t) => {
+  const port = await closedPort()
+  const sandbox = spawn(process.execPath, ['sandbox/bin/sandbox.ts'], {
+    env: { ...process.env, SANDBOX_PORT: String(port) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  t.after(() => sandbox.kill('SIGKILL'))
+  sandbox.stdout.destroy()
+  const failed = text(sandbox.stderr)
+  const url = `http://127.0.0.1:${port}`
+  await eventually(async () => (await isOpen(url)) || undefined)
+  assert.equal((await fetch(`${url}/sandbox/tasks`)).status, 200)
+  sandbox.kill('SIGTERM')
+  assert.deepEqual([await once(sandbox, 'close'), await failed], [[0, null], ''])
 })
 
 test('calls are listed, and control is none of them', async (t) => {
