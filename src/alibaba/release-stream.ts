@@ -18,19 +18,17 @@ const RELEASED: object = Object.fromEntries(RELEASED_FIELDS.map((name) => [name,
  * next full collection (docs/decisions.md).
  */
 export const releaseAfterSuccess = (stream: Request): void => {
-  let request: ClientRequest | undefined
-  stream.on('request', (outgoing: ClientRequest) => {
-    request = outgoing
-  })
-  stream.on('end', () => {
-    // Without this call, got leaves a stream that succeeded open.
-    if (request?.closed) stream.destroy()
-    else request?.once('close', () => stream.destroy())
-  })
-  stream.on('close', () => {
-    const isComplete = stream.readableEnded && stream.errored === null && request?.closed && stream.response?.closed
-    // Listeners of got for this event run after this one.
-    if (isComplete) queueMicrotask(() => release(stream))
+  stream.on('request', (request: ClientRequest) => {
+    stream.on('end', () => {
+      // Without this call, got leaves a stream that succeeded open.
+      if (request.closed) stream.destroy()
+      else request.once('close', () => stream.destroy())
+    })
+    stream.on('close', () => {
+      const isComplete = stream.readableEnded && stream.errored === null && request.closed && stream.response?.closed
+      // Other listeners for this event run after this one.
+      if (isComplete) queueMicrotask(() => release(stream))
+    })
   })
 }
 

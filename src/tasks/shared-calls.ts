@@ -14,7 +14,7 @@ export interface CallControl {
    * later replaces the signal, so read it anew at each step.
    */
   currentSignal(): AbortSignal
-  /** Ends the time in which requests may join. Call it in the same turn in which the call ends; then nothing aborts. */
+  /** Ends the time in which requests may join. Call it once, in the turn in which the call ends; then nothing aborts. */
   close(): void
 }
 
@@ -32,7 +32,7 @@ export const createSharedCalls = <T>() => {
       const existing = joinable[key]
       if (existing !== undefined) return existing
       const call = createSharedCall(start, () => {
-        if (joinable[key] === call) delete joinable[key]
+        delete joinable[key]
       })
       joinable[key] = call
       return call
@@ -75,7 +75,7 @@ const createSharedCall = <T>(start: (control: CallControl) => Promise<T>, close:
       // allowed again.
       if (abandoned.signal.aborted) abandoned = new AbortController()
       if (signal.aborted) leave()
-      signal.addEventListener('abort', leave, { once: true })
+      signal.addEventListener('abort', leave)
       return await withDeadline(deadline, result, null).finally(() => {
         signal.removeEventListener('abort', leave)
         leave()

@@ -20,6 +20,17 @@ const exchange = async (t: TestContext, answer: (res: ServerResponse) => void): 
   return stream
 }
 
+/** A stream of got that is destroyed in the middle of the response. */
+const abandon = async (t: TestContext): Promise<Request> => {
+  const server = createServer((req, res) => req.resume().on('end', () => res.write('{')))
+  const stream = got.stream(`http://127.0.0.1:${await listenOn(t, server)}`, { method: 'POST', body: 'x=1' })
+  releaseAfterSuccess(stream)
+  stream.on('error', () => {}).once('data', () => stream.destroy())
+  await once(stream, 'close')
+  await turn()
+  return stream
+}
+
 /** The fields of got itself: those that a plain Duplex does not have. */
 const fieldsOf = (stream: Request): readonly (readonly [string, unknown])[] => {
   const ofNode = new Set(Object.keys(new Duplex()))
@@ -62,3 +73,8 @@ for (const [failure, answer] of [
     assert.equal(options.method, 'POST')
   })
 }
+
+test('a stream keeps its fields when it is destroyed before the end of the response', async (t) => {
+  const { options } = await abandon(t)
+  assert.equal(options.method, 'POST')
+})

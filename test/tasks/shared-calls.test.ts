@@ -6,7 +6,7 @@ import type { UpstreamResult } from '../../src/alibaba/response.ts'
 import { createAuditTrail } from '../../src/audit/audit-trail.ts'
 import type { Intent, OutcomeEvent } from '../../src/audit/store.ts'
 import { type CancelRequest, createCancellations } from '../../src/tasks/cancel.ts'
-import { createSharedCalls } from '../../src/tasks/shared-calls.ts'
+import { type CallControl, createSharedCalls } from '../../src/tasks/shared-calls.ts'
 import { createLog } from '../../src/telemetry/log.ts'
 import { NO_METER } from '../../src/telemetry/meter.ts'
 import { NO_TRACER } from '../../src/telemetry/tracing.ts'
@@ -194,6 +194,34 @@ test('a call that has ended is not aborted when its last waiter leaves', async (
   })
   assert.equal(await call.wait({ deadline: deadlineIn(1000), signal: new AbortController().signal }), 'done')
   assert.equal(signal?.aborted, false)
+})
+
+/** A shared call that ends when the test says so. */
+const openCall = () => {
+  const { promise, resolve } = Promise.withResolvers<string>()
+  let control: CallControl | undefined
+  const call = createSharedCalls<string>().join('key', (given) => {
+    control = given
+    return promise
+  })
+  return { call, end: () => resolve('done'), isAbandoned: () => control?.currentSignal().aborted }
+}
+
+test('a request leaves once, also if its caller disconnects and its deadline passes', async () => {
+  const { call, end, isAbandoned } = openCall()
+  const other = call.wait({ deadline: deadlineIn(60_000), signal: new AbortController().signal })
+  assert.equal(await call.wait({ deadline: deadlineIn(0), signal: AbortSignal.abort() }), null)
+  assert.equal(isAbandoned(), false)
+  end()
+  assert.equal(await other, 'done')
+})
+
+test('a request whose caller has already disconnected is no waiter', async () => {
+  const { call, end, isAbandoned } = openCall()
+  const waiting = call.wait({ deadline: deadlineIn(60_000), signal: AbortSignal.abort() })
+  assert.equal(isAbandoned(), true)
+  end()
+  assert.equal(await waiting, 'done')
 })
 
 test('another task does not share the call', async (t) => {
