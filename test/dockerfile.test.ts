@@ -76,8 +76,14 @@ describe('the Dockerfile', () => {
       NODE_COMPILE_CACHE: '/app/compile-cache',
       NODE_COMPILE_CACHE_PORTABLE: '1',
     })
-    const owned = valuesOf('COPY').filter((value) => value.includes('--chown'))
-    assert.deepEqual(owned, [`--from=build --chown=${lastOf('USER')} /app/data /data`])
+    const owned = valuesOf('COPY').filter((value) => value.includes('--chown='))
+    assert.deepEqual(owned, [
+      '--from=compile-cache --chown=0:0 /app/compile-cache ./compile-cache',
+      `--from=build --chown=${lastOf('USER')} /app/data /data`,
+    ])
+    // A folder that WORKDIR makes belongs to the user before it.
+    const [user, workdir] = (final?.steps ?? []).filter(({ name }) => name === 'USER' || name === 'WORKDIR')
+    assert.deepEqual([user?.value, workdir?.value], ['0:0', '/app'])
   })
 
   test('takes nothing from elsewhere but base images and the locked packages, and runs none of their scripts', () => {
