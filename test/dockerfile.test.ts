@@ -13,7 +13,7 @@ import { asOperator } from './helpers/gateway.ts'
 import { prepare, ROOT, startProcess } from './helpers/process.ts'
 
 // There is no container engine where these run, so they hold the file to its rules and then follow its steps by hand,
-// in folders that stand for the stages. Only an engine could show the base images and apt's `tini`.
+// in folders that stand for the stages. `npm run interop` builds and runs the image (test/interop/image.ts).
 
 const run = promisify(execFile)
 const read = (name: string): string => readFileSync(join(ROOT, name), 'utf8')
