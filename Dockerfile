@@ -32,6 +32,7 @@ RUN ["/nodejs/bin/node", "--disable-sigusr1", "--no-allocation-site-pretenuring"
 
 # The emulated upstream, to try the gateway with: docker build --target sandbox …
 FROM gcr.io/distroless/nodejs24-debian12:nonroot AS sandbox
+USER 0:0
 WORKDIR /app
 COPY --from=init /usr/bin/tini-static /sbin/tini
 COPY --from=build /app/sandbox/package.json ./
@@ -48,11 +49,14 @@ LABEL org.opencontainers.image.title="domain-task-gateway" \
   org.opencontainers.image.version="0.1.0" \
   org.opencontainers.image.licenses="MIT" \
   org.opencontainers.image.base.name="gcr.io/distroless/nodejs24-debian12:nonroot"
+# Code and compile cache belong to root, so that the gateway cannot change them where the file system is not read-only:
+# a new folder belongs to the user of the base image, and a copy from another stage keeps its owner.
+USER 0:0
 WORKDIR /app
 COPY --from=init /usr/bin/tini-static /sbin/tini
 COPY --from=build /app/package.json ./
 COPY --from=build /app/dist ./dist
-COPY --from=compile-cache /app/compile-cache ./compile-cache
+COPY --from=compile-cache --chown=0:0 /app/compile-cache ./compile-cache
 # Files that the page of DOCS_ENABLED loads. The bundle contains every other package.
 COPY --from=build /app/node_modules/swagger-ui-dist/package.json /app/node_modules/swagger-ui-dist/swagger-ui.css \
   /app/node_modules/swagger-ui-dist/swagger-ui-bundle.js ./node_modules/swagger-ui-dist/

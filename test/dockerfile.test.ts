@@ -13,7 +13,7 @@ import { asOperator } from './helpers/gateway.ts'
 import { prepare, ROOT, startProcess } from './helpers/process.ts'
 
 // There is no container engine where these run, so they hold the file to its rules and then follow its steps by hand,
-// in folders that stand for the stages. Only an engine could show the base images and apt's `tini`.
+// in folders that stand for the stages. `npm run interop` builds and runs the image (test/interop/image.ts).
 
 const run = promisify(execFile)
 const read = (name: string): string => readFileSync(join(ROOT, name), 'utf8')
@@ -76,8 +76,14 @@ describe('the Dockerfile', () => {
       NODE_COMPILE_CACHE: '/app/compile-cache',
       NODE_COMPILE_CACHE_PORTABLE: '1',
     })
-    const owned = valuesOf('COPY').filter((value) => value.includes('--chown'))
-    assert.deepEqual(owned, [`--from=build --chown=${lastOf('USER')} /app/data /data`])
+    const owned = valuesOf('COPY').filter((value) => value.includes('--chown='))
+    assert.deepEqual(owned, [
+      '--from=compile-cache --chown=0:0 /app/compile-cache ./compile-cache',
+      `--from=build --chown=${lastOf('USER')} /app/data /data`,
+    ])
+    // A folder that WORKDIR makes belongs to the user before it.
+    const [user, workdir] = (final?.steps ?? []).filter(({ name }) => name === 'USER' || name === 'WORKDIR')
+    assert.deepEqual([user?.value, workdir?.value], ['0:0', '/app'])
   })
 
   test('takes nothing from elsewhere but base images and the locked packages, and runs none of their scripts', () => {

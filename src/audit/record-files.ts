@@ -1,5 +1,5 @@
 import { chmodSync, closeSync, existsSync, lstatSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs'
-import { platform } from 'node:os'
+import { platform, userInfo } from 'node:os'
 import { dirname, resolve } from 'node:path'
 
 /** The message of the error where other users can read a file of the record, and that can't be changed. */
@@ -35,6 +35,10 @@ export const createFile = (path: string): string => {
 /** Whether every user can add, replace and remove files beside this one: the operator's choice, with a warning. */
 export const isFolderShared = (path: string): boolean =>
   platform() !== 'win32' && (statSync(dirname(resolve(path))).mode & 0o002) !== 0
+
+/** The user of this process by number. A user of a container may have no name, and Node finds only users with a name. */
+export const processUser = (): number =>
+  (platform() === 'linux' ? statSync('/proc/self', { throwIfNoEntry: false }) : undefined)?.uid ?? userInfo().uid
 
 const hideFromOthers = (file: string): void => {
   const stats = lstatSync(file, { throwIfNoEntry: false })

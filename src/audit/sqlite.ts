@@ -1,8 +1,9 @@
 import { type EventEmitter, once } from 'node:events'
-import { extname } from 'node:path'
+import { extname, resolve } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { ConfigError } from '../errors.ts'
 import { createGroupCommit } from './group-commit.ts'
+import { processUser } from './record-files.ts'
 import { createRecordReader, type Read, type RecordQuery } from './record-query.ts'
 import type { WorkerOptions, WorkerReply, WorkerRequest, WorkerResult } from './sqlite-worker.ts'
 import { AppendError, type AuditReader, type OpenedStore, StoreError } from './store.ts'
@@ -106,10 +107,14 @@ export const openSqliteReader = async (path: string): Promise<AuditReader> => {
     await reader.close()
     const code = error instanceof StoreError ? error.code : 'UNKNOWN'
     // SQLite has this code for a missing table or column.
-    throw new ConfigError([`AUDIT_URL ${REASONS[code === 'SQLITE_ERROR' ? 'old' : 'unreadable']} (${code})`])
+    throw refusal(code === 'SQLITE_ERROR' ? 'old' : 'unreadable', code, path)
   }
   return { list, close: reader.close }
 }
+
+/** Names the file and the user too: in a container, a missing volume or another user is the usual cause. */
+const refusal = (reason: keyof typeof REASONS, code: string, path: string): ConfigError =>
+  new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code}; file ${resolve(path)}, user ${processUser()})`])
 
 const UNEXPLAINED = { reason: 'unusable', code: 'UNKNOWN' } as const
 
@@ -133,7 +138,7 @@ const startThread = async (role: WorkerOptions['role'], path: string, startWorke
     await worker.terminate()
     const { reason, code } = first?.kind === 'refused' ? first : UNEXPLAINED
     // A reader that starts later is a read that fails: the log names the code.
-    throw Object.assign(new ConfigError([`AUDIT_URL ${REASONS[reason]} (${code})`]), { code })
+    throw Object.assign(refusal(reason, code, path), { code })
   }
   let answer = Promise.withResolvers<readonly WorkerResult[]>()
   let closing = false

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { statSync } from 'node:fs'
 import { chmod, cp, mkdir, open, readdir, rm, symlink, writeFile } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { type TestContext, test } from 'node:test'
@@ -193,7 +194,7 @@ for (const content of ['this is no database, and long enough to be seen as none\
     await writeFile(`${path}-lock`, content)
     await assert.rejects(openSqliteStore(path), (error) => {
       assert.ok(error instanceof ConfigError)
-      assert.match(error.message, /AUDIT_URL has a lock file \(-lock\).*\(LOCK_FILE_DAMAGED\)/)
+      assert.match(error.message, /AUDIT_URL has a lock file \(-lock\).*\(LOCK_FILE_DAMAGED;/)
       return true
     })
     await rm(`${path}-lock`)
@@ -206,12 +207,14 @@ for (const [name, path] of Object.entries({
   'a path below a file': 'file/audit.db',
   'a file that is no database': 'file',
 })) {
-  test(`${name} is refused as a fault of the setting`, async (t) => {
+  test(`${name} is refused as a fault of the setting, with the reason, the file and the user`, async (t) => {
     const folder = await temporaryFolder(t)
     await writeFile(join(folder, 'file'), 'this is no database, and long enough to be seen as none\n'.repeat(20))
-    await assert.rejects(openSqliteStore(join(folder, path)), (error) => {
+    const file = join(folder, path)
+    await assert.rejects(openSqliteStore(file), (error) => {
       assert.ok(error instanceof ConfigError)
-      assert.match(error.message, /AUDIT_URL must name a file/)
+      assert.match(error.message, /AUDIT_URL must name a file.* \([A-Z_]+; file/)
+      assert.ok(error.message.endsWith(`; file ${file}, user ${userInfo().uid})`))
       return true
     })
   })

@@ -1,7 +1,8 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, type ChildProcessByStdio, spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import type { TestContext } from 'node:test'
 import type supertest from 'supertest'
@@ -70,24 +71,35 @@ export const spawnGateway = async (t: TestContext, env: Env, options: SpawnOptio
   const cwd = options.cwd ?? (await temporaryFolder(t))
   const command = [...execArgv, entry]
   const child = spawn(process.execPath, command, { cwd, env: withCompileCache(env), stdio: ['ignore', 'pipe', 'pipe'] })
+  return followGateway(t, child, (signal) => void child.kill(signal))
+}
+
+/** Reads the output of a gateway that was started, and kills the gateway after the test. */
+export const followGateway = (
+  t: TestContext,
+  child: ChildProcessByStdio<null, Readable, Readable>,
+  kill: GatewayProcess['kill'],
+): GatewayProcess => {
   const closed = once(child, 'close')
   t.after(async () => {
-    child.kill('SIGKILL')
+    kill('SIGKILL')
     await closed
   })
   const logged = readLines(child)
   const [stdout, stderr] = [text(child.stdout), text(child.stderr)]
   const ended = closed.then(async ([code]) => ({ code, stdout: await stdout, stderr: await stderr }))
-  return {
-    ended,
-    line: (message) => logged(message, ended),
-    kill: (signal) => void child.kill(signal),
-  }
+  return { ended, line: (message) => logged(message, ended), kill }
 }
 
 /** Starts a process and waits until it listens. */
-export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<RunningGateway> => {
-  const started = await spawnGateway(t, env, options)
+export const startProcess = async (t: TestContext, env: Env, options: SpawnOptions = {}): Promise<RunningGateway> =>
+  whenListening(t, await spawnGateway(t, env, options))
+
+/** Waits until a gateway listens. */
+export const whenListening = async <T extends GatewayProcess>(
+  t: TestContext,
+  started: T,
+): Promise<T & RunningGateway> => {
   const { address } = await started.line('listening')
   const url = String(address)
   const api = createApi(t, url)

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { chmod, stat, writeFile } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { asOperator, temporaryFolder } from '../helpers/gateway.ts'
@@ -73,15 +74,16 @@ test('a variable in .env that switches the verification of certificates off stop
   assert.match(stderr, /NODE_TLS_REJECT_UNAUTHORIZED must be 1 or not set/)
 })
 
-test('a record in a folder that can only be read stops the start with a message that says so', async (t) => {
+test('a record in a folder that can only be read stops the start with the reason, the file and the user', async (t) => {
   if (!requires(t, 'mount')) return
-  const { env } = await prepare(t, mountTmpfs(t, 'ro'))
+  const { auditPath, env } = await prepare(t, mountTmpfs(t, 'ro'))
 
   const { code, stdout, stderr } = await (await spawnGateway(t, env)).ended
 
   assert.equal(code, 1)
   assert.equal(stdout, '')
   assert.match(stderr, /^The gateway did not start\. Faulty settings:\n {2}AUDIT_URL must name a file that can be/)
+  assert.ok(stderr.endsWith(` (EROFS; file ${auditPath}, user ${userInfo().uid})\n`), stderr)
   assert.equal(stderr.split('\n').length, 3)
 })
 
