@@ -20,7 +20,9 @@ const convert = (text: string): string | null => {
   const given = text.normalize().replace(/\.$/, '')
   const name = domainToASCII(given)
   const labels = given.split('.')
-  const isSame = name.split('.').every((label, index) => [label, domainToUnicode(label)].includes(labels[index] ?? ''))
+  // Conversion takes Cherokee letters, and no others, to capitals.
+  const unicode = (label: string): string => domainToUnicode(label).toLowerCase()
+  const isSame = name.split('.').every((label, index) => [label, unicode(label)].includes(labels[index] ?? ''))
   return NAME.test(name) && isSame ? name : null
 }
 

@@ -18,6 +18,10 @@ const NAMES: readonly (readonly [string, string | null])[] = [
   ['XN--BCHER-KVA.example', 'xn--bcher-kva.example'],
   ['例子.中国', 'xn--fsqu00a.xn--fiqs8s'],
   ['straße.example', 'xn--strae-oqa.example'],
+  // The form in A-labels is that of the capital letter here.
+  ['Ꮳ.example', 'xn--2be.example'],
+  ['ꮳ.example', 'xn--2be.example'],
+  ['xn--2be.example', 'xn--2be.example'],
   ['1and1.example', '1and1.example'],
   ['a--b.example', 'a--b.example'],
   [`${LONG}.example`, `${LONG}.example`],
