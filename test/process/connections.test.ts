@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { type TestContext, test } from 'node:test'
 import { prepare, startProcess } from '../helpers/process.ts'
@@ -59,3 +60,26 @@ for (const [name, request] of Object.entries(ASKED)) {
     }
   })
 }
+
+/** More than Node lets wait by itself. A system can permit fewer than the gateway asks for. */
+const WAITING = Math.min(1000, Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8')))
+
+test('connections that arrive while the event loop is busy wait, and are served', async (t) => {
+  const { env } = await prepare(t)
+  const gateway = await startProcess(t, env)
+  const { hostname, port } = new URL(gateway.url)
+  gateway.kill('SIGSTOP')
+  const sockets = Array.from({ length: WAITING }, () => connect(Number(port), hostname))
+  t.after(() => {
+    for (const socket of sockets) socket.destroy()
+  })
+  await Promise.all(sockets.map((socket) => once(socket, 'connect', { signal: t.signal })))
+
+  gateway.kill('SIGCONT')
+  const answers = sockets.map(async (socket) => {
+    socket.write('GET /livez HTTP/1.1\r\nHost: a\r\n\r\n')
+    const [answer] = await once(socket, 'data')
+    return String(answer).slice(0, 12)
+  })
+  assert.deepEqual(new Set(await Promise.all(answers)), new Set(['HTTP/1.1 200']))
+})

@@ -8,13 +8,19 @@ export interface Port {
 }
 
 /**
+ * Connections that the kernel keeps while the event loop is busy; it keeps fewer where `net.core.somaxconn` says so.
+ * Node would ask for 511: a proxy that sends a burst of more would wait for a second, and some give up after two.
+ */
+const WAITING_MAX = 4096
+
+/**
  * Opens a port, and resolves with where it can be reached. @throws ConfigError naming the settings that can't be kept
  */
 export const openPort = (server: Server, { host, port }: Port, prefix: '' | 'ADMIN_' = ''): Promise<string> =>
   new Promise((resolve, reject) => {
     const fail = (error: Error & { code?: string }): void => reject(new ConfigError([refusedPort(prefix, error.code)]))
     server.once('error', fail)
-    server.listen({ port, host }, () => {
+    server.listen({ port, host, backlog: WAITING_MAX }, () => {
       server.off('error', fail)
       resolve(urlOf(server))
     })
