@@ -1,14 +1,10 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { promisify } from 'node:util'
-import { createCertificate } from '../helpers/certificate.ts'
-import { CANARIES, startGateway, temporaryFolder } from '../helpers/gateway.ts'
-import { startBalancer } from '../helpers/nginx.ts'
-import { closedPort } from '../helpers/ports.ts'
-import { needPackages } from './server.ts'
+import { CANARIES, startGateway } from '../helpers/gateway.ts'
+import { needPackages, startTls } from './server.ts'
 
 // Clients that use only what their language or program has, directly and through nginx with TLS and HTTP/2.
 
@@ -34,18 +30,6 @@ const start = async (t: TestContext) => {
   })
   const complete = upstream.addTask({ createdAt: Date.now() - COMPLETE_AFTER_MS })
   return { url, tasks: [upstream.addTask(), complete] }
-}
-
-/** nginx with the configuration of deploy/, which also listens with TLS and HTTP/2. */
-const startTls = async (t: TestContext, gateway: string) => {
-  const [folder, port] = [await temporaryFolder(t), await closedPort()]
-  const { key, cert } = createCertificate()
-  const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
-  await writeFile(keyFile, key)
-  await writeFile(certFile, cert)
-  const lines = `listen 127.0.0.1:${port} ssl http2; ssl_certificate ${certFile}; ssl_certificate_key ${keyFile};\n    `
-  await startBalancer(t, [gateway], undefined, [[/(?=listen 127\.0\.0\.1:)/, lines]])
-  return { url: `https://localhost:${port}`, authority: certFile }
 }
 
 const CLIENTS = {

@@ -1,18 +1,21 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { cp, readFile } from 'node:fs/promises'
+import { cp, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { setInterval } from 'node:timers/promises'
 import { promisify, stripVTControlCharacters } from 'node:util'
 import { z } from 'zod'
 import { sha256 } from '../../src/callers/api-keys.ts'
+import type { Env } from '../../src/config.ts'
+import { PROBLEMS } from '../../src/http/presentation/problems.ts'
 import { buildGateway } from '../helpers/build.ts'
 import { startFakeProvider } from '../helpers/fake-provider.ts'
-import { API_KEYS, temporaryFolder } from '../helpers/gateway.ts'
-import { cancel, prepare, ROOT, startProcess } from '../helpers/process.ts'
+import { API_KEYS, CANARIES, eventually, temporaryFolder } from '../helpers/gateway.ts'
+import { addTasks, allRecords, cancel, prepare, ROOT, startProcess } from '../helpers/process.ts'
 import { SIGN_IN_ENV } from '../helpers/session.ts'
-import { needPackages } from './server.ts'
+import { createVitalsReader, heapOf, VITALS_ARGS } from '../helpers/vitals.ts'
+import { needPackages, startTls } from './server.ts'
 
 // Scanners and load breakers of others against the built gateway with everything enabled. All of them send to loopback.
 
@@ -27,7 +30,7 @@ const scanner = {
   scopes: ['tasks:cancel', 'tasks:read', 'audit:read'],
 }
 
-const start = async (t: TestContext) => {
+const start = async (t: TestContext, more: Env = {}, execArgv: readonly string[] = []) => {
   const [{ sandbox, env }, provider] = await Promise.all([prepare(t), startFakeProvider(t)])
   const entry = await buildGateway()
   // Files of the image that are not part of the bundle.
@@ -40,8 +43,9 @@ const start = async (t: TestContext) => {
       ...{ ...env, API_KEYS: JSON.stringify([...JSON.parse(API_KEYS), scanner]) },
       ...{ DOCS_ENABLED: 'true', CONSOLE_ENABLED: 'true', CORS_ORIGINS: 'https://app.example.com' },
       ...{ JWT_ISSUER: provider.url, JWT_AUDIENCE: 'gateway', ...SIGN_IN_ENV, OIDC_ISSUER: provider.url },
+      ...more,
     },
-    { entry },
+    { entry, execArgv },
   )
   return { gateway, sandbox }
 }
@@ -138,4 +142,149 @@ test('SlowHTTPTest: slow heads, bodies and readers hold up no cancellation, and 
   ])
   assert.ok(statuses.length > ATTACK_SECONDS, String(statuses.length))
   assert.deepEqual(new Set(statuses), new Set([202]))
+})
+
+const LOAD_SECONDS = 10
+const LOAD_TASKS = 500
+/** Memory that stays after a load: compiled code, pools of buffers. */
+const MOST_GROWTH = 24 * 2 ** 20
+
+/** A gateway whose vitals are read, since after a load they must be those of before. */
+const startForLoad = async (t: TestContext) => {
+  const { gateway, sandbox } = await start(t, { TRUST_PROXY: '127.0.0.1' }, VITALS_ARGS)
+  const vitals = createVitalsReader(gateway)
+  // The first requests load what a start does not.
+  for (const taskNo of addTasks(sandbox, 50)) assert.equal(await cancel(gateway.url, taskNo), 202)
+  const [before, earlier] = [await vitals(), (await allRecords(gateway)).length]
+
+  const recordsOfLoad = async () => (await allRecords(gateway)).slice(0, -earlier)
+
+  /** `kept`: connections that a proxy keeps for later. */
+  const checkAfterwards = async (kept = 0) => {
+    assert.equal(await cancel(gateway.url, sandbox.addTask()), 202)
+    assert.equal((await fetch(`${gateway.url}/readyz`)).status, 200)
+    assert.equal(sandbox.violations, 0)
+    const after = await eventually(async () => {
+      const now = await vitals()
+      return now.handles <= before.handles + kept ? now : undefined
+    })
+    assert.ok(heapOf(after) < heapOf(before) + MOST_GROWTH, `${heapOf(before)}, ${heapOf(after)}`)
+    gateway.kill('SIGTERM')
+    const { code, stdout, stderr } = await gateway.ended
+    assert.deepEqual([code, stderr], [0, ''])
+    assert.doesNotMatch(stdout, /uncaught|unhandled|"level":"fatal"/i)
+    t.diagnostic(`handles ${before.handles}, ${after.handles}; heap ${heapOf(before)}, ${heapOf(after)}`)
+    return stdout
+  }
+  return { gateway, sandbox, recordsOfLoad, checkAfterwards }
+}
+
+/** How often each response came: kind of request, status, code of the problem, `Retry-After`. */
+type Counts = ReadonlyMap<string, number>
+
+const totalOf = (counts: Counts, pattern: RegExp): number =>
+  [...counts].reduce((sum, [line, count]) => sum + (pattern.test(line) ? count : 0), 0)
+
+const SUCCESSES: Readonly<Record<string, readonly number[]>> = { cancel: [200, 202], read: [200] }
+
+/** The responses that are not in the contract, or fail where only an overload may. */
+const faultsIn = (counts: Counts): readonly string[] =>
+  [...counts.keys()].filter((line) => {
+    const [kind = '', status, code, wait] = line.split(' ')
+    if (code === '-') return SUCCESSES[kind]?.includes(Number(status)) !== true
+    const known = Object.entries(PROBLEMS).find(([name]) => name === code)?.[1]
+    if (known?.status !== Number(status)) return true
+    // Reads of the audit trail have a time limit of their own, and no time after which they are known to succeed.
+    const isLateRead = kind === 'read' && code === 'audit-unavailable'
+    return known.status >= 500 && !isLateRead && (known.status !== 503 || wait !== 'Retry-After')
+  })
+
+test('wrk: cancels and reads at once get documented responses, and each cancel is on record', {
+  timeout: 240_000,
+}, async (t) => {
+  needPackages({ wrk: '/usr/bin/wrk' })
+  const { gateway, sandbox, recordsOfLoad, checkAfterwards } = await startForLoad(t)
+  const requests = addTasks(sandbox, LOAD_TASKS).flatMap((taskNo, at) => [
+    `DELETE /tasks/${taskNo} ${CANARIES.operatorKey}`,
+    `GET /tasks/${taskNo} ${SCANNER_KEY}`,
+    `GET /cancellations?limit=5&taskNo=${taskNo} ${SCANNER_KEY}`,
+    ...(at % 5 === 0 ? [`DELETE /tasks/unknown-${at} ${CANARIES.operatorKey}`, `DELETE /tasks/${taskNo} -`] : []),
+    ...(at % 10 === 0 ? [`GET /tasks?include=domains ${SCANNER_KEY}`, `DELETE /tasks/a%20b ${SCANNER_KEY}`] : []),
+  ])
+  const file = join(await temporaryFolder(t), 'requests')
+  await writeFile(file, requests.join('\n'))
+  const connections = 128
+  const options = ['-t2', `-c${connections}`, `-d${LOAD_SECONDS}s`, '--timeout', '20s', '-s', 'mixed.lua']
+  const { stdout } = await run('/usr/bin/wrk', [...options, gateway.url], {
+    cwd: import.meta.dirname,
+    env: { REQUESTS: file },
+  })
+
+  const counts = new Map<string, number>()
+  for (const [, line = '', count] of stdout.matchAll(/^counted (.*) (\d+)$/gm)) {
+    counts.set(line, (counts.get(line) ?? 0) + Number(count))
+  }
+  t.diagnostic(JSON.stringify([...counts]))
+  assert.match(stdout, /^errors 0$/m)
+  assert.deepEqual(faultsIn(counts), [])
+  assert.ok(totalOf(counts, /^cancel 20/) > 100 && totalOf(counts, /^read 200/) > 100)
+  const records = await eventually(async () => {
+    const found = await recordsOfLoad()
+    return found.some(({ outcome }) => outcome === 'pending') ? undefined : found
+  })
+  // wrk leaves without the last response of each connection.
+  const [counted, recorded] = [totalOf(counts, /^cancel (?!400|401)/), records.length]
+  assert.ok(counted <= recorded && recorded <= counted + connections, `${counted} responses, ${recorded} records`)
+  await checkAfterwards()
+})
+
+const H2_REQUESTS = 4000
+/** `keepalive` in deploy/nginx.conf. */
+const PROXY_KEEPS = 64
+
+test('h2load: cancels and reads through a proxy with HTTP/2 get documented responses, each cancel is on record', {
+  timeout: 240_000,
+}, async (t) => {
+  needPackages({ nginx: '/usr/sbin/nginx', 'nghttp2-client': '/usr/bin/h2load' })
+  const { gateway, sandbox, recordsOfLoad, checkAfterwards } = await startForLoad(t)
+  const folder = await temporaryFolder(t)
+  const { url } = await startTls(t, gateway.url)
+  const tasks = addTasks(sandbox, LOAD_TASKS)
+  const load = async (method: string, paths: readonly string[], key: string): Promise<Counts> => {
+    const [input, log] = [join(folder, `${method}-paths`), join(folder, `${method}-log`)]
+    await writeFile(input, paths.map((path) => `${url}${path}`).join('\n'))
+    const { stdout } = await run('/usr/bin/h2load', [
+      ...['-n', String(H2_REQUESTS), '-c', '20', '-m', '20', '-i', input, '--log-file', log],
+      ...['-H', `:method: ${method}`, '-H', `x-api-key: ${key}`],
+    ])
+    assert.match(stdout, /Application protocol: h2/)
+    assert.match(stdout, new RegExp(`${H2_REQUESTS} done, .* 0 errored, 0 timeout`))
+    const counts = new Map<string, number>()
+    for (const line of (await readFile(log, 'utf8')).trim().split('\n')) {
+      const kind = `${method} ${line.split('\t')[1]}`
+      counts.set(kind, (counts.get(kind) ?? 0) + 1)
+    }
+    t.diagnostic(JSON.stringify([...counts]))
+    return counts
+  }
+  const paths = tasks.map((taskNo) => `/tasks/${taskNo}`)
+  const [cancels, reads] = await Promise.all([
+    load('DELETE', [...paths, '/tasks/unknown'], CANARIES.operatorKey),
+    load('GET', [...paths, '/cancellations?limit=5', '/me', '/livez'], SCANNER_KEY),
+  ])
+
+  for (const kind of cancels.keys()) assert.match(kind, /^DELETE (200|202|404|409|503)$/)
+  for (const kind of reads.keys()) assert.match(kind, /^GET (200|503|504)$/)
+  const records = await recordsOfLoad()
+  assert.equal(records.length, H2_REQUESTS)
+  const accepted = records.filter(({ outcome }) => outcome === 'accepted' || outcome === 'cancelled')
+  assert.equal(accepted.length, totalOf(cancels, /^DELETE 20/))
+  const log = await checkAfterwards(PROXY_KEEPS)
+  // Each failure is one of the gateway, and none is of the proxy.
+  const failures = [...log.matchAll(/"status":5\d\d,"code":"([\w-]+)"/g)].map(([, code = '']) => code)
+  assert.equal(failures.length, totalOf(cancels, / 5/) + totalOf(reads, / 5/))
+  assert.deepEqual(
+    failures.filter((code) => !['gateway-busy', 'audit-unavailable', 'upstream-timeout'].includes(code)),
+    [],
+  )
 })

@@ -1,8 +1,13 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { TestContext } from 'node:test'
-import { eventually } from '../helpers/gateway.ts'
+import { createCertificate } from '../helpers/certificate.ts'
+import { eventually, temporaryFolder } from '../helpers/gateway.ts'
+import { startBalancer } from '../helpers/nginx.ts'
+import { closedPort } from '../helpers/ports.ts'
 
 /** @throws Error that names the Debian packages whose files are missing */
 export const needPackages = (fileOf: Readonly<Record<string, string>>): void => {
@@ -41,4 +46,16 @@ export const startServer = async (t: TestContext, { command, cwd, env = {}, read
     ended,
   ])
   if (status !== 200) throw failed()
+}
+
+/** nginx with the configuration of deploy/, which also listens with TLS and HTTP/2. */
+export const startTls = async (t: TestContext, gateway: string) => {
+  const [folder, port] = [await temporaryFolder(t), await closedPort()]
+  const { key, cert } = createCertificate()
+  const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
+  await writeFile(keyFile, key)
+  await writeFile(certFile, cert)
+  const lines = `listen 127.0.0.1:${port} ssl http2; ssl_certificate ${certFile}; ssl_certificate_key ${keyFile};\n    `
+  await startBalancer(t, [gateway], undefined, [[/(?=listen 127\.0\.0\.1:)/, lines]])
+  return { url: `https://localhost:${port}`, authority: certFile }
 }
