@@ -9,6 +9,8 @@ export interface SandboxCall {
   /** The failure code that it was answered with. */
   readonly code: string | null
   readonly nonce: string
+  /** When it was decided on, in milliseconds since the epoch. */
+  readonly atMs: number
 }
 
 export interface Calls {

@@ -11,6 +11,7 @@ export interface Decision {
   readonly signedRequest: SignedRequest
   readonly fault: Fault | undefined
   readonly result: ActionResult
+  readonly atMs: number
 }
 
 interface DecisionParts {
@@ -31,17 +32,19 @@ export const createDecide = ({ keys, tasks, faults, now, clock }: DecisionParts)
   return (signedRequest: SignedRequest): Decision => {
     const refusal = verify(signedRequest, { keys, nowMs: clock(), nonces, actions: ACTION_NAMES })
     if (refusal !== null)
-      return { signedRequest, fault: undefined, result: { failure: refusal, fields: {}, effect: false } }
+      return { signedRequest, fault: undefined, result: { failure: refusal, fields: {}, effect: false }, atMs: now() }
     const fault = faults.take(signedRequest.action)
     const carryOut = fault === undefined || carriesOut(fault)
-    const result = runAction(signedRequest.action, { params: signedRequest.params, tasks, nowMs: now(), carryOut })
-    return { signedRequest, fault, result }
+    const atMs = now()
+    const result = runAction(signedRequest.action, { params: signedRequest.params, tasks, nowMs: atMs, carryOut })
+    return { signedRequest, fault, result, atMs }
   }
 }
 
 export const callOf = (decision: Decision): SandboxCall => {
   const { action, params, signatureVersion, nonce } = decision.signedRequest
-  return { action, params, signatureVersion, nonce, effect: decision.result.effect, code: codeOf(decision) }
+  const { result, atMs } = decision
+  return { action, params, signatureVersion, nonce, effect: result.effect, code: codeOf(decision), atMs }
 }
 
 /** The failure code that the caller is told, if it is told any. */

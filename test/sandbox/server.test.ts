@@ -67,15 +67,16 @@ for (const sign of [signRpcV1, signAcs3]) {
     assert.equal(sandbox.task(taskNo)?.cancelStatus, 'CANCELLING')
   })
 
-  test(`a call by ${sign.name} is recorded without its signature`, async (t) => {
-    const sandbox = await startKeyedSandbox(t)
+  test(`a call by ${sign.name} is recorded with its time, without its signature`, async (t) => {
+    const atMs = Date.now()
+    const sandbox = await startKeyedSandbox(t, { now: () => atMs })
     const taskNo = sandbox.addTask()
     await signedCall(sandbox, 'CancelTask', { TaskNo: taskNo }, { sign, nonce: 'n-1' })
     const [recorded] = sandbox.calls
     assert(recorded !== undefined)
     const { params, ...rest } = recorded
     const signatureVersion = sign === signRpcV1 ? 'rpc-v1' : 'acs3'
-    assert.deepEqual(rest, { action: 'CancelTask', signatureVersion, nonce: 'n-1', effect: true, code: null })
+    assert.deepEqual(rest, { action: 'CancelTask', signatureVersion, nonce: 'n-1', effect: true, code: null, atMs })
     assert.deepEqual([params.TaskNo, params.Signature], [taskNo, undefined])
   })
 }
