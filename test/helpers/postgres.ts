@@ -60,6 +60,8 @@ export interface Database {
   query(sql: string, role?: Role): Promise<readonly Readonly<Record<string, unknown>>[]>
   /** A superuser connection that stays open until the end of the test, for open transactions. */
   session(t: TestContext): Promise<(sql: string) => Promise<unknown>>
+  /** Drops it, for tests that make many. */
+  remove(): Promise<void>
 }
 
 export interface PostgresServer {
@@ -75,15 +77,19 @@ export interface PostgresServer {
   thaw(): void
 }
 
-/** One server for the tests of a file, in a temporary folder, from the first use until the last test. */
-export const usePostgres = (): ((t: TestContext) => Promise<PostgresServer>) => shareServer(startServer)
+/**
+ * One server for the tests of a file, in a temporary folder, from the first use until the last test, with further
+ * settings such as `fsync=on`.
+ */
+export const usePostgres = (...settings: readonly string[]): ((t: TestContext) => Promise<PostgresServer>) =>
+  shareServer(() => startServer(settings))
 
-const startServer = async () => {
+const startServer = async (settings: readonly string[]) => {
   const [folder, port] = [mkdtempSync(join(tmpdir(), 'gateway-postgres-')), await closedPort()]
   const owner = ownerOfServers()
   if (owner !== null) chownSync(folder, owner.uid, owner.gid)
   initialize(folder, owner)
-  let child = await launch(folder, port, owner)
+  let child = await launch(folder, port, owner, settings)
   let databases = 0
 
   const stop = async (): Promise<void> => {
@@ -103,7 +109,7 @@ const startServer = async () => {
     },
     stop,
     start: async () => {
-      child = await launch(folder, port, owner)
+      child = await launch(folder, port, owner, settings)
     },
     freeze: () => signalAll(child, 'SIGSTOP'),
     thaw: () => signalAll(child, 'SIGCONT'),
@@ -129,6 +135,9 @@ const databaseOf = (serverPort: number, name: string): Database => ({
     const client = await connectTo(urlOf('superuser', serverPort, name))
     t.after(() => client.end())
     return (sql) => client.query(sql)
+  },
+  remove: async () => {
+    await ask(urlOf('superuser', serverPort, 'postgres'), `DROP DATABASE ${name} WITH (FORCE)`)
   },
 })
 
@@ -207,8 +216,14 @@ const keepTemplate = (data: string, template: string): void => {
 // No fsync: the data is temporary. No autovacuum: only the tests consume transaction numbers.
 const SETTINGS = ['fsync=off', 'autovacuum=off', 'shared_buffers=16MB', 'listen_addresses=127.0.0.1']
 
-const launch = async (folder: string, port: number, owner: Owner | null): Promise<ChildProcess> => {
-  const settings = [...SETTINGS, `port=${port}`, `unix_socket_directories=${folder}`].flatMap((text) => ['-c', text])
+const launch = async (
+  folder: string,
+  port: number,
+  owner: Owner | null,
+  further: readonly string[],
+): Promise<ChildProcess> => {
+  const all = [...SETTINGS, `port=${port}`, `unix_socket_directories=${folder}`, ...further]
+  const settings = all.flatMap((text) => ['-c', text])
   const child = spawn(join(binaries() ?? '', 'postgres'), ['-D', join(folder, 'data'), ...settings], {
     cwd: folder,
     stdio: ['ignore', 'ignore', 'pipe'],
