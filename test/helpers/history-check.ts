@@ -54,6 +54,8 @@ export type HistoryEvent =
     }
   /** A reading of the audit trail; the last one shows all of it. */
   | { readonly kind: 'reading'; readonly atMs: number; readonly endMs: number; readonly entries: readonly Entry[] }
+  /** The next ends of cancellations, as a reader of their order was told them. */
+  | { readonly kind: 'ends'; readonly ids: readonly string[] }
   /** A reading of a task. */
   | { readonly kind: 'task'; readonly endMs: number; readonly taskNo: string; readonly cancelStatus: string }
   /** A replica was ended; what it had not written by then is lost. */
@@ -126,6 +128,7 @@ export const contradictionsOf = (events: readonly HistoryEvent[]): readonly stri
     ...readings.flatMap(({ entries, endMs }) => entries.flatMap((entry) => untruths(entry, endMs, calls))),
     ...all('task').flatMap((task) => taskUntruths(task, calls)),
     ...takenBack(readings),
+    ...endFaults(all('ends'), last),
   ]
 }
 
@@ -308,4 +311,16 @@ const mayFollow = (earlier: Entry, later: Entry): boolean => {
   if (earlier.outcome === 'accepted' && (later.outcome === 'cancelled' || later.outcome === 'too-late')) return true
   // A definite answer of the upstream that arrives late replaces what a query showed.
   return earlier.settledBy === 'query' && later.settledBy === null
+}
+
+/** A reader of the order of ends is told each end, and nothing else. */
+const endFaults = (pages: readonly EventOf<'ends'>[], entries: readonly Entry[]): readonly string[] => {
+  const told = new Set(pages.flatMap(({ ids }) => ids))
+  return entries.flatMap((entry) => {
+    if (entry.isFinal === told.has(entry.id)) return []
+    const fault = entry.isFinal
+      ? 'is final, and a reader of the ends was not told'
+      : 'was told as an end, and is not final'
+    return [`${nameOf(entry)} ${fault}`]
+  })
 }

@@ -90,7 +90,7 @@ const CLOCK_STEPS_MS = [-7_200_000, -2_400_000, -5000, -800, 800, 5000, 2_400_00
 export const drawPlan = (seed: number): Plan => {
   const random = seededRandom(seed)
   const upTo = (max: number): number => Math.floor(random() * max)
-  const oneOf = <T>(values: readonly [T, ...T[]] | readonly T[]): T => {
+  const oneOf = <T>(values: readonly T[]): T => {
     const value = values[upTo(values.length)]
     if (value === undefined) throw new Error('there is nothing to draw from')
     return value

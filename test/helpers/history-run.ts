@@ -210,9 +210,16 @@ export const runPlan = async (
     }
     await cancel(history, url, event, { waitSeconds, patienceMs: leavesAfterMs ?? PATIENCE_MS })
   }
+  const readEnds = createEndsReader(history, replicas)
+  let isRunning = true
+  const following = (async () => {
+    for (; isRunning; await delay(POLL_MS)) await readEnds()
+  })()
   await Promise.all(plan.steps.map(doStep))
   await faults.end()
-  return settle({ history, replicas, database, sandbox, settleMs })
+  isRunning = false
+  await following
+  return settle({ history, replicas, database, sandbox, settleMs, readEnds })
 }
 
 const startReplicas = (
@@ -278,6 +285,23 @@ const readTask = async (history: HistoryEvent[], url: string, taskNo: string): P
   const answer = await ask(`${url}/tasks/${taskNo}`, asAuditorNow)
   if (answer?.status !== 200) return
   history.push({ kind: 'task', endMs: Date.now(), taskNo, cancelStatus: String(answer.body.cancelStatus) })
+}
+
+/** Reads the order of ends from where the last reading ended, at one replica after the other. Returns the next ones. */
+const createEndsReader = (history: HistoryEvent[], replicas: readonly Replica[]) => {
+  let cursor: string | null = null
+  let round = 0
+  return async (): Promise<number> => {
+    round += 1
+    const url = replicas[round % replicas.length]?.url
+    const query = new URLSearchParams({ sort: 'finished', ...(cursor === null ? {} : { cursor }) })
+    const answer = url === undefined ? null : await ask(`${url}/cancellations?${query}`, asAuditorNow)
+    if (answer?.status !== 200) return 0
+    cursor = String(answer.body.nextCursor)
+    const ids = entriesIn(answer).map(({ id }) => id)
+    history.push({ kind: 'ends', ids })
+    return ids.length
+  }
 }
 
 interface Faulty extends Servers {
@@ -361,16 +385,18 @@ const createFaults = ({ server, redis, sandbox, replicas, history }: Faulty) => 
 interface Settling extends Pick<Faulty, 'history' | 'replicas' | 'sandbox'> {
   readonly database: Database
   readonly settleMs: number
+  readonly readEnds: () => Promise<number>
 }
 
 /** Waits until nothing contradicts and all cancellations are final, or until the time is over. */
-const settle = async ({ history, replicas, database, sandbox, settleMs }: Settling): Promise<Run> => {
+const settle = async ({ history, replicas, database, sandbox, settleMs, readEnds }: Settling): Promise<Run> => {
   const startedAtMs = Date.now()
   for (let round = 0; ; round += 1) {
-    const whole = [...history, ...callsOf(sandbox), ...(await intentsOf(database)), ...crashesOf(replicas)]
     const url = replicas[round % replicas.length]?.url
     const readings: HistoryEvent[] = []
     if (url !== undefined) await readRecord(readings, url, {})
+    while ((await readEnds()) > 0);
+    const whole = [...history, ...callsOf(sandbox), ...(await intentsOf(database)), ...crashesOf(replicas)]
     const [last] = readings
     const contradictions =
       last === undefined ? ['the record cannot be read'] : contradictionsOf([...whole, ...readings])

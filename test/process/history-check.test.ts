@@ -30,6 +30,7 @@ const unknown = response(504, { code: 'outcome-unknown', outcome: 'unknown' })
 const reading = (atMs: number, ...entries: readonly Partial<Entry>[]): HistoryEvent => ({
   ...{ kind: 'reading', atMs, endMs: atMs + 1, entries: entries.map((entry) => ({ ...ENTRY, ...entry })) },
 })
+const ends = (...ids: readonly string[]): HistoryEvent => ({ kind: 'ends', ids })
 const killed: HistoryEvent = { kind: 'killed', atMs: 41, replica: 0 }
 
 const RIGHT: readonly HistoryEvent[] = [
@@ -221,6 +222,12 @@ const CASES: readonly (readonly [name: string, history: readonly HistoryEvent[],
     [request(), reading(100), { kind: 'task', endMs: 50, taskNo: 't', cancelStatus: 'cancelling' }],
     [/a reading showed t as cancelling/],
   ],
+  ['an end that a reader of the ends was not told', [...RIGHT, ends()], [/a reader of the ends was not told/]],
+  [
+    'an end that is none',
+    [request(), intent(), unknown, reading(100, { outcome: 'unknown', settledBy: null, isFinal: false }), ends('id-1')],
+    [/was told as an end, and is not final/],
+  ],
   [
     'a replica that ends by itself',
     [...RIGHT, { kind: 'crashed', atMs: 60, replica: 1 }],
@@ -228,9 +235,16 @@ const CASES: readonly (readonly [name: string, history: readonly HistoryEvent[],
   ],
 ]
 
+/** Unless the history says otherwise, all ends of its last reading are told. */
+const withEnds = (history: readonly HistoryEvent[]): readonly HistoryEvent[] => {
+  if (history.some(({ kind }) => kind === 'ends')) return history
+  const last = history.findLast((event) => event.kind === 'reading')?.entries ?? []
+  return [...history, ends(...last.filter(({ isFinal }) => isFinal).map(({ id }) => id))]
+}
+
 for (const [name, history, found] of CASES) {
   test(`${found.length === 0 ? 'a history without a contradiction' : 'a contradiction'}: ${name}`, () => {
-    const contradictions = contradictionsOf(history)
+    const contradictions = contradictionsOf(withEnds(history))
     assert.equal(contradictions.length, found.length, contradictions.join('\n'))
     for (const each of found)
       assert.ok(
