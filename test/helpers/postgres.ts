@@ -240,9 +240,10 @@ const launch = async (
   return child
 }
 
-const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
+/** The list of children is complete while their parent is stopped: it then removes none that has ended. */
+const signalAll = ({ pid }: ChildProcess, signal: 'SIGSTOP' | 'SIGCONT'): void => {
   if (pid === undefined || !existsSync(`/proc/${pid}`)) return
-  process.kill(pid, signal)
+  if (signal === 'SIGSTOP') process.kill(pid, signal)
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean)
   for (const child of children) {
     try {
@@ -251,6 +252,7 @@ const signalAll = ({ pid }: ChildProcess, signal: NodeJS.Signals): void => {
       // A process that serves a connection ends with the connection.
     }
   }
+  if (signal === 'SIGCONT') process.kill(pid, signal)
 }
 
 /** Resolves once a statement waits for a lock. */
