@@ -79,7 +79,7 @@ test('in the history of replicas under random faults nothing contradicts the con
   if (isSkipped(t)) return
   const source = await copySource(t)
   for (const seed of SEEDS) {
-    await t.test(`seed ${seed}`, async (t) => {
+    await t.test(`seed ${seed}`, { timeout: TIMEOUT_MS }, async (t) => {
       const plan = drawPlan(seed)
       const startedAtMs = performance.now()
       const run = await runPlan(t, plan, { server: await servers(t), redis: await redisOf(t), source })
@@ -96,7 +96,7 @@ const findBug = async (t: TestContext, { changes, shows }: Bug, seeds: readonly 
   const source = await copySource(t, changes)
   for (const seed of seeds) {
     let found: string | undefined
-    await t.test(`seed ${seed}`, async (t) => {
+    await t.test(`seed ${seed}`, { timeout: TIMEOUT_MS }, async (t) => {
       const options = { server: await servers(t), redis: await redisOf(t), source, settleMs }
       const { contradictions } = await runPlan(t, drawPlan(seed), options)
       found = contradictions.find((text) => shows.test(text))
