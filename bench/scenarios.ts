@@ -77,7 +77,8 @@ export const addedLatency: Scenario = async (environment, { rounds, seconds }) =
     const gateway = await environment.startGateway(stub.url)
     pin(gateway.pid, core)
     await runOpenLoop(() => cancelOf(gateway), rate)
-    gateways.push({ where, gateway, added: { p50: new Array<number>(), p99: new Array<number>() } })
+    const added: { readonly p50: number[]; readonly p99: number[] } = { p50: [], p99: [] }
+    gateways.push({ where, gateway, added })
   }
   for (let round = 0; round < rounds; round += 1) {
     const direct = times(await runOpenLoop(directRequest, rate))
