@@ -8,7 +8,7 @@ const anyTarget: Check = async (data) => {
   await checks[(data[0] ?? 0) % checks.length]?.(data.subarray(1))
 }
 
-/** Chance does not lead to these six bytes. The traced comparison does. */
+/** Random inputs do not contain these six bytes. Jazzer.js finds them because it traces comparisons. */
 const plantedFault: Check = (data) => {
   if (data.toString('latin1').slice(0, 6) === 'Prefer') throw new Error('the planted fault')
 }

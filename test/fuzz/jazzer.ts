@@ -69,6 +69,8 @@ export interface FuzzOptions {
   readonly artifacts: string
   /** Options of libFuzzer. */
   readonly flags: readonly string[]
+  /** Ends the process. */
+  readonly signal?: AbortSignal
 }
 
 export interface FuzzResult {
@@ -83,7 +85,7 @@ export interface FuzzResult {
 }
 
 /** Runs one target in a process of its own. The targets must be bundled. */
-export const fuzz = async ({ node, target, corpus, artifacts, flags }: FuzzOptions): Promise<FuzzResult> => {
+export const fuzz = async ({ node, target, corpus, artifacts, flags, signal }: FuzzOptions): Promise<FuzzResult> => {
   const [program = '', ...args] = node
   const isAsync = target === 'any' || types.isAsyncFunction(TARGETS.get(target))
   const command = [
@@ -95,6 +97,7 @@ export const fuzz = async ({ node, target, corpus, artifacts, flags }: FuzzOptio
     cwd: artifacts,
     env: { PATH: process.env.PATH, FUZZ_TARGET: target, NODE_NO_WARNINGS: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(signal === undefined ? {} : { signal, killSignal: 'SIGKILL' }),
   })
   const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
   const all = `${stdout}${stderr}`

@@ -16,6 +16,7 @@ apt=(
 "${apt[@]}" update
 (cd "$folder/debs" && "${apt[@]}" download libc6 libstdc++6 libgcc-s1)
 for package in "$folder"/debs/*.deb; do dpkg-deb --extract "$package" "$folder/root"; done
-mkdir "$folder/lib"
-cp -a "$folder"/root/usr/lib/*-linux-gnu/*.so* "$folder/lib/"
+mkdir "$folder/new"
+cp -a "$folder"/root/usr/lib/*-linux-gnu/*.so* "$folder/new/"
+mv "$folder/new" "$folder/lib"
 rm -rf "$folder"/{lists,cache,debs,root}

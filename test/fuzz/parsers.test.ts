@@ -40,6 +40,7 @@ const prepare = async (t: TestContext) => {
 }
 
 test('inputs that coverage leads to keep the properties', { skip }, async (t) => {
+  const { signal } = t
   const { corpus, artifacts, failures } = await prepare(t)
   for (const [index, target] of [...TARGETS.keys()].entries()) {
     for (const [at, input] of inputsOf(target).entries()) {
@@ -47,7 +48,7 @@ test('inputs that coverage leads to keep the properties', { skip }, async (t) =>
     }
   }
   const flags = [`-runs=${RUNS}`, `-seed=${SEED}`]
-  const result = await fuzz({ node: node ?? [], target: 'any', corpus: [corpus], artifacts, flags })
+  const result = await fuzz({ node: node ?? [], target: 'any', corpus: [corpus], artifacts, flags, signal })
   assert.equal(
     result.code,
     0,
@@ -57,9 +58,17 @@ test('inputs that coverage leads to keep the properties', { skip }, async (t) =>
 })
 
 test('the fuzzer finds a planted fault that chance does not find', { skip }, async (t) => {
+  const { signal } = t
   const { corpus, artifacts, failures } = await prepare(t)
   const flags = [`-runs=${RUNS_TO_PLANTED_FAULT}`, `-seed=${SEED}`]
-  const { code, output } = await fuzz({ node: node ?? [], target: 'planted', corpus: [corpus], artifacts, flags })
+  const { code, output } = await fuzz({
+    node: node ?? [],
+    target: 'planted',
+    corpus: [corpus],
+    artifacts,
+    flags,
+    signal,
+  })
   const found = failures().map((input) => input.toString('latin1').slice(0, 6))
   assert.deepEqual([code, found], [77, ['Prefer']], output)
 })

@@ -10,13 +10,17 @@ import { TARGETS } from './targets.ts'
 
 const SECONDS = Number(process.env.FUZZ_SECONDS ?? 600)
 const names = process.env.FUZZ_TARGETS?.split(',') ?? [...TARGETS.keys()]
+const unknown = names.filter((name) => !TARGETS.has(name))
+if (unknown.length > 0) throw new Error(`FUZZ_TARGETS: ${unknown} is not one of ${[...TARGETS.keys()]}`)
 const AT_ONCE = Math.min(availableParallelism(), names.length)
 
 const prepareNode = (): readonly string[] => {
   const node = findNode()
   if (node !== null) return node
   execFileSync(join(import.meta.dirname, 'newer-libc.sh'), [LIBC_FOLDER], { stdio: 'inherit' })
-  return findNode() ?? process.exit(1)
+  const newer = findNode()
+  if (newer === null) throw new Error('Jazzer.js cannot be loaded, also with the newer C library')
+  return newer
 }
 
 const node = prepareNode()

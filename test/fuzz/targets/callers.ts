@@ -14,16 +14,9 @@ import { sortKeys } from '../../../src/callers/usable-keys.ts'
 import { Secret } from '../../../src/secret.ts'
 import { isoTime, parseMoment } from '../../../src/time.ts'
 import { visible } from '../../../src/visible-text.ts'
+import { parsedOrUndefined } from '../parsed.ts'
 
 // Parsers of what decides who a caller is and what it may do, and of times in queries.
-
-const parsedOrUndefined = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 
@@ -111,7 +104,7 @@ const [ISSUER, AUDIENCE] = ['https://issuer.example.com', 'gateway']
 const ALGORITHMS = ['EdDSA', 'Ed25519']
 
 /** Tokens that prove something. Signatures of this algorithm are the same each time. */
-export const signedTokens = async (): Promise<readonly string[]> => {
+const signedTokens = async (): Promise<readonly string[]> => {
   const key = await importJWK(KEY, 'EdDSA')
   const sign = (payload: Readonly<Record<string, unknown>>, header: Readonly<Record<string, unknown>> = {}) =>
     new SignJWT(payload)
@@ -216,7 +209,7 @@ export const entries = (data: Buffer): void => {
 
 const SEALED = { use: 'fuzz' } as const
 const sealSchema = z.strictObject({ use: z.literal(SEALED.use) })
-export const seal = createSeal([new Secret('the secret of the seals of this test')], 'fuzz', sealSchema)
+const seal = createSeal([new Secret('the secret of the seals of this test')], 'fuzz', sealSchema)
 
 /** Sealed cookies, one a line: only what was sealed opens. */
 export const seals = async (data: Buffer): Promise<void> => {

@@ -8,16 +8,9 @@ import { createTaskParsers, type Task, type TaskDetail } from '../../../src/alib
 import { noonOfUpstreamDay, parseUpstreamTime } from '../../../src/alibaba/upstream-time.ts'
 import { readXmlFailure } from '../../../src/alibaba/xml-failure.ts'
 import { isoTime } from '../../../src/time.ts'
+import { parsedOrUndefined } from '../parsed.ts'
 
 // Parsers of what the upstream sends.
-
-const parsedOrUndefined = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
 
 const MAX_VALUES = 50_000
 const MAX_DEPTH = 100
