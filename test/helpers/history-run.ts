@@ -42,12 +42,9 @@ const START_TIMEOUT_MS = 60_000
 /** A caller waits longer than any request may take. */
 const PATIENCE_MS = 5000
 
-/**
- * A minute after the last fault, in the shortened times: three seconds. More is allowed on a slow machine; a
- * cancellation without an end has none later either.
- */
+/** A minute after the last fault is three seconds in the shortened times. A slow machine gets more. */
 const SETTLE_MS = 25_000
-/** So long open cancellations are followed after everything else is settled. */
+/** Open cancellations are followed for this time after everything else has settled. */
 const FOLLOW_MS = 4000
 const POLL_MS = 200
 
@@ -115,7 +112,7 @@ const startReplica = async (t: TestContext, source: Source, env: Env, links: Lin
 
   const start = async (): Promise<void> => {
     // It does not start while PostgreSQL is away.
-    for (const until = Date.now() + START_TIMEOUT_MS; ; ) {
+    for (const until = Date.now() + START_TIMEOUT_MS; !t.signal.aborted; ) {
       try {
         const started = await startProcess(t, env, source)
         running = started
@@ -163,6 +160,15 @@ interface AskOptions {
   readonly patienceMs: number
 }
 
+/** A body that is not JSON is a response without the code of a problem, which the checker reports. */
+const parsed = (body: string): Answer['body'] => {
+  try {
+    return JSON.parse(body)
+  } catch {
+    return { code: 'not JSON' }
+  }
+}
+
 /** On a connection of its own; null where no response was received. */
 const ask = (url: string, { method, headers, patienceMs }: AskOptions): Promise<Answer | null> =>
   new Promise((resolve) => {
@@ -170,7 +176,7 @@ const ask = (url: string, { method, headers, patienceMs }: AskOptions): Promise<
     outgoing.on('error', () => resolve(null))
     outgoing.on('response', async (incoming) => {
       const body = await text(incoming).catch(() => null)
-      resolve(body === null ? null : { status: incoming.statusCode ?? 0, body: JSON.parse(body) })
+      resolve(body === null ? null : { status: incoming.statusCode ?? 0, body: parsed(body) })
     })
     outgoing.end()
   })
@@ -184,8 +190,11 @@ export const runPlan = async (
   { server, redis, source, settleMs = SETTLE_MS }: RunOptions,
 ): Promise<Run> => {
   const [database, sandbox] = [await server.database(), await startSandbox(t, LIFECYCLE)]
-  t.after(() => database.remove())
   const replicas = await startReplicas(t, plan, { database, redis, sandbox }, source)
+  t.after(async () => {
+    for (const replica of replicas) replica.kill()
+    await database.remove()
+  })
   const history: HistoryEvent[] = []
   const taskNos = plan.tasks.map(({ ageMs, domain }, number) =>
     sandbox.addTask({ taskNo: `task-${number}`, createdAt: Date.now() - ageMs, domains: [domain] }),
@@ -213,12 +222,15 @@ export const runPlan = async (
   const readEnds = createEndsReader(history, replicas)
   let isRunning = true
   const following = (async () => {
-    for (; isRunning; await delay(POLL_MS)) await readEnds()
+    for (; isRunning && !t.signal.aborted; await delay(POLL_MS)) await readEnds()
   })()
-  await Promise.all(plan.steps.map(doStep))
-  await faults.end()
-  isRunning = false
-  await following
+  try {
+    await Promise.all(plan.steps.map(doStep))
+    await faults.end()
+  } finally {
+    isRunning = false
+    await following
+  }
   return settle({ history, replicas, database, sandbox, settleMs, readEnds })
 }
 
