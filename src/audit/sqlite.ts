@@ -36,7 +36,7 @@ export const openSqliteStore = async (path: string, startWorker = startOwnWorker
   let isClosed = false
 
   const read = async (query: RecordQuery) => {
-    if (isClosed) throw new Error('the audit store is closed')
+    if (isClosed) throw new StoreError('CLOSED')
     reader ??= startThread('reader', path, startWorker).catch((error) => {
       reader = undefined
       throw error

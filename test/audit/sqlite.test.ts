@@ -125,7 +125,7 @@ test('a read after the close is rejected and starts no thread', async (t) => {
   const store = await openSqliteStore(`${path}-other`)
   await store.close()
   await rm(`${path}-other`)
-  await assert.rejects(store.list({ limit: 1, before: null }), /the audit store is closed/)
+  await assert.rejects(store.list({ limit: 1, before: null }), { code: 'CLOSED' })
 })
 
 test('under a foreign lock many appends fail with one wait for it, and work again when it is gone', async (t) => {
