@@ -14,8 +14,10 @@ import { followGateway, type GatewayProcess } from '../helpers/process.ts'
 
 const run = promisify(execFile)
 
-/** On a busy machine. */
+/** Time limit of one program, also on a busy machine. */
 const STEP_MS = 900_000
+/** Of a program that is waited for without other work. */
+const LIMIT = { timeout: 60_000 } as const
 
 /** buildah has a cache in /var/lib. crun does not start beside a second hierarchy of control groups. */
 const PRIVATE = 'mount -t tmpfs tmpfs /var/lib && { umount /sys/fs/cgroup/unified 2>/dev/null || :; } && exec "$@"'
@@ -44,7 +46,11 @@ const PROBE = 'set -e; mount -t tmpfs tmpfs "$1"; mknod "$1/null" c 1 3; echo > 
 export const missingPrivilege = async (): Promise<string | undefined> => {
   const folder = await mkdtemp(join(tmpdir(), 'gateway-probe-'))
   const namespaces = ['--mount', '--propagation', 'private', '--pid', '--fork', '--ipc', '--uts']
-  const { status, stderr, error } = spawnSync('/usr/bin/unshare', [...namespaces, 'sh', '-c', PROBE, 'sh', folder])
+  const { status, stderr, error } = spawnSync(
+    '/usr/bin/unshare',
+    [...namespaces, 'sh', '-c', PROBE, 'sh', folder],
+    LIMIT,
+  )
   await rmdir(folder)
   if (status === 0) return undefined
   const detail = error?.message ?? String(stderr).trim()
@@ -197,7 +203,7 @@ export const startContainer = async (
   const firstOutput = once(child.stdout.setEncoding('utf8'), 'data').then(([text]) => String(text))
   const kill = (signal: NodeJS.Signals): void => {
     // There is no container yet, or no longer.
-    if (spawnSync('/usr/bin/crun', [...state, 'kill', id, signal]).status !== 0) child.kill(signal)
+    if (spawnSync('/usr/bin/crun', [...state, 'kill', id, signal], LIMIT).status !== 0) child.kill(signal)
   }
 
   return {
@@ -206,7 +212,7 @@ export const startContainer = async (
     exec: (...command) => {
       const file = join(bundle, 'process.json')
       writeFileSync(file, JSON.stringify({ ...spec.process, args: command }))
-      const { status, stdout, stderr } = spawnSync('/usr/bin/crun', [...state, 'exec', '--process', file, id])
+      const { status, stdout, stderr } = spawnSync('/usr/bin/crun', [...state, 'exec', '--process', file, id], LIMIT)
       return { code: status, output: `${stdout}${stderr}` }
     },
     status: async () => {

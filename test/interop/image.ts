@@ -34,7 +34,7 @@ const PACKAGES = {
   debootstrap: '/usr/sbin/debootstrap',
 } as const
 
-/** On a busy machine. */
+/** Time limit of the build, also on a busy machine. */
 const BUILD_MS = 1_200_000
 const USER = 65_532
 const AUDIT_PATH = '/data/audit.db'
