@@ -26,7 +26,7 @@ export const releaseAfterSuccess = (stream: Request): void => {
     })
     stream.on('close', () => {
       const isComplete = stream.readableEnded && stream.errored === null && request.closed && stream.response?.closed
-      // Other listeners for this event run after this one.
+      // Listeners of got for this event can run after this one.
       if (isComplete) queueMicrotask(() => release(stream))
     })
   })

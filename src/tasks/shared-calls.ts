@@ -14,7 +14,7 @@ export interface CallControl {
    * later replaces the signal, so read it anew at each step.
    */
   currentSignal(): AbortSignal
-  /** Ends the time in which requests may join. Call it once, in the turn in which the call ends; then nothing aborts. */
+  /** Ends the time in which requests may join. Call it in the same turn in which the call ends; then nothing aborts. */
   close(): void
 }
 
@@ -50,6 +50,7 @@ const createSharedCall = <T>(start: (control: CallControl) => Promise<T>, close:
   const result = start({
     currentSignal: () => abandoned.signal,
     close: () => {
+      if (isClosed) return
       isClosed = true
       close()
     },

@@ -251,7 +251,7 @@ const addLabelledGauges = (registry: Registry, readings: GaugeSources): void => 
   const { inFlight, waiting, isUnhealthy, isThrottled, faultyFiles } = readings
   for (const [name, help, read] of [
     ['gateway_upstream_in_flight', 'Attempts in flight, by priority.', inFlight],
-    ['gateway_upstream_queue_length', 'Attempts that wait for a free place, by priority.', waiting],
+    ['gateway_upstream_queue_length', 'Attempts that wait for a permit, by priority.', waiting],
   ] as const) {
     new Gauge({
       name,

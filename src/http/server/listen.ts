@@ -8,8 +8,9 @@ export interface Port {
 }
 
 /**
- * Connections that the kernel keeps while the event loop is busy; it keeps fewer where `net.core.somaxconn` says so.
- * Node would ask for 511: a proxy that sends a burst of more would wait for a second, and some give up after two.
+ * Connections that can wait in the kernel until the event loop accepts them. The limit `net.core.somaxconn` of the
+ * system also applies. Node's default is 511. The kernel drops connections beyond that: their clients try again after a
+ * second, and some proxies give up after two.
  */
 const WAITING_MAX = 4096
 
