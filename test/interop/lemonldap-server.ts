@@ -21,11 +21,12 @@ import { needPackages, startServer } from './server.ts'
 
 const PORTAL = '/usr/share/lemonldap-ng/portal/htdocs/index.psgi'
 const ROTATE_KEYS = '/usr/share/lemonldap-ng/bin/rotateOidcKeys'
-// The portal does not start without the two packages for images, which it only recommends.
+// The portal does not start without the three packages after its own, which it only recommends.
 const PACKAGES = {
   'liblemonldap-ng-portal-perl': PORTAL,
   'libgd-securityimage-perl': '/usr/share/perl5/GD/SecurityImage.pm',
   'libimage-magick-perl': '/usr/share/perl5/Image/Magick.pm',
+  'libio-string-perl': '/usr/share/perl5/IO/String.pm',
   // For the command that replaces the keys.
   'libconvert-pem-perl': '/usr/share/perl5/Convert/PEM.pm',
   'libstring-random-perl': '/usr/share/perl5/String/Random.pm',
