@@ -70,7 +70,7 @@ export const createMetrics = ({ codes, outcomes, closeReasons, assumptions }: In
   })
   const cancellations = new Counter({
     name: 'gateway_cancellations_total',
-    help: 'Outcomes of cancellations. A cancellation counts again when an unknown outcome becomes known.',
+    help: 'Outcomes of cancellations. A cancellation counts again with each later outcome.',
     labelNames: ['outcome'],
     registers,
   })
@@ -265,7 +265,7 @@ const addLabelledGauges = (registry: Registry, readings: GaugeSources): void => 
   }
   new Gauge({
     name: 'gateway_upstream_circuit_open',
-    help: '1 while the circuit breaker holds back attempts, by reason, and for failures by priority.',
+    help: '1 from the time that the circuit breaker holds back attempts until one succeeds, by reason; failures by priority.',
     labelNames: ['reason', 'priority'],
     registers: [registry],
     collect() {
